@@ -1,0 +1,2 @@
+//! Load generators and the machine-limit probe.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Runnable examples of the client crate.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The client crate: async on tokio, with a blocking face.
+#![forbid(unsafe_code)]

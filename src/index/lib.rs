@@ -1,0 +1,2 @@
+//! Sparse offset and time indexes over a segment; pure.
+#![forbid(unsafe_code)]

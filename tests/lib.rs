@@ -1,0 +1,2 @@
+//! Tests that start a real broker and drive it through the client.
+#![forbid(unsafe_code)]
