@@ -1,0 +1,35 @@
+# Aliases only: every recipe is one command that also works without just.
+
+# Build and serve.
+start *args:
+    scripts/start {{args}}
+
+# Every check, one summary.
+test:
+    scripts/test
+
+# The tests alone.
+unit *args:
+    cargo test --workspace --locked {{args}}
+
+# Format and lint.
+lint:
+    cargo fmt --all
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# The dependency arrows of docs/ARCHITECTURE.md, and the normal build without the simulator.
+arrows:
+    scripts/check-arrows
+    scripts/check-no-sim
+
+# Fuzz each decoder for a number of seconds.
+fuzz seconds="60":
+    scripts/fuzz {{seconds}}
+
+# A gigabyte of text through a broker that is stopped and killed on the way.
+roundtrip *args:
+    scripts/roundtrip {{args}}
+
+# What this machine can do.
+limits:
+    cargo run --release --locked -p ringmq-bench -- limits
