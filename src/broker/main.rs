@@ -1,1 +1,4 @@
+//! The `ringmq` binary.
+#![forbid(unsafe_code)]
+
 fn main() {}

@@ -1,0 +1,333 @@
+//! What can be typed: every command, flag and default of `ringmq`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::values::{Advertise, Cores, LogFormat, LogLevel};
+use crate::exit;
+use crate::start::Start;
+
+/// `0.1.0 (commit 0123456789ab)`; the commit is `unknown` in a build outside of a clone.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("RINGMQ_COMMIT"), ")");
+
+/// A message queue on io_uring: one pinned thread a core, data on disk when it is acknowledged.
+#[derive(Debug, Parser)]
+#[command(name = "ringmq", version = VERSION, after_help = exit::HELP, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a broker.
+    Serve(ServeArgs),
+    /// Create, list, describe and delete topics.
+    #[command(subcommand)]
+    Topic(TopicCommand),
+    /// Send the lines of a file, one record a line.
+    #[command(after_long_help = PRODUCE_HELP)]
+    Produce(ProduceArgs),
+    /// Print the records of a topic.
+    #[command(after_long_help = CONSUME_HELP)]
+    Consume(ConsumeArgs),
+    /// Tell what this machine lacks for a broker, and how to mend it.
+    #[command(after_help = exit::HELP)]
+    Doctor(DoctorArgs),
+    /// The reference's name for `topic create`.
+    #[command(hide = true)]
+    CreateTopic(CreateTopicArgs),
+    /// The reference's name for `topic list`.
+    #[command(hide = true)]
+    ListTopics(ListTopicsArgs),
+    /// The reference's name for `topic describe`.
+    #[command(hide = true)]
+    DescribeTopic(DescribeTopicArgs),
+    /// The reference's name for `topic delete`.
+    #[command(hide = true)]
+    DeleteTopic(DeleteTopicArgs),
+}
+
+/// Flags of `ringmq serve`; each goes over the same key of the file.
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub struct ServeArgs {
+    /// Configuration file (TOML). Without one, every key has its default.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address to listen on; port 0 lets the kernel choose [default: 127.0.0.1:9092]
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Address that clients are told to use [default: the one that each client reached]
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub advertise: Option<Advertise>,
+    /// Directory that holds all data [default: ./ringmq-data]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// CPUs to run on: `all` that the process may use, or a list such as 0,2-3 [default: all]
+    #[arg(long, value_name = "all|LIST")]
+    pub cores: Option<Cores>,
+    /// How much to log on standard error [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<LogLevel>,
+    /// How log lines look [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Validate the configuration, print what would be in force, and exit.
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// Where the brokers are; part of every command that talks to one.
+#[derive(Debug, Clone, Args)]
+pub struct ConnectionArgs {
+    /// Brokers to start from; one that answers is enough.
+    #[arg(
+        long,
+        value_name = "ADDR[,ADDR]",
+        env = "RINGMQ_BROKERS",
+        value_delimiter = ',',
+        value_parser = broker_address,
+        default_value = "localhost:9092"
+    )]
+    pub brokers: Vec<String>,
+    /// How long one request may take, such as 5s or 500ms.
+    #[arg(long, value_name = "DURATION", value_parser = timeout, default_value = "5s")]
+    pub timeout: Duration,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For people.
+    Text,
+    /// For scripts.
+    Json,
+}
+
+/// The format of results on standard output.
+#[derive(Debug, Clone, Args)]
+pub struct OutputArgs {
+    /// How results are printed.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub output: OutputFormat,
+}
+
+/// What can be done with topics.
+#[derive(Debug, Subcommand)]
+pub enum TopicCommand {
+    /// Create a topic.
+    Create(CreateTopicArgs),
+    /// List all topics.
+    List(ListTopicsArgs),
+    /// Show a topic's settings and partitions.
+    Describe(DescribeTopicArgs),
+    /// Delete a topic and its records.
+    Delete(DeleteTopicArgs),
+}
+
+/// Flags of `topic create`.
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub struct CreateTopicArgs {
+    /// Name: 1 to 249 of letters, digits, `.`, `_` and `-`.
+    pub name: String,
+    /// Number of partitions.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub partitions: u32,
+    /// Number of replicas of each partition.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub replicas: u16,
+    /// A setting of the topic, such as segment_bytes=268435456; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    pub settings: Vec<(String, String)>,
+    /// Where the brokers are.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    /// How results are printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Flags of `topic list`.
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub struct ListTopicsArgs {
+    /// Where the brokers are.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    /// How results are printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Flags of `topic describe`.
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub struct DescribeTopicArgs {
+    /// The topic.
+    pub name: String,
+    /// Where the brokers are.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    /// How results are printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Flags of `topic delete`.
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub struct DeleteTopicArgs {
+    /// The topic.
+    pub name: String,
+    /// Where the brokers are.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    /// How results are printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+const PRODUCE_HELP: &str = "\
+A record is the bytes of one line, unchanged and without its newline; an empty line is an empty record, and a
+last line without newline counts. The topic must exist. Records with the same key go to the same partition in the
+order of the input; records without a key are spread over all partitions.
+
+When it ends, also when it ends early, standard output has one line for each partition with the first offset, the
+last offset and the count of what was acknowledged. Progress goes to standard error.
+
+Exit codes:
+  0    every record was acknowledged
+  1    ended early; standard error says where, standard output what was acknowledged
+  2    the command line is wrong; nothing was sent
+  130  ended by an interrupt (Ctrl-C); standard output says what was acknowledged";
+
+/// Flags of `ringmq produce`.
+#[derive(Debug, Args)]
+pub struct ProduceArgs {
+    /// The topic; it must exist.
+    pub topic: String,
+    /// Send everything to this partition.
+    #[arg(long, value_name = "N")]
+    pub partition: Option<u32>,
+    /// The key of every record.
+    #[arg(long, value_name = "KEY", conflicts_with = "key_separator")]
+    pub key: Option<String>,
+    /// Split each line at the first of these: what is before it is the key, what is behind it the value.
+    #[arg(long, value_name = "SEPARATOR", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub key_separator: Option<String>,
+    /// Send this text instead of a file's lines.
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["file", "key_separator"])]
+    pub message: Option<String>,
+    /// How many times to send the message.
+    #[arg(long, value_name = "N", requires = "message", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: u64,
+    /// The file to read; `-` is standard input.
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub file: PathBuf,
+    /// Where the brokers are.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    /// How results are printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// How `consume` prints records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RecordFormat {
+    /// The value's bytes and a newline.
+    Text,
+    /// One JSON object a line, with key, value, headers, timestamp, partition and offset.
+    Json,
+    /// The values' bytes, nothing between them.
+    Raw,
+}
+
+const CONSUME_HELP: &str = "\
+It ends at the end that the log had when it started, unless --follow is given. Within a partition, records come in
+the order of their offsets.
+
+With --format json, bytes that are not UTF-8 come as `value_base64` (`key_base64`) in place of `value` (`key`).
+
+Exit codes:
+  0    everything that was asked for was printed, or the reader of the output went away
+  1    failed; standard error says why
+  2    the command line is wrong
+  130  ended by an interrupt (Ctrl-C)";
+
+/// Flags of `ringmq consume`.
+#[derive(Debug, Args)]
+pub struct ConsumeArgs {
+    /// The topic.
+    pub topic: String,
+    /// Read this partition only.
+    #[arg(long, value_name = "N")]
+    pub partition: Option<u32>,
+    /// Where to begin: earliest, latest, an offset, or @TIME in milliseconds since 1970 or as 2025-11-22T14:00:00Z.
+    #[arg(long, value_name = "earliest|latest|OFFSET|@TIME", default_value = "earliest")]
+    pub from: Start,
+    /// End after this many records.
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+    /// Go on with what is produced from now on.
+    #[arg(long)]
+    pub follow: bool,
+    /// How records are printed.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: RecordFormat,
+    /// Where the brokers are.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+}
+
+/// Flags of `ringmq doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Configuration file of the broker to be [default: none, every key has its default]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory that is to hold the data [default: ./ringmq-data]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// How results are printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `HOST:PORT`, `[IPv6]:PORT`, or a host alone, which gets the default port.
+fn broker_address(text: &str) -> Result<String, String> {
+    let address: Advertise = text.trim().parse()?;
+    match address {
+        Advertise::Address { port: Some(_), .. } => Ok(address.to_string()),
+        Advertise::Address { host, port: None } => {
+            Ok(Advertise::Address { host, port: Some(DEFAULT_PORT) }.to_string())
+        }
+        Advertise::Auto => Ok(format!("auto:{DEFAULT_PORT}")),
+    }
+}
+
+const DEFAULT_PORT: u16 = 9092;
+
+/// The longest time-out that makes sense: a longer one is a typing error.
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    let wanted = || format!("`{text}` is not a duration from 1ms to 24h, such as 5s, 500ms or 1m30s");
+    let duration: jiff::SignedDuration = text.parse().map_err(|_| wanted())?;
+    let duration = Duration::try_from(duration).map_err(|_| wanted())?;
+    if (Duration::from_millis(1)..=TIMEOUT_MAX).contains(&duration) { Ok(duration) } else { Err(wanted()) }
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        _ => Err(format!("`{text}` is not KEY=VALUE, such as segment_bytes=268435456")),
+    }
+}

@@ -1,0 +1,162 @@
+//! Every key that a broker knows: its type, its default, what is valid and what it is for.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::values::{Advertise, Automatic, Cores, LogFormat, LogLevel, ShardPorts};
+
+/// 2^10 bytes.
+pub const KIB: u64 = 1 << 10;
+/// 2^20 bytes.
+pub const MIB: u64 = 1 << 20;
+/// 2^30 bytes.
+pub const GIB: u64 = 1 << 30;
+
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
+
+/// One key of the file, as error messages and `configs/broker.toml` describe it.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// Dotted path in the file: `listen`, `topic_defaults.segment_bytes`.
+    pub path: &'static str,
+    /// What the key may be set to.
+    pub valid: Valid,
+    /// What the key is for: the doc comment of the field, one line an element.
+    pub about: &'static [&'static str],
+}
+
+/// What a key may be set to.
+#[derive(Debug, Clone)]
+pub enum Valid {
+    /// A whole number within these bounds, both included.
+    Integer(RangeInclusive<u64>),
+    /// The word `"auto"`, or a whole number within these bounds, both included.
+    AutoOrInteger(RangeInclusive<u64>),
+    /// `true` or `false`.
+    Boolean,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// Text of a form that is described here; its type's parser decides.
+    Form(&'static str),
+}
+
+/// Declares a table of the file once: the struct, its defaults, and the [`Key`]s that describe it.
+macro_rules! table {
+    (
+        $(#[$attribute:meta])*
+        $name:ident, keys $keys:ident, prefix $prefix:literal {
+            $( $(#[doc = $about:literal])+ $field:ident: $type:ty = $default:expr, $valid:expr; )+
+            $( [$section:ident: $section_type:ty] $section_about:literal )?
+        }
+    ) => {
+        $(#[$attribute])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name {
+            $( $(#[doc = $about])+ pub $field: $type, )+
+            $( #[doc = $section_about] pub $section: $section_type, )?
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $( $field: $default, )+ $( $section: <$section_type>::default(), )? }
+            }
+        }
+
+        const $keys: &[Key] = &[
+            $( Key { path: concat!($prefix, stringify!($field)), valid: $valid, about: &[$($about),+] }, )+
+        ];
+    };
+}
+
+table! {
+    /// Everything that one broker process can be told.
+    Config, keys BROKER_KEYS, prefix "" {
+        /// Address and port that clients connect to. Port 0 lets the kernel choose a free one, which the
+        /// `ringmq ready` line then names.
+        listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 9092)),
+            Valid::Form("IP:PORT, such as \"127.0.0.1:9092\", \"0.0.0.0:9092\" or \"[::]:9092\"");
+        /// Address that clients are told to use. "auto" names the address that each client reached.
+        advertise: Advertise = Advertise::Auto,
+            Valid::Form("\"auto\", or HOST or HOST:PORT, such as \"broker-1.example.com:9092\"");
+        /// Directory that holds all data. Only one broker at a time may own it.
+        data_dir: PathBuf = PathBuf::from("./ringmq-data"),
+            Valid::Form("a path; its file system must support direct I/O (ext4, XFS)");
+        /// CPUs to run on: one shard on each. "all" means those that the process may use, not the host's.
+        cores: Cores = Cores::All,
+            Valid::Form("\"all\", a list such as [0, 1], or text such as \"0,2-3\"; only CPUs that the process may use");
+        /// Bind each shard's thread to its CPU. Turn it off where another scheduler places threads.
+        pin_cores: bool = true, Valid::Boolean;
+        /// Ports of the single shards, through which clients reach the owner of a partition directly.
+        shard_ports: ShardPorts = ShardPorts::Ephemeral,
+            Valid::Form("\"ephemeral\", a base port (shard i gets base + i), or a list with one port a shard");
+        /// How much to log, on standard error.
+        log_level: LogLevel = LogLevel::Info, Valid::OneOf(LogLevel::WORDS);
+        /// How log lines look.
+        log_format: LogFormat = LogFormat::Text, Valid::OneOf(LogFormat::WORDS);
+        /// Memory for recently appended batches, all shards together. "auto" is an eighth of the memory that
+        /// the process may use, at most 4 GiB.
+        tail_cache_bytes: Automatic = Automatic::Auto, Valid::AutoOrInteger(MIB..=TIB);
+        /// Largest request that is read from a connection, in bytes; a larger one is refused.
+        request_bytes_max: u64 = 64 * MIB, Valid::Integer(MIB..=GIB);
+        /// Bytes of requests and responses that one connection may have under way; while it is over, its socket
+        /// is not read. At least `request_bytes_max`.
+        connection_in_flight_bytes_max: u64 = 128 * MIB, Valid::Integer(MIB..=16 * GIB);
+        /// The same for all connections of one shard together. At least `connection_in_flight_bytes_max`.
+        shard_in_flight_bytes_max: u64 = 512 * MIB, Valid::Integer(MIB..=64 * GIB);
+        /// Log writes that one partition may have in flight at the same time.
+        writes_in_flight_max: u64 = 4, Valid::Integer(1..=64);
+        /// How long an idle shard spins before it sleeps, in microseconds; 0 is off. Shortens a round trip on an
+        /// idle core, and harms where shards share their cores with anything else.
+        spin_before_park_us: u64 = 0, Valid::Integer(0..=10_000);
+        /// A task that holds a core for longer than this is logged as a stall, in milliseconds.
+        stall_threshold_ms: u64 = 5, Valid::Integer(1..=10_000);
+        [topic_defaults: TopicDefaults] "Settings of a topic whose creator does not say otherwise."
+    }
+}
+
+table! {
+    /// Settings of a topic whose creator does not say otherwise.
+    TopicDefaults, keys TOPIC_KEYS, prefix "topic_defaults." {
+        /// A segment is sealed and the next begun at this size, in bytes.
+        segment_bytes: u64 = GIB, Valid::Integer(MIB..=TIB);
+        /// A segment is sealed at this age, in milliseconds, even when it is smaller.
+        segment_age_ms: u64 = 7 * DAY_MS, Valid::Integer(1_000..=3_650 * DAY_MS);
+        /// Largest record batch that is accepted, in bytes.
+        batch_bytes_max: u64 = MIB, Valid::Integer(KIB..=16 * MIB);
+    }
+}
+
+const TIB: u64 = 1 << 40;
+
+/// Every key of the file, in the order in which the reference file shows them.
+pub fn keys() -> impl Iterator<Item = &'static Key> {
+    BROKER_KEYS.iter().chain(TOPIC_KEYS)
+}
+
+/// The key at a dotted path.
+pub fn key(path: &str) -> Option<&'static Key> {
+    keys().find(|key| key.path == path)
+}
+
+impl std::fmt::Display for Valid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Integer(range) => write!(f, "{} to {}", range.start(), range.end()),
+            Self::AutoOrInteger(range) => write!(f, "\"auto\", or {} to {}", range.start(), range.end()),
+            Self::Boolean => f.write_str("true or false"),
+            Self::OneOf(words) => {
+                for (i, word) in words.iter().enumerate() {
+                    let separator = if i == 0 { "" } else { ", " };
+                    write!(f, "{separator}\"{word}\"")?;
+                }
+                Ok(())
+            }
+            Self::Form(form) => f.write_str(form),
+        }
+    }
+}
