@@ -1,0 +1,214 @@
+//! Channels between executors and threads: bounded, many senders, one receiver.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+pub use crate::local::Dropped;
+
+/// Makes a channel that holds `capacity` messages.
+///
+/// # Panics
+/// When `capacity` is zero.
+pub fn bounded<T: Send>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    let (sender, receiver) = async_channel::bounded(capacity);
+    (Sender(sender), Receiver(receiver))
+}
+
+/// The receiver is gone; the message comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the receiving side of the channel has ended")]
+pub struct Closed<T>(pub T);
+
+/// Why [`Sender::try_send`] gave the message back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrySendError<T> {
+    /// As many messages wait as the channel holds.
+    #[error("the channel is full")]
+    Full(T),
+    /// The receiver is gone.
+    #[error("the receiving side of the channel has ended")]
+    Closed(T),
+}
+
+/// Puts messages in. The receiver sees the end when the last clone is dropped.
+pub struct Sender<T>(async_channel::Sender<T>);
+
+impl<T: Send> Sender<T> {
+    /// Sends, waiting for room. The messages of one sender arrive in the order sent.
+    ///
+    /// # Errors
+    /// Gives the message back when the receiver is gone.
+    pub async fn send(&self, message: T) -> Result<(), Closed<T>> {
+        self.0.send(message).await.map_err(|error| Closed(error.0))
+    }
+
+    /// Sends if there is room now.
+    ///
+    /// # Errors
+    /// Gives the message back when there is none or the receiver is gone.
+    pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
+        self.0.try_send(message).map_err(|error| match error {
+            async_channel::TrySendError::Full(message) => TrySendError::Full(message),
+            async_channel::TrySendError::Closed(message) => TrySendError::Closed(message),
+        })
+    }
+
+    /// As [`Sender::send`] from a thread that runs no executor: blocks it until there is room.
+    ///
+    /// # Errors
+    /// As [`Sender::send`].
+    pub fn send_blocking(&self, message: T) -> Result<(), Closed<T>> {
+        self.0.send_blocking(message).map_err(|error| Closed(error.0))
+    }
+
+    /// Whether the receiver is gone.
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Sender<T> {
+        Sender(self.0.clone())
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("waiting", &self.0.len()).finish()
+    }
+}
+
+/// Takes messages out.
+pub struct Receiver<T>(async_channel::Receiver<T>);
+
+impl<T: Send> Receiver<T> {
+    /// The next message; `None` when all senders are gone and nothing is left. Dropping the future loses no message.
+    pub async fn recv(&mut self) -> Option<T> {
+        self.0.recv().await.ok()
+    }
+
+    /// The next message, if one is there.
+    pub fn try_recv(&mut self) -> Option<T> {
+        self.0.try_recv().ok()
+    }
+
+    /// As [`Receiver::recv`] on a thread that runs no executor: blocks it until there is one.
+    pub fn recv_blocking(&mut self) -> Option<T> {
+        self.0.recv_blocking().ok()
+    }
+
+    /// How many messages wait.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether no message waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("waiting", &self.0.len()).finish()
+    }
+}
+
+/// Makes a pair for one value between two executors or threads.
+pub fn oneshot<T: Send>() -> (OneshotSender<T>, OneshotReceiver<T>) {
+    let slot = Arc::new(Mutex::new(Slot { value: None, waker: None, sender_alive: true, receiver_alive: true }));
+    (OneshotSender(slot.clone()), OneshotReceiver(slot))
+}
+
+struct Slot<T> {
+    value: Option<T>,
+    waker: Option<Waker>,
+    sender_alive: bool,
+    receiver_alive: bool,
+}
+
+/// No code of others runs under the lock, so a poisoned slot is still whole.
+fn lock<T>(slot: &Mutex<Slot<T>>) -> MutexGuard<'_, Slot<T>> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sends the value.
+pub struct OneshotSender<T>(Arc<Mutex<Slot<T>>>);
+
+impl<T: Send> OneshotSender<T> {
+    /// Hands the value over.
+    ///
+    /// # Errors
+    /// Gives the value back when the receiver is gone.
+    pub fn send(self, value: T) -> Result<(), T> {
+        let mut slot = lock(&self.0);
+        if !slot.receiver_alive {
+            return Err(value);
+        }
+        slot.value = Some(value);
+        Ok(())
+        // The drop of `self` wakes the receiver.
+    }
+}
+
+impl<T> Drop for OneshotSender<T> {
+    fn drop(&mut self) {
+        let waker = {
+            let mut slot = lock(&self.0);
+            slot.sender_alive = false;
+            slot.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl<T> fmt::Debug for OneshotSender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OneshotSender")
+    }
+}
+
+/// The future of the value.
+#[must_use = "futures do nothing unless awaited"]
+pub struct OneshotReceiver<T>(Arc<Mutex<Slot<T>>>);
+
+impl<T: Send> Future for OneshotReceiver<T> {
+    type Output = Result<T, Dropped>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Dropped>> {
+        let mut slot = lock(&self.0);
+        if let Some(value) = slot.value.take() {
+            return Poll::Ready(Ok(value));
+        }
+        if !slot.sender_alive {
+            return Poll::Ready(Err(Dropped));
+        }
+        match &mut slot.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            empty => *empty = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for OneshotReceiver<T> {
+    fn drop(&mut self) {
+        let mut slot = lock(&self.0);
+        slot.receiver_alive = false;
+        let (value, waker) = (slot.value.take(), slot.waker.take());
+        drop(slot);
+        drop((value, waker));
+    }
+}
+
+impl<T> fmt::Debug for OneshotReceiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OneshotReceiver")
+    }
+}

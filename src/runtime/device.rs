@@ -1,0 +1,256 @@
+//! Who may use the device when.
+//!
+//! glommio's shares divide the processor, not the disk, and a device serves what was queued first. So what can wait
+//! is kept back here, before it reaches the device's queue. Every read and write names its [`IoClass`]:
+//! - **Journal, Append, TailRead** start at once, each up to its own bound of bytes in flight. Someone waits for them.
+//! - **Checkpoint, ColdRead, Compaction** share one small bound, so that little of theirs is ever in front of an
+//!   append. Whoever is higher in that order starts first; after [`PASSED_OVER_MAX`] starts in a row before a lower
+//!   class that waits, that class gets one, so that none starves.
+//!
+//! Within a class the order is that of asking. A request larger than its bound goes when nothing else of its bound is
+//! in flight.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+/// What a read or write is for, in falling order of priority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum IoClass {
+    /// A journal block: many small appends wait for it.
+    Journal,
+    /// A frame of a segment that appends wait for.
+    Append,
+    /// A read close to the end of a log that memory no longer holds.
+    TailRead,
+    /// Moving what the journal holds into segments.
+    Checkpoint,
+    /// A read far behind the end of a log; recovery.
+    ColdRead,
+    /// Rewriting and deleting in the background.
+    Compaction,
+}
+
+impl IoClass {
+    /// Every class, highest priority first.
+    pub const ALL: [IoClass; 6] = [
+        IoClass::Journal,
+        IoClass::Append,
+        IoClass::TailRead,
+        IoClass::Checkpoint,
+        IoClass::ColdRead,
+        IoClass::Compaction,
+    ];
+}
+
+/// Bytes that one executor may have in flight at the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceBudgetConfig {
+    /// For [`IoClass::Journal`]. Default: 8 MiB.
+    pub journal_bytes_max: usize,
+    /// For [`IoClass::Append`]. Default: 64 MiB.
+    pub append_bytes_max: usize,
+    /// For [`IoClass::TailRead`]. Default: 8 MiB.
+    pub tail_read_bytes_max: usize,
+    /// For [`IoClass::Checkpoint`], [`IoClass::ColdRead`] and [`IoClass::Compaction`] together. Default: 2 MiB.
+    pub background_bytes_max: usize,
+}
+
+impl Default for DeviceBudgetConfig {
+    fn default() -> DeviceBudgetConfig {
+        DeviceBudgetConfig {
+            journal_bytes_max: 8 << 20,
+            append_bytes_max: 64 << 20,
+            tail_read_bytes_max: 8 << 20,
+            background_bytes_max: 2 << 20,
+        }
+    }
+}
+
+/// How often a waiting class of the background may be passed over before it gets a turn.
+const PASSED_OVER_MAX: u32 = 8;
+
+/// The budget of one executor.
+#[derive(Clone)]
+pub(crate) struct DeviceBudget(Rc<RefCell<[Lane; 4]>>);
+
+/// One bound and those who wait for it, by class.
+struct Lane {
+    bytes_max: usize,
+    in_flight: usize,
+    /// Highest class first; the three foreground lanes have one class each.
+    classes: Vec<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    passed_over: u32,
+    queue: VecDeque<Rc<RefCell<Waiter>>>,
+}
+
+struct Waiter {
+    bytes: usize,
+    /// `None` once granted.
+    waker: Option<Waker>,
+}
+
+/// The lane of a class and its rank in there.
+const fn place(class: IoClass) -> (usize, usize) {
+    match class {
+        IoClass::Journal => (0, 0),
+        IoClass::Append => (1, 0),
+        IoClass::TailRead => (2, 0),
+        IoClass::Checkpoint => (3, 0),
+        IoClass::ColdRead => (3, 1),
+        IoClass::Compaction => (3, 2),
+    }
+}
+
+impl Lane {
+    fn new(bytes_max: usize, classes: usize) -> Lane {
+        Lane { bytes_max, in_flight: 0, classes: (0..classes).map(|_| Waiting::default()).collect() }
+    }
+
+    fn fits(&self, bytes: usize) -> bool {
+        self.in_flight == 0 || self.in_flight.saturating_add(bytes) <= self.bytes_max
+    }
+
+    fn has_waiting(&self) -> bool {
+        self.classes.iter().any(|class| !class.queue.is_empty())
+    }
+
+    /// Whose turn it is: one that was passed over too often, else the highest.
+    fn next_class(&self) -> Option<usize> {
+        let waits = |rank: &usize| !self.classes[*rank].queue.is_empty();
+        let starving = |rank: &usize| self.classes[*rank].passed_over >= PASSED_OVER_MAX;
+        let ranks = 0..self.classes.len();
+        ranks.clone().filter(waits).find(starving).or_else(|| ranks.clone().find(waits))
+    }
+
+    /// Takes the next waiter out if it fits.
+    fn grant_next(&mut self) -> Option<Waker> {
+        let rank = self.next_class()?;
+        let bytes = self.classes[rank].queue.front()?.borrow().bytes;
+        if !self.fits(bytes) {
+            return None;
+        }
+        let waiter = self.classes[rank].queue.pop_front()?;
+        self.in_flight += bytes;
+        self.classes[rank].passed_over = 0;
+        for lower in &mut self.classes[rank + 1..] {
+            lower.passed_over = if lower.queue.is_empty() { 0 } else { lower.passed_over + 1 };
+        }
+        waiter.borrow_mut().waker.take()
+    }
+}
+
+impl DeviceBudget {
+    pub(crate) fn new(config: DeviceBudgetConfig) -> DeviceBudget {
+        DeviceBudget(Rc::new(RefCell::new([
+            Lane::new(config.journal_bytes_max, 1),
+            Lane::new(config.append_bytes_max, 1),
+            Lane::new(config.tail_read_bytes_max, 1),
+            Lane::new(config.background_bytes_max, 3),
+        ])))
+    }
+
+    /// Waits until `bytes` of that class may go to the device.
+    pub(crate) fn enter(&self, class: IoClass, bytes: usize) -> Enter {
+        Enter { budget: self.clone(), class, bytes, waiter: None, done: false }
+    }
+
+    fn leave(&self, class: IoClass, bytes: usize) {
+        self.0.borrow_mut()[place(class).0].in_flight -= bytes;
+        self.grant(place(class).0);
+    }
+
+    fn grant(&self, lane: usize) {
+        loop {
+            let granted = self.0.borrow_mut()[lane].grant_next();
+            match granted {
+                Some(waker) => waker.wake(),
+                None => return,
+            }
+        }
+    }
+}
+
+impl fmt::Debug for DeviceBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lanes = self.0.borrow();
+        f.debug_list().entries(lanes.iter().map(|lane| (lane.in_flight, lane.bytes_max))).finish()
+    }
+}
+
+/// The future of [`DeviceBudget::enter`].
+#[must_use = "futures do nothing unless awaited"]
+pub(crate) struct Enter {
+    budget: DeviceBudget,
+    class: IoClass,
+    bytes: usize,
+    waiter: Option<Rc<RefCell<Waiter>>>,
+    done: bool,
+}
+
+impl Future for Enter {
+    type Output = InFlight;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<InFlight> {
+        let (class, bytes) = (self.class, self.bytes);
+        match &self.waiter {
+            None => {
+                let (lane, rank) = place(class);
+                let mut lanes = self.budget.0.borrow_mut();
+                let lane = &mut lanes[lane];
+                if lane.has_waiting() || !lane.fits(bytes) {
+                    let waiter = Rc::new(RefCell::new(Waiter { bytes, waker: Some(cx.waker().clone()) }));
+                    lane.classes[rank].queue.push_back(waiter.clone());
+                    drop(lanes);
+                    self.waiter = Some(waiter);
+                    return Poll::Pending;
+                }
+                lane.in_flight += bytes;
+            }
+            Some(waiter) => {
+                if let Some(waker) = &mut waiter.borrow_mut().waker {
+                    waker.clone_from(cx.waker());
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.done = true;
+        Poll::Ready(InFlight { budget: self.budget.clone(), class, bytes })
+    }
+}
+
+impl Drop for Enter {
+    fn drop(&mut self) {
+        let Some(waiter) = self.waiter.take().filter(|_| !self.done) else { return };
+        let (lane, rank) = place(self.class);
+        if waiter.borrow().waker.is_none() {
+            // Granted but never taken: pass it on.
+            self.budget.leave(self.class, self.bytes);
+            return;
+        }
+        self.budget.0.borrow_mut()[lane].classes[rank].queue.retain(|other| !Rc::ptr_eq(other, &waiter));
+        // It may have been the one that everyone waited behind.
+        self.budget.grant(lane);
+    }
+}
+
+/// Bytes that count as in flight until this is dropped.
+pub(crate) struct InFlight {
+    budget: DeviceBudget,
+    class: IoClass,
+    bytes: usize,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.budget.leave(self.class, self.bytes);
+    }
+}

@@ -1,0 +1,120 @@
+//! Threads with an executor each, pinned to a processor or not.
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use crate::device::DeviceBudgetConfig;
+use crate::glommio;
+
+/// The number of a processor as the kernel counts them (`/sys/devices/system/cpu/cpuN`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CpuId(u32);
+
+impl CpuId {
+    /// The processor with that number.
+    pub const fn new(cpu: u32) -> CpuId {
+        CpuId(cpu)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl std::fmt::Display for CpuId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How one executor is set up.
+#[derive(Clone, Debug)]
+pub struct ExecutorConfig {
+    /// The name of its thread (the kernel keeps the first 15 bytes). Default: `executor`.
+    pub name: String,
+    /// The processor that its thread is pinned to; `None` lets the kernel move it. Default: `None`.
+    pub cpu: Option<CpuId>,
+    /// Memory registered with io_uring, in bytes; it counts against the locked-memory limit, three times.
+    /// What does not fit in it comes from the ordinary allocator. Default and least: 64 KiB.
+    pub io_memory_bytes: usize,
+    /// Free buffers that the executor's pool keeps for reuse, in bytes. Default: 64 MiB.
+    pub buffers_retained_bytes_max: usize,
+    /// How long to spin before the thread sleeps: saves some 20 µs a round trip where the core is its own, and does
+    /// harm where cores are shared. Default: `None`, sleep at once.
+    pub spin_before_park: Option<Duration>,
+    /// Which input and output may be at the device at the same time.
+    pub device: DeviceBudgetConfig,
+}
+
+impl Default for ExecutorConfig {
+    fn default() -> ExecutorConfig {
+        ExecutorConfig {
+            name: "executor".to_owned(),
+            cpu: None,
+            io_memory_bytes: 64 * 1024,
+            buffers_retained_bytes_max: 64 * 1024 * 1024,
+            spin_before_park: None,
+            device: DeviceBudgetConfig::default(),
+        }
+    }
+}
+
+/// A running executor.
+#[derive(Debug)]
+pub struct ExecutorHandle<T: Send + 'static>(glommio::executor::Handle<T>);
+
+impl<T: Send + 'static> ExecutorHandle<T> {
+    /// Waits until the executor's future is done and its thread has ended, and returns what the future returned.
+    /// Blocks the calling thread: not for use inside an executor.
+    ///
+    /// # Errors
+    /// When the executor could not start (see [`crate::probe`] for what may be missing) or panicked.
+    pub fn join(self) -> io::Result<T> {
+        self.0.join()
+    }
+}
+
+/// Starts a thread with an executor of its own that runs the future made by `main`.
+///
+/// The executor ends when that future does: tasks that it spawned are no longer polled, but file operations under
+/// way are waited for, so that the kernel never writes into freed memory. `main` itself is called on the new thread.
+///
+/// # Errors
+/// When the thread cannot be made or the processor is not one that this process may use.
+pub fn spawn_executor<T, Fut>(
+    config: ExecutorConfig,
+    main: impl FnOnce() -> Fut + Send + 'static,
+) -> io::Result<ExecutorHandle<T>>
+where
+    T: Send + 'static,
+    Fut: Future<Output = T> + 'static,
+{
+    if let Some(cpu) = config.cpu
+        && !cpus_allowed()?.contains(&cpu)
+    {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("processor {cpu} is not one that this process may use; allowed are {:?}", cpus_allowed()?),
+        ));
+    }
+    glommio::executor::spawn(config, main).map(ExecutorHandle)
+}
+
+/// The processors that this process may use, ascending: those of its main thread, whatever the calling thread is
+/// pinned to.
+///
+/// # Errors
+/// When the kernel does not say (sched_getaffinity(2)).
+pub fn cpus_allowed() -> io::Result<Vec<CpuId>> {
+    glommio::affinity::of_process()
+}
+
+/// The processors that the calling thread may use, ascending.
+///
+/// # Errors
+/// When the kernel does not say (sched_getaffinity(2)).
+pub fn thread_cpus_allowed() -> io::Result<Vec<CpuId>> {
+    glommio::affinity::of_thread()
+}

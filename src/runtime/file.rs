@@ -1,0 +1,234 @@
+//! Files read and written directly, past the page cache.
+//!
+//! Positions and lengths are multiples of [`BLOCK_BYTES`]. A file opened with [`OpenOptions::dsync`] has each write
+//! durable when it completes; otherwise [`File::fdatasync`] makes durable what *completed before it was called*.
+//! Writes do not extend anything silently: space is made visible by [`File::preallocate`] beforehand, so that a write
+//! changes no file-system metadata.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::backend::{self, Backend};
+use crate::buffer::{BLOCK_BYTES, IoBuf};
+use crate::glommio;
+
+#[cfg(feature = "sim")]
+use crate::sim;
+
+pub use crate::device::IoClass;
+
+/// How a file is opened. The default is an existing file, for reading.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// Reading and writing, not reading alone.
+    pub write: bool,
+    /// The file must not exist and is created (mode 0640). Its name is durable only after
+    /// [`crate::fs::sync_dir`] of its directory.
+    pub create_new: bool,
+    /// `O_DSYNC`: each write is durable when it completes.
+    pub dsync: bool,
+}
+
+/// An open file of this executor. Clones share the descriptor.
+///
+/// # Writes and flushes are awaited to their end
+/// The future of [`File::write_at`], [`File::fdatasync`], [`File::preallocate`] and [`File::truncate`] must not be
+/// dropped before it is done: the kernel goes on, and nobody knows what became of it.
+#[derive(Clone)]
+pub struct File(Rc<Inner>);
+
+struct Inner {
+    path: PathBuf,
+    backend: FileBackend,
+}
+
+enum FileBackend {
+    Glommio(glommio::file::File),
+    #[cfg(feature = "sim")]
+    Sim(sim::file::File),
+}
+
+impl File {
+    /// Opens or creates a file.
+    ///
+    /// # Errors
+    /// What open(2) says; [`io::ErrorKind::Unsupported`] where the file system has no direct I/O.
+    pub async fn open(path: impl AsRef<Path>, options: OpenOptions) -> io::Result<File> {
+        let path = path.as_ref();
+        let context = backend::current();
+        let backend = match &context.backend {
+            Backend::Glommio(core) => FileBackend::Glommio(glommio::file::File::open(core, path, options).await?),
+            #[cfg(feature = "sim")]
+            Backend::Sim(world) => FileBackend::Sim(sim::file::File::open(world, path, options).await?),
+        };
+        Ok(File(Rc::new(Inner { path: path.to_owned(), backend })))
+    }
+
+    /// The path that it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// Reads up to `len` bytes at `pos`, both multiples of [`BLOCK_BYTES`]. Fewer come back only at the end of the
+    /// file, none beyond it. Reads larger than the device takes at once are split and run side by side.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] for what is not block-aligned; what the device says.
+    pub async fn read_at(&self, pos: u64, len: usize, class: IoClass) -> io::Result<IoBuf> {
+        self.check_aligned(pos, len)?;
+        if len == 0 {
+            return Ok(IoBuf::empty());
+        }
+        let _in_flight = backend::current().device.enter(class, len).await;
+        match &self.0.backend {
+            FileBackend::Glommio(file) => file.read_at(pos, len).await,
+            #[cfg(feature = "sim")]
+            FileBackend::Sim(file) => file.read_at(pos, len).await,
+        }
+        .map_err(|source| self.error("read", source))
+    }
+
+    /// Writes the whole of `buf` at `pos`, a multiple of [`BLOCK_BYTES`].
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] when `pos` is not block-aligned or `buf` is a slice of its memory or came from
+    /// a read; [`io::ErrorKind::WriteZero`] when the device took only a part; [`io::ErrorKind::StorageFull`] when
+    /// there is no room; what the device says. After an error nobody knows which bytes arrived.
+    pub async fn write_at(&self, buf: &IoBuf, pos: u64, class: IoClass) -> io::Result<()> {
+        self.check_aligned(pos, buf.len())?;
+        if buf.whole().is_none() {
+            let source = io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "only the whole memory of an AlignedBuf can be written, not a slice of it and not what a read returned",
+            );
+            return Err(self.error("write", source));
+        }
+        let _in_flight = backend::current().device.enter(class, buf.len()).await;
+        match &self.0.backend {
+            FileBackend::Glommio(file) => file.write_at(buf, pos).await,
+            #[cfg(feature = "sim")]
+            FileBackend::Sim(file) => file.write_at(buf, pos).await,
+        }
+        .map_err(|source| self.error("write", source))
+    }
+
+    /// Makes durable what was written, and completed, before this call.
+    ///
+    /// # Errors
+    /// What the device says. After an error nothing is known of any write since the last good flush; trying again
+    /// proves nothing, because the kernel reports a lost write once.
+    pub async fn fdatasync(&self) -> io::Result<()> {
+        match &self.0.backend {
+            FileBackend::Glommio(file) => file.fdatasync().await,
+            #[cfg(feature = "sim")]
+            FileBackend::Sim(file) => file.fdatasync().await,
+        }
+        .map_err(|source| self.error("flush", source))
+    }
+
+    /// Makes sure that the first `len` bytes have space on the disk and that the file is at least that long; new
+    /// space reads as zeros. Durable only after [`File::fdatasync`].
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::StorageFull`] when there is no room; what the file system says.
+    pub async fn preallocate(&self, len: u64) -> io::Result<()> {
+        match &self.0.backend {
+            FileBackend::Glommio(file) => file.preallocate(len).await,
+            #[cfg(feature = "sim")]
+            FileBackend::Sim(file) => file.preallocate(len).await,
+        }
+        .map_err(|source| self.error("preallocate", source))
+    }
+
+    /// Cuts the file to `len` bytes, or lengthens it by a hole. Durable only after [`File::fdatasync`].
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub async fn truncate(&self, len: u64) -> io::Result<()> {
+        match &self.0.backend {
+            FileBackend::Glommio(file) => file.truncate(len).await,
+            #[cfg(feature = "sim")]
+            FileBackend::Sim(file) => file.truncate(len).await,
+        }
+        .map_err(|source| self.error("truncate", source))
+    }
+
+    /// Its length in bytes.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub async fn size(&self) -> io::Result<u64> {
+        match &self.0.backend {
+            FileBackend::Glommio(file) => file.size(),
+            #[cfg(feature = "sim")]
+            FileBackend::Sim(file) => file.size(),
+        }
+        .map_err(|source| self.error("size", source))
+    }
+
+    /// Locks the file against every other open descriptor, in this process and others (flock(2)), until the last
+    /// clone is closed *and* no request of it is in the kernel any more; `false` when another has the lock. Requests
+    /// that outlive a killed process keep its lock: whoever gets it knows that nothing of the old one still lands.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn try_lock_exclusive(&self) -> io::Result<bool> {
+        match &self.0.backend {
+            FileBackend::Glommio(file) => file.try_lock_exclusive(),
+            #[cfg(feature = "sim")]
+            FileBackend::Sim(file) => file.try_lock_exclusive(),
+        }
+        .map_err(|source| self.error("lock", source))
+    }
+
+    /// Closes the descriptor and waits until it is closed. With other clones alive it only lets go of this one; the
+    /// descriptor is closed when the last is closed or dropped.
+    ///
+    /// # Errors
+    /// What close(2) says.
+    pub async fn close(self) -> io::Result<()> {
+        let Some(inner) = Rc::into_inner(self.0) else { return Ok(()) };
+        match inner.backend {
+            FileBackend::Glommio(file) => file.close().await,
+            #[cfg(feature = "sim")]
+            FileBackend::Sim(file) => file.close().await,
+        }
+        .map_err(|source| describe("close", &inner.path, source))
+    }
+
+    fn check_aligned(&self, pos: u64, len: usize) -> io::Result<()> {
+        if pos.is_multiple_of(BLOCK_BYTES as u64) && len.is_multiple_of(BLOCK_BYTES) {
+            return Ok(());
+        }
+        let why = format!("{len} bytes at {pos} are not whole blocks of {BLOCK_BYTES} bytes");
+        Err(self.error("access", io::Error::new(io::ErrorKind::InvalidInput, why)))
+    }
+
+    fn error(&self, operation: &str, source: io::Error) -> io::Error {
+        describe(operation, &self.0.path, source)
+    }
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File").field("path", &self.0.path).finish_non_exhaustive()
+    }
+}
+
+/// Says what was done to which file; the kind stays.
+pub(crate) fn describe(operation: &str, path: &Path, source: io::Error) -> io::Error {
+    io::Error::new(source.kind(), FileError { operation: operation.to_owned(), path: path.to_owned(), source })
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} {}: {source}", path.display())]
+struct FileError {
+    operation: String,
+    path: PathBuf,
+    source: io::Error,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! Directories, and tiny files of our own.
+//!
+//! On the glommio backend everything here runs on the executor's blocking thread, one operation at a time, and never
+//! on its core: an fsync of a directory or the removal of a large file may take many milliseconds.
+
+use std::io;
+use std::path::Path;
+
+use crate::backend::{self, Backend};
+use crate::file::describe;
+use crate::glommio;
+
+/// What a directory holds under one name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DirEntry {
+    /// The name alone. Names that are no UTF-8 are not ours and are left out.
+    pub name: String,
+    /// Whether it is a directory (a link to one is not).
+    pub is_dir: bool,
+}
+
+macro_rules! dispatch {
+    ($operation:literal, $path:expr, $function:ident ( $($argument:expr),* )) => {{
+        match &backend::current().backend {
+            Backend::Glommio(core) => glommio::fs::$function(core, $($argument),*).await,
+            #[cfg(feature = "sim")]
+            Backend::Sim(world) => world.$function($($argument),*).await,
+        }
+        .map_err(|source| describe($operation, $path, source))
+    }};
+}
+
+/// Creates a directory and the missing ones above it. Names are durable only after [`sync_dir`] of each parent.
+///
+/// # Errors
+/// What mkdir(2) says; it is no error that the directory is there.
+pub async fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
+    let path = path.as_ref();
+    dispatch!("create directory", path, create_dir_all(path))
+}
+
+/// What is in a directory, by name in ascending order.
+///
+/// # Errors
+/// What readdir(3) says.
+pub async fn read_dir(path: impl AsRef<Path>) -> io::Result<Vec<DirEntry>> {
+    let path = path.as_ref();
+    let mut entries = dispatch!("list", path, read_dir(path))?;
+    entries.sort();
+    Ok(entries)
+}
+
+/// Gives a file or directory another name, replacing a file that has it. Durable only after [`sync_dir`] of both
+/// directories.
+///
+/// # Errors
+/// What rename(2) says.
+pub async fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+    let (from, to) = (from.as_ref(), to.as_ref());
+    dispatch!("rename", from, rename(from, to))
+}
+
+/// Removes a file's name; its space is free once nobody has it open. Durable only after [`sync_dir`].
+///
+/// # Errors
+/// What unlink(2) says.
+pub async fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
+    let path = path.as_ref();
+    dispatch!("remove", path, remove_file(path))
+}
+
+/// Removes a directory and everything in it.
+///
+/// # Errors
+/// What the kernel says; some of it may be gone by then.
+pub async fn remove_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
+    let path = path.as_ref();
+    dispatch!("remove", path, remove_dir_all(path))
+}
+
+/// Makes the names in a directory durable: those created, renamed and removed before this call.
+///
+/// # Errors
+/// What fsync(2) says.
+pub async fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
+    let path = path.as_ref();
+    dispatch!("flush directory", path, sync_dir(path))
+}
+
+/// Whether there is something under that name.
+///
+/// # Errors
+/// When it cannot be found out.
+pub async fn exists(path: impl AsRef<Path>) -> io::Result<bool> {
+    let path = path.as_ref();
+    dispatch!("look for", path, exists(path))
+}
+
+/// Bytes that this process may still use on the file system of `path`.
+///
+/// # Errors
+/// What statvfs(3) says.
+pub async fn free_bytes(path: impl AsRef<Path>) -> io::Result<u64> {
+    let path = path.as_ref();
+    dispatch!("find the free space of", path, free_bytes(path))
+}
+
+/// Reads a whole file of at most `bytes_max` bytes.
+///
+/// # Errors
+/// [`io::ErrorKind::FileTooLarge`] when it is longer; what read(2) says.
+pub async fn read_small(path: impl AsRef<Path>, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let path = path.as_ref();
+    dispatch!("read", path, read_small(path, bytes_max))
+}
+
+/// Puts `bytes` under that name, durably and at once: a temporary file beside it (`<name>.tmp`), fsync, rename, fsync
+/// of the directory. After a crash the file holds what it held before, or all of `bytes`.
+///
+/// # Errors
+/// What the kernel says; the file then holds what it held before or, when only the last flush failed, `bytes`.
+pub async fn write_small_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> io::Result<()> {
+    let path = path.as_ref();
+    dispatch!("write", path, write_small_atomic(path, bytes))
+}
+
+#[cfg(test)]
+mod tests;

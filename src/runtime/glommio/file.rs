@@ -1,0 +1,118 @@
+//! Direct-I/O files on io_uring.
+
+use std::future::Future;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::rc::Rc;
+
+use ::glommio::io::{DmaFile, OpenOptions as DmaOpenOptions, ReadResult};
+
+use super::core::{Core, Requests, into_io};
+use super::{device, sys};
+use crate::buffer::{AlignedBuf, IoBuf};
+use crate::file::OpenOptions;
+
+pub(crate) struct File {
+    dma: Rc<DmaFile>,
+    requests: Requests,
+    read_bytes_max: usize,
+}
+
+impl File {
+    pub(crate) async fn open(core: &Core, path: &Path, options: OpenOptions) -> io::Result<File> {
+        // glommio panics on such a path.
+        sys::c_path(path)?;
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            Some(_) | None => Path::new("."),
+        };
+        device::introduce(core, parent).await?;
+        let device = sys::device_of(parent)?;
+
+        let mut dma_options = DmaOpenOptions::new();
+        dma_options.read(true).write(options.write || options.create_new).create_new(options.create_new).mode(0o640);
+        if options.dsync {
+            dma_options.custom_flags(libc::O_DSYNC);
+        }
+        let path = path.to_owned();
+        let dma = core.requests.start(async move { dma_options.dma_open(&path).await.map_err(into_io) }).await?;
+        let read_bytes_max = device::read_bytes_max(device);
+        Ok(File { dma: Rc::new(dma), requests: core.requests.clone(), read_bytes_max })
+    }
+
+    pub(crate) async fn read_at(&self, pos: u64, len: usize) -> io::Result<IoBuf> {
+        if len <= self.read_bytes_max {
+            return Ok(IoBuf::from_read(self.read_piece(pos, len).await?));
+        }
+        self.read_pieces(pos, len).await
+    }
+
+    fn read_piece(&self, pos: u64, len: usize) -> impl Future<Output = io::Result<ReadResult>> + use<> {
+        let dma = self.dma.clone();
+        self.requests.start(async move { dma.read_at_aligned(pos, len).await.map_err(into_io) })
+    }
+
+    /// Reads more than the device takes at once: all pieces at the same time, put together in one buffer.
+    async fn read_pieces(&self, pos: u64, len: usize) -> io::Result<IoBuf> {
+        let starts = (0..len).step_by(self.read_bytes_max);
+        let pieces: Vec<_> = starts
+            .clone()
+            .map(|start| self.read_piece(pos + start as u64, self.read_bytes_max.min(len - start)))
+            .collect();
+        let mut whole = AlignedBuf::with_len(len);
+        let mut filled = 0;
+        for (start, piece) in starts.zip(pieces) {
+            let piece = piece.await?;
+            // Short pieces are the last of the file; what follows one is empty.
+            if filled == start {
+                whole[start..start + piece.len()].copy_from_slice(&piece);
+                filled += piece.len();
+            }
+        }
+        Ok(whole.freeze().slice(..filled))
+    }
+
+    pub(crate) async fn write_at(&self, buf: &IoBuf, pos: u64) -> io::Result<()> {
+        let memory = buf.whole().expect("checked by the caller").clone();
+        let len = memory.len();
+        let dma = self.dma.clone();
+        let written = self.requests.start(async move { dma.write_rc_at(memory, pos).await.map_err(into_io) }).await?;
+        if written != len {
+            let why = format!("the device took {written} of {len} bytes at {pos}");
+            return Err(io::Error::new(io::ErrorKind::WriteZero, why));
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn fdatasync(&self) -> io::Result<()> {
+        let dma = self.dma.clone();
+        self.requests.start(async move { dma.fdatasync().await.map_err(into_io) }).await
+    }
+
+    pub(crate) async fn preallocate(&self, len: u64) -> io::Result<()> {
+        let dma = self.dma.clone();
+        self.requests.start(async move { dma.pre_allocate(len, false).await.map_err(into_io) }).await
+    }
+
+    pub(crate) async fn truncate(&self, len: u64) -> io::Result<()> {
+        let dma = self.dma.clone();
+        self.requests.start(async move { dma.truncate(len).await.map_err(into_io) }).await
+    }
+
+    pub(crate) fn size(&self) -> io::Result<u64> {
+        sys::file_size(self.dma.as_raw_fd())
+    }
+
+    pub(crate) fn try_lock_exclusive(&self) -> io::Result<bool> {
+        sys::flock_exclusive(self.dma.as_raw_fd())
+    }
+
+    pub(crate) async fn close(self) -> io::Result<()> {
+        let Ok(dma) = Rc::try_unwrap(self.dma) else {
+            // A request whose waiter was dropped still has it, and closes it when it is done.
+            return Ok(());
+        };
+        self.requests.start(async move { dma.close().await.map_err(into_io) }).await
+    }
+}

@@ -1,0 +1,64 @@
+//! System calls that neither glommio nor the standard library has.
+
+use std::ffi::CString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// A file system's device number, as stat(2) gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct DeviceId {
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+}
+
+/// The device of what is under that path.
+pub(crate) fn device_of(path: &Path) -> io::Result<DeviceId> {
+    let device = std::fs::metadata(path)?.dev();
+    Ok(DeviceId { major: libc::major(device), minor: libc::minor(device) })
+}
+
+/// A path for a system call. One with a zero byte in it is the name of no file.
+pub(crate) fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path cannot hold a zero byte"))
+}
+
+/// The outcome of a call that returns -1 and sets errno.
+pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Takes the lock of an open file, if no other descriptor has it.
+pub(crate) fn flock_exclusive(fd: RawFd) -> io::Result<bool> {
+    // SAFETY: flock takes any number; a bad descriptor is an error.
+    match check(unsafe { libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) }) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The length of an open file.
+pub(crate) fn file_size(fd: RawFd) -> io::Result<u64> {
+    let mut stat = MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: the kernel writes one `stat` into memory of that size.
+    check(unsafe { libc::fstat(fd, stat.as_mut_ptr()) })?;
+    // SAFETY: all zeros is a valid `stat`, and the call filled it.
+    let size = unsafe { stat.assume_init() }.st_size;
+    u64::try_from(size).map_err(io::Error::other)
+}
+
+/// Bytes that a process without privileges may still use on the file system of `path`.
+pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
+    let path = c_path(path)?;
+    let mut stat = MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: `path` ends in a zero byte; the call writes one `statvfs` into memory of that size.
+    check(unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) })?;
+    // SAFETY: all zeros is a valid `statvfs`, and the call filled it.
+    let stat = unsafe { stat.assume_init() };
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}

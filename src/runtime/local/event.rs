@@ -1,0 +1,125 @@
+//! A signal that several tasks wait for.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+/// A signal without a value: [`Event::notify_all`] ends the wait of every listener made before it.
+///
+/// Take the listener *before* looking at the condition, or the signal between the two is lost:
+/// ```
+/// # async fn wait(queue: std::rc::Rc<std::cell::RefCell<Vec<u8>>>, filled: ringmq_runtime::local::Event) -> u8 {
+/// loop {
+///     let listener = filled.listen();
+///     if let Some(byte) = queue.borrow_mut().pop() {
+///         return byte;
+///     }
+///     listener.await;
+/// }
+/// # }
+/// ```
+#[derive(Clone, Default)]
+pub struct Event(Rc<RefCell<State>>);
+
+#[derive(Default)]
+struct State {
+    /// Rises with each signal: a listener is done when it differs from the one it was made in.
+    generation: u64,
+    /// Wakers of listeners of the current generation, by their slot; a dropped listener leaves `None`.
+    waiting: Vec<Option<Waker>>,
+    /// How many of `waiting` are `Some`.
+    waiting_count: usize,
+}
+
+impl Event {
+    /// An event that nobody waits for.
+    pub fn new() -> Event {
+        Event::default()
+    }
+
+    /// A future that is done once [`Event::notify_all`] is called after this call.
+    pub fn listen(&self) -> Listener {
+        Listener { event: self.0.clone(), generation: self.0.borrow().generation, slot: None }
+    }
+
+    /// Ends the wait of every listener there is.
+    pub fn notify_all(&self) {
+        let waiting = {
+            let mut state = self.0.borrow_mut();
+            state.generation += 1;
+            state.waiting_count = 0;
+            std::mem::take(&mut state.waiting)
+        };
+        // Woken with the borrow ended: a waker is foreign code.
+        for waker in waiting.into_iter().flatten() {
+            waker.wake();
+        }
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event").field("waiting", &self.0.borrow().waiting_count).finish()
+    }
+}
+
+/// Waits for the next signal of an [`Event`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct Listener {
+    event: Rc<RefCell<State>>,
+    generation: u64,
+    slot: Option<usize>,
+}
+
+impl Future for Listener {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let event = self.event.clone();
+        let mut state = event.borrow_mut();
+        if state.generation != self.generation {
+            self.slot = None;
+            return Poll::Ready(());
+        }
+        match self.slot {
+            Some(slot) => match &mut state.waiting[slot] {
+                Some(waker) => waker.clone_from(cx.waker()),
+                empty => *empty = Some(cx.waker().clone()),
+            },
+            None => {
+                if state.waiting_count == 0 {
+                    // Every slot belongs to a listener that was dropped.
+                    state.waiting.clear();
+                }
+                self.slot = Some(state.waiting.len());
+                state.waiting.push(Some(cx.waker().clone()));
+                state.waiting_count += 1;
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let mut state = self.event.borrow_mut();
+        if let Some(slot) = self.slot
+            && state.generation == self.generation
+            && state.waiting[slot].take().is_some()
+        {
+            state.waiting_count -= 1;
+            while state.waiting.last().is_some_and(Option::is_none) {
+                state.waiting.pop();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}

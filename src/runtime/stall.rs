@@ -1,0 +1,94 @@
+//! Who held the core: every task's poll is timed, and what took longer than [`STALL_MIN`] is remembered and logged.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::backend;
+
+/// A poll that takes longer than this is a stall: nothing else of the core ran meanwhile.
+const STALL_MIN: Duration = Duration::from_millis(5);
+
+/// An executor logs one stall in this time; the others are only counted.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A task that held the core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stall {
+    /// The name that the task was spawned with.
+    pub task: &'static str,
+    /// Its longest single poll.
+    pub longest: Duration,
+    /// How many of its polls took longer than 5 ms.
+    pub count: u64,
+}
+
+/// The stalls of one executor since it started, one entry a task name.
+#[derive(Debug, Default)]
+pub(crate) struct StallLog {
+    stalls: RefCell<Vec<Stall>>,
+    logged: Cell<Option<Instant>>,
+}
+
+impl StallLog {
+    /// Every stall so far, worst first.
+    pub(crate) fn snapshot(&self) -> Vec<Stall> {
+        let mut stalls = self.stalls.borrow().clone();
+        stalls.sort_by_key(|stall| std::cmp::Reverse(stall.longest));
+        stalls
+    }
+
+    fn record(&self, task: &'static str, held: Duration, now: Instant) {
+        let mut stalls = self.stalls.borrow_mut();
+        match stalls.iter_mut().find(|stall| stall.task == task) {
+            Some(stall) => {
+                stall.longest = stall.longest.max(held);
+                stall.count += 1;
+            }
+            None => stalls.push(Stall { task, longest: held, count: 1 }),
+        }
+        if self.logged.get().is_none_or(|logged| now.saturating_duration_since(logged) >= LOG_INTERVAL) {
+            self.logged.set(Some(now));
+            tracing::warn!(
+                task,
+                held_ms = held.as_secs_f64() * 1e3,
+                "a task held its core: nothing else ran meanwhile"
+            );
+        }
+    }
+}
+
+/// A future whose polls are timed.
+pub(crate) struct Timed<F> {
+    name: &'static str,
+    future: F,
+}
+
+impl<F> Timed<F> {
+    pub(crate) fn new(name: &'static str, future: F) -> Timed<F> {
+        Timed { name, future }
+    }
+}
+
+impl<F: Future> Future for Timed<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let name = self.name;
+        // SAFETY: `future` is pinned whenever `self` is: it is never moved out, `Timed` has no `Drop` of its own and
+        // is `Unpin` only when the future is.
+        let future = unsafe { self.map_unchecked_mut(|timed| &mut timed.future) };
+        let start = Instant::now();
+        let polled = future.poll(cx);
+        let end = Instant::now();
+        let held = end.saturating_duration_since(start);
+        if held > STALL_MIN
+            && let Some(context) = backend::try_current()
+        {
+            context.stalls.record(name, held, end);
+        }
+        polled
+    }
+}
