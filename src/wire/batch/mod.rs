@@ -38,6 +38,8 @@ mod compression;
 mod error;
 mod header;
 mod record;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod varint;
 mod view;

@@ -12,7 +12,7 @@ mod reader;
 #[cfg(test)]
 pub(crate) mod sample;
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 
 pub(crate) use declare::layout;
 pub use error::{DecodeError, DecodeProblem};
@@ -43,4 +43,20 @@ pub trait Codec: Sized {
         reader.finish()?;
         Ok(value)
     }
+}
+
+/// Appends what `put` appends with its length in front as a `u32`, which also counts `sections` bytes that the caller
+/// sends behind it. When the length does not fit, it is the error, and `out` is as it was.
+pub(crate) fn put_with_length(out: &mut BytesMut, sections: u64, put: impl FnOnce(&mut BytesMut)) -> Result<u32, u64> {
+    const PREFIX_BYTES: usize = size_of::<u32>();
+    let start = out.len();
+    out.put_bytes(0, PREFIX_BYTES);
+    put(out);
+    let counted = (out.len() - start - PREFIX_BYTES) as u64 + sections;
+    let Ok(length) = u32::try_from(counted) else {
+        out.truncate(start);
+        return Err(counted);
+    };
+    out[start..start + PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
+    Ok(length)
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::error::{Detail, ErrorCode};
 use crate::numbers::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ShardIndex, Timestamp, TopicId};
-use crate::protocol::{Acks, OffsetSpec};
+use crate::protocol::{Acks, Hello, OffsetSpec, TypeVersions};
 use crate::topic_name::TopicName;
 
 /// Values of the type, small ones for preference.
@@ -43,6 +43,9 @@ samples! {
     ShardIndex => any::<u16>().prop_map(ShardIndex::new);
     Timestamp => any::<i64>().prop_map(Timestamp::new);
     Acks => proptest::sample::select(vec![Acks::None, Acks::Leader, Acks::All]);
+    Hello => (Vec::<TypeVersions>::sample(), any::<u32>(), any::<u32>()).prop_map(
+        |(request_types, request_bytes_max, in_flight_max)| Hello { request_types, request_bytes_max, in_flight_max },
+    );
     OffsetSpec => prop_oneof![
         Just(OffsetSpec::Earliest),
         Just(OffsetSpec::Latest),

@@ -74,6 +74,9 @@ layout! {
 }
 
 impl SectionHead for FetchResponseHead {
+    /// Room for an error of 1 KiB on each of more than 30,000 partitions.
+    const HEAD_BYTES_MAX: u32 = 32 * 1024 * 1024;
+
     fn section_bytes(&self) -> u64 {
         self.topics.iter().flat_map(|topic| &topic.partitions).map(|part| u64::from(part.records_bytes)).sum()
     }

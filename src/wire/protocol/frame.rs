@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::{Message, Request, RequestType, SectionHead};
-use crate::codec::{Codec, DecodeError};
+use crate::codec::{Codec, DecodeError, put_with_length};
 use crate::error::{Detail, ErrorCode, WireError};
 use crate::numbers::CorrelationId;
 
@@ -12,6 +12,10 @@ pub const REQUEST_HEAD_BYTES: usize = 4 + 2 + 2 + 4;
 
 /// What stands in front of a response's body, in bytes: length, correlation id, error code.
 pub const RESPONSE_HEAD_BYTES: usize = 4 + 4 + 2;
+
+/// The longest request that carries no records: what its frame's length may say, in bytes. Such a request is held in
+/// memory as a whole and decodes to several times its size.
+pub const CONTROL_REQUEST_BYTES_MAX: u32 = 1024 * 1024;
 
 /// The part of a head that its length counts.
 const REQUEST_COUNTED_BYTES: u32 = 2 + 2 + 4;
@@ -105,7 +109,8 @@ impl RequestHead {
 }
 
 /// Decodes the [`REQUEST_HEAD_BYTES`] at the start of `bytes`, or gives `None` until they are all there. A frame's
-/// length may be `length_max` at most: the hello's `request_bytes_max`.
+/// length may be `length_max` at most, the hello's `request_bytes_max`; and [`CONTROL_REQUEST_BYTES_MAX`], if it is
+/// not a Produce request.
 ///
 /// # Errors
 /// When the length is impossible or too large.
@@ -116,10 +121,15 @@ pub fn decode_request_head(bytes: &[u8], length_max: u32) -> Result<Option<Reque
         return Ok(None);
     };
     let correlation_id = CorrelationId::new(u32::from_be_bytes([c3, c2, c1, c0]));
-    check_length(length.into(), length_max, correlation_id)?;
+    let request_type = u16::from_be_bytes([t1, t0]);
+    let type_length_max = match RequestType::from_u16(request_type) {
+        Some(RequestType::Produce) => length_max,
+        _ => length_max.min(CONTROL_REQUEST_BYTES_MAX),
+    };
+    check_length(length.into(), type_length_max, correlation_id)?;
     Ok(Some(RequestHead {
         body_bytes: length - REQUEST_COUNTED_BYTES,
-        request_type: u16::from_be_bytes([t1, t0]),
+        request_type,
         type_version: u16::from_be_bytes([v1, v0]),
         correlation_id,
     }))
@@ -162,7 +172,7 @@ pub fn encode_request<R: Request + Message>(
     request: &R,
     out: &mut BytesMut,
 ) -> Result<(), FrameError> {
-    encode_frame(id, 0, out, |out| {
+    put_frame(id, 0, out, |out| {
         put_request_head::<R>(id, out);
         request.encode(out);
     })
@@ -171,16 +181,13 @@ pub fn encode_request<R: Request + Message>(
 /// Appends a request up to its sections, which the caller sends behind it.
 ///
 /// # Errors
-/// When a frame cannot be that long; `out` is then as it was.
+/// When the head or the frame cannot be that long; `out` is then as it was.
 pub fn encode_request_head<R: Request + SectionHead>(
     id: CorrelationId,
     head: &R,
     out: &mut BytesMut,
 ) -> Result<(), FrameError> {
-    encode_frame(id, head.section_bytes(), out, |out| {
-        put_request_head::<R>(id, out);
-        head.encode_head(out);
-    })
+    put_section_frame(id, head, out, |out| put_request_head::<R>(id, out))
 }
 
 /// Appends a whole response.
@@ -188,7 +195,7 @@ pub fn encode_request_head<R: Request + SectionHead>(
 /// # Errors
 /// When a frame cannot be that long; `out` is then as it was.
 pub fn encode_response<M: Message>(id: CorrelationId, response: &M, out: &mut BytesMut) -> Result<(), FrameError> {
-    encode_frame(id, 0, out, |out| {
+    put_frame(id, 0, out, |out| {
         put_response_head(id, ErrorCode::None, out);
         response.encode(out);
     })
@@ -197,23 +204,18 @@ pub fn encode_response<M: Message>(id: CorrelationId, response: &M, out: &mut By
 /// Appends a response up to its sections, which the caller sends behind it.
 ///
 /// # Errors
-/// When a frame cannot be that long; `out` is then as it was.
+/// When the head or the frame cannot be that long; `out` is then as it was.
 pub fn encode_response_head<M: SectionHead>(id: CorrelationId, head: &M, out: &mut BytesMut) -> Result<(), FrameError> {
-    encode_frame(id, head.section_bytes(), out, |out| {
-        put_response_head(id, ErrorCode::None, out);
-        head.encode_head(out);
-    })
+    put_section_frame(id, head, out, |out| put_response_head(id, ErrorCode::None, out))
 }
 
 /// Appends the response to a request that failed as a whole.
 pub fn encode_error_response(id: CorrelationId, error: &WireError, out: &mut BytesMut) {
-    let start = out.len();
-    out.put_u32(0);
-    put_response_head(id, error.code, out);
-    error.detail.encode(out);
-    // A detail is 1 KiB at most.
-    let length = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
-    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+    put_with_length(out, 0, |out| {
+        put_response_head(id, error.code, out);
+        error.detail.encode(out);
+    })
+    .expect("a detail is 1 KiB at most");
 }
 
 fn decode_length(bytes: &[u8], length_min: u32) -> Result<Option<u32>, FrameError> {
@@ -240,22 +242,30 @@ fn put_response_head(id: CorrelationId, error: ErrorCode, out: &mut BytesMut) {
     out.put_u16(error.to_u16());
 }
 
-/// Appends what `put` does with its length in front, which also counts sections that the caller sends.
-fn encode_frame(
+fn put_frame(
     id: CorrelationId,
     section_bytes: u64,
     out: &mut BytesMut,
     put: impl FnOnce(&mut BytesMut),
 ) -> Result<(), FrameError> {
-    let start = out.len();
-    out.put_u32(0);
-    put(out);
-    let length = (out.len() - start - 4) as u64 + section_bytes;
-    if let Err(too_long) = check_length(length, u32::MAX, id) {
-        out.truncate(start);
-        return Err(too_long);
+    match put_with_length(out, section_bytes, put) {
+        Ok(_) => Ok(()),
+        Err(length) => Err(FrameError::TooLong { length, length_max: u32::MAX, correlation_id: id }),
     }
-    let length = u32::try_from(length).unwrap_or(u32::MAX);
-    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
-    Ok(())
+}
+
+fn put_section_frame<H: SectionHead>(
+    id: CorrelationId,
+    head: &H,
+    out: &mut BytesMut,
+    put_frame_head: impl FnOnce(&mut BytesMut),
+) -> Result<(), FrameError> {
+    let start = out.len();
+    let mut head_length = Ok(0);
+    put_frame(id, head.section_bytes(), out, |out| {
+        put_frame_head(out);
+        head_length = put_with_length(out, 0, |out| head.encode(out));
+    })?;
+    let length = head_length.map_or_else(|length| length, u64::from);
+    check_length(length, H::HEAD_BYTES_MAX, id).inspect_err(|_| out.truncate(start))
 }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use bytes::{BufMut, BytesMut};
 
 use super::RequestType;
-use crate::codec::{Codec, DecodeError, DecodeProblem, Reader, layout};
+use crate::codec::{Codec, DecodeError, DecodeProblem, Reader, layout, put_with_length};
 
 /// The longest hello that a client takes, in bytes.
 pub const HELLO_BYTES_MAX: usize = 64 * 1024;
@@ -51,13 +51,11 @@ impl Hello {
     }
 
     /// Appends the hello with its length in front, as it stands on the wire.
+    ///
+    /// # Panics
+    /// With more than 65,535 types of request.
     pub fn encode_with_length(&self, out: &mut BytesMut) {
-        let start = out.len();
-        out.put_u32(0);
-        self.encode(out);
-        // The count is a u16, so the body is far below 2^32 bytes.
-        let length = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
-        out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+        put_with_length(out, 0, |out| self.encode(out)).expect("65,535 types take less than 2^32 bytes");
     }
 
     /// Decodes a hello with its length in front, of which `bytes` has arrived. Gives the hello and how many bytes it

@@ -25,6 +25,8 @@ mod message;
 mod metadata;
 mod produce;
 mod request_type;
+#[cfg(test)]
+mod tests;
 
 pub use create_topics::{CreateTopicsRequest, CreateTopicsResponse, CreatedTopic, NewTopic, Setting};
 pub use delete_topics::{DeleteTopicsRequest, DeleteTopicsResponse, DeletedTopic};
@@ -40,7 +42,7 @@ pub use list_offsets::{
     OffsetSpec,
 };
 pub use list_topics::{ListTopicsRequest, ListTopicsResponse, ListedTopic};
-pub use message::{HEAD_BYTES_MAX, Message, Request, SectionHead};
+pub use message::{Message, Request, SectionHead};
 pub use metadata::{BrokerInfo, MetadataRequest, MetadataResponse, PartitionMetadata, TopicMetadata};
 pub use produce::{
     Acks, ProduceHead, ProducePartition, ProduceResponse, ProduceTopic, ProducedPartition, ProducedTopic,

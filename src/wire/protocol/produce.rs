@@ -102,6 +102,9 @@ layout! {
 }
 
 impl SectionHead for ProduceHead {
+    /// Room for more than 100,000 partitions.
+    const HEAD_BYTES_MAX: u32 = 1024 * 1024;
+
     fn section_bytes(&self) -> u64 {
         self.topics.iter().flat_map(|topic| &topic.partitions).map(|part| u64::from(part.records_bytes)).sum()
     }
