@@ -169,6 +169,14 @@ impl Permit {
     pub fn units(&self) -> usize {
         self.units
     }
+
+    /// Gives back what is held beyond `units`; does nothing when it holds no more than that.
+    pub fn shrink_to(&mut self, units: usize) {
+        if let Some(beyond) = self.units.checked_sub(units).filter(|beyond| *beyond > 0) {
+            self.units = units;
+            self.semaphore.release(beyond);
+        }
+    }
 }
 
 impl Drop for Permit {
