@@ -212,3 +212,6 @@ impl<T> fmt::Debug for OneshotReceiver<T> {
         f.write_str("OneshotReceiver")
     }
 }
+
+#[cfg(test)]
+mod tests;

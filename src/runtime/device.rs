@@ -254,3 +254,6 @@ impl Drop for InFlight {
         self.budget.leave(self.class, self.bytes);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,3 +118,6 @@ pub fn cpus_allowed() -> io::Result<Vec<CpuId>> {
 pub fn thread_cpus_allowed() -> io::Result<Vec<CpuId>> {
     glommio::affinity::of_thread()
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,10 +59,11 @@ impl File {
         let path = path.as_ref();
         let context = backend::current();
         let backend = match &context.backend {
-            Backend::Glommio(core) => FileBackend::Glommio(glommio::file::File::open(core, path, options).await?),
+            Backend::Glommio(core) => glommio::file::File::open(core, path, options).await.map(FileBackend::Glommio),
             #[cfg(feature = "sim")]
-            Backend::Sim(world) => FileBackend::Sim(sim::file::File::open(world, path, options).await?),
+            Backend::Sim(world) => sim::file::File::open(world, path, options).await.map(FileBackend::Sim),
         };
+        let backend = backend.map_err(|source| describe("open", path, source))?;
         Ok(File(Rc::new(Inner { path: path.to_owned(), backend })))
     }
 
@@ -196,6 +197,15 @@ impl File {
             FileBackend::Sim(file) => file.close().await,
         }
         .map_err(|source| describe("close", &inner.path, source))
+    }
+
+    #[cfg(test)]
+    fn raw_fd(&self) -> std::os::fd::RawFd {
+        match &self.0.backend {
+            FileBackend::Glommio(file) => file.raw_fd(),
+            #[cfg(feature = "sim")]
+            FileBackend::Sim(_) => unreachable!("a simulated file has no descriptor"),
+        }
     }
 
     fn check_aligned(&self, pos: u64, len: usize) -> io::Result<()> {

@@ -47,4 +47,6 @@ pub mod random;
 pub mod sim;
 mod stall;
 pub mod task;
+#[cfg(test)]
+mod testing;
 pub mod time;

@@ -45,3 +45,6 @@ pub type Map<K, V> = hashbrown::HashMap<K, V, SeededState>;
 
 /// A hash set; make it with `Set::default()`.
 pub type Set<K> = hashbrown::HashSet<K, SeededState>;
+
+#[cfg(test)]
+mod tests;

@@ -255,3 +255,6 @@ impl Stop {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,3 +129,6 @@ pub async fn timeout<T>(duration: Duration, future: impl Future<Output = T>) -> 
     })
     .await
 }
+
+#[cfg(test)]
+mod tests;

@@ -110,3 +110,9 @@ impl Pool {
         }
     }
 }
+
+/// Bytes that lie free in this thread's pool.
+#[cfg(test)]
+pub(super) fn retained_bytes() -> usize {
+    POOL.with_borrow(|pool| pool.as_ref().map_or(0, |pool| pool.retained_bytes))
+}

@@ -115,3 +115,6 @@ pub(super) fn read_bytes_max(device: DeviceId) -> usize {
     let bytes = kib.map_or(LEAST, |kib| kib.saturating_mul(1024));
     (bytes - bytes % BLOCK_BYTES).max(BLOCK_BYTES)
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,7 @@ impl File {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             Some(_) | None => Path::new("."),
         };
-        device::introduce(core, parent).await?;
+        device::introduce(core, parent).await.map_err(no_direct_io)?;
         let device = sys::device_of(parent)?;
 
         let mut dma_options = DmaOpenOptions::new();
@@ -36,7 +36,8 @@ impl File {
             dma_options.custom_flags(libc::O_DSYNC);
         }
         let path = path.to_owned();
-        let dma = core.requests.start(async move { dma_options.dma_open(&path).await.map_err(into_io) }).await?;
+        let dma = core.requests.start(async move { dma_options.dma_open(&path).await.map_err(into_io) }).await;
+        let dma = dma.map_err(no_direct_io)?;
         let read_bytes_max = device::read_bytes_max(device);
         Ok(File { dma: Rc::new(dma), requests: core.requests.clone(), read_bytes_max })
     }
@@ -108,11 +109,27 @@ impl File {
         sys::flock_exclusive(self.dma.as_raw_fd())
     }
 
+    #[cfg(test)]
+    pub(crate) fn raw_fd(&self) -> std::os::fd::RawFd {
+        self.dma.as_raw_fd()
+    }
+
     pub(crate) async fn close(self) -> io::Result<()> {
         let Ok(dma) = Rc::try_unwrap(self.dma) else {
             // A request whose waiter was dropped still has it, and closes it when it is done.
             return Ok(());
         };
         self.requests.start(async move { dma.close().await.map_err(into_io) }).await
+    }
+}
+
+/// What the errors of a file system without direct I/O, or without files that have no name, mean.
+fn no_direct_io(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EISDIR) => io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("the file system has no direct I/O ({error}); put the file on a local ext4 or XFS"),
+        ),
+        _ => error,
     }
 }

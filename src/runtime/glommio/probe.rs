@@ -4,13 +4,14 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 
 use ::glommio::io::DmaFile;
 
 use super::core::into_io;
-use super::{device, executor, sys};
+use super::sys::{self, DeviceId};
+use super::{device, executor};
 use crate::buffer::{AlignedBuf, BLOCK_BYTES};
 use crate::executor::ExecutorConfig;
 use crate::probe::{Finding, Problem};
@@ -212,7 +213,7 @@ pub(crate) fn disk_polling(dir: &Path) -> Result<Finding, Problem> {
         how_to_mend: "Report it with the output of `ringmq doctor`; until then use another disk.".to_owned(),
     };
     let polled = polls(dir).map_err(|error| problem(format!("it cannot be found out: {error}")))?;
-    if polled && !device_has_poll_queues(dir) {
+    if polled && !sys::device_of(dir).is_ok_and(has_poll_queues) {
         return Err(problem("on, though the disk has no queues for it: executors spin instead of sleeping".to_owned()));
     }
     let detail = if polled { "on, the disk has queues for it" } else { "off, executors sleep while the disk works" };
@@ -237,9 +238,9 @@ fn polls(dir: &Path) -> io::Result<bool> {
     .join()?
 }
 
-fn device_has_poll_queues(dir: &Path) -> bool {
-    let Ok(device) = sys::device_of(dir) else { return false };
-    let queue = PathBuf::from(format!("/sys/dev/block/{}:0/queue/io_poll", device.major));
+/// Whether polling the device makes sense: it has queues that raise no interrupts.
+pub(super) fn has_poll_queues(device: DeviceId) -> bool {
+    let queue = format!("/sys/dev/block/{}:0/queue/io_poll", device.major);
     fs::read_to_string(queue).is_ok_and(|text| text.trim_end() == "1")
 }
 

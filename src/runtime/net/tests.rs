@@ -1,1 +1,170 @@
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::Duration;
 
+use super::{ListenOptions, TcpListener, TcpStream};
+use crate::testing::run;
+use crate::{task, time};
+
+fn any_port() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind(any_port(), ListenOptions::default()).expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let client = TcpStream::connect(address).await.expect("connected");
+    let (server, peer) = listener.accept().await.expect("accepted");
+    assert_eq!(peer, client.local_addr().expect("connected"));
+    assert_eq!(server.local_addr().expect("connected"), client.peer_addr().expect("connected"));
+    (client, server)
+}
+
+#[test]
+fn both_directions_at_the_same_time() {
+    run(|| async {
+        // More than the sockets hold, so that both sides have to wait for one another, in slices of odd lengths.
+        const LEN: usize = 24 << 20;
+        let (client, server) = pair().await;
+        let (mut from_client, mut to_client) = server.into_split();
+        let (mut from_server, mut to_server) = client.into_split();
+        let gate = task::Gate::new();
+        gate.spawn("echo", async move {
+            let mut bytes = vec![0; 100_000];
+            loop {
+                match from_client.read(&mut bytes).await.expect("read") {
+                    0 => break,
+                    read => to_client.write_all(&bytes[..read]).await.expect("written"),
+                }
+            }
+            to_client.shutdown().expect("shut down");
+        })
+        .expect("the gate is open");
+        let sent: Vec<u8> = (0..LEN).map(|index| (index % 251).to_le_bytes()[0]).collect();
+        gate.spawn("send", {
+            let sent = sent.clone();
+            async move {
+                let slices: Vec<&[u8]> =
+                    sent.chunks(99_991).flat_map(|chunk| [&chunk[..1], &[], &chunk[1..]]).collect();
+                assert!(slices.len() > 500);
+                to_server.write_all_vectored(&slices).await.expect("written");
+                to_server.write_all_vectored(&[]).await.expect("nothing to write");
+                to_server.write_all(&[]).await.expect("nothing to write");
+                to_server.shutdown().expect("shut down");
+            }
+        })
+        .expect("the gate is open");
+        let mut received = vec![0; LEN];
+        from_server.read_exact(&mut received).await.expect("read");
+        assert!(received == sent);
+        assert_eq!(from_server.read(&mut received).await.expect("read"), 0, "the end of the stream");
+        assert_eq!(from_server.read(&mut received).await.expect("read"), 0, "again");
+        gate.close().await;
+    });
+}
+
+#[test]
+fn the_other_side_sees_a_drop_at_once() {
+    run(|| async {
+        let (client, server) = pair().await;
+        let (mut from_client, to_client) = server.into_split();
+        drop(client);
+        let mut bytes = [0; 16];
+        assert_eq!(from_client.read(&mut bytes).await.expect("read"), 0);
+        drop((from_client, to_client));
+
+        // While a read waits in the kernel the halves are dropped: the connection must close all the same.
+        let (client, server) = pair().await;
+        let (mut from_client, to_client) = server.into_split();
+        let (mut from_server, _to_server) = client.into_split();
+        let waits = time::timeout(Duration::from_millis(1), from_client.read(&mut bytes)).await;
+        assert!(waits.is_err());
+        drop((from_client, to_client));
+        assert_eq!(from_server.read(&mut bytes).await.expect("read"), 0);
+    });
+}
+
+#[test]
+fn writing_to_a_closed_connection_is_an_error_and_no_signal() {
+    run(|| async {
+        let (client, server) = pair().await;
+        drop(client);
+        let (_from_client, mut to_client) = server.into_split();
+        let error = loop {
+            if let Err(error) = to_client.write_all(&[0; 4096]).await {
+                break error;
+            }
+            task::yield_to_io().await;
+        };
+        assert!(matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
+    });
+}
+
+#[test]
+fn an_early_end_is_told_from_enough() {
+    run(|| async {
+        let (client, server) = pair().await;
+        let (_, mut to_server) = client.into_split();
+        let (mut from_client, _) = server.into_split();
+        to_server.write_all(b"abc").await.expect("written");
+        to_server.shutdown().expect("shut down");
+        let mut bytes = [0; 2];
+        from_client.read_exact(&mut bytes).await.expect("two of three");
+        assert_eq!(&bytes, b"ab");
+        let error = from_client.read_exact(&mut bytes).await.expect_err("one of two");
+        assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+        from_client.read_exact(&mut []).await.expect("nothing is always there");
+    });
+}
+
+#[test]
+fn a_port_is_shared_only_when_all_agree() {
+    run(|| async {
+        let alone = TcpListener::bind(any_port(), ListenOptions::default()).expect("a free port");
+        let address = alone.local_addr().expect("bound");
+        for reuse_port in [false, true] {
+            let options = ListenOptions { reuse_port, ..ListenOptions::default() };
+            let error = TcpListener::bind(address, options).expect_err("taken");
+            assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        }
+        drop(alone);
+        let shared = ListenOptions { reuse_port: true, ..ListenOptions::default() };
+        let one = TcpListener::bind(any_port(), shared).expect("a free port");
+        let address = one.local_addr().expect("bound");
+        let two = TcpListener::bind(address, shared).expect("shared");
+        assert_eq!(two.local_addr().expect("bound"), address);
+        let error = TcpListener::bind(address, ListenOptions::default()).expect_err("taken");
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    });
+}
+
+#[test]
+fn giving_up_on_accept_loses_no_connection() {
+    run(|| async {
+        let listener = TcpListener::bind(any_port(), ListenOptions::default()).expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        assert!(time::timeout(Duration::from_millis(1), listener.accept()).await.is_err());
+        let client = TcpStream::connect(address).await.expect("connected");
+        // The kernel's answer is there before the next accept is polled.
+        task::yield_to_io().await;
+        let (server, peer) = listener.accept().await.expect("accepted");
+        assert_eq!(peer, client.local_addr().expect("connected"));
+        let (_, mut to_client) = server.into_split();
+        to_client.write_all(b"hello").await.expect("written");
+        let (mut from_server, _) = client.into_split();
+        let mut bytes = [0; 5];
+        from_server.read_exact(&mut bytes).await.expect("read");
+        assert_eq!(&bytes, b"hello");
+    });
+}
+
+#[test]
+fn nobody_listens() {
+    run(|| async {
+        let listener = TcpListener::bind(any_port(), ListenOptions::default()).expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        drop(listener);
+        let error = TcpStream::connect(address).await.expect_err("nobody listens");
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    });
+}

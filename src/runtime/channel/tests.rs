@@ -1,0 +1,122 @@
+use std::time::Duration;
+
+use super::{Closed, TrySendError, bounded, oneshot};
+use crate::executor::{ExecutorConfig, spawn_executor};
+use crate::testing::run;
+use crate::{local::Dropped, task, time};
+
+/// What goes over a channel must wake an executor that sleeps, every time, and one that is about to fall asleep.
+#[test]
+fn two_executors_play_ping_pong_without_a_lost_wake_up() {
+    const ROUNDS: u32 = 100_000;
+    let (ping, mut pings) = bounded(1);
+    let (pong, mut pongs) = bounded(1);
+    let echo = spawn_executor(ExecutorConfig::default(), move || async move {
+        while let Some(number) = pings.recv().await {
+            pong.send(number).await.expect("the other side waits");
+        }
+    })
+    .expect("an executor starts");
+    run(move || async move {
+        for number in 0..ROUNDS {
+            ping.send(number).await.expect("the other side waits");
+            assert_eq!(pongs.recv().await, Some(number));
+        }
+    });
+    echo.join().expect("an executor ends");
+}
+
+#[test]
+fn many_senders_one_receiver_and_a_bound() {
+    const SENDERS: u64 = 4;
+    const EACH: u64 = 5_000;
+    let (sender, mut receiver) = bounded(8);
+    let handles: Vec<_> = (0..SENDERS)
+        .map(|id| {
+            let sender = sender.clone();
+            spawn_executor(ExecutorConfig::default(), move || async move {
+                for number in 0..EACH {
+                    sender.send((id, number)).await.expect("the receiver waits");
+                }
+            })
+            .expect("an executor starts")
+        })
+        .collect();
+    drop(sender);
+    let next = run(move || async move {
+        let mut next = vec![0; usize::try_from(SENDERS).expect("few")];
+        while let Some((id, number)) = receiver.recv().await {
+            assert!(receiver.len() <= 8);
+            let next = &mut next[usize::try_from(id).expect("few")];
+            assert_eq!(number, *next, "the order of one sender holds");
+            *next += 1;
+        }
+        next
+    });
+    assert_eq!(next, vec![EACH; next.len()]);
+    for handle in handles {
+        handle.join().expect("an executor ends");
+    }
+}
+
+#[test]
+fn a_full_channel_gives_the_message_back_and_a_closed_one_too() {
+    let (sender, mut receiver) = bounded(1);
+    assert_eq!(receiver.try_recv(), None);
+    assert_eq!(sender.try_send(1), Ok(()));
+    assert_eq!(sender.try_send(2), Err(TrySendError::Full(2)));
+    assert_eq!((receiver.len(), receiver.try_recv(), receiver.is_empty()), (1, Some(1), true));
+    drop(receiver);
+    assert!(sender.is_closed());
+    assert_eq!(sender.try_send(3), Err(TrySendError::Closed(3)));
+    assert_eq!(run(move || async move { sender.send(4).await }), Err(Closed(4)));
+}
+
+#[test]
+fn a_receiver_that_gives_up_waiting_loses_nothing() {
+    let (sender, mut receiver) = bounded(1);
+    let (give_up, gave_up) = oneshot();
+    let executor = spawn_executor(ExecutorConfig::default(), move || async move {
+        assert!(time::timeout(Duration::from_millis(1), receiver.recv()).await.is_err());
+        give_up.send(()).expect("the test waits");
+        receiver.recv().await
+    })
+    .expect("an executor starts");
+    run(move || gave_up).expect("it gave up");
+    sender.send_blocking(9).expect("it waits again");
+    assert_eq!(executor.join().expect("an executor ends"), Some(9));
+}
+
+#[test]
+fn a_plain_thread_can_take_part() {
+    let (sender, mut receiver) = bounded(2);
+    let executor = spawn_executor(ExecutorConfig::default(), move || async move {
+        for number in 0..100 {
+            sender.send(number).await.expect("the thread waits");
+        }
+    })
+    .expect("an executor starts");
+    let received: Vec<_> = std::iter::from_fn(|| receiver.recv_blocking()).collect();
+    assert_eq!(received, (0..100).collect::<Vec<_>>());
+    executor.join().expect("an executor ends");
+}
+
+#[test]
+fn oneshot_crosses_threads_and_tells_of_a_drop() {
+    let (sender, receiver) = oneshot();
+    let waits = spawn_executor(ExecutorConfig::default(), move || receiver).expect("an executor starts");
+    run(move || async move {
+        task::yield_now().await;
+        sender.send("value").expect("the other side waits");
+    });
+    assert_eq!(waits.join().expect("an executor ends"), Ok("value"));
+
+    let (sender, receiver) = oneshot::<()>();
+    let waits = spawn_executor(ExecutorConfig::default(), move || receiver).expect("an executor starts");
+    drop(sender);
+    assert_eq!(waits.join().expect("an executor ends"), Err(Dropped));
+
+    let (sender, receiver) = oneshot();
+    drop(receiver);
+    assert_eq!(sender.send(1), Err(1));
+}

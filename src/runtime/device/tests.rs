@@ -1,0 +1,127 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use super::{DeviceBudget, DeviceBudgetConfig, Enter, InFlight, IoClass, PASSED_OVER_MAX};
+
+const CONFIG: DeviceBudgetConfig = DeviceBudgetConfig {
+    journal_bytes_max: 10,
+    append_bytes_max: 10,
+    tail_read_bytes_max: 10,
+    background_bytes_max: 10,
+};
+
+fn poll(enter: &mut Pin<Box<Enter>>) -> Poll<InFlight> {
+    enter.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Requests that were asked for; each goes when polled and granted.
+struct Waiting(Vec<(IoClass, Pin<Box<Enter>>)>);
+
+impl Waiting {
+    fn ask(budget: &DeviceBudget, classes: &[IoClass], bytes: usize) -> Waiting {
+        let mut waiting: Vec<_> = classes.iter().map(|class| (*class, Box::pin(budget.enter(*class, bytes)))).collect();
+        for (_, enter) in &mut waiting {
+            assert!(poll(enter).is_pending());
+        }
+        Waiting(waiting)
+    }
+
+    /// Ends one request after the other and returns the order in which they went.
+    fn finish_all(mut self, held: InFlight) -> Vec<IoClass> {
+        let mut order = Vec::new();
+        let mut in_flight = Some(held);
+        while !self.0.is_empty() {
+            drop(in_flight.take());
+            let next = self.0.iter_mut().enumerate().find_map(|(index, (_, enter))| match poll(enter) {
+                Poll::Ready(granted) => Some((index, granted)),
+                Poll::Pending => None,
+            });
+            let (index, granted) = next.expect("one goes when another ends");
+            order.push(self.0.remove(index).0);
+            in_flight = Some(granted);
+        }
+        order
+    }
+}
+
+fn hold(budget: &DeviceBudget, class: IoClass, bytes: usize) -> InFlight {
+    match poll(&mut Box::pin(budget.enter(class, bytes))) {
+        Poll::Ready(in_flight) => in_flight,
+        Poll::Pending => panic!("{class:?} has to wait"),
+    }
+}
+
+#[test]
+fn the_foreground_never_waits_for_the_background_nor_for_one_another() {
+    let budget = DeviceBudget::new(CONFIG);
+    let _background = hold(&budget, IoClass::Compaction, 10);
+    let _waiting = Waiting::ask(&budget, &[IoClass::Checkpoint, IoClass::ColdRead, IoClass::Compaction], 10);
+    for class in [IoClass::Journal, IoClass::Append, IoClass::TailRead] {
+        let held = hold(&budget, class, 10);
+        let waits = Waiting::ask(&budget, &[class], 1);
+        assert_eq!(waits.finish_all(held), [class], "each has a bound of its own");
+    }
+}
+
+#[test]
+fn the_background_goes_by_class_and_then_by_age() {
+    use IoClass::{Checkpoint, ColdRead, Compaction};
+    let budget = DeviceBudget::new(CONFIG);
+    let held = hold(&budget, Compaction, 10);
+    let asked = [Compaction, ColdRead, Checkpoint, Compaction, Checkpoint, ColdRead];
+    let waiting = Waiting::ask(&budget, &asked, 10);
+    assert_eq!(waiting.finish_all(held), [Checkpoint, Checkpoint, ColdRead, ColdRead, Compaction, Compaction]);
+}
+
+#[test]
+fn nobody_is_passed_over_for_ever() {
+    use IoClass::{Checkpoint, ColdRead, Compaction};
+    let budget = DeviceBudget::new(CONFIG);
+    let held = hold(&budget, Checkpoint, 10);
+    let mut asked = vec![Compaction, ColdRead];
+    asked.extend([Checkpoint; 20]);
+    let order = Waiting::ask(&budget, &asked, 10).finish_all(held);
+    let place = |class| order.iter().position(|other| *other == class).expect("everyone went");
+    let limit = PASSED_OVER_MAX as usize;
+    assert_eq!((place(ColdRead), place(Compaction)), (limit, limit + 1));
+}
+
+#[test]
+fn bytes_are_counted_and_more_than_the_bound_goes_alone() {
+    let budget = DeviceBudget::new(CONFIG);
+    let six = hold(&budget, IoClass::ColdRead, 6);
+    let four = hold(&budget, IoClass::Checkpoint, 4);
+    let mut oversized = Box::pin(budget.enter(IoClass::Checkpoint, 25));
+    let mut small = Box::pin(budget.enter(IoClass::Checkpoint, 1));
+    assert!(poll(&mut oversized).is_pending());
+    assert!(poll(&mut small).is_pending());
+    drop(six);
+    assert!(poll(&mut oversized).is_pending());
+    assert!(poll(&mut small).is_pending(), "within a class nobody overtakes");
+    drop(four);
+    let alone = poll(&mut oversized);
+    assert!(alone.is_ready());
+    assert!(poll(&mut small).is_pending());
+    drop(alone);
+    assert!(poll(&mut small).is_ready());
+}
+
+#[test]
+fn a_dropped_request_leaves_the_queue_and_gives_back_what_it_got() {
+    let budget = DeviceBudget::new(CONFIG);
+    let held = hold(&budget, IoClass::ColdRead, 10);
+    let mut granted_unseen = Box::pin(budget.enter(IoClass::ColdRead, 10));
+    let mut abandoned = Box::pin(budget.enter(IoClass::ColdRead, 10));
+    let mut last = Box::pin(budget.enter(IoClass::ColdRead, 10));
+    for enter in [&mut granted_unseen, &mut abandoned, &mut last] {
+        assert!(poll(enter).is_pending());
+    }
+    drop(abandoned);
+    drop(held);
+    drop(granted_unseen);
+    let last = poll(&mut last);
+    assert!(last.is_ready());
+    drop(last);
+    assert_eq!(format!("{budget:?}"), "[(0, 10), (0, 10), (0, 10), (0, 10)]");
+}
