@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::device::DeviceBudgetConfig;
 use crate::glommio;
+use crate::stall;
 
 /// The number of a processor as the kernel counts them (`/sys/devices/system/cpu/cpuN`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +45,8 @@ pub struct ExecutorConfig {
     /// How long to spin before the thread sleeps: saves some 20 µs a round trip where the core is its own, and does
     /// harm where cores are shared. Default: `None`, sleep at once.
     pub spin_before_park: Option<Duration>,
+    /// A task that holds the core for longer than this is a stall ([`crate::task::stalls`]). Default: 5 ms.
+    pub stall_threshold: Duration,
     /// Which input and output may be at the device at the same time.
     pub device: DeviceBudgetConfig,
 }
@@ -56,6 +59,7 @@ impl Default for ExecutorConfig {
             io_memory_bytes: 64 * 1024,
             buffers_retained_bytes_max: 64 * 1024 * 1024,
             spin_before_park: None,
+            stall_threshold: stall::THRESHOLD_DEFAULT,
             device: DeviceBudgetConfig::default(),
         }
     }

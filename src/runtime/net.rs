@@ -25,6 +25,31 @@ impl Default for ListenOptions {
     }
 }
 
+/// An address that this process has for itself while it opens the listeners that are to share it.
+///
+/// `SO_REUSEPORT` lets any process of the same user join a port, so a second broker would take a part of the first
+/// one's connections instead of failing. Whoever reserves the port first is told that it is in use; listeners with
+/// [`ListenOptions::reuse_port`] of the process that has it can then be opened, and do the same for the next one when
+/// the reservation is dropped. Works outside an executor too.
+#[derive(Debug)]
+pub struct Reservation(backend_net::Reservation);
+
+impl Reservation {
+    /// Takes an address; port 0 lets the kernel choose one. A connection that arrives before the reservation is dropped
+    /// may be reset.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AddrInUse`] when anybody listens there; what bind(2) and listen(2) say.
+    pub fn take(address: SocketAddr) -> io::Result<Reservation> {
+        backend_net::Reservation::take(address).map(Reservation)
+    }
+
+    /// The address, with the port that the kernel chose.
+    pub fn address(&self) -> SocketAddr {
+        self.0.address()
+    }
+}
+
 /// Accepts connections.
 #[derive(Debug)]
 pub struct TcpListener(backend_net::Listener);

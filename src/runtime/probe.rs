@@ -68,6 +68,14 @@ pub fn disk_polling(dir: &Path) -> Result<Finding, Problem> {
     backend_probe::disk_polling(dir)
 }
 
+/// Whether the file system of an existing directory has as many free bytes as are wanted.
+///
+/// # Errors
+/// How many it has, or why that cannot be found out.
+pub fn free_disk(dir: &Path, bytes_wanted: u64) -> Result<Finding, Problem> {
+    backend_probe::free_disk(dir, bytes_wanted)
+}
+
 /// The version of the running kernel.
 ///
 /// # Errors

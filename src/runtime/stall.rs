@@ -1,4 +1,5 @@
-//! Who held the core: every task's poll is timed, and what took longer than [`STALL_MIN`] is remembered and logged.
+//! Who held the core: every task's poll is timed, and what took longer than the executor's threshold is remembered
+//! and logged.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -8,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::backend;
 
-/// A poll that takes longer than this is a stall: nothing else of the core ran meanwhile.
-const STALL_MIN: Duration = Duration::from_millis(5);
+/// A poll that takes longer than this is a stall where nobody says otherwise: nothing else of the core ran meanwhile.
+pub(crate) const THRESHOLD_DEFAULT: Duration = Duration::from_millis(5);
 
 /// An executor logs one stall in this time; the others are only counted.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
@@ -21,18 +22,30 @@ pub struct Stall {
     pub task: &'static str,
     /// Its longest single poll.
     pub longest: Duration,
-    /// How many of its polls took longer than 5 ms.
+    /// How many of its polls took longer than [`ExecutorConfig::stall_threshold`](crate::executor::ExecutorConfig).
     pub count: u64,
 }
 
 /// The stalls of one executor since it started, one entry a task name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct StallLog {
+    threshold: Duration,
     stalls: RefCell<Vec<Stall>>,
     logged: Cell<Option<Instant>>,
 }
 
+impl Default for StallLog {
+    fn default() -> StallLog {
+        StallLog::new(THRESHOLD_DEFAULT)
+    }
+}
+
 impl StallLog {
+    /// An empty log of polls that take longer than `threshold`.
+    pub(crate) fn new(threshold: Duration) -> StallLog {
+        StallLog { threshold, stalls: RefCell::default(), logged: Cell::default() }
+    }
+
     /// Every stall so far, worst first.
     pub(crate) fn snapshot(&self) -> Vec<Stall> {
         let mut stalls = self.stalls.borrow().clone();
@@ -84,8 +97,8 @@ impl<F: Future> Future for Timed<F> {
         let polled = future.poll(cx);
         let end = Instant::now();
         let held = end.saturating_duration_since(start);
-        if held > STALL_MIN
-            && let Some(context) = backend::try_current()
+        if let Some(context) = backend::try_current()
+            && held > context.stalls.threshold
         {
             context.stalls.record(name, held, end);
         }

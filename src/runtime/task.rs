@@ -73,7 +73,7 @@ pub async fn yield_to_io() {
     }
 }
 
-/// The tasks of this executor that held its core for longer than 5 ms in one go, worst first.
+/// The tasks of this executor that held its core for longer than its threshold in one go, worst first.
 pub fn stalls() -> Vec<Stall> {
     backend::try_current().map(|context| context.stalls.snapshot()).unwrap_or_default()
 }

@@ -81,7 +81,7 @@ where
     let context = Rc::new(Context {
         backend: Backend::Glommio(Core::new()),
         device: DeviceBudget::new(config.device),
-        stalls: StallLog::default(),
+        stalls: StallLog::new(config.stall_threshold),
     });
     let _buffers = buffer::install(config.buffers_retained_bytes_max);
     let _entered = backend::enter(context.clone());

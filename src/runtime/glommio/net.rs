@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use ::glommio::net as gnet;
 use futures_lite::{AsyncRead, AsyncWrite};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::core::into_io;
 use super::sys;
@@ -28,21 +29,48 @@ pub(crate) struct Listener {
     ending: Stop,
 }
 
+/// A listening socket, not yet the executor's.
+fn listen(address: SocketAddr, options: ListenOptions) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A broker that starts again finds connections of its last life in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if options.reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        // `[::]` beside `0.0.0.0` on the same port, and no surprise in either.
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+    Ok(socket)
+}
+
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    address: SocketAddr,
+    _socket: Socket,
+}
+
+impl Reservation {
+    pub(crate) fn take(address: SocketAddr) -> io::Result<Reservation> {
+        // It listens, because two sockets with SO_REUSEADDR that only bind do not exclude each other.
+        let socket = listen(address, ListenOptions::default())?;
+        let bound = socket.local_addr()?.as_socket();
+        let address = bound.ok_or_else(|| io::Error::other("a TCP socket has no IP address"))?;
+        // From here on others of this process may join; who comes without the option is still refused.
+        socket.set_reuse_port(true)?;
+        Ok(Reservation { address, _socket: socket })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
 impl Listener {
     pub(crate) fn bind(address: SocketAddr, options: ListenOptions) -> io::Result<Listener> {
-        use socket2::{Domain, Protocol, Socket, Type};
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        // A broker that starts again finds connections of its last life in TIME_WAIT.
-        socket.set_reuse_address(true)?;
-        if options.reuse_port {
-            socket.set_reuse_port(true)?;
-        }
-        if address.is_ipv6() {
-            // `[::]` beside `0.0.0.0` on the same port, and no surprise in either.
-            socket.set_only_v6(true)?;
-        }
-        socket.bind(&address.into())?;
-        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        let socket = listen(address, options)?;
         // SAFETY: the descriptor is an open listening socket, given away here and used nowhere else.
         let listener = unsafe { gnet::TcpListener::from_raw_fd(socket.into_raw_fd()) };
         let ending = backend::current().backend.glommio().ending.1.clone();

@@ -244,6 +244,21 @@ pub(super) fn has_poll_queues(device: DeviceId) -> bool {
     fs::read_to_string(queue).is_ok_and(|text| text.trim_end() == "1")
 }
 
+pub(crate) fn free_disk(dir: &Path, bytes_wanted: u64) -> Result<Finding, Problem> {
+    const MIB: u64 = 1 << 20;
+    let problem = |what: String| Problem {
+        subject: "free disk",
+        what,
+        how_to_mend: "Free space on that file system, or put the data directory on a larger one.".to_owned(),
+    };
+    let free = sys::free_bytes(dir).map_err(|error| problem(format!("it cannot be found out: {error}")))?;
+    if free < bytes_wanted {
+        let (free, wanted) = (free / MIB, bytes_wanted / MIB);
+        return Err(problem(format!("{free} MiB are free for {}, and {wanted} MiB are wanted", dir.display())));
+    }
+    Ok(Finding { subject: "free disk", detail: format!("{} MiB for {}", free / MIB, dir.display()) })
+}
+
 pub(crate) fn kernel() -> Result<Finding, Problem> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let release = release.trim_end();
