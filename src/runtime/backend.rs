@@ -57,6 +57,12 @@ pub(crate) fn current() -> Rc<Context> {
     try_current().expect("called outside an executor of ringmq-runtime (see executor::spawn_executor)")
 }
 
+/// Whether this thread runs a simulation.
+#[cfg(feature = "sim")]
+pub(crate) fn is_simulated() -> bool {
+    try_current().is_some_and(|context| matches!(context.backend, Backend::Sim(_)))
+}
+
 /// Makes `context` the one of this thread until the guard is dropped.
 ///
 /// # Panics

@@ -4,6 +4,8 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
+#[cfg(feature = "sim")]
+use crate::backend;
 use crate::device::DeviceBudgetConfig;
 use crate::glommio;
 use crate::stall;
@@ -86,7 +88,8 @@ impl<T: Send + 'static> ExecutorHandle<T> {
 /// way are waited for, so that the kernel never writes into freed memory. `main` itself is called on the new thread.
 ///
 /// # Errors
-/// When the thread cannot be made or the processor is not one that this process may use.
+/// When the thread cannot be made or the processor is not one that this process may use;
+/// [`io::ErrorKind::Unsupported`] inside a simulation.
 pub fn spawn_executor<T, Fut>(
     config: ExecutorConfig,
     main: impl FnOnce() -> Fut + Send + 'static,
@@ -95,6 +98,13 @@ where
     T: Send + 'static,
     Fut: Future<Output = T> + 'static,
 {
+    #[cfg(feature = "sim")]
+    if backend::is_simulated() {
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "a simulation is one executor: what it runs cannot start another (spawn a task instead)",
+        ));
+    }
     if let Some(cpu) = config.cpu
         && !cpus_allowed()?.contains(&cpu)
     {
