@@ -1,2 +1,84 @@
-//! The client crate: async on tokio, with a blocking face.
+//! The client of RingMQ: async on tokio, with a [`blocking`] face.
+//!
+//! ```no_run
+//! use ringmq_client::{Client, FetchOptions, NewTopic, Record};
+//!
+//! # async fn example() -> Result<(), ringmq_client::Error> {
+//! let client = Client::connect("localhost:9092").await?;
+//! client.admin().create_topic(NewTopic::new("greetings").partitions(4)).await?;
+//!
+//! // `Ok` means: on disk.
+//! let delivery = client.producer().send("greetings", Record::value("hello, ring").with_key("a key")).await?;
+//!
+//! let consumer = client.consumer();
+//! let fetched = consumer.fetch("greetings", delivery.partition, delivery.offset, FetchOptions::default()).await?;
+//! for record in fetched.records {
+//!     println!("{}: {:?}", record.offset, record.value);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | to | use |
+//! |---|---|
+//! | connect, with one address or several | [`Client::connect`], [`Client::builder`] |
+//! | create, delete, list and describe topics, find the controller | [`Admin`] |
+//! | send records, one by one or in batches | [`Producer`] |
+//! | fetch from an offset, ask for offsets, subscribe | [`Consumer`] |
+//! | speak the protocol on a connection of one's own | [`Connection`] |
+//!
+//! **Where requests go.** Data operations go straight to the port of the shard that owns the partition, or to the
+//! broker's public port where that one cannot be reached. Operations on topics go to the controller, which is discovered
+//! and, when it moves, discovered again.
+//!
+//! **Time-outs and retries.** An operation has [`ClientOptions::timeout`] for all its attempts. Errors that may pass are
+//! tried again with growing, random pauses, except where that could store a record twice: see [`Producer`].
+//!
+//! **Compatibility.** Keys choose partitions by the hash of Kafka's clients; batches have Kafka's v2 layout.
 #![forbid(unsafe_code)]
+
+mod address;
+mod admin;
+pub mod blocking;
+mod client;
+mod cluster;
+mod connection;
+mod consumer;
+mod error;
+mod fetch;
+mod fetched;
+mod list_offsets;
+mod metadata;
+mod murmur2;
+mod options;
+mod partitioner;
+mod pool;
+mod producer;
+mod record;
+mod retry;
+mod subscription;
+
+pub use ringmq_wire as wire;
+pub use ringmq_wire::batch::Compression;
+pub use ringmq_wire::protocol::{
+    Acks, DescribeClusterResponse as ClusterDescription, DescribedBroker, DescribedPartition, DescribedSetting,
+    DescribedShard, ListedTopic, OffsetSpec, PartitionMetadata,
+};
+pub use ringmq_wire::{
+    BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionIndex, ShardIndex, Timestamp, TopicId, TopicName,
+    TopicNameError, WireError,
+};
+
+pub use address::{AddressError, BrokerAddress, DEFAULT_PORT, IntoBrokers};
+pub use admin::{Admin, NewTopic, TopicDescription};
+pub use client::{Client, ClientBuilder};
+pub use cluster::ControllerInfo;
+pub use connection::{Connection, ConnectionError, FetchResponse, RequestError};
+pub use consumer::Consumer;
+pub use error::{Attempt, BoxError, Error};
+pub use fetch::{FetchFrom, FetchOptions, Fetched, RawFetched};
+pub use list_offsets::PartitionOffset;
+pub use options::ClientOptions;
+pub use producer::{AckedBy, Deliveries, Delivery, Producer};
+pub use record::{ConsumedRecord, Header, Record};
+pub use subscription::{RecordStream, Start, SubscribeOptions, Until};

@@ -1,0 +1,303 @@
+//! Topics, brokers and the controller.
+
+use std::sync::Arc;
+
+use ringmq_wire::protocol::{
+    CreateTopicsRequest, CreatedTopic, DeleteTopicsRequest, DeletedTopic, DescribeClusterRequest,
+    DescribeClusterResponse, DescribeTopicsRequest, DescribedPartition, DescribedSetting, DescribedTopic,
+    ListTopicsRequest, ListedTopic, NewTopic as WireTopic, Setting,
+};
+use ringmq_wire::{ErrorCode, TopicId, WireError};
+
+use crate::cluster::{AnswerLost, Cluster, ControllerInfo};
+use crate::error::Error;
+use crate::retry::Retry;
+
+/// Creates, deletes, lists and describes topics, and finds the controller.
+///
+/// Every operation goes to the controller, so each sees what the ones before it did. Where the controller has moved or
+/// its connection breaks, it is discovered again and asked again until the client's time-out.
+///
+/// **Cancelling.** Dropping a future that reads has no effect. Dropping one that creates or deletes leaves open whether
+/// it was done: describe the topic to find out.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    cluster: Arc<Cluster>,
+}
+
+/// A topic to be created.
+///
+/// ```
+/// use ringmq_client::NewTopic;
+/// let topic = NewTopic::new("orders").partitions(8).setting("segment_bytes", "268435456");
+/// # let _ = topic;
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct NewTopic {
+    name: String,
+    partitions: u32,
+    replicas: u16,
+    settings: Vec<(String, String)>,
+}
+
+impl NewTopic {
+    /// A topic with one partition, one replica, and the broker's defaults.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), partitions: 1, replicas: 1, settings: Vec::new() }
+    }
+
+    /// How many partitions it gets. Default 1.
+    pub fn partitions(mut self, partitions: u32) -> Self {
+        self.partitions = partitions;
+        self
+    }
+
+    /// How many brokers keep each partition. Default 1.
+    pub fn replicas(mut self, replicas: u16) -> Self {
+        self.replicas = replicas;
+        self
+    }
+
+    /// Gives one setting a value other than the broker's default.
+    pub fn setting(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.push((key.into(), value.into()));
+        self
+    }
+
+    fn to_wire(&self) -> WireTopic {
+        let setting = |(key, value): &(String, String)| Setting { key: key.clone(), value: value.clone() };
+        WireTopic {
+            name: self.name.clone(),
+            partitions: self.partitions,
+            replicas: self.replicas,
+            settings: self.settings.iter().map(setting).collect(),
+        }
+    }
+}
+
+/// Everything about one topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicDescription {
+    /// Its name.
+    pub name: String,
+    /// Its identity; a topic that is created again under the same name has another.
+    pub topic_id: TopicId,
+    /// All its settings, by key.
+    pub settings: Vec<DescribedSetting>,
+    /// Its partitions, by index.
+    pub partitions: Vec<DescribedPartition>,
+}
+
+impl Admin {
+    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
+        Self { cluster }
+    }
+
+    /// Creates a topic; it can be used on any connection once this returns.
+    ///
+    /// When the answer to an earlier attempt was lost and the topic is there with as many partitions as asked for, it
+    /// counts as created.
+    ///
+    /// # Errors
+    /// [`Error::Broker`] with [`ErrorCode::TopicAlreadyExists`], [`ErrorCode::InvalidTopicName`],
+    /// [`ErrorCode::InvalidPartitionCount`], [`ErrorCode::InvalidReplicationFactor`] or [`ErrorCode::InvalidSetting`];
+    /// or no answer.
+    pub async fn create_topic(&self, topic: NewTopic) -> Result<TopicId, Error> {
+        self.create(vec![topic], false).await.and_then(only)?.ok_or_else(no_topic_id)
+    }
+
+    /// Creates many topics at once. The outer result is the request's, the inner ones stand in the order of `topics`.
+    ///
+    /// # Errors
+    /// Outer: no answer. Inner: as [`Admin::create_topic`].
+    pub async fn create_topics(&self, topics: Vec<NewTopic>) -> Result<Vec<Result<TopicId, Error>>, Error> {
+        let created = self.create(topics, false).await?;
+        Ok(created.into_iter().map(|one| one.and_then(|id| id.ok_or_else(no_topic_id))).collect())
+    }
+
+    /// Checks whether a topic could be created, and creates nothing.
+    ///
+    /// # Errors
+    /// As [`Admin::create_topic`].
+    pub async fn validate_topic(&self, topic: NewTopic) -> Result<(), Error> {
+        self.create(vec![topic], true).await.and_then(only).map(|_| ())
+    }
+
+    /// Deletes a topic with all its records.
+    ///
+    /// When the answer to an earlier attempt was lost and the topic is gone, it counts as deleted.
+    ///
+    /// # Errors
+    /// [`Error::Broker`] with [`ErrorCode::UnknownTopic`], or no answer.
+    pub async fn delete_topic(&self, topic: &str) -> Result<(), Error> {
+        self.delete_topics(&[topic]).await.and_then(only)
+    }
+
+    /// Deletes many topics at once. The outer result is the request's, the inner ones stand in the order of `topics`.
+    ///
+    /// # Errors
+    /// Outer: no answer. Inner: as [`Admin::delete_topic`].
+    pub async fn delete_topics(&self, topics: &[impl AsRef<str>]) -> Result<Vec<Result<(), Error>>, Error> {
+        let mut retry = self.retry("delete topics");
+        let names: Vec<String> = topics.iter().map(|topic| topic.as_ref().to_owned()).collect();
+        let request = DeleteTopicsRequest { topics: names.clone(), timeout_ms: self.timeout_ms() };
+        let moved = |deleted: &DeletedTopic| deleted.error == ErrorCode::NotController;
+        let (answer, lost) = self
+            .cluster
+            .ask_controller("delete topics", &request, &mut retry, |answer| all(&answer.topics, moved))
+            .await?;
+        in_order(&names, answer.topics.iter().map(|deleted| deleted.name.as_str()))?;
+        let outcome = |deleted: DeletedTopic| {
+            self.cluster.forget(&deleted.name);
+            match deleted.error {
+                ErrorCode::None => Ok(()),
+                ErrorCode::UnknownTopic if lost == AnswerLost(true) => Ok(()),
+                code => Err(Error::about_topic(&deleted.name, WireError { code, detail: deleted.detail })),
+            }
+        };
+        Ok(answer.topics.into_iter().map(outcome).collect())
+    }
+
+    /// Every topic, by name.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn list_topics(&self) -> Result<Vec<ListedTopic>, Error> {
+        let mut retry = self.retry("list topics");
+        let request = ListTopicsRequest {};
+        let (answer, _) = self.cluster.ask_controller("list topics", &request, &mut retry, |_| false).await?;
+        Ok(answer.topics)
+    }
+
+    /// Everything about one topic.
+    ///
+    /// # Errors
+    /// [`Error::Broker`] with [`ErrorCode::UnknownTopic`], or no answer.
+    pub async fn describe_topic(&self, topic: &str) -> Result<TopicDescription, Error> {
+        self.describe_topics(&[topic]).await.and_then(only)
+    }
+
+    /// Everything about many topics. The outer result is the request's, the inner ones stand in the order of `topics`.
+    ///
+    /// # Errors
+    /// Outer: no answer. Inner: as [`Admin::describe_topic`].
+    pub async fn describe_topics(
+        &self,
+        topics: &[impl AsRef<str>],
+    ) -> Result<Vec<Result<TopicDescription, Error>>, Error> {
+        let mut retry = self.retry("describe topics");
+        let names: Vec<String> = topics.iter().map(|topic| topic.as_ref().to_owned()).collect();
+        let request = DescribeTopicsRequest { topics: names.clone() };
+        let (answer, _) = self.cluster.ask_controller("describe topics", &request, &mut retry, |_| false).await?;
+        in_order(&names, answer.topics.iter().map(|described| described.name.as_str()))?;
+        Ok(answer.topics.into_iter().map(describe).collect())
+    }
+
+    /// Every broker with its shards.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn describe_cluster(&self) -> Result<DescribeClusterResponse, Error> {
+        let mut retry = self.retry("describe cluster");
+        let request = DescribeClusterRequest {};
+        let (answer, _) = self.cluster.ask_controller("describe cluster", &request, &mut retry, |_| false).await?;
+        Ok(answer)
+    }
+
+    /// Asks a broker which one is the controller now, and remembers it for the operations that need it.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn discover_controller(&self) -> Result<ControllerInfo, Error> {
+        self.cluster.discover_controller(&mut self.retry("discover controller")).await
+    }
+
+    /// The controller's address as `host:port`: as remembered, else discovered.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn controller_addr(&self) -> Result<String, Error> {
+        let mut retry = self.retry("discover controller");
+        self.cluster.controller(&mut retry).await.map(|controller| controller.address.to_string())
+    }
+
+    async fn create(
+        &self,
+        topics: Vec<NewTopic>,
+        validate_only: bool,
+    ) -> Result<Vec<Result<Option<TopicId>, Error>>, Error> {
+        let mut retry = self.retry("create topics");
+        let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
+        let request = CreateTopicsRequest {
+            topics: topics.iter().map(NewTopic::to_wire).collect(),
+            timeout_ms: self.timeout_ms(),
+            validate_only,
+        };
+        let moved = |created: &CreatedTopic| created.error == ErrorCode::NotController;
+        let (answer, lost) = self
+            .cluster
+            .ask_controller("create topics", &request, &mut retry, |answer| all(&answer.topics, moved))
+            .await?;
+        in_order(&names, answer.topics.iter().map(|created| created.name.as_str()))?;
+
+        let mut outcomes = Vec::with_capacity(topics.len());
+        for (topic, created) in topics.iter().zip(answer.topics) {
+            self.cluster.forget(&created.name);
+            outcomes.push(match created.error {
+                ErrorCode::None => Ok(created.topic_id),
+                code => {
+                    let refusal = Error::about_topic(&created.name, WireError { code, detail: created.detail });
+                    let ours = code == ErrorCode::TopicAlreadyExists && lost == AnswerLost(true);
+                    if ours { self.created_before(topic, refusal).await } else { Err(refusal) }
+                }
+            });
+        }
+        Ok(outcomes)
+    }
+
+    /// The topic that an attempt whose answer was lost has created, if what is there is what was asked for.
+    async fn created_before(&self, topic: &NewTopic, refusal: Error) -> Result<Option<TopicId>, Error> {
+        let found = self.describe_topic(&topic.name).await?;
+        let as_asked = found.partitions.len() == topic.partitions as usize;
+        if as_asked { Ok(Some(found.topic_id)) } else { Err(refusal) }
+    }
+
+    fn retry(&self, operation: &'static str) -> Retry {
+        Retry::new(operation, self.cluster.options.timeout)
+    }
+
+    fn timeout_ms(&self) -> u32 {
+        u32::try_from(self.cluster.options.timeout.as_millis()).unwrap_or(u32::MAX)
+    }
+}
+
+fn describe(topic: DescribedTopic) -> Result<TopicDescription, Error> {
+    match (topic.error, topic.topic_id) {
+        (ErrorCode::None, Some(topic_id)) => {
+            let DescribedTopic { name, settings, partitions, .. } = topic;
+            Ok(TopicDescription { name, topic_id, settings, partitions })
+        }
+        (ErrorCode::None, None) => Err(no_topic_id()),
+        (code, _) => Err(Error::about_topic(&topic.name, WireError { code, detail: topic.detail })),
+    }
+}
+
+/// Whether there are items and `test` holds for each.
+fn all<T>(items: &[T], test: impl Fn(&T) -> bool) -> bool {
+    !items.is_empty() && items.iter().all(test)
+}
+
+/// Answers stand in the order of what was asked.
+fn in_order<'a>(asked: &[impl AsRef<str>], answered: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+    let same = asked.iter().map(AsRef::as_ref).eq(answered);
+    if same { Ok(()) } else { Err(Error::Nonsense("the answer is about other topics than the request".to_owned())) }
+}
+
+fn only<T>(outcomes: Vec<Result<T, Error>>) -> Result<T, Error> {
+    outcomes.into_iter().next().unwrap_or_else(|| Err(Error::Nonsense("the answer is empty".to_owned())))
+}
+
+fn no_topic_id() -> Error {
+    Error::Nonsense("the answer has no topic id".to_owned())
+}

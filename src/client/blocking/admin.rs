@@ -1,0 +1,112 @@
+//! Topics, brokers and the controller.
+
+use std::sync::Arc;
+
+use ringmq_wire::TopicId;
+use ringmq_wire::protocol::{DescribeClusterResponse, ListedTopic};
+
+use super::runtime_thread::RuntimeThread;
+use crate::admin::{NewTopic, TopicDescription};
+use crate::cluster::ControllerInfo;
+use crate::error::Error;
+
+/// As [`crate::Admin`].
+#[derive(Debug, Clone)]
+pub struct Admin {
+    inner: crate::Admin,
+    thread: Arc<RuntimeThread>,
+}
+
+impl Admin {
+    pub(super) fn new(inner: crate::Admin, thread: Arc<RuntimeThread>) -> Self {
+        Self { inner, thread }
+    }
+
+    /// As [`crate::Admin::create_topic`].
+    ///
+    /// # Errors
+    /// As [`crate::Admin::create_topic`].
+    pub fn create_topic(&self, topic: NewTopic) -> Result<TopicId, Error> {
+        self.thread.wait(self.inner.create_topic(topic))
+    }
+
+    /// As [`crate::Admin::create_topics`].
+    ///
+    /// # Errors
+    /// As [`crate::Admin::create_topics`].
+    pub fn create_topics(&self, topics: Vec<NewTopic>) -> Result<Vec<Result<TopicId, Error>>, Error> {
+        self.thread.wait(self.inner.create_topics(topics))
+    }
+
+    /// As [`crate::Admin::validate_topic`].
+    ///
+    /// # Errors
+    /// As [`crate::Admin::validate_topic`].
+    pub fn validate_topic(&self, topic: NewTopic) -> Result<(), Error> {
+        self.thread.wait(self.inner.validate_topic(topic))
+    }
+
+    /// As [`crate::Admin::delete_topic`].
+    ///
+    /// # Errors
+    /// As [`crate::Admin::delete_topic`].
+    pub fn delete_topic(&self, topic: &str) -> Result<(), Error> {
+        self.thread.wait(self.inner.delete_topic(topic))
+    }
+
+    /// As [`crate::Admin::delete_topics`].
+    ///
+    /// # Errors
+    /// As [`crate::Admin::delete_topics`].
+    pub fn delete_topics(&self, topics: &[impl AsRef<str>]) -> Result<Vec<Result<(), Error>>, Error> {
+        self.thread.wait(self.inner.delete_topics(topics))
+    }
+
+    /// As [`crate::Admin::list_topics`].
+    ///
+    /// # Errors
+    /// As [`crate::Admin::list_topics`].
+    pub fn list_topics(&self) -> Result<Vec<ListedTopic>, Error> {
+        self.thread.wait(self.inner.list_topics())
+    }
+
+    /// As [`crate::Admin::describe_topic`].
+    ///
+    /// # Errors
+    /// As [`crate::Admin::describe_topic`].
+    pub fn describe_topic(&self, topic: &str) -> Result<TopicDescription, Error> {
+        self.thread.wait(self.inner.describe_topic(topic))
+    }
+
+    /// As [`crate::Admin::describe_topics`].
+    ///
+    /// # Errors
+    /// As [`crate::Admin::describe_topics`].
+    pub fn describe_topics(&self, topics: &[impl AsRef<str>]) -> Result<Vec<Result<TopicDescription, Error>>, Error> {
+        self.thread.wait(self.inner.describe_topics(topics))
+    }
+
+    /// As [`crate::Admin::describe_cluster`].
+    ///
+    /// # Errors
+    /// As [`crate::Admin::describe_cluster`].
+    pub fn describe_cluster(&self) -> Result<DescribeClusterResponse, Error> {
+        self.thread.wait(self.inner.describe_cluster())
+    }
+
+    /// As [`crate::Admin::discover_controller`].
+    ///
+    /// # Errors
+    /// As [`crate::Admin::discover_controller`].
+    pub fn discover_controller(&self) -> Result<ControllerInfo, Error> {
+        self.thread.wait(self.inner.discover_controller())
+    }
+
+    /// As [`crate::Admin::controller_addr`].
+    ///
+    /// # Errors
+    /// As [`crate::Admin::controller_addr`].
+    pub fn controller_addr(&self) -> Result<String, Error> {
+        self.thread.wait(self.inner.controller_addr())
+    }
+}

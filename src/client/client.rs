@@ -1,0 +1,150 @@
+//! The client: one set of connections, from which producers, consumers and admins are made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::address::{AddressError, BrokerAddress, DEFAULT_PORT, IntoBrokers};
+use crate::admin::Admin;
+use crate::cluster::Cluster;
+use crate::consumer::Consumer;
+use crate::error::Error;
+use crate::options::ClientOptions;
+use crate::producer::Producer;
+
+/// A client of one cluster. Clones, and everything made from them, share its connections and what it has learnt.
+///
+/// It lives on the tokio runtime that it was connected on, and needs its I/O and time drivers.
+#[derive(Debug, Clone)]
+pub struct Client {
+    cluster: Arc<Cluster>,
+}
+
+impl Client {
+    /// Connects to the cluster that one or several addresses belong to, with default options.
+    ///
+    /// One broker that answers is enough; the others are found through it. Tries each address once and does not wait
+    /// for a broker to come up; the operations on the client do. Dropping the future closes what was opened.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::Client;
+    /// let client = Client::connect("localhost:9092").await?;
+    /// let cluster = Client::connect(["queue-1.example:9092", "queue-2.example:9092"]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Address`] for text that is not an address, [`Error::Unreachable`] when no broker answers.
+    pub async fn connect(brokers: impl IntoBrokers) -> Result<Self, Error> {
+        Self::builder().brokers(brokers).connect().await
+    }
+
+    /// Sets options before connecting.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), ringmq_client::Error> {
+    /// use std::time::Duration;
+    /// use ringmq_client::Client;
+    /// let client = Client::builder().brokers("localhost:9092").timeout(Duration::from_secs(30)).connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// Creates, deletes, lists and describes topics; finds the controller.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.cluster.clone())
+    }
+
+    /// Sends records.
+    pub fn producer(&self) -> Producer {
+        Producer::new(self.cluster.clone())
+    }
+
+    /// Fetches records and subscribes to topics.
+    pub fn consumer(&self) -> Consumer {
+        Consumer::new(self.cluster.clone())
+    }
+
+    /// The options it was built with.
+    pub fn options(&self) -> &ClientOptions {
+        &self.cluster.options
+    }
+}
+
+/// Options for a [`Client`] that is yet to connect.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct ClientBuilder {
+    brokers: Result<Vec<BrokerAddress>, AddressError>,
+    options: ClientOptions,
+}
+
+impl Default for ClientBuilder {
+    fn default() -> Self {
+        Self { brokers: Ok(vec![BrokerAddress::new("localhost", DEFAULT_PORT)]), options: ClientOptions::default() }
+    }
+}
+
+impl ClientBuilder {
+    /// The addresses to start from, in the order in which to try them. Default `localhost:9092`.
+    pub fn brokers(mut self, brokers: impl IntoBrokers) -> Self {
+        self.brokers = brokers.into_brokers();
+        self
+    }
+
+    /// Sets [`ClientOptions::timeout`].
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.options.timeout = timeout;
+        self
+    }
+
+    /// Sets [`ClientOptions::connect_timeout`].
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.options.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets [`ClientOptions::in_flight_max`].
+    pub fn in_flight_max(mut self, requests: u32) -> Self {
+        self.options.in_flight_max = requests;
+        self
+    }
+
+    /// Sets [`ClientOptions::response_bytes_max`].
+    pub fn response_bytes_max(mut self, bytes: u32) -> Self {
+        self.options.response_bytes_max = bytes;
+        self
+    }
+
+    /// Sets [`ClientOptions::metadata_age_max`].
+    pub fn metadata_age_max(mut self, age: Duration) -> Self {
+        self.options.metadata_age_max = age;
+        self
+    }
+
+    /// Sets [`ClientOptions::unreachable_for`].
+    pub fn unreachable_for(mut self, pause: Duration) -> Self {
+        self.options.unreachable_for = pause;
+        self
+    }
+
+    /// Connects, as [`Client::connect`] describes.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn connect(self) -> Result<Client, Error> {
+        let brokers = self.brokers?;
+        if brokers.is_empty() {
+            return Err(AddressError::Empty.into());
+        }
+        let cluster = Cluster::new(brokers, self.options);
+        cluster.any_broker(Instant::now() + cluster.options.timeout).await?;
+        Ok(Client { cluster: Arc::new(cluster) })
+    }
+}

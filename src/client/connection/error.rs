@@ -1,0 +1,163 @@
+//! Why a connection could not be opened or came to its end, and what that means for a request.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringmq_wire::{CorrelationId, WireError};
+
+/// Why a connection could not be opened, or broke. Cloned to every request that was waiting on it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectionError {
+    /// The host's name has no address, or the resolver failed.
+    #[error("the name cannot be resolved ({0}); check its spelling and the resolver")]
+    Resolve(#[source] Arc<io::Error>),
+    /// Nobody answers at the socket address.
+    #[error("cannot connect to {address} ({source}); check that a broker runs there and that no firewall is between")]
+    Connect {
+        /// Where the attempt went.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: Arc<io::Error>,
+    },
+    /// Connecting and agreeing on a version took too long.
+    #[error(
+        "{address} did not open a connection within {after:?}; check the address, the network and the broker's load"
+    )]
+    OpenTimedOut {
+        /// Where the attempt went.
+        address: SocketAddr,
+        /// How long it was given.
+        after: Duration,
+    },
+    /// Something listens there that does not speak the native protocol.
+    #[error("{address} is not a RingMQ broker: {reason}; check host and port")]
+    NotBroker {
+        /// Where the attempt went.
+        address: SocketAddr,
+        /// What was wrong with its first bytes.
+        reason: String,
+    },
+    /// Broker and client have no protocol version in common.
+    #[error(
+        "{address} speaks protocol versions up to {broker_max}, this client {ours_min} to {ours_max}; \
+         use a client and a broker whose versions overlap"
+    )]
+    Version {
+        /// Where the attempt went.
+        address: SocketAddr,
+        /// The broker's newest version.
+        broker_max: u8,
+        /// The client's oldest version.
+        ours_min: u8,
+        /// The client's newest version.
+        ours_max: u8,
+    },
+    /// The broker does not offer this type of request in a version that the client speaks.
+    #[error("the broker does not offer {request} requests in a version of this client; use a newer broker")]
+    UnsupportedRequest {
+        /// The type of request.
+        request: &'static str,
+    },
+    /// The request is larger than the broker said it takes.
+    #[error("the request has {bytes} bytes and the broker takes {max}; send less at once or raise the broker's limit")]
+    RequestTooLarge {
+        /// The request's length.
+        bytes: u64,
+        /// The broker's limit.
+        max: u32,
+    },
+    /// A response announced more bytes than the client is willing to hold.
+    #[error("a response of {bytes} bytes exceeds the limit of {max}; fetch less at once or raise response_bytes_max")]
+    ResponseTooLarge {
+        /// The announced length.
+        bytes: u64,
+        /// The limit from the options.
+        max: u32,
+    },
+    /// A response that belongs to no request.
+    #[error(
+        "a response has the correlation id {0}, which no request is waiting for; the broker or the network is faulty"
+    )]
+    UnknownCorrelation(CorrelationId),
+    /// Bytes that cannot be decoded.
+    #[error("a response cannot be decoded ({0}); check that client and broker are of matching versions")]
+    Malformed(String),
+    /// The broker closed the connection.
+    #[error("the broker closed the connection; it may be stopping or restarting")]
+    Closed,
+    /// Reading or writing failed.
+    #[error("the connection broke ({0})")]
+    Io(#[source] Arc<io::Error>),
+    /// The answer did not come in time.
+    #[error("no answer within {0:?}; the broker may be overloaded, or the time-out too short")]
+    AnswerTimedOut(Duration),
+    /// A request timed out and nothing at all had arrived since it was sent.
+    #[error("the broker has been silent for {0:?}, so the connection was given up")]
+    Silent(Duration),
+    /// The runtime that carried the connection is gone.
+    #[error(
+        "the connection's task ended because its tokio runtime was shut down; keep the runtime as long as the client"
+    )]
+    RuntimeGone,
+}
+
+impl ConnectionError {
+    /// Whether another attempt, on a new connection, may succeed.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Resolve(_)
+            | Self::Connect { .. }
+            | Self::OpenTimedOut { .. }
+            | Self::UnknownCorrelation(_)
+            | Self::Closed
+            | Self::Io(_)
+            | Self::AnswerTimedOut(_)
+            | Self::Silent(_) => true,
+            Self::NotBroker { .. }
+            | Self::Version { .. }
+            | Self::UnsupportedRequest { .. }
+            | Self::RequestTooLarge { .. }
+            | Self::ResponseTooLarge { .. }
+            | Self::Malformed(_)
+            | Self::RuntimeGone => false,
+        }
+    }
+}
+
+impl From<io::Error> for ConnectionError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(Arc::new(error))
+    }
+}
+
+/// Why a request has no response to show.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RequestError {
+    /// The broker refused the request as a whole.
+    #[error(transparent)]
+    Refused(#[from] WireError),
+    /// No response came.
+    #[error("{cause}")]
+    Failed {
+        /// Whether the broker may have received the request. `false` is certain: not all of it left this process.
+        may_have_arrived: bool,
+        /// What happened to the request or to its connection.
+        #[source]
+        cause: ConnectionError,
+    },
+}
+
+impl RequestError {
+    /// A request that surely did not reach the broker.
+    pub(crate) fn unsent(cause: ConnectionError) -> Self {
+        Self::Failed { may_have_arrived: false, cause }
+    }
+
+    /// A request that the broker may have received and acted on.
+    pub(crate) fn unanswered(cause: ConnectionError) -> Self {
+        Self::Failed { may_have_arrived: true, cause }
+    }
+}

@@ -1,0 +1,282 @@
+//! One TCP connection to a broker: pipelined requests, answered in any order.
+
+mod driver;
+mod error;
+mod handshake;
+mod inbound;
+mod outbound;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use ringmq_wire::CorrelationId;
+use ringmq_wire::codec::{Codec, DecodeError};
+use ringmq_wire::protocol::frame::{self, FrameError};
+use ringmq_wire::protocol::{
+    Acks, FetchRequest, FetchResponseHead, Hello, Message, ProduceHead, ProduceResponse, Request, RequestType,
+    SectionHead,
+};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use self::driver::{Driver, Status, Submission};
+pub use self::error::{ConnectionError, RequestError};
+use self::inbound::Inbound;
+use crate::address::BrokerAddress;
+use crate::options::ClientOptions;
+
+/// A connection to one broker, for programs that manage their own connections; most use
+/// [`Client`](crate::Client) instead. Clones share the connection; it closes when the last one is dropped.
+///
+/// Requests of one task go out in the order in which they are made. At most as many as both sides allow are in flight;
+/// further ones wait.
+///
+/// **Time-outs.** A request whose deadline passes fails alone, unless nothing at all has arrived since it was sent: then
+/// the broker is taken for dead, and the connection ends for everyone.
+///
+/// **Cancelling.** A request whose future is dropped before it was written is not sent. Later, it is: the broker acts on
+/// it, and the response is thrown away.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    submissions: mpsc::Sender<Submission>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    peer: SocketAddr,
+    hello: Hello,
+    next_correlation_id: AtomicU32,
+    in_flight: Arc<Semaphore>,
+    status: Arc<Status>,
+}
+
+/// The response to a fetch: the head, and behind it the sections as they arrived.
+#[derive(Debug, Clone)]
+pub struct FetchResponse {
+    /// What was read of each partition, and how long its section is.
+    pub head: FetchResponseHead,
+    /// All sections in the head's order. Their checksums have not been verified.
+    pub sections: Bytes,
+}
+
+impl Connection {
+    /// Connects to the first socket address behind `address` that a broker answers on.
+    ///
+    /// Dropping the future closes what was opened.
+    ///
+    /// # Errors
+    /// [`ConnectionError`] of the address that got furthest; at `deadline` at the latest.
+    pub async fn open(
+        address: &BrokerAddress,
+        options: &ClientOptions,
+        deadline: Instant,
+    ) -> Result<Self, ConnectionError> {
+        let unresolved = |error| ConnectionError::Resolve(Arc::new(error));
+        let found = timeout_at(deadline, address.resolve()).await;
+        let candidates = found.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(unresolved)?;
+
+        let mut failure = unresolved(std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address"));
+        for (tried, candidate) in candidates.iter().enumerate() {
+            // What is left is shared by what is left to try, so that one silent address does not use it all.
+            let left = deadline.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(candidates.len() - tried).unwrap_or(u32::MAX);
+            match Self::open_socket(*candidate, options, Instant::now() + share).await {
+                Ok(connection) => return Ok(connection),
+                // What refused is less telling than what answered and did not fit.
+                Err(ConnectionError::Connect { .. }) if tried > 0 => {}
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    async fn open_socket(
+        address: SocketAddr,
+        options: &ClientOptions,
+        deadline: Instant,
+    ) -> Result<Self, ConnectionError> {
+        let started = Instant::now();
+        let opening = async {
+            let refused = |error| ConnectionError::Connect { address, source: Arc::new(error) };
+            let mut stream = TcpStream::connect(address).await.map_err(refused)?;
+            stream.set_nodelay(true)?;
+            let (hello, arrived) = handshake::shake_hands(&mut stream, address).await?;
+            Ok::<_, ConnectionError>((stream, hello, arrived))
+        };
+        let timed_out = |_| ConnectionError::OpenTimedOut { address, after: started.elapsed() };
+        let (stream, hello, arrived) = timeout_at(deadline, opening).await.map_err(timed_out)??;
+
+        let in_flight_max = options.in_flight_max.min(hello.in_flight_max).max(1) as usize;
+        // A permit goes with every submission, so the channel never overflows.
+        let (submissions, submitted) = mpsc::channel(in_flight_max);
+        let status = Arc::new(Status::new());
+        let inbound = Inbound::new(arrived, options.response_bytes_max);
+        tokio::spawn(Driver::new(stream, submitted, inbound, status.clone()).run());
+        let shared = Shared {
+            peer: address,
+            hello,
+            next_correlation_id: AtomicU32::new(0),
+            in_flight: Arc::new(Semaphore::new(in_flight_max)),
+            status,
+        };
+        Ok(Self { submissions, shared: Arc::new(shared) })
+    }
+
+    /// The socket address at the other end.
+    pub fn peer(&self) -> SocketAddr {
+        self.shared.peer
+    }
+
+    /// What the broker said that it speaks and takes.
+    pub fn hello(&self) -> &Hello {
+        &self.shared.hello
+    }
+
+    /// Whether the connection has ended.
+    pub fn is_closed(&self) -> bool {
+        self.submissions.is_closed()
+    }
+
+    /// Sends a request that is its whole body, and waits for its response.
+    ///
+    /// # Errors
+    /// [`RequestError`]: refused by the broker, or no response until `deadline`.
+    pub async fn call<R>(&self, request: &R, deadline: Instant) -> Result<R::Response, RequestError>
+    where
+        R: Request<Response: Message> + Message,
+    {
+        let id = self.next_id();
+        let mut frame = BytesMut::with_capacity(256);
+        frame::encode_request(id, request, &mut frame).map_err(too_large)?;
+        let body = self.round_trip(R::TYPE, id, vec![frame.freeze()], true, deadline).await?;
+        R::Response::decode_whole(&body).map_err(|error| self.malformed(&error))
+    }
+
+    /// Sends record batches. `sections` are what the head announces, in its order, in as many pieces as they come in;
+    /// they are written from where they are.
+    ///
+    /// `None` without acknowledgement ([`Acks::None`]): the records were handed to the operating system, no more.
+    ///
+    /// # Errors
+    /// [`RequestError`]: refused by the broker, or no response until `deadline`.
+    pub async fn produce(
+        &self,
+        head: &ProduceHead,
+        sections: impl IntoIterator<Item = Bytes>,
+        deadline: Instant,
+    ) -> Result<Option<ProduceResponse>, RequestError> {
+        let id = self.next_id();
+        let mut frame = BytesMut::with_capacity(256);
+        frame::encode_request_head(id, head, &mut frame).map_err(too_large)?;
+        let pieces = std::iter::once(frame.freeze()).chain(sections).collect();
+        let has_response = head.acks != Acks::None;
+        let body = self.round_trip(RequestType::Produce, id, pieces, has_response, deadline).await?;
+        if !has_response {
+            return Ok(None);
+        }
+        ProduceResponse::decode_whole(&body).map(Some).map_err(|error| self.malformed(&error))
+    }
+
+    /// Asks for record batches. The response is read into one buffer, of which the sections are a slice.
+    ///
+    /// # Errors
+    /// [`RequestError`]: refused by the broker, or no response until `deadline`, which must leave room for the
+    /// request's `max_wait_ms`.
+    pub async fn fetch(&self, request: &FetchRequest, deadline: Instant) -> Result<FetchResponse, RequestError> {
+        let id = self.next_id();
+        let mut frame = BytesMut::with_capacity(256);
+        frame::encode_request(id, request, &mut frame).map_err(too_large)?;
+        let mut body = self.round_trip(RequestType::Fetch, id, vec![frame.freeze()], true, deadline).await?;
+        let body_bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        let decoded = FetchResponseHead::decode_head(&body, body_bytes).map_err(|error| self.malformed(&error))?;
+        let Some((head, sections_at)) = decoded else {
+            let cause = ConnectionError::Malformed("the head of a fetch response is cut short".to_owned());
+            return Err(RequestError::unanswered(cause));
+        };
+        Ok(FetchResponse { head, sections: body.split_off(sections_at) })
+    }
+
+    fn next_id(&self) -> CorrelationId {
+        CorrelationId::new(self.shared.next_correlation_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Sends the frame that `pieces` make up, and gives the response's body (an empty one where there is no response).
+    async fn round_trip(
+        &self,
+        request: RequestType,
+        correlation_id: CorrelationId,
+        pieces: Vec<Bytes>,
+        has_response: bool,
+        deadline: Instant,
+    ) -> Result<Bytes, RequestError> {
+        self.check(request, &pieces).map_err(RequestError::unsent)?;
+        let started = Instant::now();
+        let timed_out = || ConnectionError::AnswerTimedOut(started.elapsed());
+
+        let waiting = timeout_at(deadline, self.shared.in_flight.clone().acquire_owned()).await;
+        let permit = match waiting {
+            Ok(Ok(permit)) => permit,
+            Ok(Err(_)) => return Err(RequestError::unsent(self.ended_by())),
+            Err(_) => return Err(RequestError::unsent(timed_out())),
+        };
+        let sent = Instant::now();
+        let (answer, answered) = oneshot::channel();
+        let submission = Submission { correlation_id, pieces, has_response, answer, permit };
+        if self.submissions.try_send(submission).is_err() {
+            return Err(RequestError::unsent(self.ended_by()));
+        }
+        match timeout_at(deadline, answered).await {
+            Ok(Ok(outcome)) => outcome,
+            // The task is gone and cannot say how far the request got.
+            Ok(Err(_)) => Err(RequestError::unanswered(self.ended_by())),
+            Err(_) => {
+                self.shared.status.give_up_if_silent_since(sent);
+                Err(RequestError::unanswered(timed_out()))
+            }
+        }
+    }
+
+    /// Whether the broker takes such a request at all.
+    fn check(&self, request: RequestType, pieces: &[Bytes]) -> Result<(), ConnectionError> {
+        let version = *request.versions().end();
+        if !self.shared.hello.versions(request).is_some_and(|offered| offered.contains(&version)) {
+            return Err(ConnectionError::UnsupportedRequest { request: request.name() });
+        }
+        // The limit is on what a frame's length says, which leaves itself out.
+        let bytes = pieces.iter().map(|piece| piece.len() as u64).sum::<u64>().saturating_sub(4);
+        let max = self.shared.hello.request_bytes_max;
+        if bytes > u64::from(max) {
+            return Err(ConnectionError::RequestTooLarge { bytes, max });
+        }
+        Ok(())
+    }
+
+    fn ended_by(&self) -> ConnectionError {
+        self.shared.status.ended_by().cloned().unwrap_or(ConnectionError::RuntimeGone)
+    }
+
+    fn malformed(&self, error: &DecodeError) -> RequestError {
+        RequestError::unanswered(ConnectionError::Malformed(error.to_string()))
+    }
+}
+
+fn too_large(error: FrameError) -> RequestError {
+    RequestError::unsent(match error {
+        FrameError::TooLong { length: bytes, length_max: max, .. } => ConnectionError::RequestTooLarge { bytes, max },
+        FrameError::TooShort { .. } => error.into(),
+    })
+}
+
+impl From<FrameError> for ConnectionError {
+    /// What is wrong with a frame from the broker.
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::TooLong { length: bytes, length_max: max, .. } => Self::ResponseTooLarge { bytes, max },
+            FrameError::TooShort { .. } => Self::Malformed(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Fetching records, and asking for offsets.
+
+use std::sync::Arc;
+
+use ringmq_wire::protocol::OffsetSpec;
+use ringmq_wire::{Offset, PartitionIndex};
+
+use crate::cluster::Cluster;
+use crate::error::{BoxError, Error};
+use crate::fetch::{FetchFrom, FetchOptions, Fetched, RawFetched, fetch_many, fetch_raw};
+use crate::fetched::Source;
+use crate::list_offsets::{PartitionOffset, list_offsets};
+use crate::record::ConsumedRecord;
+use crate::retry::Retry;
+use crate::subscription::{RecordStream, Start, SubscribeOptions};
+
+/// Fetches records. It keeps no position: each fetch names its offset. Clones share connections.
+///
+/// The checksum of every batch is verified before its records are handed out, except by [`Consumer::fetch_raw`].
+///
+/// **Cancelling.** Dropping any future of a consumer only throws away what was on its way.
+///
+/// ```no_run
+/// # async fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
+/// use ringmq_client::{FetchOptions, Offset, PartitionIndex};
+/// let first = PartitionIndex::new(0);
+/// let fetched = client.consumer().fetch("orders", first, Offset::ZERO, FetchOptions::default()).await?;
+/// for record in &fetched.records {
+///     println!("{}: {:?}", record.offset, record.value);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Consumer {
+    cluster: Arc<Cluster>,
+}
+
+impl Consumer {
+    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
+        Self { cluster }
+    }
+
+    /// Fetches records of one partition from an offset on.
+    ///
+    /// An offset at the high watermark waits for records; one beyond it, or before the log's start, is an error.
+    ///
+    /// # Errors
+    /// [`Error::Broker`] when the topic, the partition or the offset is unknown; [`Error::Unreadable`] for damaged
+    /// batches; no answer within `max_wait` and the client's time-out.
+    pub async fn fetch(
+        &self,
+        topic: &str,
+        partition: PartitionIndex,
+        offset: Offset,
+        options: FetchOptions,
+    ) -> Result<Fetched, Error> {
+        let (topic, raw) = fetch_raw(&self.cluster, topic, partition, offset, options).await?;
+        raw.verify(Source { topic, partition, from: offset })
+    }
+
+    /// Fetches from many partitions at once: one request to each shard that owns some of them, and all answers are
+    /// waited for. A partition that gets no good answer is fetched once more by itself. The results stand in the order
+    /// of `targets`.
+    ///
+    /// # Errors
+    /// Each result as [`Consumer::fetch`].
+    pub async fn fetch_many(&self, targets: &[FetchFrom], options: FetchOptions) -> Vec<Result<Fetched, Error>> {
+        fetch_many(&self.cluster, targets, options).await
+    }
+
+    /// Fetches batches of one partition as they are stored, without verifying or decoding them.
+    ///
+    /// # Errors
+    /// As [`Consumer::fetch`], except that damage is not noticed.
+    pub async fn fetch_raw(
+        &self,
+        topic: &str,
+        partition: PartitionIndex,
+        offset: Offset,
+        options: FetchOptions,
+    ) -> Result<RawFetched, Error> {
+        fetch_raw(&self.cluster, topic, partition, offset, options).await.map(|(_, raw)| raw)
+    }
+
+    /// The earliest offset, the latest, or the first at a time, of every partition of a topic, by partition.
+    ///
+    /// # Errors
+    /// [`Error::Broker`] when the topic is unknown or a partition cannot answer; no answer in time.
+    pub async fn list_offsets(&self, topic: &str, at: OffsetSpec) -> Result<Vec<PartitionOffset>, Error> {
+        let mut retry = Retry::new("list offsets", self.cluster.options.timeout);
+        let route = self.cluster.route(topic, &mut retry).await?;
+        let all: Vec<PartitionIndex> = (0..route.partition_count()).map(PartitionIndex::new).collect();
+        list_offsets(&self.cluster, topic, &all, at, &mut retry).await
+    }
+
+    /// As [`Consumer::list_offsets`], for one partition.
+    ///
+    /// # Errors
+    /// As [`Consumer::list_offsets`].
+    pub async fn list_offset(
+        &self,
+        topic: &str,
+        partition: PartitionIndex,
+        at: OffsetSpec,
+    ) -> Result<PartitionOffset, Error> {
+        let mut retry = Retry::new("list offsets", self.cluster.options.timeout);
+        let listed = list_offsets(&self.cluster, topic, &[partition], at, &mut retry).await?;
+        listed.first().copied().ok_or_else(|| Error::Nonsense("no offset was listed".to_owned()))
+    }
+
+    /// Calls `handler` with every record of a topic from `start` on, one after the other, until the handler fails.
+    ///
+    /// Records of one partition come in order; partitions take turns. What is fetched ahead is bounded (see
+    /// [`SubscribeOptions`]), so a slow handler slows the fetching. Dropping the future ends the subscription; the
+    /// record that the handler was working on may then be handled in part.
+    ///
+    /// ```no_run
+    /// # async fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{ConsumedRecord, Start};
+    /// client
+    ///     .consumer()
+    ///     .subscribe("orders", Start::Earliest, async |record: ConsumedRecord| {
+    ///         println!("{:?}", record.value);
+    ///         Ok::<_, std::io::Error>(())
+    ///     })
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Handler`] with the handler's error; what [`RecordStream::next`] gives.
+    pub async fn subscribe<H, E>(&self, topic: &str, start: Start, handler: H) -> Result<(), Error>
+    where
+        H: AsyncFnMut(ConsumedRecord) -> Result<(), E>,
+        E: Into<BoxError>,
+    {
+        self.subscribe_with(topic, SubscribeOptions { start, ..SubscribeOptions::default() }, handler).await
+    }
+
+    /// As [`Consumer::subscribe`], with options. Returns without an error when the options have an end and it is
+    /// reached.
+    ///
+    /// # Errors
+    /// As [`Consumer::subscribe`].
+    pub async fn subscribe_with<H, E>(
+        &self,
+        topic: &str,
+        options: SubscribeOptions,
+        mut handler: H,
+    ) -> Result<(), Error>
+    where
+        H: AsyncFnMut(ConsumedRecord) -> Result<(), E>,
+        E: Into<BoxError>,
+    {
+        let mut stream = self.stream(topic, options).await?;
+        while let Some(record) = stream.next().await? {
+            let (partition, offset) = (record.partition, record.offset);
+            let handled = handler(record).await;
+            handled.map_err(|error| Error::Handler { partition, offset, source: error.into() })?;
+        }
+        Ok(())
+    }
+
+    /// A subscription that is read record by record, for programs that want to decide when to go on.
+    ///
+    /// # Errors
+    /// [`Error::Broker`] when the topic is unknown; no answer in time.
+    pub async fn stream(&self, topic: &str, options: SubscribeOptions) -> Result<RecordStream, Error> {
+        RecordStream::start(self.cluster.clone(), topic, options).await
+    }
+}

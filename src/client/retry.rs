@@ -1,0 +1,95 @@
+//! How long an operation goes on trying, and how it waits between two attempts.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::Error;
+
+/// The pause after the first failed attempt; each further one may be twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+/// No pause is longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// An attempt that is given less time is not worth its while.
+const SHORTEST_ATTEMPT: Duration = Duration::from_millis(250);
+
+/// The time one operation has, and the attempts it has made.
+#[derive(Debug)]
+pub(crate) struct Retry {
+    operation: &'static str,
+    timeout: Duration,
+    deadline: Instant,
+    failed: u32,
+}
+
+impl Retry {
+    /// An operation that starts now and may take `timeout`.
+    pub(crate) fn new(operation: &'static str, timeout: Duration) -> Self {
+        Self { operation, timeout, deadline: Instant::now() + timeout, failed: 0 }
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// The deadline of one attempt at something that may be asked twice: half of what is left, so that a broker which
+    /// does not answer leaves time to ask another.
+    pub(crate) fn attempt_deadline(&self) -> Instant {
+        let now = Instant::now();
+        let left = self.deadline.saturating_duration_since(now);
+        now + (left / 2).max(left.min(SHORTEST_ATTEMPT))
+    }
+
+    /// What is left of the operation's time, as requests carry it.
+    pub(crate) fn remaining_ms(&self) -> u32 {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        u32::try_from(left.as_millis()).unwrap_or(u32::MAX)
+    }
+
+    /// Waits before the next attempt.
+    ///
+    /// # Errors
+    /// `last` itself when trying again cannot help, [`Error::TimedOut`] around it when the time is used up.
+    pub(crate) async fn pause_after(&mut self, last: Error) -> Result<(), Error> {
+        if !last.is_retriable() {
+            return Err(last);
+        }
+        let pause = pause(self.failed, fastrand::f64());
+        self.failed = self.failed.saturating_add(1);
+        let wake = Instant::now() + pause;
+        if wake >= self.deadline {
+            return Err(self.timed_out(Some(last)));
+        }
+        tracing::debug!(operation = self.operation, error = %last, ?pause, "trying again");
+        tokio::time::sleep_until(wake).await;
+        Ok(())
+    }
+
+    /// The error for an operation whose time is used up.
+    pub(crate) fn timed_out(&self, last: Option<Error>) -> Error {
+        Error::TimedOut { operation: self.operation, timeout: self.timeout, last: last.map(Box::new) }
+    }
+}
+
+/// The pause after `failed` earlier failures: exponential, capped, and anywhere between half and whole by `random` in
+/// 0..1, so that clients which failed together do not come back together.
+fn pause(failed: u32, random: f64) -> Duration {
+    let doubled = FIRST_PAUSE.saturating_mul(1_u32.checked_shl(failed).unwrap_or(u32::MAX)).min(LONGEST_PAUSE);
+    doubled.mul_f64(0.5 + 0.5 * random)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_differ() {
+        assert_eq!(pause(0, 0.0), FIRST_PAUSE / 2);
+        assert_eq!(pause(1, 0.0), FIRST_PAUSE);
+        assert_eq!(pause(2, 1.0), FIRST_PAUSE * 4);
+        for failed in [8, 31, 32, u32::MAX] {
+            assert_eq!(pause(failed, 1.0), LONGEST_PAUSE, "{failed}");
+            assert_eq!(pause(failed, 0.0), LONGEST_PAUSE / 2, "{failed}");
+        }
+    }
+}
