@@ -98,7 +98,10 @@ fn keys_are_split_from_lines() {
         .map(|record| (record["key"].to_string(), record["value"].to_string()))
         .collect();
     pairs.sort();
-    assert_eq!(pairs, [("\"a\"", "\"1\""), ("\"a\"", "\"3:x\""), ("\"b\"", "\"2\"")].map(|(k, v)| (k.into(), v.into())));
+    assert_eq!(
+        pairs,
+        [("\"a\"", "\"1\""), ("\"a\"", "\"3:x\""), ("\"b\"", "\"2\"")].map(|(k, v)| (k.into(), v.into()))
+    );
 
     let refused = shell.run(&["produce", "pairs", "--key-separator", ":", "-"], b"a:1\nno separator\n");
     assert!(!refused.success && refused.stderr.contains("line 2"), "{refused:?}");
@@ -162,8 +165,26 @@ fn the_load_generator_counts_what_was_acknowledged() {
     let shell = Shell::new();
     let address = shell.broker.address().to_string();
     let produced = run_bench(&[
-        "produce", "--brokers", &address, "--topic", "load", "--partitions", "4", "--producers", "2", "--record-bytes",
-        "1000", "--batch-bytes", "20000", "--in-flight", "2", "--acks", "all", "--records", "2000", "--json",
+        "produce",
+        "--brokers",
+        &address,
+        "--topic",
+        "load",
+        "--partitions",
+        "4",
+        "--producers",
+        "2",
+        "--record-bytes",
+        "1000",
+        "--batch-bytes",
+        "20000",
+        "--in-flight",
+        "2",
+        "--acks",
+        "all",
+        "--records",
+        "2000",
+        "--json",
     ])
     .expect_success();
     let json: serde_json::Value = serde_json::from_slice(&produced.stdout).expect("--json prints JSON");
@@ -177,8 +198,18 @@ fn the_load_generator_counts_what_was_acknowledged() {
     assert!(json["broker_cpu_seconds_per_gb"].as_f64().is_some_and(|seconds| seconds > 0.0), "{json}");
 
     let consumed = run_bench(&[
-        "consume", "--brokers", &address, "--topic", "load", "--partitions", "4", "--consumers", "2", "--records",
-        "2000", "--json",
+        "consume",
+        "--brokers",
+        &address,
+        "--topic",
+        "load",
+        "--partitions",
+        "4",
+        "--consumers",
+        "2",
+        "--records",
+        "2000",
+        "--json",
     ])
     .expect_success();
     let read: serde_json::Value = serde_json::from_slice(&consumed.stdout).expect("--json prints JSON");
@@ -186,8 +217,25 @@ fn the_load_generator_counts_what_was_acknowledged() {
     assert_eq!(read["errors"], 0);
 
     let other = run_bench(&[
-        "produce", "--brokers", &address, "--topic", "load", "--partitions", "5", "--producers", "1", "--record-bytes",
-        "100", "--batch-bytes", "100", "--in-flight", "1", "--acks", "all", "--records", "1",
+        "produce",
+        "--brokers",
+        &address,
+        "--topic",
+        "load",
+        "--partitions",
+        "5",
+        "--producers",
+        "1",
+        "--record-bytes",
+        "100",
+        "--batch-bytes",
+        "100",
+        "--in-flight",
+        "1",
+        "--acks",
+        "all",
+        "--records",
+        "1",
     ]);
     assert!(!other.success && other.stderr.contains('4'), "{other:?}");
 }

@@ -1,1 +1,156 @@
-//! durability
+//! What is acknowledged is on disk, and damage is told from an end.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use ringmq_tests::{Broker, BrokerOptions, RawConnection, batch, produce_head, run_ringmq};
+use ringmq_wire::ErrorCode;
+
+/// How many flushes the device below `dir` has completed, from the kernel's block statistics; none where the device has no
+/// volatile cache, so that nothing needs to be flushed.
+fn device_flushes(dir: &Path) -> Option<u64> {
+    let device = std::fs::metadata(dir).expect("the directory is there").dev();
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    let block = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).expect("a block device below the data");
+    // A partition's queue is that of its disk.
+    let disk = [block.clone(), block.parent().expect("not the root").to_path_buf()]
+        .into_iter()
+        .find(|path| path.join("queue").is_dir())
+        .expect("a disk with a queue");
+    let cache = std::fs::read_to_string(disk.join("queue/write_cache")).expect("a disk says what cache it has");
+    if cache.trim() == "write through" {
+        return None;
+    }
+    // Documentation/block/stat.rst: the 16th field counts flush requests completed.
+    let stat = std::fs::read_to_string(disk.join("stat")).expect("a disk has statistics");
+    let flushes = stat.split_whitespace().nth(15).expect("Linux 5.5 and newer count flushes");
+    Some(flushes.parse().expect("a number"))
+}
+
+#[test]
+fn each_serial_acknowledged_produce_flushes_the_device() {
+    let broker = Broker::start();
+    let address = broker.address().to_string();
+    run_ringmq(&["topic", "create", "flushed", "--brokers", &address], b"").expect_success();
+    let mut connection = RawConnection::open(broker.address()).expect("a connection");
+    let record = batch(&[b"on disk"]);
+    let data = broker.data_dir();
+    for number in 0..50 {
+        let before = device_flushes(&data);
+        let answer = connection.produce(&produce_head("flushed", &[(0, &record)]), &[record.clone()]);
+        let answer = answer.expect("an answer").expect("no error");
+        assert_eq!(answer.topics[0].partitions[0].error, ErrorCode::None);
+        match (before, device_flushes(&data)) {
+            (Some(before), Some(after)) => {
+                assert!(after > before, "produce {number} was acknowledged after {before} flushes, still {after}");
+            }
+            _ => {
+                println!("this device has no volatile cache: there is nothing to flush");
+                return;
+            }
+        }
+    }
+}
+
+/// The segment files below a data directory, in no order.
+fn segment_files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![dir.to_path_buf()];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(&dir).expect("a directory of the broker").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "log") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_damaged_partition_goes_offline_and_the_rest_serves() {
+    let broker = Broker::start();
+    let address = broker.address().to_string();
+    run_ringmq(&["topic", "create", "hurt", "--partitions", "3", "--brokers", &address], b"").expect_success();
+    for partition in ["0", "1", "2"] {
+        for round in 0..3 {
+            let text = format!("secret {partition} {round}\n").repeat(500);
+            let args = ["produce", "hurt", "--partition", partition, "--brokers", &address, "-"];
+            run_ringmq(&args, text.as_bytes()).expect_success();
+        }
+    }
+    let (exit, directory) = broker.terminate();
+    assert!(exit.status.success(), "{}", exit.log);
+
+    // One bit of the first acknowledged record of partition 1.
+    let files = segment_files(&directory.path().join("data"));
+    let needle = b"secret 1 0";
+    let (path, mut bytes, position) = files
+        .iter()
+        .find_map(|path| {
+            let bytes = std::fs::read(path).expect("a segment can be read");
+            let position = bytes.windows(needle.len()).position(|window| window == needle)?;
+            Some((path.clone(), bytes, position))
+        })
+        .expect("the records are in a segment, as they were sent");
+    bytes[position] ^= 1;
+    std::fs::write(&path, &bytes).expect("a segment can be written");
+    let damaged = bytes;
+
+    let broker = Broker::start_in(directory, BrokerOptions::default()).expect("the broker always boots");
+    let address = broker.address().to_string();
+    for partition in ["0", "2"] {
+        let read = run_ringmq(&["consume", "hurt", "--partition", partition, "--brokers", &address], b"");
+        assert_eq!(read.expect_success().stdout_text().lines().count(), 1_500);
+        let args = ["produce", "hurt", "--partition", partition, "--message", "more", "--brokers", &address];
+        run_ringmq(&args, b"").expect_success();
+    }
+    let read = run_ringmq(&["consume", "hurt", "--partition", "1", "--brokers", &address], b"");
+    assert!(!read.success && read.stdout.is_empty(), "damaged records are not served: {read:?}");
+    let args = ["produce", "hurt", "--partition", "1", "--message", "x", "--brokers", &address, "--timeout", "3s"];
+    assert!(!run_ringmq(&args, b"").success, "nothing is appended to a damaged log");
+    let described = run_ringmq(&["topic", "describe", "hurt", "--brokers", &address], b"").expect_success();
+    assert!(described.stdout_text().contains("offline"), "{}", described.stdout_text());
+
+    let (exit, directory) = broker.terminate();
+    assert!(exit.status.success(), "{}", exit.log);
+    let file = path.file_name().expect("a file").to_str().expect("a text name");
+    assert!(exit.log.contains("hurt") && exit.log.contains(file), "the report names topic and file: {}", exit.log);
+    let path = directory.path().join("data").join(path.strip_prefix(directory.path().join("data")).expect("below"));
+    assert!(std::fs::read(path).expect("still there") == damaged, "a damaged file is evidence: nothing changes it");
+}
+
+#[test]
+fn what_was_never_acknowledged_may_be_cut_and_offsets_go_on() {
+    let broker = Broker::start();
+    let address = broker.address().to_string();
+    run_ringmq(&["topic", "create", "torn", "--brokers", &address], b"").expect_success();
+    for round in 0..5 {
+        let message = format!("kept {round}");
+        run_ringmq(&["produce", "torn", "--message", &message, "--brokers", &address], b"").expect_success();
+    }
+    let options = BrokerOptions::default();
+    let (_, directory) = broker.kill();
+    // Half of a write that never completed: garbage behind the last frame.
+    let path = segment_files(&directory.path().join("data"))
+        .into_iter()
+        .find(|path| std::fs::read(path).expect("readable").windows(6).any(|window| window == b"kept 4"))
+        .expect("the topic's segment");
+    let mut bytes = std::fs::read(&path).expect("readable");
+    let last = bytes.windows(6).rposition(|window| window == b"kept 4").expect("the last record");
+    let behind = (last / 4096 + 1) * 4096;
+    if bytes.len() < behind + 4096 {
+        bytes.resize(behind + 4096, 0);
+    }
+    bytes[behind..behind + 4096].fill(0xa5);
+    std::fs::write(&path, &bytes).expect("writable");
+
+    let broker = Broker::start_in(directory, options).expect("a torn tail does not stop the broker");
+    let address = broker.address().to_string();
+    let output = run_ringmq(&["produce", "torn", "--message", "next", "--brokers", &address], b"").expect_success();
+    assert!(output.stdout_text().contains('5'), "offsets go on at 5: {}", output.stdout_text());
+    let read = run_ringmq(&["consume", "torn", "--brokers", &address], b"").expect_success();
+    assert_eq!(read.stdout_text(), "kept 0\nkept 1\nkept 2\nkept 3\nkept 4\nnext\n");
+}

@@ -1,8 +1,13 @@
-//! A real broker process for tests: started in a directory of its own, driven through the client, stopped or killed.
+//! A real broker process for tests: started in a directory of its own, driven through the client or by hand, stopped or
+//! killed.
 #![forbid(unsafe_code)]
 
+mod batches;
 mod broker;
 mod process;
+mod raw;
 
+pub use batches::{batch, name, produce_head};
 pub use broker::{Broker, BrokerOptions, Exit};
 pub use process::{CommandOutput, run_bench, run_ringmq, target_binary};
+pub use raw::RawConnection;

@@ -59,8 +59,7 @@ async fn read_partition(
     let mut batches = acknowledged.iter().copied().peekable();
     let mut offset = Offset::ZERO;
     while offset < end {
-        let fetched =
-            client.consumer().fetch(TOPIC, partition, offset, FetchOptions::default()).await.map_err(fail)?;
+        let fetched = client.consumer().fetch(TOPIC, partition, offset, FetchOptions::default()).await.map_err(fail)?;
         for record in &fetched.records {
             if record.offset != offset {
                 return Err(format!("partition {partition}: offset {} after {offset}", record.offset));
@@ -69,7 +68,8 @@ async fn read_partition(
             let value = record.value.as_deref().unwrap_or_default();
             match batches.peek() {
                 Some(batch) if offset.get() >= batch.base_offset => {
-                    let line = batch.first_line + usize::try_from(offset.get() - batch.base_offset).unwrap_or(usize::MAX);
+                    let line =
+                        batch.first_line + usize::try_from(offset.get() - batch.base_offset).unwrap_or(usize::MAX);
                     files.take(batch.file, line, key, value)?;
                     if line + 1 == batch.first_line + batch.lines {
                         batches.next();

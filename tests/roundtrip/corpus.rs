@@ -41,7 +41,10 @@ impl Corpus {
             corpus.gather_below(root, bytes_wanted);
         }
         if corpus.bytes < bytes_wanted {
-            return Err(format!("{} bytes of text below {roots:?}, {bytes_wanted} wanted: name more roots", corpus.bytes));
+            return Err(format!(
+                "{} bytes of text below {roots:?}, {bytes_wanted} wanted: name more roots",
+                corpus.bytes
+            ));
         }
         Ok(corpus)
     }
