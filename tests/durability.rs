@@ -11,7 +11,8 @@ use ringmq_wire::ErrorCode;
 fn device_flushes(dir: &Path) -> Option<u64> {
     let device = std::fs::metadata(dir).expect("the directory is there").dev();
     let (major, minor) = (libc::major(device), libc::minor(device));
-    let block = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).expect("a block device below the data");
+    let block =
+        std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).expect("a block device below the data");
     // A partition's queue is that of its disk.
     let disk = [block.clone(), block.parent().expect("not the root").to_path_buf()]
         .into_iter()
@@ -37,7 +38,7 @@ fn each_serial_acknowledged_produce_flushes_the_device() {
     let data = broker.data_dir();
     for number in 0..50 {
         let before = device_flushes(&data);
-        let answer = connection.produce(&produce_head("flushed", &[(0, &record)]), &[record.clone()]);
+        let answer = connection.produce(&produce_head("flushed", &[(0, &record)]), std::slice::from_ref(&record));
         let answer = answer.expect("an answer").expect("no error");
         assert_eq!(answer.topics[0].partitions[0].error, ErrorCode::None);
         match (before, device_flushes(&data)) {

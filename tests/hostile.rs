@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use ringmq_tests::{Broker, RawConnection, batch, name, produce_head, run_ringmq};
-use ringmq_wire::ErrorCode;
 use ringmq_wire::batch::BATCH_HEADER_BYTES;
+use ringmq_wire::protocol::frame::encode_request_head;
 use ringmq_wire::protocol::preamble::ClientPreamble;
 use ringmq_wire::protocol::{
     Acks, CreateTopicsRequest, FetchPartition, FetchRequest, FetchTopic, ListTopicsRequest, NewTopic, ProduceHead,
     ProducePartition, ProduceResponse, ProduceTopic,
 };
-use ringmq_wire::{Offset, PartitionIndex};
+use ringmq_wire::{CorrelationId, ErrorCode, Offset, PartitionIndex};
 
 /// A broker with one topic, `t`, of two partitions with one record each.
 fn broker() -> Broker {
@@ -149,7 +149,9 @@ fn damaged_batches_are_refused_and_nothing_is_stored() {
     ];
     for (what, section) in cases {
         let mut connection = RawConnection::open(broker.address()).expect("a connection");
-        let answer = connection.produce(&produce_head("t", &[(0, &section)]), &[section.clone()]).expect("an answer");
+        let answer = connection
+            .produce(&produce_head("t", &[(0, &section)]), std::slice::from_ref(&section))
+            .expect("an answer");
         let code = match &answer {
             Ok(response) => codes(response)[0],
             Err(error) => error.code,
@@ -179,14 +181,17 @@ fn one_bad_partition_does_not_spoil_the_rest_of_a_request() {
 fn sections_that_do_not_add_up_are_refused() {
     let broker = broker();
     let record = batch(&[b"x"]);
-    let partitions = vec![ProducePartition { partition: PartitionIndex::new(0), records_bytes: u32::MAX }];
+    let claimed = 10_000;
+    let partitions = vec![ProducePartition { partition: PartitionIndex::new(0), records_bytes: claimed }];
     let head =
         ProduceHead { acks: Acks::All, timeout_ms: 1_000, topics: vec![ProduceTopic { topic: name("t"), partitions }] };
-    // The frame announces what is really sent; the head claims 4 GiB.
-    let mut body = bytes::BytesMut::new();
-    ringmq_wire::protocol::SectionHead::encode_head(&head, &mut body);
-    body.extend_from_slice(&record);
-    assert_eq!(refused(&broker, &frame(1, 1, &body)), ErrorCode::MalformedRequest);
+    let mut request = bytes::BytesMut::new();
+    encode_request_head(CorrelationId::new(1), &head, &mut request).expect("a request");
+    // The frame announces what is really sent, the head more.
+    let length = u32::try_from(request.len() - 4 + record.len()).expect("a short request");
+    request[..4].copy_from_slice(&length.to_be_bytes());
+    request.extend_from_slice(&record);
+    assert_eq!(refused(&broker, &request), ErrorCode::MalformedRequest);
     assert_serving(&broker);
 }
 
@@ -196,7 +201,7 @@ fn a_record_over_the_limit_is_refused() {
     let large = vec![b'x'; 40 << 20];
     let section = batch(&[&large]);
     let mut connection = RawConnection::open(broker.address()).expect("a connection");
-    let sent = connection.produce(&produce_head("t", &[(0, &section)]), &[section.clone()]);
+    let sent = connection.produce(&produce_head("t", &[(0, &section)]), std::slice::from_ref(&section));
     let code = match sent.expect("an answer") {
         Ok(response) => codes(&response)[0],
         Err(error) => error.code,
@@ -301,8 +306,7 @@ fn a_peer_that_never_reads_does_not_grow_the_broker() {
         }],
     };
     let mut request = bytes::BytesMut::new();
-    ringmq_wire::protocol::frame::encode_request(ringmq_wire::CorrelationId::new(1), &fetch, &mut request)
-        .expect("a small request");
+    ringmq_wire::protocol::frame::encode_request(CorrelationId::new(1), &fetch, &mut request).expect("a small request");
     connection.give_up_writing_after(std::time::Duration::from_secs(2));
     // 2,000 answers of 8 MB each would be 16 GB. The broker stops reading long before; then so does this side.
     for _ in 0..2_000 {

@@ -159,7 +159,8 @@ fn every_request_is_served_by_every_shard() {
         let found = sections.windows(6).filter(|window| *window == format!("from {index}").as_bytes()).count();
         assert_eq!(found, PARTITIONS as usize, "each partition has the record that was sent here");
 
-        let at = |partition: u32, at: OffsetSpec| ListOffsetsPartition { partition: PartitionIndex::new(partition), at };
+        let at =
+            |partition: u32, at: OffsetSpec| ListOffsetsPartition { partition: PartitionIndex::new(partition), at };
         let listed = connection.call(&ListOffsetsRequest {
             topics: vec![ListOffsetsTopic {
                 topic: name("everywhere"),
