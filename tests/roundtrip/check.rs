@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ringmq_client::{Client, FetchOptions, OffsetSpec};
-use ringmq_wire::{Offset, PartitionIndex};
+use ringmq_client::{Client, FetchOptions, Offset, OffsetSpec, PartitionIndex};
 use sha2::{Digest, Sha256};
 
 use crate::corpus::Corpus;
@@ -55,7 +54,8 @@ async fn read_partition(
     found: &mut Found,
 ) -> Result<(), String> {
     let fail = |error: ringmq_client::Error| format!("reading partition {partition}: {error}");
-    let end = client.consumer().offset(TOPIC, partition, OffsetSpec::Latest).await.map_err(fail)?;
+    let latest = client.consumer().list_offset(TOPIC, partition, OffsetSpec::Latest).await.map_err(fail)?;
+    let end = latest.offset.unwrap_or(Offset::ZERO);
     let mut batches = acknowledged.iter().copied().peekable();
     let mut offset = Offset::ZERO;
     while offset < end {

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ringmq_client::{Client, Record};
-use ringmq_wire::PartitionIndex;
+use ringmq_client::PartitionIndex;
 use tokio::sync::Notify;
 
 use crate::corpus::Corpus;
-use crate::{PARTITIONS, TOPIC};
+use crate::TOPIC;
 
 /// Small enough that many batches are in flight over the whole run, large enough to be a real load.
 const BATCH_BYTES: usize = 256 << 10;
@@ -74,15 +74,15 @@ impl Progress {
 
 /// Sends the whole corpus; ends when every batch is acknowledged.
 pub(crate) async fn send_all(client: Client, corpus: Arc<Corpus>, progress: Progress) -> Result<Sent, String> {
-    let mut by_partition: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    let mut by_partition: BTreeMap<PartitionIndex, Vec<usize>> = BTreeMap::new();
     for (index, file) in corpus.files().iter().enumerate() {
-        let partition = ringmq_client::partition_for_key(&file.key, PARTITIONS);
-        by_partition.entry(partition.get()).or_default().push(index);
+        let partition = client.producer().partition_for(TOPIC, Some(&file.key)).await;
+        let partition = partition.map_err(|error| format!("no partition for a key: {error}"))?;
+        by_partition.entry(partition).or_default().push(index);
     }
     let mut workers = Vec::new();
     for (partition, files) in by_partition {
         let (client, corpus, progress) = (client.clone(), Arc::clone(&corpus), progress.clone());
-        let partition = PartitionIndex::new(partition);
         workers.push(tokio::spawn(async move { send_files(&client, partition, &corpus, &files, &progress).await }));
     }
     let mut all = Sent { batches: Vec::new(), sent_again: 0 };
@@ -142,7 +142,7 @@ async fn send_batch(
             Ok(deliveries) => {
                 progress.shared.acknowledged.fetch_add(bytes as u64, Ordering::Relaxed);
                 *sent_again += u64::from(attempt > 0);
-                return Ok(deliveries.base_offset.get());
+                return Ok(deliveries.offsets.start.get());
             }
             Err(error) if attempt + 1 == ATTEMPTS_MAX => return Err(format!("partition {partition}: {error}")),
             // The broker is down: the run has ended it on purpose and starts it again.
