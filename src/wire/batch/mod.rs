@@ -42,6 +42,8 @@ mod record;
 mod tests;
 mod validate;
 mod varint;
+#[cfg(test)]
+mod vectors;
 mod view;
 
 pub use builder::{BatchBuilder, BuildError, RecordRef};

@@ -42,6 +42,25 @@ macro_rules! layout {
                     .boxed()
             }
         }
+
+        #[cfg(test)]
+        #[allow(unused_variables, reason = "a body may have no field")]
+        impl $crate::codec::described::Described for $name {
+            fn type_name() -> String {
+                stringify!($name).to_owned()
+            }
+
+            fn fields() -> Vec<(&'static str, String)> {
+                vec![$((stringify!($field), <$type as $crate::codec::described::Described>::type_name()),)*]
+            }
+
+            fn from_json(json: &::serde_json::Value) -> Self {
+                let names = [$(stringify!($field),)*] as [&str; _];
+                let given = json.as_object().expect("an object of the struct's fields");
+                assert!(given.keys().all(|name| names.contains(&name.as_str())), "{json} has other fields than {names:?}");
+                Self { $($field: $crate::codec::described::Described::from_json(&json[stringify!($field)]),)* }
+            }
+        }
     )+};
 }
 

@@ -6,6 +6,8 @@
 //! optional value one byte, 0 or 1, then the value if 1; a UUID its 16 bytes.
 
 mod declare;
+#[cfg(test)]
+pub(crate) mod described;
 mod error;
 mod primitives;
 mod reader;

@@ -27,6 +27,8 @@ mod produce;
 mod request_type;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;
 
 pub use create_topics::{CreateTopicsRequest, CreateTopicsResponse, CreatedTopic, NewTopic, Setting};
 pub use delete_topics::{DeleteTopicsRequest, DeleteTopicsResponse, DeletedTopic};
