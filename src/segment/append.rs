@@ -1,0 +1,168 @@
+//! An append as its caller sees it: what goes in, what comes back, and why it may not.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use ringmq_runtime::local::Receiver;
+use ringmq_wire::batch::{BatchError, BatchLimits, validate_batch};
+use ringmq_wire::{Offset, Timestamp};
+
+use crate::failure::Poison;
+use crate::payload::Payload;
+
+/// Record batches that passed every check: the only thing that a log takes.
+#[derive(Debug)]
+pub struct Append {
+    payload: Payload,
+    record_count: u32,
+    max_timestamp: Timestamp,
+}
+
+/// Why a payload is not one or more whole, sound record batches.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendRejected {
+    /// There is no batch in it.
+    #[error("there is no record batch to append")]
+    Empty,
+    /// A batch is not sound; none of the payload is taken.
+    #[error("record batch {index} (at byte {position}): {source}")]
+    Batch {
+        /// Which batch, from 0.
+        index: usize,
+        /// Where it begins in the payload.
+        position: usize,
+        /// What is wrong with it; has the code for the wire.
+        source: BatchError,
+    },
+    /// All batches together hold more records than one append can.
+    #[error("the record batches hold more than {} records together", u32::MAX)]
+    TooManyRecords,
+}
+
+impl Append {
+    /// Checks every batch of the payload, its checksum included. The bytes are read once, here, and not again before they are written.
+    ///
+    /// # Errors
+    /// When the payload is not made of whole, sound batches within `limits`.
+    pub fn validated(payload: Payload, limits: &BatchLimits) -> Result<Append, AppendRejected> {
+        let bytes = payload.bytes();
+        let (mut position, mut index, mut record_count) = (0, 0, 0_u32);
+        let mut max_timestamp = Timestamp::new(i64::MIN);
+        while position < bytes.len() {
+            let header = validate_batch(&bytes[position..], limits).map_err(|source| AppendRejected::Batch {
+                index,
+                position,
+                source,
+            })?;
+            record_count = record_count.checked_add(header.record_count).ok_or(AppendRejected::TooManyRecords)?;
+            max_timestamp = max_timestamp.max(header.max_timestamp);
+            position += header.size_bytes();
+            index += 1;
+        }
+        if index == 0 {
+            return Err(AppendRejected::Empty);
+        }
+        Ok(Append { payload, record_count, max_timestamp })
+    }
+
+    /// Records in all batches.
+    #[must_use]
+    pub fn record_count(&self) -> u32 {
+        self.record_count
+    }
+
+    /// The latest of the batches' max timestamps.
+    #[must_use]
+    pub fn max_timestamp(&self) -> Timestamp {
+        self.max_timestamp
+    }
+
+    /// Bytes of the batches.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.payload.bytes().len()
+    }
+
+    pub(crate) fn into_payload(self) -> Payload {
+        self.payload
+    }
+}
+
+/// Where an append stands in the log. It is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The offset of its first record.
+    pub base_offset: Offset,
+    /// One past the offset of its last record.
+    pub next_offset: Offset,
+}
+
+/// Why an append was not acknowledged.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AppendError {
+    /// There is no room on the disk. Nothing was written and no offset used; appends succeed again when there is room.
+    #[error("the disk is full: {0}. Free some space or delete a topic; the service goes on by itself")]
+    StorageFull(#[source] Arc<io::Error>),
+    /// A file could not be made ready. Nothing was written and no offset used; a later append may succeed.
+    #[error("no segment could be made ready: {0}")]
+    NotReady(#[source] Arc<io::Error>),
+    /// Too much is staged already. Nothing was written; try again when some of it is acknowledged.
+    #[error("{staged_bytes} bytes wait to be written, with {staged_bytes_max} allowed; try again in a moment")]
+    Overloaded {
+        /// What waits.
+        staged_bytes: usize,
+        /// What may wait.
+        staged_bytes_max: usize,
+    },
+    /// It does not fit a segment.
+    #[error("{bytes} bytes in one append do not fit a segment, which has room for {bytes_max}")]
+    TooLarge {
+        /// Bytes of the batches.
+        bytes: usize,
+        /// What one append can have.
+        bytes_max: usize,
+    },
+    /// A write or flush of this log failed, now or before. Whether this append is durable is not known.
+    #[error(transparent)]
+    Poisoned(#[from] Arc<Poison>),
+    /// The log was closed or deleted.
+    #[error("the log is closed")]
+    Closed,
+}
+
+/// The future of [`crate::Log::append`]: done when the append is durable, or will not be. Dropping it does not take the append back.
+#[derive(Debug)]
+#[must_use = "an append is acknowledged only when this is done"]
+pub struct Appending(State);
+
+#[derive(Debug)]
+enum State {
+    Refused(Option<AppendError>),
+    Staged(Receiver<Result<Appended, AppendError>>),
+}
+
+impl Appending {
+    pub(crate) fn refused(error: AppendError) -> Appending {
+        Appending(State::Refused(Some(error)))
+    }
+
+    pub(crate) fn staged(outcome: Receiver<Result<Appended, AppendError>>) -> Appending {
+        Appending(State::Staged(outcome))
+    }
+}
+
+impl Future for Appending {
+    type Output = Result<Appended, AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            State::Refused(error) => Poll::Ready(Err(error.take().unwrap_or(AppendError::Closed))),
+            State::Staged(outcome) => {
+                Pin::new(outcome).poll(cx).map(|outcome| outcome.unwrap_or(Err(AppendError::Closed)))
+            }
+        }
+    }
+}

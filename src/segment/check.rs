@@ -1,0 +1,53 @@
+//! Whether what stands at a place of a segment is a frame that counts there. The rules, in order: `docs/formats/log-frame.md`.
+
+use std::rc::Rc;
+
+use ringmq_wire::Offset;
+
+use crate::frame::{FrameFault, FrameHeader};
+use crate::generation::LogGenerations;
+use crate::layout::LogId;
+
+/// What the frames of one segment have in common.
+#[derive(Clone)]
+pub(crate) struct FrameCheck {
+    pub(crate) id: LogId,
+    pub(crate) segment_base: Offset,
+    pub(crate) generations: Rc<LogGenerations>,
+}
+
+impl FrameCheck {
+    /// Reads the header at the beginning of `bytes`, which stand at `position` of a file that ends at `file_bytes`, and checks all but the base offset and
+    /// the payload.
+    ///
+    /// A header that passes proves by itself that the log was durable up to its durable offset when it was written.
+    pub(crate) fn header(&self, bytes: &[u8], position: u64, file_bytes: u64) -> Result<FrameHeader, FrameFault> {
+        let header = FrameHeader::decode(bytes)?;
+        if header.id != self.id || header.segment_base != self.segment_base || header.position != position {
+            let FrameHeader { id, segment_base, position, .. } = header;
+            return Err(FrameFault::OtherPlace { id, segment_base, position });
+        }
+        if header.log_number != self.generations.number() {
+            return Err(FrameFault::OtherLogNumber);
+        }
+        if header.generation > self.generations.latest().0 {
+            return Err(FrameFault::UnknownGeneration(header.generation.0));
+        }
+        if !self.generations.owns(header.generation, header.base_offset..header.next_offset) {
+            return Err(FrameFault::OlderLife(header.generation.0));
+        }
+        if header.end_position() > file_bytes {
+            return Err(FrameFault::Lengths);
+        }
+        Ok(header)
+    }
+
+    /// Checks the whole frame that `frame` begins with, whose header passed: that it is the one expected, and its payload.
+    pub(crate) fn frame(header: &FrameHeader, expected: Offset, frame: &[u8]) -> Result<(), FrameFault> {
+        if header.base_offset != expected {
+            return Err(FrameFault::OtherOffset(header.base_offset));
+        }
+        let whole = usize::try_from(header.frame_bytes).ok().and_then(|frame_bytes| frame.get(..frame_bytes));
+        if whole.is_some_and(FrameHeader::payload_is_sound) { Ok(()) } else { Err(FrameFault::PayloadChecksum) }
+    }
+}

@@ -1,0 +1,81 @@
+//! How one log is kept.
+
+use std::time::Duration;
+
+use ringmq_runtime::buffer::BLOCK_BYTES;
+
+use crate::frame::FRAME_HEADER_BYTES;
+
+/// How one log is kept. The defaults are those of the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// A segment is sealed before a frame that would make it longer, in bytes. Also the bound of what one append can take, with its header
+    /// and padding. Default: 1 GiB.
+    pub segment_bytes: u64,
+    /// A segment is sealed when its first frame is that old. Default: 7 days.
+    pub segment_age: Duration,
+    /// Small appends are gathered into frames of at most this many bytes. A larger append gets a frame of its own. Default: 1 MiB.
+    pub frame_bytes_max: usize,
+    /// Writes that may be at the device at once. Default: 4.
+    pub writes_in_flight_max: usize,
+    /// Bytes that may be staged and not yet in a frame; more is refused as overloaded, unless nothing is staged. Default: 16 MiB.
+    pub staged_bytes_max: usize,
+    /// There is an index entry for every so many bytes of a segment. Default: 64 KiB.
+    pub index_interval_bytes: u64,
+}
+
+impl Default for LogConfig {
+    fn default() -> LogConfig {
+        LogConfig {
+            segment_bytes: 1 << 30,
+            segment_age: Duration::from_secs(7 * 24 * 60 * 60),
+            frame_bytes_max: 1 << 20,
+            writes_in_flight_max: 4,
+            staged_bytes_max: 16 << 20,
+            index_interval_bytes: 64 << 10,
+        }
+    }
+}
+
+/// A setting that no log can be kept with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{setting} is {value}; it must be at least {least}")]
+pub struct InvalidConfig {
+    /// Which one.
+    pub setting: &'static str,
+    /// What it is.
+    pub value: u64,
+    /// The least that it may be.
+    pub least: u64,
+}
+
+impl LogConfig {
+    /// Checks that a log can be kept so.
+    ///
+    /// # Errors
+    /// Names the first setting that is too small.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
+        let at_least = |setting, value, least| {
+            if value < least { Err(InvalidConfig { setting, value, least }) } else { Ok(()) }
+        };
+        let block = BLOCK_BYTES as u64;
+        at_least("segment_bytes", self.segment_bytes, block)?;
+        at_least("frame_bytes_max", self.frame_bytes_max as u64, block)?;
+        at_least("writes_in_flight_max", self.writes_in_flight_max as u64, 1)?;
+        at_least("staged_bytes_max", self.staged_bytes_max as u64, block)?;
+        at_least("index_interval_bytes", self.index_interval_bytes, block)
+    }
+
+    /// The longest frame: a segment holds it, and its length fits the header.
+    pub(crate) fn frame_bytes_limit(&self) -> usize {
+        let fits_header = u64::from(u32::MAX) / 2;
+        usize::try_from(self.segment_bytes.min(fits_header)).unwrap_or(usize::MAX)
+    }
+
+    /// The longest payload that has room in a frame, whatever its padding.
+    pub(crate) fn payload_bytes_limit(&self) -> usize {
+        // A buffer is at most 1/64 longer than asked for, and a block: see `buffer::size_class`.
+        let frame = self.frame_bytes_limit();
+        (frame - frame / 64).saturating_sub(BLOCK_BYTES).max(BLOCK_BYTES) - FRAME_HEADER_BYTES
+    }
+}

@@ -1,0 +1,93 @@
+//! What is reported when a log cannot be trusted: a failed write, or damage.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use ringmq_wire::Offset;
+
+use crate::frame::FrameFault;
+use crate::layout::LogId;
+
+/// A write or flush failed, so nobody knows what the disk holds behind the durable offset. The log takes no more appends; what is durable can still
+/// be read (rule 12 of the storage protocol: a failed flush is never tried again, because the kernel reports a lost write once).
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "partition {id} went offline: could not {action} its segment: {source}. Mend the disk and restart the broker: the partition is then recovered \
+     from what the disk holds"
+)]
+pub struct Poison {
+    /// The log.
+    pub id: LogId,
+    /// What was being done.
+    pub action: &'static str,
+    /// Why it failed; names the file.
+    pub source: io::Error,
+}
+
+/// Acknowledged data is damaged. Nothing on disk was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Corruption {
+    /// The log.
+    pub id: LogId,
+    /// The file.
+    pub segment: PathBuf,
+    /// Where in the file.
+    pub position: u64,
+    /// The offset that should be found there.
+    pub expected: Offset,
+    /// What is there instead.
+    pub damage: Damage,
+    /// Records below this offset are known to have been acknowledged.
+    pub proven_end: Offset,
+}
+
+/// What is wrong with a damaged log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// No frame that counts, where there had been one.
+    Frame(FrameFault),
+    /// A file between two others, or the first one, is missing.
+    SegmentMissing,
+    /// The generation tables know the log, and it has no files.
+    FilesMissing,
+    /// The log has frames, and the generation tables do not know it.
+    GenerationsMissing,
+    /// The frames of a segment reach beyond the beginning of the next one.
+    SegmentsOverlap,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Damage::Frame(fault) => fault.fmt(f),
+            Damage::SegmentMissing => f.write_str("the segment that holds it is missing"),
+            Damage::FilesMissing => f.write_str("all files of the partition are missing"),
+            Damage::GenerationsMissing => f.write_str("there is data that the generation tables do not know"),
+            Damage::SegmentsOverlap => f.write_str("the segment before it reaches beyond it"),
+        }
+    }
+}
+
+impl fmt::Display for Corruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "partition {}: segment {} is damaged at position {}, where the frame of offset {} should begin: {}. Records below offset {} were \
+             acknowledged, so nothing was cut or changed; the partition stays offline. Restore its directory from a copy, or delete the topic",
+            self.id,
+            self.segment.display(),
+            self.position,
+            self.expected,
+            self.damage,
+            self.proven_end
+        )
+    }
+}
+
+impl std::error::Error for Corruption {}
+
+/// Whether there was no room for what was asked: the one failure that passes by itself.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

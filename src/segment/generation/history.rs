@@ -1,0 +1,101 @@
+//! What is known of the generations of one log. Facts may come twice and in any order.
+
+use std::ops::Range;
+
+use ringmq_wire::Offset;
+
+use crate::frame::{Generation, LogNumber};
+use crate::layout::LogId;
+
+/// One entry of a generation table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fact {
+    /// The generation owns the log from `start` on.
+    Opened { id: LogId, number: LogNumber, generation: Generation, start: Offset },
+    /// The generation was stopped cleanly with everything below `end` durable and no write in flight.
+    Closed { id: LogId, generation: Generation, end: Offset },
+    /// The log was deleted, and its files are gone.
+    Removed { id: LogId },
+}
+
+/// Two facts of one log contradict each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("log {id} has two log numbers")]
+pub(crate) struct TwoNumbers {
+    pub(crate) id: LogId,
+}
+
+/// The generations of one log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LogGenerations {
+    number: LogNumber,
+    /// Those that own any offset at all: generations and start offsets both rise strictly. A generation that starts at or above a newer one
+    /// owns nothing and is left out. Never empty.
+    starts: Vec<(Generation, Offset)>,
+    /// The clean stop of the latest generation that had one.
+    closed: Option<(Generation, Offset)>,
+}
+
+impl LogGenerations {
+    /// The knowledge of a log from its first opening.
+    pub(crate) fn new(number: LogNumber, generation: Generation, start: Offset) -> LogGenerations {
+        LogGenerations { number, starts: vec![(generation, start)], closed: None }
+    }
+
+    pub(crate) fn number(&self) -> LogNumber {
+        self.number
+    }
+
+    /// The latest generation and where it starts.
+    pub(crate) fn latest(&self) -> (Generation, Offset) {
+        self.starts.last().copied().unwrap_or((Generation::FIRST, Offset::ZERO))
+    }
+
+    /// Adds an opening.
+    pub(crate) fn opened(&mut self, generation: Generation, start: Offset) {
+        let newer = self.starts.partition_point(|(other, _)| *other < generation);
+        if self.starts.get(newer).is_some_and(|(other, other_start)| *other == generation || *other_start <= start) {
+            return;
+        }
+        let older_kept = self.starts[..newer].partition_point(|(_, other_start)| *other_start < start);
+        self.starts.splice(older_kept..newer, [(generation, start)]);
+    }
+
+    /// Adds a clean stop.
+    pub(crate) fn closed(&mut self, generation: Generation, end: Offset) {
+        self.closed = self.closed.max(Some((generation, end)));
+    }
+
+    /// The end of the log if its latest generation was stopped cleanly: no frame was written since.
+    pub(crate) fn clean_end(&self) -> Option<Offset> {
+        self.closed.filter(|(generation, _)| *generation == self.latest().0).map(|(_, end)| end)
+    }
+
+    /// Everything below this offset was durable once: the latest generation began there, or a clean stop ended there.
+    pub(crate) fn proven_end(&self) -> Offset {
+        let (_, latest_start) = self.latest();
+        // A stop of an older generation is proof only up to where a newer one took over.
+        self.clean_end().map_or(latest_start, |end| end.max(latest_start))
+    }
+
+    /// Whether `generation` owns every one of `offsets`.
+    pub(crate) fn owns(&self, generation: Generation, offsets: Range<Offset>) -> bool {
+        let Ok(at) = self.starts.binary_search_by_key(&generation, |(other, _)| *other) else { return false };
+        let until = self.starts.get(at + 1).map(|(_, start)| *start);
+        self.starts[at].1 <= offsets.start && until.is_none_or(|until| offsets.end <= until)
+    }
+
+    /// The facts that this knowledge is made of.
+    pub(crate) fn facts(&self, id: LogId) -> impl Iterator<Item = Fact> + '_ {
+        let opened = self.starts.iter().map(move |&(generation, start)| Fact::Opened {
+            id,
+            number: self.number,
+            generation,
+            start,
+        });
+        opened.chain(self.closed.map(|(generation, end)| Fact::Closed { id, generation, end }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

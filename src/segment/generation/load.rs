@@ -1,0 +1,243 @@
+//! The start of a process: every table that is there is read, and one merged table takes their place.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ringmq_runtime::buffer::AlignedBuf;
+use ringmq_runtime::file::{File, IoClass, OpenOptions};
+use ringmq_runtime::fs;
+
+use super::block::{BLOCK_BYTES, Block, ENTRIES_MAX, TableId, TableWriter};
+use super::history::{Fact, LogGenerations, TwoNumbers};
+use super::{PAIR_BYTES, pair_position};
+use crate::layout::LogId;
+use crate::lock::{LOCK_WAIT_MAX, lock_when_free};
+
+/// Pairs that are read or written at a time.
+const PAIRS_AT_A_TIME: u32 = 64;
+const PIECE_BYTES: usize = PAIRS_AT_A_TIME as usize * PAIR_BYTES;
+
+/// What all generation tables together knew when the process started. Every core gets a clone.
+#[derive(Clone, Debug, Default)]
+pub struct GenerationHistory {
+    /// Which start of the process this is; the tables written by it carry the number.
+    pub(super) start: u64,
+    pub(super) logs: Arc<BTreeMap<LogId, LogGenerations>>,
+}
+
+/// Why the generation tables cannot be used. The broker must not start: without them it cannot tell acknowledged frames from left-overs.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file system failed.
+    #[error("cannot {action} the generation tables: {source}")]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// Why it failed; names the file.
+        source: io::Error,
+    },
+    /// Another process writes the table, or has requests in flight that do not end.
+    #[error("generation table {} is still written by another process after {LOCK_WAIT_MAX:?}; stop the other broker", path.display())]
+    Locked {
+        /// The table.
+        path: PathBuf,
+    },
+    /// Both copies of a block that was relied upon are damaged.
+    #[error(
+        "generation table {} is damaged: block {block} of {proven} is unreadable in both copies. Nothing was changed. Restore the file from a \
+         copy of the data directory made while the broker was stopped",
+        path.display()
+    )]
+    Damaged {
+        /// The table.
+        path: PathBuf,
+        /// The block.
+        block: u32,
+        /// How many blocks the table is known to have.
+        proven: u32,
+    },
+    /// Two tables contradict each other.
+    #[error("the generation tables in {} contradict each other: {detail}. Are they from two data directories?", dir.display())]
+    Contradiction {
+        /// Where the tables are.
+        dir: PathBuf,
+        /// What does not fit.
+        detail: String,
+    },
+}
+
+impl GenerationHistory {
+    /// Reads all tables in `dir`, which is created when it is missing, and puts one merged table in their place. Called once at the start of a process,
+    /// before any log is opened, by the one process that owns the data directory.
+    ///
+    /// # Errors
+    /// When a table cannot be read, or is damaged where it was relied upon. A disk that is too full for the merged table is no error: the
+    /// older tables then stay.
+    pub async fn load(dir: &Path) -> Result<GenerationHistory, LoadError> {
+        create_durably(dir).await.map_err(|source| LoadError::Io { action: "create the directory of", source })?;
+        let found = list(dir).await?;
+        let mut facts = Vec::new();
+        for table in &found {
+            facts.extend(read_table(dir, *table).await?);
+        }
+        let logs = merge(facts).map_err(|contradiction| LoadError::Contradiction {
+            dir: dir.to_owned(),
+            detail: contradiction.to_string(),
+        })?;
+        let start = found.iter().map(|table| table.start).max().map_or(1, |newest| newest.saturating_add(1));
+        replace(dir, start, &logs, &found).await?;
+        Ok(GenerationHistory { start, logs: Arc::new(logs) })
+    }
+}
+
+async fn create_durably(dir: &Path) -> io::Result<()> {
+    if !fs::exists(dir).await? {
+        fs::create_dir_all(dir).await?;
+        if let Some(parent) = dir.parent() {
+            fs::sync_dir(parent).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The tables that are there; what a crash left half-written under a temporary name is removed.
+async fn list(dir: &Path) -> Result<Vec<TableId>, LoadError> {
+    let error = |source| LoadError::Io { action: "list", source };
+    let mut tables = Vec::new();
+    for entry in fs::read_dir(dir).await.map_err(error)? {
+        if let Some(table) = TableId::parse(&entry.name) {
+            tables.push(table);
+        } else if entry.name.strip_suffix(".tmp").and_then(TableId::parse).is_some() {
+            fs::remove_file(dir.join(&entry.name)).await.map_err(error)?;
+        }
+    }
+    Ok(tables)
+}
+
+async fn read_table(dir: &Path, table: TableId) -> Result<Vec<Fact>, LoadError> {
+    let path = dir.join(table.file_name());
+    let error = |source| LoadError::Io { action: "read", source };
+    let file = File::open(&path, OpenOptions::default()).await.map_err(error)?;
+    if !lock_when_free(&file).await.map_err(error)? {
+        return Err(LoadError::Locked { path });
+    }
+    let mut blocks: Vec<Option<Block>> = Vec::new();
+    loop {
+        let at = pair_position(u32::try_from(blocks.len()).unwrap_or(u32::MAX));
+        let piece = file.read_at(at, PIECE_BYTES, IoClass::ColdRead).await.map_err(error)?;
+        for pair in piece.chunks(PAIR_BYTES) {
+            let number = blocks.len();
+            let counts = |block: &Block| block.table == table && usize::try_from(block.number) == Ok(number);
+            blocks.push(pair.chunks(BLOCK_BYTES).filter_map(Block::decode).find(counts));
+        }
+        if piece.len() < PIECE_BYTES {
+            break;
+        }
+    }
+    file.close().await.map_err(error)?;
+
+    let proven = blocks.iter().flatten().map(|block| block.proven_blocks).max().unwrap_or(0);
+    for block in 0..proven {
+        if !blocks.get(block as usize).is_some_and(Option::is_some) {
+            return Err(LoadError::Damaged { path, block, proven });
+        }
+    }
+    Ok(blocks.into_iter().flatten().flat_map(|block| block.facts).collect())
+}
+
+/// What the facts, in any order, say of each log that is still there.
+pub(super) fn merge(facts: Vec<Fact>) -> Result<BTreeMap<LogId, LogGenerations>, TwoNumbers> {
+    let mut logs: BTreeMap<LogId, LogGenerations> = BTreeMap::new();
+    for fact in &facts {
+        let Fact::Opened { id, number, generation, start } = *fact else { continue };
+        let log = logs.entry(id).or_insert_with(|| LogGenerations::new(number, generation, start));
+        if log.number() != number {
+            return Err(TwoNumbers { id });
+        }
+        log.opened(generation, start);
+    }
+    for fact in facts {
+        match fact {
+            Fact::Opened { .. } => {}
+            Fact::Closed { id, generation, end } => {
+                if let Some(log) = logs.get_mut(&id) {
+                    log.closed(generation, end);
+                }
+            }
+            Fact::Removed { id } => {
+                logs.remove(&id);
+            }
+        }
+    }
+    Ok(logs)
+}
+
+/// Writes the merged table, then removes those that it replaces.
+async fn replace(
+    dir: &Path,
+    start: u64,
+    logs: &BTreeMap<LogId, LogGenerations>,
+    older: &[TableId],
+) -> Result<(), LoadError> {
+    if older.is_empty() {
+        return Ok(());
+    }
+    let facts: Vec<Fact> = logs.iter().flat_map(|(id, log)| log.facts(*id)).collect();
+    let merged = TableId { start, writer: TableWriter::Merged };
+    match write_merged(dir, merged, &facts).await {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            tracing::warn!(dir = %dir.display(), %error, "no room to merge the generation tables; the older ones stay");
+            return Ok(());
+        }
+        Err(source) => return Err(LoadError::Io { action: "merge", source }),
+    }
+    let error = |source| LoadError::Io { action: "remove", source };
+    for table in older {
+        fs::remove_file(dir.join(table.file_name())).await.map_err(error)?;
+    }
+    fs::sync_dir(dir).await.map_err(error)
+}
+
+async fn write_merged(dir: &Path, table: TableId, facts: &[Fact]) -> io::Result<()> {
+    let path = dir.join(table.file_name());
+    let temporary = path.with_extension("table.tmp");
+    let written = write_table(&temporary, table, facts).await;
+    if let Err(error) = written {
+        // What is left of it would only take space; it is removed at the next start otherwise.
+        let _ = fs::remove_file(&temporary).await;
+        return Err(error);
+    }
+    fs::rename(&temporary, &path).await?;
+    fs::sync_dir(dir).await
+}
+
+async fn write_table(path: &Path, table: TableId, facts: &[Fact]) -> io::Result<()> {
+    // A table without a fact still says that this start took place.
+    let blocks = u32::try_from(facts.len().div_ceil(ENTRIES_MAX).max(1)).map_err(io::Error::other)?;
+    let file = File::open(path, OpenOptions { write: true, create_new: true, dsync: false }).await?;
+    file.preallocate(pair_position(blocks)).await?;
+    let mut number = 0;
+    while number < blocks {
+        let pairs = (blocks - number).min(PAIRS_AT_A_TIME);
+        let mut buf = AlignedBuf::zeroed(pairs as usize * PAIR_BYTES);
+        for (pair, number) in buf.chunks_exact_mut(PAIR_BYTES).zip(number..) {
+            let first = number as usize * ENTRIES_MAX;
+            let facts = facts.get(first..).unwrap_or_default().iter().take(ENTRIES_MAX).copied().collect();
+            encode_pair(&Block { table, number, proven_blocks: blocks, facts }, pair);
+        }
+        file.write_at(&buf.freeze(), pair_position(number), IoClass::Append).await?;
+        number += pairs;
+    }
+    file.fdatasync().await?;
+    file.close().await
+}
+
+/// The block and its copy.
+pub(super) fn encode_pair(block: &Block, pair: &mut [u8]) {
+    let (first, copy) = pair.split_at_mut(BLOCK_BYTES);
+    block.encode_into(first);
+    copy.copy_from_slice(first);
+}

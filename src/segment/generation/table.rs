@@ -1,0 +1,246 @@
+//! The table that one core writes as it goes. Entries of many logs share a write; one write is in flight, and the next gathers meanwhile.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringmq_runtime::buffer::AlignedBuf;
+use ringmq_runtime::file::{File, IoClass, OpenOptions};
+use ringmq_runtime::local::{Sender, oneshot};
+use ringmq_runtime::{fs, task};
+use ringmq_wire::ShardIndex;
+
+use super::block::{Block, ENTRIES_MAX, TableId, TableWriter};
+use super::history::{Fact, LogGenerations};
+use super::load::{GenerationHistory, LoadError, encode_pair};
+use super::{PAIR_BYTES, pair_position};
+use crate::layout::LogId;
+
+/// Pairs that one write takes at most.
+const PAIRS_AT_A_TIME_MAX: usize = 32;
+/// The least by which the file grows, in bytes.
+const GROWTH_BYTES: u64 = 64 * 1024;
+
+/// The generation table of one core. Clones share it.
+#[derive(Clone)]
+pub struct Generations(Rc<Inner>);
+
+struct Inner {
+    dir: PathBuf,
+    table: TableId,
+    history: GenerationHistory,
+    state: RefCell<State>,
+}
+
+struct State {
+    /// What this core added or changed since the history was read. `None`: removed.
+    own: BTreeMap<LogId, Option<LogGenerations>>,
+    queue: Vec<Waiting>,
+    writing: bool,
+    file: Option<OpenTable>,
+    failed: Option<Arc<io::Error>>,
+}
+
+#[derive(Clone)]
+struct OpenTable {
+    file: File,
+    /// Blocks written and durable.
+    blocks: u32,
+    room_bytes: u64,
+}
+
+struct Waiting {
+    fact: Fact,
+    recorded: Sender<Result<(), RecordError>>,
+}
+
+/// Why an entry is not in the generation table.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RecordError {
+    /// There is no room on the disk. Nothing was written; later entries may succeed.
+    #[error("the disk is full: the generation table cannot grow ({0})")]
+    StorageFull(#[source] Arc<io::Error>),
+    /// A write or flush of the table failed, now or before. Nothing is recorded on this core any more until the broker is started again.
+    #[error("the generation table of this core failed: {0}. Mend the disk and restart the broker")]
+    Failed(#[source] Arc<io::Error>),
+}
+
+impl Generations {
+    /// The table of a core; its file is created with its first entry.
+    #[must_use]
+    pub fn new(dir: &Path, shard: ShardIndex, history: GenerationHistory) -> Generations {
+        let table = TableId { start: history.start, writer: TableWriter::Shard(shard) };
+        let state = State { own: BTreeMap::new(), queue: Vec::new(), writing: false, file: None, failed: None };
+        Generations(Rc::new(Inner { dir: dir.to_owned(), table, history, state: RefCell::new(state) }))
+    }
+
+    /// For a directory that one core alone uses: loads its history, then [`Generations::new`].
+    ///
+    /// # Errors
+    /// As [`GenerationHistory::load`].
+    pub async fn open(dir: &Path, shard: ShardIndex) -> Result<Generations, LoadError> {
+        Ok(Generations::new(dir, shard, GenerationHistory::load(dir).await?))
+    }
+
+    /// What is known of a log; `None` when nothing was ever appended to it.
+    pub(crate) fn of(&self, id: LogId) -> Option<LogGenerations> {
+        let state = self.0.state.borrow();
+        state.own.get(&id).cloned().unwrap_or_else(|| self.0.history.logs.get(&id).cloned())
+    }
+
+    /// Adds a fact; when this returns it is durable.
+    ///
+    /// # Errors
+    /// When it is not known to be durable.
+    pub(crate) async fn record(&self, fact: Fact) -> Result<(), RecordError> {
+        let recorded = {
+            let mut state = self.0.state.borrow_mut();
+            if let Some(failed) = &state.failed {
+                return Err(RecordError::Failed(failed.clone()));
+            }
+            let (sender, recorded) = oneshot();
+            state.queue.push(Waiting { fact, recorded: sender });
+            if !std::mem::replace(&mut state.writing, true) {
+                task::spawn("generation-table", write_queued(self.0.clone()));
+            }
+            recorded
+        };
+        recorded.await.unwrap_or_else(|_| Err(RecordError::Failed(Arc::new(io::Error::other("the core is stopping")))))
+    }
+}
+
+/// Writes until nothing is queued.
+async fn write_queued(inner: Rc<Inner>) {
+    loop {
+        let (batch, failed) = {
+            let mut state = inner.state.borrow_mut();
+            let count = state.queue.len().min(PAIRS_AT_A_TIME_MAX * ENTRIES_MAX);
+            let batch: Vec<Waiting> = state.queue.drain(..count).collect();
+            state.writing = !batch.is_empty();
+            (batch, state.failed.clone())
+        };
+        if batch.is_empty() {
+            return;
+        }
+        let result = match failed {
+            Some(failed) => Err(RecordError::Failed(failed)),
+            None => inner.write(&batch).await,
+        };
+        inner.answer(batch, &result);
+    }
+}
+
+impl Inner {
+    async fn write(&self, batch: &[Waiting]) -> Result<(), RecordError> {
+        let pairs = batch.len().div_ceil(ENTRIES_MAX);
+        let table = self.make_room(pairs).await?;
+        let mut buf = AlignedBuf::zeroed(pairs * PAIR_BYTES);
+        for ((pair, waiting), number) in
+            buf.chunks_exact_mut(PAIR_BYTES).zip(batch.chunks(ENTRIES_MAX)).zip(table.blocks..)
+        {
+            let facts = waiting.iter().map(|waiting| waiting.fact).collect();
+            encode_pair(&Block { table: self.table, number, proven_blocks: table.blocks, facts }, pair);
+        }
+        let position = pair_position(table.blocks);
+        let written = table.file.write_at(&buf.freeze(), position, IoClass::Append).await;
+        written.map_err(|error| self.fail(error))?;
+        if let Some(open) = &mut self.state.borrow_mut().file {
+            open.blocks += u32::try_from(pairs).unwrap_or(0);
+        }
+        Ok(())
+    }
+
+    /// The open table with room for `pairs` more.
+    async fn make_room(&self, pairs: usize) -> Result<OpenTable, RecordError> {
+        let open = self.state.borrow().file.clone();
+        let mut open = match open {
+            Some(open) => open,
+            None => OpenTable { file: self.create().await?, blocks: 0, room_bytes: 0 },
+        };
+        let needed = pair_position(open.blocks) + (pairs * PAIR_BYTES) as u64;
+        if needed > open.room_bytes {
+            let room_bytes = needed.next_multiple_of(GROWTH_BYTES);
+            open.file.preallocate(room_bytes).await.map_err(|error| match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => RecordError::StorageFull(Arc::new(error)),
+                _ => self.fail(error),
+            })?;
+            open.room_bytes = room_bytes;
+        }
+        self.state.borrow_mut().file = Some(open.clone());
+        Ok(open)
+    }
+
+    async fn create(&self) -> Result<File, RecordError> {
+        let path = self.dir.join(self.table.file_name());
+        let create = async {
+            let options = OpenOptions { write: true, create_new: true, dsync: true };
+            let file = match File::open(&path, options).await {
+                // An earlier attempt that had no room; nothing was written to it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    fs::remove_file(&path).await?;
+                    File::open(&path, options).await?
+                }
+                opened => opened?,
+            };
+            if !file.try_lock_exclusive()? {
+                return Err(io::Error::new(
+                    io::ErrorKind::ResourceBusy,
+                    "another process has locked the new generation table",
+                ));
+            }
+            fs::sync_dir(&self.dir).await?;
+            Ok(file)
+        };
+        create.await.map_err(|error: io::Error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => RecordError::StorageFull(Arc::new(error)),
+            _ => self.fail(error),
+        })
+    }
+
+    /// A failed write leaves the table in an unknown state: nothing is written to it again (rule 12 of the storage protocol).
+    fn fail(&self, error: io::Error) -> RecordError {
+        tracing::error!(table = %self.dir.join(self.table.file_name()).display(), %error, "the generation table failed");
+        let error = Arc::new(error);
+        self.state.borrow_mut().failed = Some(error.clone());
+        RecordError::Failed(error)
+    }
+
+    fn answer(&self, batch: Vec<Waiting>, result: &Result<(), RecordError>) {
+        for waiting in batch {
+            if result.is_ok() {
+                self.learn(waiting.fact);
+            }
+            // Whoever asked may be gone.
+            let _ = waiting.recorded.send(result.clone());
+        }
+    }
+
+    fn learn(&self, fact: Fact) {
+        let mut state = self.state.borrow_mut();
+        let known = |id: LogId, state: &State| {
+            state.own.get(&id).cloned().unwrap_or_else(|| self.history.logs.get(&id).cloned())
+        };
+        match fact {
+            Fact::Opened { id, number, generation, start } => {
+                let mut log = known(id, &state).unwrap_or_else(|| LogGenerations::new(number, generation, start));
+                log.opened(generation, start);
+                state.own.insert(id, Some(log));
+            }
+            Fact::Closed { id, generation, end } => {
+                if let Some(mut log) = known(id, &state) {
+                    log.closed(generation, end);
+                    state.own.insert(id, Some(log));
+                }
+            }
+            Fact::Removed { id } => {
+                state.own.insert(id, None);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,384 @@
+//! The log of one partition, as its owner sees it.
+
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringmq_runtime::fs;
+use ringmq_runtime::local::{Event, Listener, Semaphore, oneshot};
+use ringmq_runtime::task::Gate;
+use ringmq_wire::{LeaderEpoch, Offset, Timestamp};
+
+use crate::append::{Append, AppendError, Appending};
+use crate::cache::TailCache;
+use crate::config::LogConfig;
+use crate::failure::Poison;
+use crate::generation::{Fact, Generations, RecordError};
+use crate::layout::LogId;
+use crate::reader::{self, LogRead, ReadError};
+use crate::recovery::{OpenError, Recovered, Recovery, recover};
+use crate::staging::Staged;
+use crate::state::{ActiveSegment, LogCore, LogState, Phase};
+use crate::window::WriteWindow;
+use crate::{timestamp, writer};
+
+/// What the logs of one core share.
+#[derive(Clone)]
+pub struct LogDeps {
+    /// The core's generation table.
+    pub generations: Generations,
+    /// The core's frames in memory.
+    pub cache: TailCache,
+}
+
+/// The log of one partition, open for appends and reads on one core. Clones share it.
+#[derive(Clone)]
+pub struct Log(Rc<LogCore>);
+
+/// How far a log reaches; every offset is one past the last. `start ≤ durable ≤ written ≤ end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogOffsets {
+    /// The first offset there is.
+    pub start: Offset,
+    /// Everything below is acknowledged and can be read.
+    pub durable: Offset,
+    /// Everything below was handed to the kernel.
+    pub written: Offset,
+    /// The offset that is assigned next.
+    pub end: Offset,
+}
+
+/// Why a log could not be stopped cleanly. Nothing that was acknowledged is lost: it is recovered when the log is opened again.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseError {
+    /// The log went offline before, or while it was closed.
+    #[error(transparent)]
+    Poisoned(#[from] Arc<Poison>),
+    /// The clean end could not be recorded.
+    #[error("partition {id}: cannot record the clean stop: {source}")]
+    Record {
+        /// The log.
+        id: LogId,
+        /// Why.
+        source: RecordError,
+    },
+}
+
+/// Why the files of a log could not be removed. What is left can be removed by trying again.
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteError {
+    /// The file system failed.
+    #[error("partition {id}: cannot remove its files: {source}")]
+    Io {
+        /// The log.
+        id: LogId,
+        /// Why it failed; names the file.
+        source: io::Error,
+    },
+    /// The files are gone, and the generation table does not know it yet: it keeps a dead entry.
+    #[error("partition {id}: cannot record the removal: {source}")]
+    Record {
+        /// The log.
+        id: LogId,
+        /// Why.
+        source: RecordError,
+    },
+}
+
+impl Log {
+    /// Opens the log of a partition under `root`, recovering it if it was not stopped cleanly. An empty log creates nothing on the disk before its
+    /// first append.
+    ///
+    /// # Errors
+    /// When acknowledged data is damaged, another process still writes, or the disk fails. Nothing was changed then.
+    pub async fn open(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps) -> Result<(Log, Recovery), OpenError> {
+        config.validate()?;
+        let recovered = recover(root, id, &config, &deps.generations).await?;
+        let found = recovered.found.clone();
+        Ok((Log(Rc::new(core(root, id, config, deps, recovered))), found))
+    }
+
+    /// Which partition.
+    #[must_use]
+    pub fn id(&self) -> LogId {
+        self.0.id
+    }
+
+    /// Accepts an append. Appends get their offsets, and are acknowledged, in the order of these calls.
+    ///
+    /// The future is done when the append is durable. Its error says whether something may have been written.
+    pub fn append(&self, append: Append) -> Appending {
+        if let Err(error) = self.accepts(&append) {
+            return Appending::refused(error);
+        }
+        let (waiter, outcome) = oneshot();
+        self.0.state.borrow_mut().staging.push(Staged { append, waiter });
+        writer::wake(&self.0);
+        Appending::staged(outcome)
+    }
+
+    fn accepts(&self, append: &Append) -> Result<(), AppendError> {
+        let (bytes, config) = (append.payload_bytes(), &self.0.config);
+        let state = self.0.state.borrow();
+        if let Some(poison) = &state.poison {
+            return Err(AppendError::Poisoned(poison.clone()));
+        }
+        if state.phase != Phase::Open {
+            return Err(AppendError::Closed);
+        }
+        if bytes > config.payload_bytes_limit() {
+            return Err(AppendError::TooLarge { bytes, bytes_max: config.payload_bytes_limit() });
+        }
+        let staged_bytes = state.staging.payload_bytes();
+        if !state.staging.is_empty() && staged_bytes + bytes > config.staged_bytes_max {
+            return Err(AppendError::Overloaded { staged_bytes, staged_bytes_max: config.staged_bytes_max });
+        }
+        Ok(())
+    }
+
+    /// Reads whole batches from the one that holds `from` on: at most `max_bytes`, but at least one batch; nothing at the durable end. What is not
+    /// durable is never read.
+    ///
+    /// # Errors
+    /// When the log does not hold `from`, what is there is damaged, or the disk fails.
+    pub async fn read(&self, from: Offset, max_bytes: usize) -> Result<LogRead, ReadError> {
+        reader::read(&self.0, from, max_bytes).await
+    }
+
+    /// The first durable record with a timestamp at or after `timestamp`, and its own timestamp; `None` when every record is earlier.
+    ///
+    /// # Errors
+    /// As [`Log::read`].
+    pub async fn find_timestamp(&self, timestamp: Timestamp) -> Result<Option<(Offset, Timestamp)>, ReadError> {
+        timestamp::find(&self.0, timestamp).await
+    }
+
+    /// How far the log reaches now.
+    #[must_use]
+    pub fn offsets(&self) -> LogOffsets {
+        let state = self.0.state.borrow();
+        let (start, durable, end) = (state.start, state.window.durable(), state.window.end());
+        // A frame is handed to the kernel in the step that assigns its offsets.
+        let offsets = LogOffsets { start, durable, written: end, end };
+        assert!(start <= durable && durable <= end, "{offsets:?}");
+        offsets
+    }
+
+    /// A signal of the durable offset having moved, or of the log having gone offline or been closed. Take it before looking at [`Log::offsets`].
+    pub fn durable_moved(&self) -> Listener {
+        self.0.durable_moved.listen()
+    }
+
+    /// The epoch that is written into the batches from now on. At first 0.
+    pub fn set_leader_epoch(&self, epoch: LeaderEpoch) {
+        self.0.state.borrow_mut().leader_epoch = epoch;
+    }
+
+    /// Seals the active segment if its first frame is as old as a segment may get at `now`. Appends see to it by themselves; this is for
+    /// logs without any.
+    pub fn roll_if_due(&self, now: Timestamp) {
+        {
+            let mut state = self.0.state.borrow_mut();
+            if state.phase != Phase::Open || !writer::is_aged(&self.0, &state, now) {
+                return;
+            }
+            state.roll_asked = true;
+        }
+        writer::wake(&self.0);
+    }
+
+    /// Bytes of frames in all segments, headers and padding included.
+    ///
+    /// # Errors
+    /// When a sealed segment's length cannot be found out.
+    pub async fn size_bytes(&self) -> io::Result<u64> {
+        let (sealed, mut bytes) = {
+            let state = self.0.state.borrow();
+            (state.sealed.clone(), state.active.as_ref().map_or(0, |active| active.position))
+        };
+        for segment in sealed {
+            bytes += segment.file_bytes().await?;
+        }
+        Ok(bytes)
+    }
+
+    /// Why the log is offline, if it is.
+    #[must_use]
+    pub fn poisoned(&self) -> Option<Arc<Poison>> {
+        self.0.state.borrow().poison.clone()
+    }
+
+    /// Writes what is staged, waits until it is durable, keeps the indexes and records the clean end. Then nothing can be appended or read any more.
+    ///
+    /// # Errors
+    /// When the log went offline, or its clean end could not be recorded. It is closed all the same.
+    pub async fn close(&self) -> Result<(), CloseError> {
+        let log = &self.0;
+        if log.state.borrow().phase != Phase::Open {
+            return Ok(());
+        }
+        log.state.borrow_mut().phase = Phase::Closing;
+        self.writer_idle().await;
+        log.gate.close().await;
+        let poison = log.state.borrow().poison.clone();
+        let result = match poison {
+            Some(poison) => Err(CloseError::Poisoned(poison)),
+            None => self.record_clean_end().await.map_err(|source| CloseError::Record { id: log.id, source }),
+        };
+        self.let_go();
+        result
+    }
+
+    /// Waits until nothing is staged or in flight, or the log was given up.
+    async fn writer_idle(&self) {
+        loop {
+            let moved = self.0.writer_moved.listen();
+            {
+                let state = self.0.state.borrow();
+                let idle = state.staging.is_empty() && state.window.in_flight() == 0;
+                if !state.writing && (idle || state.poison.is_some()) {
+                    return;
+                }
+            }
+            moved.await;
+        }
+    }
+
+    async fn record_clean_end(&self) -> Result<(), RecordError> {
+        let log = &self.0;
+        let (known, end) = {
+            let state = log.state.borrow();
+            let Some(known) = state.known.clone() else { return Ok(()) };
+            (known, state.window.end())
+        };
+        if known.clean_end() == Some(end) {
+            return Ok(());
+        }
+        self.keep_indexes(end).await;
+        let (generation, _) = known.latest();
+        log.generations.record(Fact::Closed { id: log.id, generation, end }).await
+    }
+
+    /// Keeps the active segment's indexes, and gives back its unused space. Both are a matter of speed alone.
+    async fn keep_indexes(&self, end: Offset) {
+        let (segment, open, position, number) = {
+            let state = self.0.state.borrow();
+            let (Some(active), Some(known)) = (&state.active, &state.known) else { return };
+            (active.segment.clone(), active.open.clone(), active.position, known.number())
+        };
+        let indexes = open.indexes.borrow().clone();
+        let stored = segment.store_indexes(&indexes, number, end, position).await;
+        let cut = open.file.truncate(position).await;
+        if let Err(error) = stored.and(cut) {
+            tracing::warn!(partition = %self.0.id, %error, "could not keep the indexes; the next start scans the segment");
+        }
+    }
+
+    /// Closes the files and forgets the frames.
+    fn let_go(&self) {
+        let log = &self.0;
+        {
+            let mut state = log.state.borrow_mut();
+            state.phase = Phase::Closed;
+            for segment in state.sealed_open.drain(..) {
+                segment.set_opened(None);
+            }
+            if let Some(active) = state.active.take() {
+                active.segment.set_opened(None);
+            }
+        }
+        log.written.clear();
+        log.read.clear();
+        log.durable_moved.notify_all();
+    }
+
+    /// Removes the log: appends that are not durable fail, files and memory are freed.
+    ///
+    /// # Errors
+    /// When its files cannot be removed, or the removal cannot be recorded. Call [`Log::remove_files`] to try again.
+    pub async fn delete(&self) -> Result<(), DeleteError> {
+        let log = &self.0;
+        let staged = {
+            let mut state = log.state.borrow_mut();
+            state.phase = Phase::Closed;
+            state.staging.take_all()
+        };
+        for staged in staged {
+            // Whoever asked may be gone.
+            let _ = staged.waiter.send(Err(AppendError::Closed));
+        }
+        log.writer_moved.notify_all();
+        log.gate.close().await;
+        self.let_go();
+        Log::remove_files(&log.root, log.id, &log.generations).await
+    }
+
+    /// Removes the files of a log that is not open: one that could not be opened, or whose topic was deleted while the broker was down.
+    /// No error when there are none.
+    ///
+    /// # Errors
+    /// As [`Log::delete`].
+    pub async fn remove_files(root: &Path, id: LogId, generations: &Generations) -> Result<(), DeleteError> {
+        remove_dirs(root, id).await.map_err(|source| DeleteError::Io { id, source })?;
+        if generations.of(id).is_none() {
+            return Ok(());
+        }
+        let removed = generations.record(Fact::Removed { id }).await;
+        removed.map_err(|source| DeleteError::Record { id, source })
+    }
+}
+
+/// Removes the log's directory, and its topic's when it was the last one in it.
+async fn remove_dirs(root: &Path, id: LogId) -> io::Result<()> {
+    let (topic_dir, log_dir) = (id.topic_dir(root), id.log_dir(root));
+    if fs::exists(&log_dir).await? {
+        fs::remove_dir_all(&log_dir).await?;
+        fs::sync_dir(&topic_dir).await?;
+    }
+    if fs::exists(&topic_dir).await? && fs::read_dir(&topic_dir).await?.is_empty() {
+        fs::remove_dir_all(&topic_dir).await?;
+        fs::sync_dir(root).await?;
+    }
+    Ok(())
+}
+
+fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Recovered) -> LogCore {
+    let position = recovered.active.as_ref().map_or(0, |active| active.position);
+    let active = recovered.active.map(|active| ActiveSegment {
+        segment: active.segment,
+        open: active.open,
+        position: active.position,
+        room: active.room,
+    });
+    let state = LogState {
+        phase: Phase::Open,
+        poison: None,
+        leader_epoch: LeaderEpoch::ZERO,
+        start: Offset::ZERO,
+        staging: crate::staging::Staging::default(),
+        window: WriteWindow::new(recovered.end, position),
+        sealed: recovered.sealed,
+        sealed_open: std::collections::VecDeque::new(),
+        active,
+        known: recovered.generations,
+        generation: None,
+        writing: false,
+        roll_asked: false,
+    };
+    LogCore {
+        id,
+        root: root.to_owned(),
+        dir: id.log_dir(root),
+        config,
+        generations: deps.generations.clone(),
+        written: deps.cache.written(),
+        read: deps.cache.read(),
+        read_ahead: crate::read_ahead::ReadAhead::default(),
+        rebuilding: Semaphore::new(1),
+        state: state.into(),
+        durable_moved: Event::new(),
+        writer_moved: Event::new(),
+        gate: Gate::new(),
+    }
+}

@@ -1,0 +1,382 @@
+//! Reading what is durable: from memory where it is there, else from the disk in large pieces.
+
+use std::io;
+use std::rc::Rc;
+
+use ringmq_runtime::buffer::{BLOCK_BYTES, IoBuf};
+use ringmq_runtime::file::IoClass;
+use ringmq_wire::Offset;
+use ringmq_wire::batch::BatchHeader;
+
+use crate::cache::CachedFrame;
+use crate::check::FrameCheck;
+use crate::failure::{Corruption, Damage};
+use crate::frame::{FrameFault, FrameHeader};
+use crate::layout::{FileKind, LogId};
+use crate::room::keep_open;
+use crate::segment::{Indexes, OpenSegment, Segment};
+use crate::state::{LogCore, Phase};
+
+/// The least that is read from the disk at a time.
+pub(crate) const PIECE_BYTES_MIN: usize = 256 << 10;
+/// The most, unless one frame is larger.
+const PIECE_BYTES_MAX: usize = 1 << 20;
+/// A read within that many bytes of the durable end counts as one at the tail.
+const TAIL_BYTES: u64 = 8 << 20;
+
+/// What a read gives.
+#[derive(Clone, Debug, Default)]
+pub struct LogRead {
+    /// Whole record batches, in order; each slice holds one or more. The first may begin before the offset asked for. Empty at the durable end.
+    pub slices: Vec<IoBuf>,
+    /// Bytes in all slices.
+    pub bytes: usize,
+    /// One past the last record: where to read on.
+    pub next_offset: Offset,
+}
+
+/// Why nothing could be read.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The log does not hold that offset.
+    #[error("offset {offset} is out of range: the log holds {start} to {end} (exclusive)")]
+    OutOfRange {
+        /// What was asked for.
+        offset: Offset,
+        /// The first offset there is.
+        start: Offset,
+        /// One past the last durable one.
+        end: Offset,
+    },
+    /// The data is damaged. What lies before and behind can still be read.
+    #[error(transparent)]
+    Corrupt(Box<Corruption>),
+    /// The file system failed.
+    #[error("partition {id}: cannot read: {source}")]
+    Io {
+        /// The log.
+        id: LogId,
+        /// Why it failed; names the file.
+        source: Rc<io::Error>,
+    },
+    /// The log was closed or deleted.
+    #[error("the log is closed")]
+    Closed,
+}
+
+/// Reads whole batches from the one that holds `from` on, at most `max_bytes` of them but at least one batch.
+pub(crate) async fn read(log: &Rc<LogCore>, from: Offset, max_bytes: usize) -> Result<LogRead, ReadError> {
+    let durable = readable_end(log, from)?;
+    let mut read = LogRead { next_offset: from, ..LogRead::default() };
+    if from == durable {
+        return Ok(read);
+    }
+    let mut run = log.written.run_from(from, max_bytes);
+    let at_tail = !run.is_empty();
+    if !at_tail {
+        run = cold_frames(log, from, max_bytes).await?;
+    }
+    for frame in &run {
+        if !read.take(frame, from, max_bytes) {
+            break;
+        }
+    }
+    if !at_tail {
+        log.read_ahead.after(log, from, read.next_offset);
+    }
+    Ok(read)
+}
+
+/// Checks the range and returns the durable end.
+pub(crate) fn readable_end(log: &LogCore, from: Offset) -> Result<Offset, ReadError> {
+    let state = log.state.borrow();
+    if state.phase == Phase::Closed {
+        return Err(ReadError::Closed);
+    }
+    let (start, end) = (state.start, state.window.durable());
+    if from < start || from > end {
+        return Err(ReadError::OutOfRange { offset: from, start, end });
+    }
+    Ok(end)
+}
+
+impl LogRead {
+    /// Takes as many whole batches of the frame as fit; `false` when no more do.
+    fn take(&mut self, frame: &CachedFrame, from: Offset, max_bytes: usize) -> bool {
+        let inside = frame.base_offset < from;
+        if !inside && self.bytes + frame.payload.len() <= max_bytes {
+            return self.push(frame.payload.clone(), frame.next_offset);
+        }
+        let (mut start, mut end, mut next_offset) = (None, 0, self.next_offset);
+        while let Ok(batch) = BatchHeader::decode(&frame.payload[end..]) {
+            let batch_end = end + batch.size_bytes();
+            if batch.next_offset() > from {
+                let begin = *start.get_or_insert(end);
+                let first = self.slices.is_empty() && begin == end;
+                if !first && self.bytes + (batch_end - begin) > max_bytes {
+                    break;
+                }
+                next_offset = batch.next_offset();
+            }
+            end = batch_end.min(frame.payload.len());
+        }
+        match start {
+            Some(start) if start < end => {
+                self.push(frame.payload.slice(start..end), next_offset) && next_offset == frame.next_offset
+            }
+            _ => false,
+        }
+    }
+
+    fn push(&mut self, slice: IoBuf, next_offset: Offset) -> bool {
+        self.bytes += slice.len();
+        self.slices.push(slice);
+        self.next_offset = next_offset;
+        true
+    }
+}
+
+/// Frames from the one that holds `from` on, whether in memory or not: at least one, and some `want_bytes` of them.
+pub(crate) async fn frames_from(
+    log: &Rc<LogCore>,
+    from: Offset,
+    want_bytes: usize,
+) -> Result<Vec<CachedFrame>, ReadError> {
+    let run = log.written.run_from(from, want_bytes);
+    if run.is_empty() { cold_frames(log, from, want_bytes).await } else { Ok(run) }
+}
+
+async fn cold_frames(log: &Rc<LogCore>, from: Offset, want_bytes: usize) -> Result<Vec<CachedFrame>, ReadError> {
+    log.read_ahead.arrived(from).await;
+    let run = log.read.run_from(from, want_bytes);
+    if run.is_empty() { read_piece(log, from, want_bytes).await } else { Ok(run) }
+}
+
+/// Reads a piece of a segment and returns the frames in it from the one that holds `from` on, at least one; they are kept for the next reader as well.
+pub(crate) async fn read_piece(
+    log: &Rc<LogCore>,
+    from: Offset,
+    want_bytes: usize,
+) -> Result<Vec<CachedFrame>, ReadError> {
+    let want = want_bytes.clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX) as u64;
+    let mut rebuilt = false;
+    let frames = loop {
+        let piece = Piece::locate(log, from, want).await?;
+        match piece.read(log, from).await? {
+            Ok(frames) => break frames,
+            // The hint may be what is wrong.
+            Err(_) if piece.open.from_files && !rebuilt => {
+                rebuilt = true;
+                let open = rebuild(log, &piece.segment).await?;
+                piece.segment.set_opened(Some(open));
+            }
+            Err(corruption) => return Err(ReadError::Corrupt(corruption)),
+        }
+    };
+    for frame in &frames {
+        log.read.insert(frame.clone());
+    }
+    Ok(frames)
+}
+
+/// A part of a segment that is read at once.
+struct Piece {
+    segment: Rc<Segment>,
+    open: Rc<OpenSegment>,
+    /// A frame begins here, and it is the one of `expected`.
+    position: u64,
+    expected: Offset,
+    /// Read up to here if there are whole frames in it.
+    until: u64,
+    /// The readable frames of the segment end here at the latest.
+    limit: u64,
+    durable: Offset,
+    class: IoClass,
+}
+
+impl Piece {
+    /// Finds the piece in which the frame that holds `from` begins.
+    async fn locate(log: &Rc<LogCore>, from: Offset, want_bytes: u64) -> Result<Piece, ReadError> {
+        let durable = readable_end(log, from)?;
+        let (segment, active_end) = segment_of(log, from)?;
+        let open = match segment.opened() {
+            Some(open) => open,
+            None => open_sealed(log, &segment).await?,
+        };
+        if active_end.is_none() {
+            keep_open(log, &segment);
+        }
+        let limit = match active_end {
+            Some(durable_position) => durable_position,
+            None => open.file.size().await.map_err(|error| io_error(log, error))?,
+        };
+        let (position, expected, until) = {
+            let indexes = open.indexes.borrow();
+            let (position, expected) =
+                indexes.offsets.floor(from).map_or((0, segment.base), |place| (place.position, place.offset));
+            let until = indexes.offsets.read_end(position, want_bytes).unwrap_or(position + want_bytes);
+            (position, expected, until.min(limit))
+        };
+        let at_tail = active_end.is_some_and(|end| end.saturating_sub(position) <= TAIL_BYTES);
+        let class = if at_tail { IoClass::TailRead } else { IoClass::ColdRead };
+        Ok(Piece { segment, open, position, expected, until, limit, durable, class })
+    }
+
+    /// Reads the frames, checks each, and returns those from the one that holds `from` on; or says what is damaged before there is one.
+    async fn read(&self, log: &LogCore, from: Offset) -> Result<Result<Vec<CachedFrame>, Box<Corruption>>, ReadError> {
+        let Some(check) = log.frame_check(self.segment.base) else { return Err(ReadError::Closed) };
+        let (mut position, mut expected, mut until) = (self.position, self.expected, self.until);
+        let mut frames = Vec::new();
+        while frames.is_empty() {
+            let bytes = self.read_bytes(log, position, until).await?;
+            let mut at = 0;
+            loop {
+                match next_frame(&check, &bytes[at..], position, expected, self.limit) {
+                    NextFrame::Whole(header) if header.next_offset <= self.durable => {
+                        if header.next_offset > from {
+                            frames.push(cached(&header, &bytes.slice(at..)));
+                        }
+                        at += header.frame_bytes as usize;
+                        (position, expected) = (header.end_position(), header.next_offset);
+                    }
+                    // Its beginning alone is in the piece: read it whole if it is the one that is wanted.
+                    NextFrame::Partial(header) => {
+                        until = header.end_position();
+                        break;
+                    }
+                    // Not durable yet.
+                    NextFrame::Whole(_) => break,
+                    NextFrame::EndOfPiece if position < self.limit && frames.is_empty() => {
+                        until = (position + PIECE_BYTES_MIN as u64).min(self.limit);
+                        break;
+                    }
+                    NextFrame::EndOfPiece if !frames.is_empty() => break,
+                    NextFrame::Bad(_) if !frames.is_empty() => break,
+                    NextFrame::EndOfPiece => {
+                        return Ok(Err(self.corruption(log, position, expected, FrameFault::EndOfFile)));
+                    }
+                    NextFrame::Bad(fault) => return Ok(Err(self.corruption(log, position, expected, fault))),
+                }
+            }
+        }
+        Ok(Ok(frames))
+    }
+
+    async fn read_bytes(&self, log: &LogCore, position: u64, until: u64) -> Result<IoBuf, ReadError> {
+        let len = usize::try_from(until.saturating_sub(position)).unwrap_or(usize::MAX).next_multiple_of(BLOCK_BYTES);
+        self.open.file.read_at(position, len, self.class).await.map_err(|error| io_error(log, error))
+    }
+
+    fn corruption(&self, log: &LogCore, position: u64, expected: Offset, fault: FrameFault) -> Box<Corruption> {
+        Box::new(Corruption {
+            id: log.id,
+            segment: self.segment.path(FileKind::Log),
+            position,
+            expected,
+            damage: Damage::Frame(fault),
+            proven_end: self.durable,
+        })
+    }
+}
+
+/// The segment that holds `from`; for the active one also where its durable frames end.
+fn segment_of(log: &LogCore, from: Offset) -> Result<(Rc<Segment>, Option<u64>), ReadError> {
+    let state = log.state.borrow();
+    match &state.active {
+        Some(active) if active.segment.base <= from => {
+            Ok((active.segment.clone(), Some(state.window.durable_position())))
+        }
+        _ => {
+            let after = state.sealed.partition_point(|segment| segment.base <= from);
+            let segment = after.checked_sub(1).and_then(|at| state.sealed.get(at));
+            segment.map(|segment| (segment.clone(), None)).ok_or(ReadError::Closed)
+        }
+    }
+}
+
+enum NextFrame {
+    Whole(FrameHeader),
+    Partial(FrameHeader),
+    EndOfPiece,
+    Bad(FrameFault),
+}
+
+fn next_frame(check: &FrameCheck, bytes: &[u8], position: u64, expected: Offset, limit: u64) -> NextFrame {
+    if bytes.is_empty() {
+        return NextFrame::EndOfPiece;
+    }
+    match check.header(bytes, position, limit) {
+        Ok(header) if bytes.len() < header.frame_bytes as usize => NextFrame::Partial(header),
+        Ok(header) => match FrameCheck::frame(&header, expected, bytes) {
+            Ok(()) => NextFrame::Whole(header),
+            Err(fault) => NextFrame::Bad(fault),
+        },
+        Err(fault) => NextFrame::Bad(fault),
+    }
+}
+
+fn cached(header: &FrameHeader, frame: &IoBuf) -> CachedFrame {
+    CachedFrame {
+        base_offset: header.base_offset,
+        next_offset: header.next_offset,
+        max_timestamp: header.max_timestamp,
+        payload: frame.slice(header.payload_range()),
+        memory_bytes: header.frame_bytes as usize,
+    }
+}
+
+/// Opens a sealed segment: its indexes come from their files, or from its frames where those are missing or wrong.
+pub(crate) async fn open_sealed(log: &Rc<LogCore>, segment: &Rc<Segment>) -> Result<Rc<OpenSegment>, ReadError> {
+    let Some(check) = log.frame_check(segment.base) else { return Err(ReadError::Closed) };
+    let interval = log.config.index_interval_bytes;
+    let loaded = match end_of_sealed(log, segment) {
+        Some(end) => segment.load_indexes(check.generations.number(), end, interval).await,
+        None => None,
+    };
+    let open = match loaded {
+        Some((indexes, _)) => {
+            let file = segment.open_for_reading().await.map_err(|error| io_error(log, error))?;
+            Rc::new(OpenSegment { file, indexes: indexes.into(), from_files: true })
+        }
+        None => rebuild(log, segment).await?,
+    };
+    segment.set_opened(Some(open.clone()));
+    keep_open(log, segment);
+    Ok(open)
+}
+
+/// Makes the indexes of a sealed segment from its frames. One at a time per log: it reads the whole segment.
+async fn rebuild(log: &Rc<LogCore>, segment: &Rc<Segment>) -> Result<Rc<OpenSegment>, ReadError> {
+    let _alone = log.rebuilding.acquire(1).await;
+    if let Some(open) = segment.opened().filter(|open| !open.from_files) {
+        return Ok(open);
+    }
+    let Some(check) = log.frame_check(segment.base) else { return Err(ReadError::Closed) };
+    let file = segment.open_for_reading().await.map_err(|error| io_error(log, error))?;
+    let rebuilt = Indexes::rebuild(&file, &check, log.config.index_interval_bytes).await;
+    let rebuilt = rebuilt.map_err(|error| io_error(log, error))?;
+    tracing::info!(partition = %log.id, segment = %segment.base, end = %rebuilt.end, "rebuilt the indexes of a segment");
+    if Some(rebuilt.end) == end_of_sealed(log, segment) {
+        let number = check.generations.number();
+        let stored = segment.store_indexes(&rebuilt.indexes, number, rebuilt.end, rebuilt.end_position).await;
+        if let Err(error) = stored {
+            tracing::warn!(partition = %log.id, segment = %segment.base, %error, "could not keep the rebuilt indexes");
+        }
+    }
+    Ok(Rc::new(OpenSegment { file, indexes: rebuilt.indexes.into(), from_files: false }))
+}
+
+/// The base offset of the segment behind a sealed one.
+fn end_of_sealed(log: &LogCore, segment: &Segment) -> Option<Offset> {
+    let state = log.state.borrow();
+    let after = state.sealed.partition_point(|other| other.base <= segment.base);
+    let next = state.sealed.get(after).map(|next| next.base);
+    next.or_else(|| state.active.as_ref().map(|active| active.segment.base))
+}
+
+fn io_error(log: &LogCore, error: io::Error) -> ReadError {
+    ReadError::Io { id: log.id, source: Rc::new(error) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,210 @@
+//! Making room for the next frame: the first segment, the generation, space in the file, the next segment.
+//!
+//! Everything here comes before an offset is assigned. Where the disk is full nothing was written and nothing is in doubt (rule 13 of the storage protocol).
+
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringmq_runtime::file::{File, OpenOptions};
+use ringmq_runtime::{fs, random};
+use ringmq_wire::Offset;
+
+use crate::failure::is_full;
+use crate::frame::{Generation, LogNumber};
+use crate::generation::{Fact, LogGenerations, RecordError};
+use crate::layout::FileKind;
+use crate::segment::{Indexes, OpenSegment, Segment};
+use crate::state::{ActiveSegment, LogCore};
+
+/// A segment's file grows by its own length, but at least and at most by so many bytes: an idle log costs little, and a busy one grows seldom.
+const GROWTH_BYTES_MIN: u64 = 64 << 10;
+const GROWTH_BYTES_MAX: u64 = 64 << 20;
+/// Sealed segments of one log whose file and indexes stay open after their last use.
+pub(crate) const SEALED_OPEN_MAX: usize = 4;
+
+/// Why there is no room for a frame.
+pub(crate) enum NoRoom {
+    /// The disk is full. Nothing was written.
+    Full(Arc<io::Error>),
+    /// Something else is missing, such as a file descriptor. Nothing was written.
+    NotReady(Arc<io::Error>),
+    /// A flush failed: what is on the disk is not known.
+    Broken { action: &'static str, source: io::Error },
+}
+
+impl NoRoom {
+    /// Of a failure before anything was written.
+    fn before_writing(error: io::Error) -> NoRoom {
+        if is_full(&error) { NoRoom::Full(Arc::new(error)) } else { NoRoom::NotReady(Arc::new(error)) }
+    }
+}
+
+/// Creates the log's first segment. Its name and those of the directories above are durable before the generation table speaks of the log.
+pub(crate) async fn begin(log: &LogCore) -> Result<(), NoRoom> {
+    create_dirs(log).await?;
+    let active = create_segment(log, Offset::ZERO).await?;
+    let topic_dir = log.id.topic_dir(&log.root);
+    for dir in [topic_dir.as_path(), &log.root] {
+        sync_dir(dir).await?;
+    }
+    log.state.borrow_mut().active = Some(active);
+    Ok(())
+}
+
+async fn create_dirs(log: &LogCore) -> Result<(), NoRoom> {
+    let root_is_new = !fs::exists(&log.root).await.map_err(NoRoom::before_writing)?;
+    fs::create_dir_all(&log.dir).await.map_err(NoRoom::before_writing)?;
+    match log.root.parent() {
+        Some(parent) if root_is_new => sync_dir(parent).await,
+        _ => Ok(()),
+    }
+}
+
+async fn sync_dir(dir: &Path) -> Result<(), NoRoom> {
+    fs::sync_dir(dir).await.map_err(|source| NoRoom::Broken { action: "flush the directory of", source })
+}
+
+/// Makes (generation, start offset) durable before the first frame of this opening (rule 2 of the storage protocol).
+pub(crate) async fn raise_generation(log: &LogCore) -> Result<(), NoRoom> {
+    let (mut known, generation, start) = {
+        let state = log.state.borrow();
+        let start = state.window.end();
+        match &state.known {
+            Some(known) => (LogGenerations::clone(known), known.latest().0.next(), start),
+            None => (LogGenerations::new(LogNumber(random::u64()), Generation::FIRST, start), Generation::FIRST, start),
+        }
+    };
+    let opened = Fact::Opened { id: log.id, number: known.number(), generation, start };
+    log.generations.record(opened).await.map_err(|error| match error {
+        RecordError::StorageFull(error) => NoRoom::Full(error),
+        RecordError::Failed(error) => {
+            NoRoom::Broken { action: "raise the generation of", source: io::Error::new(error.kind(), error) }
+        }
+    })?;
+    known.opened(generation, start);
+    let mut state = log.state.borrow_mut();
+    state.known = Some(Rc::new(known));
+    state.generation = Some(generation);
+    Ok(())
+}
+
+/// Gives the active segment's file space for a frame of that length.
+pub(crate) async fn grow(log: &LogCore, frame_bytes: u64) -> Result<(), NoRoom> {
+    let (file, position, room) = {
+        let state = log.state.borrow();
+        let Some(active) = &state.active else { return Ok(()) };
+        (active.open.file.clone(), active.position, active.room)
+    };
+    let needed = position + frame_bytes;
+    let room = preallocate(log, &file, room, needed).await?;
+    if let Some(active) = &mut log.state.borrow_mut().active {
+        active.room = room;
+    }
+    Ok(())
+}
+
+/// Extends the file from `room` bytes to at least `needed`, and in larger steps while the disk allows it. Returns its new length.
+async fn preallocate(log: &LogCore, file: &File, room: u64, needed: u64) -> Result<u64, NoRoom> {
+    let step = room.clamp(GROWTH_BYTES_MIN, GROWTH_BYTES_MAX);
+    let wanted = (room + step).min(log.config.segment_bytes).max(needed);
+    match file.preallocate(wanted).await {
+        Ok(()) => return Ok(wanted),
+        Err(error) if is_full(&error) && wanted > needed => {}
+        Err(error) => return Err(NoRoom::before_writing(error)),
+    }
+    file.preallocate(needed).await.map(|()| needed).map_err(NoRoom::before_writing)
+}
+
+/// Seals the active segment and begins the next one at the offset that is assigned next. The new file exists durably beforehand, and gets its first
+/// frame only when the old one is durable to its end (rule 8 of the storage protocol).
+pub(crate) async fn roll(log: &Rc<LogCore>) -> Result<(), NoRoom> {
+    let base = log.state.borrow().window.end();
+    let next = create_segment(log, base).await?;
+    if !landed_to_the_end(log).await {
+        return Ok(());
+    }
+    let sealed = {
+        let mut state = log.state.borrow_mut();
+        state.roll_asked = false;
+        state.window.begin_segment();
+        let sealed = state.active.replace(next);
+        state.sealed.extend(sealed.as_ref().map(|sealed| sealed.segment.clone()));
+        sealed
+    };
+    if let Some(sealed) = sealed {
+        keep_open(log, &sealed.segment);
+        // Hints and left-over space: nothing waits for them, and a failure costs a rebuild later.
+        let _ = log.gate.spawn_background("log-seal", finish_sealed(log.clone(), sealed, base));
+    }
+    Ok(())
+}
+
+/// Waits until nothing is in flight; `false` when the log was given up meanwhile.
+async fn landed_to_the_end(log: &LogCore) -> bool {
+    loop {
+        let moved = log.writer_moved.listen();
+        {
+            let state = log.state.borrow();
+            if state.poison.is_some() {
+                return false;
+            }
+            if state.window.in_flight() == 0 {
+                return true;
+            }
+        }
+        moved.await;
+    }
+}
+
+async fn finish_sealed(log: Rc<LogCore>, sealed: ActiveSegment, end: Offset) {
+    let Some(number) = log.state.borrow().known.as_ref().map(|known| known.number()) else { return };
+    let indexes = sealed.open.indexes.borrow().clone();
+    let stored = sealed.segment.store_indexes(&indexes, number, end, sealed.position).await;
+    let cut = sealed.open.file.truncate(sealed.position).await;
+    if let Err(error) = stored.and(cut) {
+        tracing::warn!(partition = %log.id, segment = %sealed.segment.base, %error, "could not finish a sealed segment");
+    }
+}
+
+/// Remembers that a sealed segment is open, and closes the one that was used least recently beyond the bound.
+pub(crate) fn keep_open(log: &LogCore, segment: &Rc<Segment>) {
+    let mut state = log.state.borrow_mut();
+    state.sealed_open.retain(|other| !Rc::ptr_eq(other, segment));
+    state.sealed_open.push_back(segment.clone());
+    if state.sealed_open.len() > SEALED_OPEN_MAX
+        && let Some(oldest) = state.sealed_open.pop_front()
+    {
+        oldest.set_opened(None);
+    }
+}
+
+/// A new segment without any space yet, whose name is durable.
+async fn create_segment(log: &LogCore, base: Offset) -> Result<ActiveSegment, NoRoom> {
+    let segment = Rc::new(Segment::new(&log.dir, base));
+    let file = create_file(&segment).await.map_err(NoRoom::before_writing)?;
+    sync_dir(&log.dir).await?;
+    let indexes = Indexes::new(base, log.config.index_interval_bytes);
+    let open = Rc::new(OpenSegment { file, indexes: indexes.into(), from_files: false });
+    segment.set_opened(Some(open.clone()));
+    Ok(ActiveSegment { segment, open, position: 0, room: 0 })
+}
+
+async fn create_file(segment: &Segment) -> io::Result<File> {
+    let path = segment.path(FileKind::Log);
+    let options = OpenOptions { write: true, create_new: true, dsync: true };
+    let file = match File::open(&path, options).await {
+        // What an attempt without room left behind.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            segment.remove_files().await?;
+            File::open(&path, options).await?
+        }
+        opened => opened?,
+    };
+    if file.try_lock_exclusive()? {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::ResourceBusy, format!("another process has locked {}", path.display())))
+    }
+}

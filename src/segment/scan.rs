@@ -1,0 +1,147 @@
+//! Reading a segment frame by frame in large pieces, and looking behind damage.
+
+use std::io;
+
+use ringmq_runtime::buffer::{BLOCK_BYTES, IoBuf};
+use ringmq_runtime::file::{File, IoClass};
+use ringmq_wire::Offset;
+
+use crate::check::FrameCheck;
+use crate::frame::{FRAME_HEADER_BYTES, FrameFault, FrameHeader};
+
+/// What is read at a time.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Reads frames, each fully checked, one behind the other.
+pub(crate) struct FrameScanner {
+    file: File,
+    file_bytes: u64,
+    check: FrameCheck,
+    class: IoClass,
+    position: u64,
+    expected: Offset,
+    piece: IoBuf,
+    piece_position: u64,
+}
+
+impl FrameScanner {
+    /// A scanner of `file` from `position` on, where the frame of offset `expected` should begin.
+    pub(crate) async fn new(
+        file: &File,
+        check: FrameCheck,
+        class: IoClass,
+        position: u64,
+        expected: Offset,
+    ) -> io::Result<FrameScanner> {
+        let file_bytes = file.size().await?;
+        let (piece, piece_position) = (IoBuf::empty(), 0);
+        Ok(FrameScanner { file: file.clone(), file_bytes, check, class, position, expected, piece, piece_position })
+    }
+
+    /// Where the next frame should begin.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The offset that the next frame should begin with.
+    pub(crate) fn expected(&self) -> Offset {
+        self.expected
+    }
+
+    /// The length of the file.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    /// The header of the next frame, which counts, or why there is none; then the scanner stays where it is.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(crate) async fn next(&mut self) -> io::Result<Result<FrameHeader, FrameFault>> {
+        let start = self.bytes_at(FRAME_HEADER_BYTES).await?;
+        let header = match self.check.header(&start, self.position, self.file_bytes) {
+            Ok(header) => header,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let bytes = self.bytes_at(header.frame_bytes as usize).await?;
+        if let Err(fault) = FrameCheck::frame(&header, self.expected, &bytes) {
+            return Ok(Err(fault));
+        }
+        self.position = header.end_position();
+        self.expected = header.next_offset;
+        Ok(Ok(header))
+    }
+
+    /// Goes on behind damage, at a frame that begins at `position` with offset `expected`.
+    pub(crate) fn skip_to(&mut self, position: u64, expected: Offset) {
+        self.position = position;
+        self.expected = expected;
+    }
+
+    /// The next `len` bytes, fewer at the end of the file.
+    async fn bytes_at(&mut self, len: usize) -> io::Result<IoBuf> {
+        if let Some(bytes) = self.in_piece(len) {
+            return Ok(bytes);
+        }
+        let len_read = len.next_multiple_of(BLOCK_BYTES).max(PIECE_BYTES);
+        self.piece = self.file.read_at(self.position, len_read, self.class).await?;
+        self.piece_position = self.position;
+        Ok(self.piece.slice(..len.min(self.piece.len())))
+    }
+
+    fn in_piece(&self, len: usize) -> Option<IoBuf> {
+        let at = usize::try_from(self.position.checked_sub(self.piece_position)?).ok()?;
+        let end = at.checked_add(len).filter(|end| *end <= self.piece.len())?;
+        Some(self.piece.slice(at..end))
+    }
+}
+
+/// What stands behind the place where the frames of a segment end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Behind {
+    /// Headers that belong there: frames that were written, whatever became of their payloads.
+    pub(crate) frames: u32,
+    /// How far the log was durable when the latest of them was written.
+    pub(crate) proven_end: Option<Offset>,
+    /// The first frame of this log whose generation is newer than the tables know, with its position.
+    pub(crate) unknown_generation: Option<(u64, FrameFault)>,
+    /// The first of `frames`: its position and base offset.
+    pub(crate) first: Option<(u64, Offset)>,
+}
+
+impl Behind {
+    /// Looks at every block of `file` from `position` on.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(crate) async fn look(file: &File, check: &FrameCheck, class: IoClass, position: u64) -> io::Result<Behind> {
+        let mut behind = Behind::default();
+        let file_bytes = file.size().await?;
+        let mut at = position;
+        while at < file_bytes {
+            let piece = file.read_at(at, PIECE_BYTES, class).await?;
+            if piece.is_empty() {
+                break;
+            }
+            for (block, at) in piece.chunks(BLOCK_BYTES).zip((at..).step_by(BLOCK_BYTES)) {
+                behind.judge(check.header(block, at, file_bytes), at);
+            }
+            at += piece.len().next_multiple_of(BLOCK_BYTES) as u64;
+        }
+        Ok(behind)
+    }
+
+    fn judge(&mut self, found: Result<FrameHeader, FrameFault>, position: u64) {
+        match found {
+            Ok(header) => {
+                self.frames += 1;
+                self.proven_end = self.proven_end.max(Some(header.durable_offset));
+                self.first = self.first.or(Some((position, header.base_offset)));
+            }
+            Err(fault @ FrameFault::UnknownGeneration(_)) => {
+                self.unknown_generation = self.unknown_generation.or(Some((position, fault)));
+            }
+            Err(_) => {}
+        }
+    }
+}

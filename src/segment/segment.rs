@@ -1,0 +1,190 @@
+//! One segment: a file of frames and what is known of it.
+
+use std::cell::RefCell;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use ringmq_index::{Coverage, FramePlace, IndexKind, OffsetIndex, TimeIndex};
+use ringmq_runtime::file::{File, IoClass, OpenOptions};
+use ringmq_runtime::fs;
+use ringmq_wire::{Offset, Timestamp};
+
+use crate::check::FrameCheck;
+use crate::frame::{FrameHeader, LogNumber};
+use crate::layout::{FileKind, file_name};
+use crate::scan::{Behind, FrameScanner};
+
+/// The largest index file that is read: entries for every block of a 16 GiB segment.
+const INDEX_BYTES_MAX: usize = 64 << 20;
+
+/// A segment of a log, open or not.
+pub(crate) struct Segment {
+    pub(crate) base: Offset,
+    dir: PathBuf,
+    open: RefCell<Option<Rc<OpenSegment>>>,
+}
+
+/// A segment's file and its indexes in memory.
+pub(crate) struct OpenSegment {
+    pub(crate) file: File,
+    pub(crate) indexes: RefCell<Indexes>,
+    /// Whether the indexes were read from their files, and not made from the frames by this process.
+    pub(crate) from_files: bool,
+}
+
+/// What the frames of a segment are found by.
+#[derive(Clone, Debug)]
+pub(crate) struct Indexes {
+    pub(crate) offsets: OffsetIndex,
+    pub(crate) times: TimeIndex,
+    /// The latest timestamp of the frames so far.
+    pub(crate) max_timestamp: Timestamp,
+    /// `written at` of the first frame; `None` while there is none.
+    pub(crate) first_written_at: Option<Timestamp>,
+}
+
+impl Segment {
+    pub(crate) fn new(dir: &Path, base: Offset) -> Segment {
+        Segment { base, dir: dir.to_owned(), open: RefCell::default() }
+    }
+
+    pub(crate) fn path(&self, kind: FileKind) -> PathBuf {
+        self.dir.join(file_name(self.base, kind))
+    }
+
+    /// The file and indexes, if they are in memory.
+    pub(crate) fn opened(&self) -> Option<Rc<OpenSegment>> {
+        self.open.borrow().clone()
+    }
+
+    pub(crate) fn set_opened(&self, open: Option<Rc<OpenSegment>>) {
+        *self.open.borrow_mut() = open;
+    }
+
+    /// Opens the file of a sealed segment for reading.
+    pub(crate) async fn open_for_reading(&self) -> io::Result<File> {
+        File::open(self.path(FileKind::Log), OpenOptions::default()).await
+    }
+
+    /// The length of the file of a sealed segment.
+    pub(crate) async fn file_bytes(&self) -> io::Result<u64> {
+        match self.opened() {
+            Some(open) => open.file.size().await,
+            None => self.open_for_reading().await?.size().await,
+        }
+    }
+
+    /// Reads the index files, if both are sound and cover the frames of this segment up to `end`.
+    pub(crate) async fn load_indexes(
+        &self,
+        number: LogNumber,
+        end: Offset,
+        interval_bytes: u64,
+    ) -> Option<(Indexes, Coverage)> {
+        let offsets = fs::read_small(self.path(FileKind::Index), INDEX_BYTES_MAX).await.ok()?;
+        let times = fs::read_small(self.path(FileKind::TimeIndex), INDEX_BYTES_MAX).await.ok()?;
+        let (coverage, offsets) = OffsetIndex::decode(&offsets, interval_bytes).ok()?;
+        let (times_coverage, times) = TimeIndex::decode(&times).ok()?;
+        let fits = coverage == times_coverage
+            && coverage.segment_base == self.base
+            && coverage.log_number == number.0
+            && coverage.end == end;
+        let first_written_at = Some(coverage.first_written_at).filter(|_| !offsets.is_empty());
+        let indexes = Indexes { offsets, times, max_timestamp: coverage.max_timestamp, first_written_at };
+        fits.then_some((indexes, coverage))
+    }
+
+    /// The end offset that the header of the offset index names, if it is sound and of this log: a hint.
+    pub(crate) async fn indexed_end(&self, number: LogNumber) -> Option<Offset> {
+        let file = File::open(self.path(FileKind::Index), OpenOptions::default()).await.ok()?;
+        let first = file.read_at(0, ringmq_runtime::buffer::BLOCK_BYTES, IoClass::ColdRead).await.ok()?;
+        let coverage = Coverage::decode(&first, IndexKind::Offset).ok()?;
+        let fits = coverage.segment_base == self.base && coverage.log_number == number.0;
+        fits.then_some(coverage.end)
+    }
+
+    /// Writes the index files of the frames up to `end`, which end at `end_position`.
+    pub(crate) async fn store_indexes(
+        &self,
+        indexes: &Indexes,
+        number: LogNumber,
+        end: Offset,
+        end_position: u64,
+    ) -> io::Result<()> {
+        let coverage = Coverage {
+            segment_base: self.base,
+            log_number: number.0,
+            end,
+            end_position,
+            max_timestamp: indexes.max_timestamp,
+            first_written_at: indexes.first_written_at.unwrap_or(Timestamp::new(0)),
+        };
+        fs::write_small_atomic(self.path(FileKind::Index), &indexes.offsets.encode(&coverage)).await?;
+        fs::write_small_atomic(self.path(FileKind::TimeIndex), &indexes.times.encode(&coverage)).await
+    }
+
+    /// Removes the segment's files. Durable only after the directory is synced.
+    pub(crate) async fn remove_files(&self) -> io::Result<()> {
+        for kind in [FileKind::Index, FileKind::TimeIndex, FileKind::Log] {
+            match fs::remove_file(self.path(kind)).await {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Indexes {
+    pub(crate) fn new(base: Offset, interval_bytes: u64) -> Indexes {
+        Indexes {
+            offsets: OffsetIndex::new(base, interval_bytes),
+            times: TimeIndex::new(base),
+            max_timestamp: Timestamp::new(i64::MIN),
+            first_written_at: None,
+        }
+    }
+
+    /// Tells the indexes of the next frame.
+    pub(crate) fn push(&mut self, header: &FrameHeader) {
+        let place = FramePlace { offset: header.base_offset, position: header.position };
+        if self.offsets.push(place) && self.first_written_at.is_some() {
+            self.times.push(self.max_timestamp, header.base_offset);
+        }
+        self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
+        self.first_written_at = self.first_written_at.or(Some(header.written_at));
+    }
+
+    /// Builds the indexes of a sealed segment from its frames. Damaged frames are left out; reading what they held finds the damage.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(crate) async fn rebuild(file: &File, check: &FrameCheck, interval_bytes: u64) -> io::Result<Rebuilt> {
+        let mut indexes = Indexes::new(check.segment_base, interval_bytes);
+        let mut scanner = FrameScanner::new(file, check.clone(), IoClass::ColdRead, 0, check.segment_base).await?;
+        loop {
+            match scanner.next().await? {
+                Ok(header) => indexes.push(&header),
+                Err(_) => match next_frame_behind(file, check, scanner.position()).await? {
+                    Some((position, offset)) if offset >= scanner.expected() => scanner.skip_to(position, offset),
+                    _ => break,
+                },
+            }
+        }
+        Ok(Rebuilt { indexes, end: scanner.expected(), end_position: scanner.position() })
+    }
+}
+
+/// The indexes of a segment as its frames give them.
+pub(crate) struct Rebuilt {
+    pub(crate) indexes: Indexes,
+    pub(crate) end: Offset,
+    pub(crate) end_position: u64,
+}
+
+/// Where the next frame begins behind one that is damaged at `position`.
+async fn next_frame_behind(file: &File, check: &FrameCheck, position: u64) -> io::Result<Option<(u64, Offset)>> {
+    let next_block = position + ringmq_runtime::buffer::BLOCK_BYTES as u64;
+    Ok(Behind::look(file, check, IoClass::ColdRead, next_block).await?.first)
+}
