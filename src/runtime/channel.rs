@@ -1,10 +1,16 @@
 //! Channels between executors and threads: bounded, many senders, one receiver.
+//!
+//! Messages are moved, never shared. Waking an executor that sleeps costs a system call and some microseconds, so
+//! what belongs together goes in one message.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+
+use crate::backend::{self, Backend};
+use crate::glommio::doorbell::AtTheDoor;
 
 pub use crate::local::Dropped;
 
@@ -14,7 +20,7 @@ pub use crate::local::Dropped;
 /// When `capacity` is zero.
 pub fn bounded<T: Send>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let (sender, receiver) = async_channel::bounded(capacity);
-    (Sender(sender), Receiver(receiver))
+    (Sender(sender), Receiver { channel: receiver, waits: RemotePoll::default() })
 }
 
 /// The receiver is gone; the message comes back.
@@ -42,7 +48,14 @@ impl<T: Send> Sender<T> {
     /// # Errors
     /// Gives the message back when the receiver is gone.
     pub async fn send(&self, message: T) -> Result<(), Closed<T>> {
-        self.0.send(message).await.map_err(|error| Closed(error.0))
+        let message = match self.try_send(message) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Closed(message)) => return Err(Closed(message)),
+            Err(TrySendError::Full(message)) => message,
+        };
+        let mut send = pin!(self.0.send(message));
+        let mut waits = RemotePoll::default();
+        poll_fn(|cx| waits.poll(send.as_mut(), cx)).await.map_err(|error| Closed(error.0))
     }
 
     /// Sends if there is room now.
@@ -83,45 +96,52 @@ impl<T> fmt::Debug for Sender<T> {
 }
 
 /// Takes messages out.
-pub struct Receiver<T>(async_channel::Receiver<T>);
+pub struct Receiver<T> {
+    channel: async_channel::Receiver<T>,
+    waits: RemotePoll,
+}
 
 impl<T: Send> Receiver<T> {
     /// The next message; `None` when all senders are gone and nothing is left. Dropping the future loses no message.
     pub async fn recv(&mut self) -> Option<T> {
-        self.0.recv().await.ok()
+        if let Ok(message) = self.channel.try_recv() {
+            return Some(message);
+        }
+        let mut recv = pin!(self.channel.recv());
+        poll_fn(|cx| self.waits.poll(recv.as_mut(), cx)).await.ok()
     }
 
     /// The next message, if one is there.
     pub fn try_recv(&mut self) -> Option<T> {
-        self.0.try_recv().ok()
+        self.channel.try_recv().ok()
     }
 
     /// As [`Receiver::recv`] on a thread that runs no executor: blocks it until there is one.
     pub fn recv_blocking(&mut self) -> Option<T> {
-        self.0.recv_blocking().ok()
+        self.channel.recv_blocking().ok()
     }
 
     /// How many messages wait.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.channel.len()
     }
 
     /// Whether no message waits.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.channel.is_empty()
     }
 }
 
 impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("waiting", &self.0.len()).finish()
+        f.debug_struct("Receiver").field("waiting", &self.channel.len()).finish()
     }
 }
 
 /// Makes a pair for one value between two executors or threads.
 pub fn oneshot<T: Send>() -> (OneshotSender<T>, OneshotReceiver<T>) {
     let slot = Arc::new(Mutex::new(Slot { value: None, waker: None, sender_alive: true, receiver_alive: true }));
-    (OneshotSender(slot.clone()), OneshotReceiver(slot))
+    (OneshotSender(slot.clone()), OneshotReceiver { slot: Waits(slot), waits: RemotePoll::default() })
 }
 
 struct Slot<T> {
@@ -176,9 +196,24 @@ impl<T> fmt::Debug for OneshotSender<T> {
 
 /// The future of the value.
 #[must_use = "futures do nothing unless awaited"]
-pub struct OneshotReceiver<T>(Arc<Mutex<Slot<T>>>);
+pub struct OneshotReceiver<T> {
+    slot: Waits<T>,
+    waits: RemotePoll,
+}
 
 impl<T: Send> Future for OneshotReceiver<T> {
+    type Output = Result<T, Dropped>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Dropped>> {
+        let this = &mut *self;
+        this.waits.poll(Pin::new(&mut this.slot), cx)
+    }
+}
+
+/// The part of a receiver that looks into the slot.
+struct Waits<T>(Arc<Mutex<Slot<T>>>);
+
+impl<T: Send> Future for Waits<T> {
     type Output = Result<T, Dropped>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Dropped>> {
@@ -197,7 +232,7 @@ impl<T: Send> Future for OneshotReceiver<T> {
     }
 }
 
-impl<T> Drop for OneshotReceiver<T> {
+impl<T> Drop for Waits<T> {
     fn drop(&mut self) {
         let mut slot = lock(&self.0);
         slot.receiver_alive = false;
@@ -210,6 +245,22 @@ impl<T> Drop for OneshotReceiver<T> {
 impl<T> fmt::Debug for OneshotReceiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("OneshotReceiver")
+    }
+}
+
+/// Polls what another thread wakes. On a glommio executor the wake-up takes the way through its door.
+#[derive(Debug, Default)]
+struct RemotePoll(AtTheDoor);
+
+impl RemotePoll {
+    fn poll<F: Future>(&mut self, future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        match backend::try_current().as_deref() {
+            Some(backend::Context { backend: Backend::Glommio(core), .. }) => self.0.poll(&core.door, future, cx),
+            #[cfg(feature = "sim")]
+            Some(backend::Context { backend: Backend::Sim(_), .. }) => future.poll(cx),
+            // An executor of someone else's.
+            None => future.poll(cx),
+        }
     }
 }
 

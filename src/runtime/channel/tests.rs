@@ -8,7 +8,7 @@ use crate::{local::Dropped, task, time};
 /// What goes over a channel must wake an executor that sleeps, every time, and one that is about to fall asleep.
 #[test]
 fn two_executors_play_ping_pong_without_a_lost_wake_up() {
-    const ROUNDS: u32 = 100_000;
+    const ROUNDS: u32 = 50_000;
     let (ping, mut pings) = bounded(1);
     let (pong, mut pongs) = bounded(1);
     let echo = spawn_executor(ExecutorConfig::default(), move || async move {

@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
+use std::rc::Rc;
 
 use ::glommio::{GlommioError, Latency, Shares, TaskQueueHandle};
 
+use super::doorbell::Door;
 use super::sys::DeviceId;
 use crate::local;
 use crate::stall::Timed;
@@ -19,6 +21,7 @@ pub(crate) struct Core {
     foreground: TaskQueueHandle,
     background: TaskQueueHandle,
     pub(super) requests: Requests,
+    pub(crate) door: Rc<Door>,
     /// Given when the executor ends; ends what waits in the kernel for others to come.
     pub(super) ending: (task::StopHandle, task::Stop),
     /// Devices whose polling was decided on this executor (see [`super::device`]).
@@ -33,10 +36,14 @@ impl Core {
             Latency::NotImportant,
             "background",
         );
+        let door = Door::new();
+        let foreground = TaskQueueHandle::default();
+        start(foreground, door.clone().answer());
         Core {
-            foreground: TaskQueueHandle::default(),
+            foreground,
             background,
             requests: Requests(Gate::new()),
+            door,
             ending: task::stop(),
             devices: RefCell::default(),
         }
@@ -49,7 +56,7 @@ impl Core {
             Queue::Foreground => self.foreground,
             Queue::Background => self.background,
         };
-        ::glommio::spawn_local_into(future, handle).expect("a run queue lives as long as its executor").detach();
+        start(handle, future);
     }
 
     /// Waits until the kernel and the blocking thread are done with this executor.
@@ -58,7 +65,12 @@ impl Core {
         self.ending.0.stop();
         // One turn of the rings for what the signal has cancelled.
         super::clock::next_turn().await;
+        self.door.close();
     }
+}
+
+fn start(queue: TaskQueueHandle, future: impl Future<Output = ()> + 'static) {
+    ::glommio::spawn_local_into(future, queue).expect("a run queue lives as long as its executor").detach();
 }
 
 /// Counts every request that the kernel or the blocking thread works on. They are waited for before the executor

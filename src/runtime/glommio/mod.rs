@@ -6,6 +6,7 @@ pub(crate) mod affinity;
 pub(crate) mod clock;
 mod core;
 mod device;
+pub(crate) mod doorbell;
 pub(crate) mod executor;
 pub(crate) mod file;
 pub(crate) mod fs;
