@@ -1,0 +1,236 @@
+//! The state machine: what each command does.
+
+use std::sync::Arc;
+
+use ringmq_wire::{Offset, TopicId, TopicName};
+
+use super::PARTITIONS_TOTAL_MAX;
+use super::command::Command;
+use super::image::{Cluster, Image, Topic};
+
+/// The metadata that the commands applied so far add up to.
+///
+/// Applying depends on the commands alone, so every broker that applies the same log holds the same image.
+#[derive(Clone, Debug)]
+pub struct State {
+    // Changed in place while nobody else holds it (replay), copied once it has been handed out.
+    image: Arc<Image>,
+}
+
+/// What a command changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The topic exists from now on.
+    Created(Arc<Topic>),
+    /// The topic is gone; its files are to be freed.
+    Deleted(Arc<Topic>),
+}
+
+impl State {
+    /// The state before the first command.
+    pub fn new(cluster: Cluster) -> State {
+        State { image: Arc::new(Image::empty(cluster)) }
+    }
+
+    /// The image of this moment.
+    pub fn image(&self) -> Arc<Image> {
+        self.image.clone()
+    }
+
+    /// How many commands have been applied: the offset of the next one.
+    pub fn applied(&self) -> Offset {
+        self.image.applied()
+    }
+
+    /// Applies the next command of the log.
+    ///
+    /// # Errors
+    /// The command contradicts the ones before it. The controller logs only what it has checked, so the log is damaged
+    /// or another writer was at it; the state is as it was before.
+    pub fn apply(&mut self, command: Command) -> Result<Effect, ApplyError> {
+        let next = self.applied().checked_add(1).ok_or(ApplyError::LogFull)?;
+        let effect = match command {
+            Command::CreateTopic(topic) => self.create(topic)?,
+            Command::DeleteTopic(id) => self.delete(id)?,
+        };
+        Arc::make_mut(&mut self.image).set_applied(next);
+        Ok(effect)
+    }
+
+    fn create(&mut self, topic: Topic) -> Result<Effect, ApplyError> {
+        if self.image.topic_by_id(topic.id).is_some() || self.image.deleted().contains(topic.id) {
+            return Err(ApplyError::TopicIdUsed { id: topic.id });
+        }
+        if let Some(other) = self.image.topic(&topic.name) {
+            return Err(ApplyError::NameTaken { name: topic.name, by: other.id });
+        }
+        let partitions = u64::from(self.image.partition_count()) + u64::from(topic.partitions);
+        if partitions > u64::from(PARTITIONS_TOTAL_MAX) {
+            return Err(ApplyError::TooManyPartitions { partitions });
+        }
+        let topic = Arc::new(topic);
+        Arc::make_mut(&mut self.image).insert(topic.clone());
+        Ok(Effect::Created(topic))
+    }
+
+    fn delete(&mut self, id: TopicId) -> Result<Effect, ApplyError> {
+        if self.image.topic_by_id(id).is_none() {
+            return Err(ApplyError::NoSuchTopic { id });
+        }
+        let removed = Arc::make_mut(&mut self.image).remove(id);
+        removed.map(Effect::Deleted).ok_or(ApplyError::NoSuchTopic { id })
+    }
+}
+
+/// Why a command cannot follow the commands before it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// A topic is created under an id that a topic has or had.
+    #[error("a topic is created with the id {id}, which was given away before")]
+    TopicIdUsed {
+        /// The id.
+        id: TopicId,
+    },
+    /// A topic is created under a name that a living topic has.
+    #[error("a topic is created with the name {name:?}, which topic {by} has")]
+    NameTaken {
+        /// The name.
+        name: TopicName,
+        /// The living topic's id.
+        by: TopicId,
+    },
+    /// A topic is deleted that does not live.
+    #[error("topic {id} is deleted, but there is none with this id")]
+    NoSuchTopic {
+        /// The id.
+        id: TopicId,
+    },
+    /// The topics together would have too many partitions.
+    #[error("the topics would have {partitions} partitions, more than {PARTITIONS_TOTAL_MAX}")]
+    TooManyPartitions {
+        /// How many.
+        partitions: u64,
+    },
+    /// No offset is left.
+    #[error("the metadata log is full")]
+    LogFull,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use ringmq_wire::BrokerId;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::metadata::arbitrary;
+    use crate::metadata::placement::Slot;
+
+    fn cluster() -> Cluster {
+        Cluster { id: Uuid::from_u128(77), broker: BrokerId::new(0) }
+    }
+
+    fn topic(id: u128, name: &str, partitions: u32) -> Topic {
+        Topic {
+            id: TopicId::new(Uuid::from_u128(id)),
+            name: TopicName::parse(name).unwrap(),
+            partitions,
+            replicas: 1,
+            first_slot: Slot::default(),
+            settings: Default::default(),
+        }
+    }
+
+    /// Applies what fits; what does not must leave the state alone.
+    fn replay(commands: &[Command]) -> Arc<Image> {
+        let mut state = State::new(cluster());
+        for command in commands {
+            let before = state.image();
+            if state.apply(command.clone()).is_err() {
+                assert_eq!(before, state.image());
+            }
+        }
+        state.image()
+    }
+
+    #[test]
+    fn a_topic_created_again_is_another_topic() {
+        let (first, second) = (topic(5, "orders", 3), topic(6, "orders", 2));
+        let mut state = State::new(cluster());
+        assert_eq!(state.apply(Command::CreateTopic(first.clone())), Ok(Effect::Created(Arc::new(first.clone()))));
+        assert_eq!(
+            state.apply(Command::CreateTopic(second.clone())),
+            Err(ApplyError::NameTaken { name: first.name.clone(), by: first.id })
+        );
+        assert_eq!(state.apply(Command::DeleteTopic(first.id)), Ok(Effect::Deleted(Arc::new(first.clone()))));
+        assert_eq!(state.apply(Command::DeleteTopic(first.id)), Err(ApplyError::NoSuchTopic { id: first.id }));
+        assert_eq!(
+            state.apply(Command::CreateTopic(first.clone())),
+            Err(ApplyError::TopicIdUsed { id: first.id }),
+            "the id of a deleted topic would bring its data back"
+        );
+        state.apply(Command::CreateTopic(second.clone())).unwrap();
+
+        let image = state.image();
+        assert_eq!(image.topic("orders").unwrap().id, second.id);
+        assert_eq!(image.topic_by_id(first.id), None);
+        assert_eq!(image.deleted().iter().collect::<Vec<_>>(), [first.id]);
+        assert_eq!((image.partition_count(), image.applied()), (2, Offset::new(3)));
+    }
+
+    #[test]
+    fn an_image_that_was_handed_out_never_changes() {
+        let mut state = State::new(cluster());
+        let empty = state.image();
+        state.apply(Command::CreateTopic(topic(5, "a", 1))).unwrap();
+        assert_eq!(*empty, Image::empty(cluster()));
+        assert_eq!(state.image().topics().len(), 1);
+    }
+
+    #[test]
+    fn partitions_are_bounded_over_all_topics() {
+        let mut state = State::new(cluster());
+        for n in 0..10 {
+            state.apply(Command::CreateTopic(topic(5 + n, &format!("t{n}"), 10_000))).unwrap();
+        }
+        assert_eq!(
+            state.apply(Command::CreateTopic(topic(99, "one-more", 1))),
+            Err(ApplyError::TooManyPartitions { partitions: 100_001 })
+        );
+        state.apply(Command::DeleteTopic(topic(5, "t0", 1).id)).unwrap();
+        state.apply(Command::CreateTopic(topic(99, "one-more", 1))).unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn the_same_log_gives_the_same_image(commands in arbitrary::history()) {
+            prop_assert_eq!(replay(&commands), replay(&commands));
+        }
+
+        #[test]
+        fn a_log_read_back_from_its_bytes_gives_the_same_image(commands in arbitrary::history()) {
+            let read_back: Vec<Command> = commands
+                .iter()
+                .map(|command| {
+                    let mut bytes = Vec::new();
+                    command.encode(&mut bytes);
+                    Command::decode(&bytes).unwrap()
+                })
+                .collect();
+            prop_assert_eq!(replay(&read_back), replay(&commands));
+        }
+
+        #[test]
+        fn names_ids_and_counts_stay_in_step(commands in arbitrary::history()) {
+            let image = replay(&commands);
+            for topic in image.topics() {
+                prop_assert_eq!(image.topic(&topic.name), Some(topic));
+                prop_assert!(!image.deleted().contains(topic.id));
+            }
+            let sorted = image.topics_by_name();
+            prop_assert!(sorted.is_sorted_by(|a, b| a.name < b.name));
+            prop_assert_eq!(sorted.len(), image.topics().len());
+            prop_assert_eq!(image.partition_count(), image.topics().map(|topic| topic.partitions).sum::<u32>());
+        }
+    }
+}
