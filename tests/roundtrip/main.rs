@@ -8,6 +8,7 @@
 //! After SIGTERM nothing may be there twice: what the broker had read it has answered. After SIGKILL a batch that was
 //! never acknowledged, and so was sent again, may be.
 #![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command: what it prints is its report")]
 
 mod check;
 mod corpus;
