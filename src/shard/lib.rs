@@ -1,2 +1,58 @@
 //! One core's server: its partitions, listener, connections, request handlers, and the mailbox to the other cores.
+//!
+//! # One core, one shard
+//! [`Shard::run`] is the whole of it: one executor that owns its partitions, accepts on its own port and on the one
+//! that all shards share, and works on its requests without ever touching what another shard owns. What lands on the
+//! wrong shard goes through the mailbox, one message a shard and request.
+//!
+//! # The walk of a produce
+//! `connection.rs` waits for room and reads the request's head; `handlers/produce.rs` receives each section to where it
+//! is used (a large one for a partition of this shard straight into what is written), stages it and leaves a task behind;
+//! `partition.rs` checks the batches and gives them to the log, without waiting; when the log says that they are
+//! durable, the task puts the answer into the `outbox.rs`. A fetch is as short: `handlers/fetch.rs` waits until
+//! there is enough, and the outbox sends the records from where they lie.
+//!
+//! # What is where
+//! | file | its one reason to change |
+//! |---|---|
+//! | `server.rs` | how a shard starts and stops |
+//! | `connection.rs`, `session.rs` | the life of one connection; what its reader and its handlers share |
+//! | `frame_reader.rs`, `outbox.rs` | bytes in, bytes out |
+//! | `handlers/` | one request type each |
+//! | `split.rs`, `mailbox.rs` | cutting requests by owner; the door between shards |
+//! | `directory.rs`, `topics.rs`, `placement.rs` | the applied metadata; applying it; describing it |
+//! | `partition.rs` | what a partition takes and how it fails |
+//! | `limits.rs`, `stats.rs`, `upkeep.rs`, `error.rs` | bounds, counts, deadlines, codes |
+//!
+//! # Invariants
+//! - Nothing is shared between shards but messages, and one counter of answers in flight.
+//! - Every queue is bounded; a socket is not read while its connection or shard has no room.
+//! - Requests of one connection for one partition are staged in the order in which they were sent.
+//! - What a shard has read it answers, unless its peer does not take the answer.
 #![forbid(unsafe_code)]
+
+mod config;
+mod connection;
+mod directory;
+mod error;
+mod frame_reader;
+mod handlers;
+mod limits;
+mod links;
+mod mailbox;
+mod outbox;
+mod partition;
+mod placement;
+mod server;
+mod session;
+mod split;
+mod stats;
+mod topics;
+mod upkeep;
+
+pub use config::{Advertise, ShardConfig};
+pub use limits::{Limits, LimitsError};
+pub use links::{Roster, RosterEntry, ShardLinks, Started, Wiring};
+pub use mailbox::Mailboxes;
+pub use server::{Shard, ShardError};
+pub use stats::{Counter, Latencies, Stage, StatsSnapshot};

@@ -1,0 +1,274 @@
+//! One connection: the preamble, then requests in the order they come, each handed to its handler.
+//!
+//! The reader goes no further while the connection or the shard has as many bytes or requests in flight as it may: then
+//! the socket is not read, and the peer's own buffers fill. Responses leave through the [`Outbox`] as they are ready.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use ringmq_runtime::local;
+use ringmq_runtime::net::{TcpStream, WriteHalf};
+use ringmq_runtime::task;
+use ringmq_runtime::time;
+use ringmq_wire::codec::Codec;
+use ringmq_wire::protocol::frame::{FrameError, REQUEST_HEAD_BYTES, RequestHead, decode_request_head};
+use ringmq_wire::protocol::preamble::{ClientPreamble, PREAMBLE_BYTES};
+use ringmq_wire::protocol::{Hello, Message, RequestType};
+use ringmq_wire::{CorrelationId, ErrorCode, WireError};
+
+use crate::frame_reader::{FrameReader, ReadEnd};
+use crate::handlers::{
+    create_topics, delete_topics, describe_cluster, describe_topics, discover_controller, fetch, list_offsets,
+    list_topics, metadata, produce,
+};
+use crate::outbox;
+use crate::server::Shard;
+use crate::session::{Call, Session};
+use crate::stats::Counter;
+
+/// A peer that broke the protocol is given this long to take the error before its connection is reset.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What such a peer may send meanwhile.
+const LINGER_BYTES: usize = 16 << 20;
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum End {
+    /// Nothing more could be read.
+    #[error(transparent)]
+    Read(#[from] ReadEnd),
+    /// The peer sent what no request can follow. It has been told.
+    #[error("the peer broke the protocol: {0}")]
+    Fault(WireError),
+    /// The peer did not say what it speaks in time.
+    #[error("no whole preamble came within {0:?}")]
+    HandshakeTimedOut(Duration),
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, peer: SocketAddr) {
+    if shard.stop.is_stopped() {
+        return;
+    }
+    let local = stream.local_addr().unwrap_or(shard.config.listen);
+    let (session, signals) = Session::new(shard.clone(), peer, local);
+    let Some(_registered) = shard.connections.register(&session) else {
+        tracing::warn!(%peer, connections_max = shard.config.limits.connections_max, "a connection too many was closed");
+        return;
+    };
+    let (read, mut write) = stream.into_split();
+    let mut reader = FrameReader::new(read, signals.stop_reading);
+
+    let end = match greet(&shard, &mut reader, &mut write).await {
+        Err(end) => end,
+        Ok(()) => {
+            let (ended, writer_ended) = local::oneshot();
+            task::spawn("write responses", {
+                let session = session.clone();
+                async move {
+                    let written = outbox::write_responses(&session.outbox, &mut write, &session.shard.stats);
+                    let written = signals.kill.or_stop(written).await;
+                    if !matches!(written, Some(Ok(()))) {
+                        // The peer is gone or takes nothing: there is no point in reading more from it.
+                        session.outbox.break_off();
+                        session.stop_reading();
+                    }
+                    let _ = ended.send(write);
+                }
+            });
+            let end = read_requests(&session, &mut reader).await;
+            session.tasks.close().await;
+            session.outbox.finish();
+            // Both halves live until the last response is written.
+            let _write = writer_ended.await;
+            end
+        }
+    };
+    if matches!(end, End::Fault(_)) {
+        // Closing a socket with unread bytes resets it, and the peer might never see the error.
+        let _ = time::timeout(LINGER, reader.skip(LINGER_BYTES)).await;
+    }
+    report(&shard, peer, &end);
+}
+
+fn report(shard: &Shard, peer: SocketAddr, end: &End) {
+    match end {
+        End::Read(ReadEnd::Closed | ReadEnd::Stopped) => tracing::debug!(%peer, %end, "connection ended"),
+        End::Read(ReadEnd::Failed(_)) => tracing::debug!(%peer, %end, "connection lost"),
+        End::Fault(_) | End::HandshakeTimedOut(_) => {
+            shard.stats.add(Counter::ConnectionFaults, 1);
+            tracing::info!(%peer, %end, "connection closed");
+        }
+    }
+}
+
+/// Agrees on a version and says what is spoken here and how much is taken.
+async fn greet(shard: &Shard, reader: &mut FrameReader, write: &mut WriteHalf) -> Result<(), End> {
+    let limits = &shard.config.limits;
+    let exchanged = time::timeout(limits.handshake_max, async {
+        let mut preamble = [0; PREAMBLE_BYTES];
+        preamble.copy_from_slice(reader.peek(PREAMBLE_BYTES).await?);
+        reader.consume(PREAMBLE_BYTES);
+        let (answer, fault) = match ClientPreamble::decode(preamble) {
+            Ok(client) => {
+                let fault = format!("it speaks versions {} to {}", client.version_min, client.version_max);
+                let answer = client.answer();
+                (answer, answer.version.is_none().then_some(WireError::new(ErrorCode::UnsupportedVersion, fault)))
+            }
+            // A version of none tells whoever does speak the protocol that this connection leads nowhere.
+            Err(error) => {
+                let none = ClientPreamble { version_min: u8::MAX, version_max: u8::MAX, flags: 0 }.answer();
+                (none, Some(WireError::new(ErrorCode::MalformedRequest, error.to_string())))
+            }
+        };
+        let mut bytes = BytesMut::from(&answer.encode()[..]);
+        if fault.is_none() {
+            Hello::current(limits.request_bytes_max, limits.in_flight_max).encode_with_length(&mut bytes);
+        }
+        write.write_all(&bytes).await.map_err(ReadEnd::Failed)?;
+        match fault {
+            None => Ok(()),
+            Some(fault) => {
+                // It may be gone already; then there is nobody to tell.
+                let _ = write.shutdown();
+                Err(End::Fault(fault))
+            }
+        }
+    });
+    exchanged.await.unwrap_or(Err(End::HandshakeTimedOut(limits.handshake_max)))
+}
+
+/// Takes requests until the connection ends, one way or another.
+async fn read_requests(session: &Rc<Session>, reader: &mut FrameReader) -> End {
+    loop {
+        if let Err(end) = read_request(session, reader).await {
+            return end;
+        }
+    }
+}
+
+/// One request: its head, room for it, its body, its handler.
+async fn read_request(session: &Rc<Session>, reader: &mut FrameReader) -> Result<(), End> {
+    reader.peek(1).await?;
+    session.receiving(true);
+    let head = receive_head(session, reader).await?;
+    session.receiving(false);
+    let call = session.admit(&head).await;
+    session.receiving(true);
+    let body_bytes = head.body_bytes as usize;
+    match head.known_type() {
+        Ok(request_type) => {
+            session.shard.stats.count_request(request_type);
+            handle(session, reader, request_type, call, body_bytes).await?;
+        }
+        Err(error) => {
+            reader.skip(body_bytes).await?;
+            session.refuse(call, &error);
+        }
+    }
+    session.receiving(false);
+    Ok(())
+}
+
+/// Hands a request to its handler, which answers when it is ready.
+async fn handle(
+    session: &Rc<Session>,
+    reader: &mut FrameReader,
+    request_type: RequestType,
+    call: Call,
+    body_bytes: usize,
+) -> Result<(), End> {
+    if request_type == RequestType::Produce {
+        return produce::handle(session, reader, call, body_bytes).await;
+    }
+    let Some((call, body)) = receive_body(session, reader, call, body_bytes).await? else { return Ok(()) };
+    match request_type {
+        RequestType::Fetch => start_fetch(session, call, body),
+        RequestType::ListOffsets => start(session, call, body, list_offsets::handle),
+        RequestType::Metadata => start(session, call, body, metadata::handle),
+        RequestType::DiscoverController => start(session, call, body, discover_controller::handle),
+        RequestType::CreateTopics => start(session, call, body, create_topics::handle),
+        RequestType::DeleteTopics => start(session, call, body, delete_topics::handle),
+        RequestType::ListTopics => start(session, call, body, list_topics::handle),
+        RequestType::DescribeTopics => start(session, call, body, describe_topics::handle),
+        RequestType::DescribeCluster => start(session, call, body, describe_cluster::handle),
+        RequestType::Produce => {}
+    }
+    reader.consume(body_bytes);
+    Ok(())
+}
+
+/// The head of the next request. One that cannot be right leaves no way to find the request behind it.
+async fn receive_head(session: &Session, reader: &mut FrameReader) -> Result<RequestHead, End> {
+    let bytes = reader.peek(REQUEST_HEAD_BYTES).await?;
+    let fault = match decode_request_head(bytes, session.shard.config.limits.request_bytes_max) {
+        Ok(Some(head)) => {
+            reader.consume(REQUEST_HEAD_BYTES);
+            return Ok(head);
+        }
+        Ok(None) => WireError::new(ErrorCode::MalformedRequest, "the request's head is not whole"),
+        Err(fault) => {
+            let error = WireError::from(&fault);
+            // Without its id the answer still says what is wrong; 0 is as good as any.
+            let correlation = match fault {
+                FrameError::TooLong { correlation_id, .. } => correlation_id,
+                FrameError::TooShort { .. } => CorrelationId::new(0),
+            };
+            session.refuse_unread(correlation, &error).await;
+            error
+        }
+    };
+    Err(End::Fault(fault))
+}
+
+/// The body of any request but a produce; `None` when it was refused for its length.
+async fn receive_body<'a>(
+    session: &Session,
+    reader: &'a mut FrameReader,
+    call: Call,
+    body_bytes: usize,
+) -> Result<Option<(Call, &'a [u8])>, End> {
+    let bytes_max = session.shard.config.limits.control_request_bytes_max;
+    if body_bytes > bytes_max as usize {
+        reader.skip(body_bytes).await?;
+        let detail = format!("the request has {body_bytes} bytes, but this type may have {bytes_max} at most");
+        session.refuse(call, &WireError::new(ErrorCode::RequestTooLarge, detail));
+        return Ok(None);
+    }
+    Ok(Some((call, reader.peek(body_bytes).await?)))
+}
+
+/// Starts a fetch, which answers for itself: its records are sent from where they lie.
+fn start_fetch(session: &Rc<Session>, call: Call, body: &[u8]) {
+    match Codec::decode_whole(body) {
+        Ok(request) => session.spawn("fetch", fetch::handle(session.clone(), call, request)),
+        Err(error) => session.refuse(call, &WireError::from(&error)),
+    }
+}
+
+/// Starts any other request and answers it with what its handler returns.
+fn start<Q, R, F>(session: &Rc<Session>, call: Call, body: &[u8], handler: impl FnOnce(Rc<Session>, Q) -> F + 'static)
+where
+    Q: Codec + 'static,
+    R: Message,
+    F: Future<Output = Result<R, WireError>> + 'static,
+{
+    match Q::decode_whole(body) {
+        Ok(request) => {
+            let answering = session.clone();
+            session.spawn("request", async move {
+                // Few at a time: their answers may be large, and all are held until the peer takes them.
+                let turn = answering.control.acquire(1).await;
+                match handler(answering.clone(), request).await {
+                    Ok(response) => answering.answer(call, turn, &response),
+                    Err(error) => answering.refuse(call, &error),
+                }
+            });
+        }
+        Err(error) => session.refuse(call, &WireError::from(&error)),
+    }
+}

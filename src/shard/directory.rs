@@ -1,0 +1,160 @@
+//! The shard's applied copy of the metadata: every topic, who owns each partition, and the partitions owned here.
+
+use std::num::NonZeroU16;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringmq_controller::metadata::{Image, Topic};
+use ringmq_runtime::random::Map;
+use ringmq_segment::LogId;
+use ringmq_wire::{ErrorCode, PartitionIndex, ShardIndex, TopicId, TopicName, WireError};
+
+use crate::partition::Partition;
+
+/// Topics and their partitions, as of one version of the metadata.
+pub(crate) struct Directory {
+    shard: ShardIndex,
+    shard_count: NonZeroU16,
+    image: Option<Arc<Image>>,
+    by_name: Map<TopicName, Rc<TopicEntry>>,
+    by_id: Map<TopicId, Rc<TopicEntry>>,
+}
+
+/// One topic and those of its partitions that this shard owns.
+pub(crate) struct TopicEntry {
+    pub(crate) topic: Arc<Topic>,
+    /// By partition index; `None` is owned elsewhere.
+    owned: Box<[Option<Rc<Partition>>]>,
+}
+
+/// Where one partition is.
+pub(crate) enum Owner {
+    Here(Rc<Partition>),
+    Elsewhere(ShardIndex, LogId),
+}
+
+/// What must be opened and closed to get from one version of the metadata to the next.
+pub(crate) struct Difference {
+    pub(crate) created: Vec<Arc<Topic>>,
+    pub(crate) deleted: Vec<Rc<TopicEntry>>,
+}
+
+impl TopicEntry {
+    /// `owned` are this shard's partitions of the topic, in any order.
+    pub(crate) fn new(topic: Arc<Topic>, owned: impl IntoIterator<Item = Rc<Partition>>) -> Self {
+        let mut slots: Vec<Option<Rc<Partition>>> = topic.partition_indexes().map(|_| None).collect();
+        for partition in owned {
+            if let Some(slot) = slots.get_mut(partition.id().partition.as_usize()) {
+                *slot = Some(partition);
+            }
+        }
+        Self { topic, owned: slots.into() }
+    }
+
+    /// This shard's partitions of the topic.
+    pub(crate) fn owned(&self) -> impl Iterator<Item = &Rc<Partition>> {
+        self.owned.iter().flatten()
+    }
+}
+
+impl Directory {
+    pub(crate) fn new(shard: ShardIndex, shard_count: NonZeroU16) -> Self {
+        Self { shard, shard_count, image: None, by_name: Map::default(), by_id: Map::default() }
+    }
+
+    /// The metadata that was applied last.
+    ///
+    /// # Errors
+    /// Before the first version was.
+    pub(crate) fn image(&self) -> Result<Arc<Image>, WireError> {
+        self.image.clone().ok_or_else(|| WireError::new(ErrorCode::Overloaded, "the broker is starting; ask again"))
+    }
+
+    /// The shard that owns a partition.
+    pub(crate) fn shard_of(&self, topic: &Topic, partition: PartitionIndex) -> ShardIndex {
+        topic.shard_of(partition, self.shard_count)
+    }
+
+    /// Where a partition is, for a client that knows its topic by name.
+    ///
+    /// # Errors
+    /// `UnknownTopic`, `UnknownPartition`.
+    pub(crate) fn locate(&self, name: &TopicName, partition: PartitionIndex) -> Result<Owner, WireError> {
+        let Some(entry) = self.by_name.get(name) else { return Err(unknown_topic(name)) };
+        match entry.owned.get(partition.as_usize()) {
+            Some(Some(owned)) => Ok(Owner::Here(owned.clone())),
+            Some(None) => {
+                let id = LogId { topic_id: entry.topic.id, partition };
+                Ok(Owner::Elsewhere(self.shard_of(&entry.topic, partition), id))
+            }
+            None => Err(unknown_partition(name, entry.topic.partitions, partition)),
+        }
+    }
+
+    /// A partition of this shard, for another shard that knows it by id.
+    ///
+    /// # Errors
+    /// `UnknownTopic` when the topic was deleted, or is so new that this shard has not applied it.
+    pub(crate) fn owned(&self, id: LogId) -> Result<Rc<Partition>, WireError> {
+        let entry = self.by_id.get(&id.topic_id);
+        let owned = entry.and_then(|entry| entry.owned.get(id.partition.as_usize())?.clone());
+        owned.ok_or_else(|| {
+            let detail = format!("partition {} of topic {} is not on shard {}", id.partition, id.topic_id, self.shard);
+            WireError::new(ErrorCode::UnknownTopic, detail)
+        })
+    }
+
+    /// Every partition of this shard, topic by topic.
+    pub(crate) fn all_owned(&self) -> Vec<Rc<Partition>> {
+        self.by_id.values().flat_map(|entry| entry.owned()).cloned().collect()
+    }
+
+    /// How many partitions each shard owns, by index.
+    pub(crate) fn partitions_by_shard(&self) -> Vec<u32> {
+        let mut counts = vec![0; usize::from(self.shard_count.get())];
+        for entry in self.by_id.values() {
+            for partition in entry.topic.partition_indexes() {
+                counts[self.shard_of(&entry.topic, partition).as_usize()] += 1;
+            }
+        }
+        counts
+    }
+
+    /// What has to happen before and after `next` takes the place of the applied version.
+    pub(crate) fn difference(&self, next: &Image) -> Difference {
+        let created = next.topics().filter(|topic| !self.by_id.contains_key(&topic.id)).cloned().collect();
+        let gone = |entry: &&Rc<TopicEntry>| next.topic_by_id(entry.topic.id).is_none();
+        let deleted = self.by_id.values().filter(gone).cloned().collect();
+        Difference { created, deleted }
+    }
+
+    /// The partitions of a topic that fall to this shard.
+    pub(crate) fn to_own(&self, topic: &Topic) -> impl Iterator<Item = PartitionIndex> {
+        topic.partition_indexes().filter(|&partition| self.shard_of(topic, partition) == self.shard)
+    }
+
+    /// Puts the next version in place.
+    pub(crate) fn replace(&mut self, image: Arc<Image>, created: Vec<TopicEntry>, deleted: &[Rc<TopicEntry>]) {
+        for entry in deleted {
+            self.by_id.remove(&entry.topic.id);
+            // The name may belong to a younger topic by now.
+            if self.by_name.get(&entry.topic.name).is_some_and(|named| named.topic.id == entry.topic.id) {
+                self.by_name.remove(&entry.topic.name);
+            }
+        }
+        for entry in created.into_iter().map(Rc::new) {
+            self.by_name.insert(entry.topic.name.clone(), entry.clone());
+            self.by_id.insert(entry.topic.id, entry);
+        }
+        self.image = Some(image);
+    }
+}
+
+pub(crate) fn unknown_topic(name: &str) -> WireError {
+    WireError::new(ErrorCode::UnknownTopic, format!("there is no topic {name:?}; create it, or check the name"))
+}
+
+fn unknown_partition(name: &str, partitions: u32, partition: PartitionIndex) -> WireError {
+    let last = partitions.saturating_sub(1);
+    WireError::new(ErrorCode::UnknownPartition, format!("topic {name:?} has partitions 0 to {last}, not {partition}"))
+}

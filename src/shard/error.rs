@@ -1,0 +1,91 @@
+//! Where errors of storage become codes of the wire.
+
+use std::error::Error;
+use std::fmt;
+
+use ringmq_segment::{AppendError, AppendRejected, OpenError, Poison, ReadError};
+use ringmq_wire::{Detail, ErrorCode, PartitionIndex, TopicName, WireError};
+
+use crate::limits::DETAILS_MAX;
+
+/// Why batches were not staged.
+pub(crate) fn rejected(rejected: &AppendRejected) -> WireError {
+    let code = match rejected {
+        AppendRejected::Batch { source, .. } => source.code(),
+        AppendRejected::Empty | AppendRejected::TooManyRecords => ErrorCode::InvalidBatch,
+    };
+    WireError::new(code, rejected.to_string())
+}
+
+/// Why an append was not acknowledged; `None` when its log was closed, which only the partition can explain.
+pub(crate) fn append_failed(cause: &AppendError) -> Option<WireError> {
+    let code = match cause {
+        AppendError::StorageFull(_) => ErrorCode::StorageFull,
+        AppendError::NotReady(_) | AppendError::Poisoned(_) => ErrorCode::StorageFailed,
+        AppendError::Overloaded { .. } => ErrorCode::Overloaded,
+        AppendError::TooLarge { .. } => ErrorCode::BatchTooLarge,
+        AppendError::Closed => return None,
+    };
+    Some(WireError::new(code, cause.to_string()))
+}
+
+/// Why a read failed; `None` when its log was closed.
+pub(crate) fn read_failed(cause: &ReadError) -> Option<WireError> {
+    let code = match cause {
+        ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReadError::Corrupt(_) => ErrorCode::PartitionOffline,
+        ReadError::Io { .. } => ErrorCode::StorageFailed,
+        ReadError::Closed => return None,
+    };
+    Some(WireError::new(code, cause.to_string()))
+}
+
+/// Why a partition cannot be opened, for everyone who asks for it.
+pub(crate) fn open_failed(topic: &TopicName, partition: PartitionIndex, cause: &OpenError) -> WireError {
+    let detail = format!("partition {partition} of topic {topic:?} is offline: {}", chain(cause));
+    WireError::new(ErrorCode::PartitionOffline, detail)
+}
+
+/// Why a log whose storage failed takes no more appends.
+pub(crate) fn poisoned(poison: &Poison) -> WireError {
+    WireError::new(ErrorCode::PartitionOffline, poison.to_string())
+}
+
+/// The details of the errors of one response: the first few are told, so that a response is not many times as long as
+/// what asked for it.
+#[derive(Debug)]
+pub(crate) struct Details {
+    left: usize,
+}
+
+impl Details {
+    pub(crate) fn new() -> Self {
+        Self { left: DETAILS_MAX }
+    }
+
+    /// The code, and the detail while there is room for it.
+    pub(crate) fn of(&mut self, error: WireError) -> (ErrorCode, Detail) {
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                (error.code, error.detail)
+            }
+            None => (error.code, Detail::NONE),
+        }
+    }
+}
+
+/// An error with its causes, each behind a colon unless the one before has said it.
+pub(crate) fn chain(error: &dyn Error) -> impl fmt::Display {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let more = source.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = source.source();
+    }
+    text
+}

@@ -1,0 +1,22 @@
+//! DeleteTopics: forwarded to the controller, which answers when every shard has let go of the topics.
+
+use std::rc::Rc;
+
+use ringmq_controller::ControllerRequest;
+use ringmq_wire::WireError;
+use ringmq_wire::protocol::{DeleteTopicsRequest, DeleteTopicsResponse};
+
+use crate::session::Session;
+
+/// Forwards the request and waits as long as it allows.
+///
+/// # Errors
+/// What the controller says of the whole request; `RequestTimedOut`, after which the topics may be gone all the same.
+pub(crate) async fn handle(
+    session: Rc<Session>,
+    request: DeleteTopicsRequest,
+) -> Result<DeleteTopicsResponse, WireError> {
+    let timeout_ms = request.timeout_ms;
+    let ask = |reply| ControllerRequest::DeleteTopics { request, reply };
+    session.shard.ask_controller(timeout_ms, ask).await
+}

@@ -1,0 +1,115 @@
+//! ListOffsets: the earliest offset, the latest, or the first at a time.
+
+use std::rc::Rc;
+
+use ringmq_runtime::channel::OneshotSender;
+use ringmq_segment::LogId;
+use ringmq_wire::protocol::{ListOffsetsRequest, ListOffsetsResponse, ListedOffset, ListedOffsetTopic, OffsetSpec};
+use ringmq_wire::{Detail, ErrorCode, Offset, PartitionIndex, Timestamp, WireError};
+
+use crate::directory::Owner;
+use crate::error::Details;
+use crate::mailbox::Message;
+use crate::server::Shard;
+use crate::session::Session;
+use crate::split::{self, Merged, Split};
+
+/// The partitions of one request that another shard owns.
+pub(crate) struct ForwardedListOffsets {
+    parts: Vec<Part>,
+    reply: OneshotSender<Vec<Outcome>>,
+}
+
+type Part = (LogId, OffsetSpec);
+type Outcome = Result<Found, WireError>;
+
+/// An offset, and the timestamp of its record where a timestamp was asked for.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    offset: Option<Offset>,
+    timestamp: Option<Timestamp>,
+}
+
+/// Answers with one offset for each partition.
+///
+/// # Errors
+/// None of the whole; each partition has its own.
+pub(crate) async fn handle(
+    session: Rc<Session>,
+    request: ListOffsetsRequest,
+) -> Result<ListOffsetsResponse, WireError> {
+    let (split, merged) = split(&session.shard, &request);
+    let outcomes = split::ask_owners(
+        &session.shard,
+        split,
+        merged,
+        async |parts| find_all(&session.shard, &parts).await,
+        |parts, reply| Message::ListOffsets(ForwardedListOffsets { parts, reply }),
+    );
+    Ok(response(request, outcomes.await))
+}
+
+/// Serves the partitions that another shard's client asked for.
+pub(crate) fn serve_forwarded(shard: &Rc<Shard>, forwarded: ForwardedListOffsets) {
+    let serving = shard.clone();
+    shard.spawn_forwarded("forwarded list offsets", async move {
+        let outcomes = find_all(&serving, &forwarded.parts).await;
+        // Whoever asked may have ended meanwhile.
+        let _ = forwarded.reply.send(outcomes);
+    });
+}
+
+fn split(shard: &Shard, request: &ListOffsetsRequest) -> (Split<Part>, Merged<Outcome>) {
+    let directory = shard.directory.borrow();
+    let wanted = request.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |part| (&topic.topic, part)));
+    let (mut split, mut merged) = (Split::new(), Merged::new(wanted.clone().count()));
+    for (place, (topic, part)) in wanted.enumerate() {
+        match directory.locate(topic, part.partition) {
+            Ok(Owner::Here(partition)) => split.add(shard.config.shard, place, (partition.id(), part.at)),
+            Ok(Owner::Elsewhere(owner, id)) => split.add(owner, place, (id, part.at)),
+            Err(error) => merged.put(place, Err(error)),
+        }
+    }
+    (split, merged)
+}
+
+async fn find_all(shard: &Shard, parts: &[Part]) -> Vec<Outcome> {
+    let mut outcomes = Vec::with_capacity(parts.len());
+    for &(id, at) in parts {
+        outcomes.push(find(shard, id, at).await);
+    }
+    outcomes
+}
+
+async fn find(shard: &Shard, id: LogId, at: OffsetSpec) -> Outcome {
+    let partition = shard.directory.borrow().owned(id)?;
+    let log = partition.log()?;
+    match at {
+        OffsetSpec::Earliest => Ok(Found { offset: Some(log.offsets().start), timestamp: None }),
+        OffsetSpec::Latest => Ok(Found { offset: Some(log.offsets().durable), timestamp: None }),
+        OffsetSpec::Timestamp(timestamp) => {
+            let found = log.find_timestamp(timestamp).await.map_err(|cause| partition.read_failed(&cause))?;
+            Ok(Found { offset: found.map(|(offset, _)| offset), timestamp: found.map(|(_, timestamp)| timestamp) })
+        }
+    }
+}
+
+/// The outcomes in the shape of the request.
+fn response(request: ListOffsetsRequest, outcomes: Vec<Outcome>) -> ListOffsetsResponse {
+    let mut details = Details::new();
+    let mut outcomes = outcomes.into_iter();
+    let topics = request.topics.into_iter().map(|topic| {
+        let parts = topic.partitions.iter().zip(&mut outcomes);
+        let partitions = parts.map(|(part, outcome)| listed(part.partition, outcome, &mut details)).collect();
+        ListedOffsetTopic { topic: topic.topic, partitions }
+    });
+    ListOffsetsResponse { topics: topics.collect() }
+}
+
+fn listed(partition: PartitionIndex, outcome: Outcome, details: &mut Details) -> ListedOffset {
+    let ((error, detail), found) = match outcome {
+        Ok(found) => ((ErrorCode::None, Detail::NONE), found),
+        Err(error) => (details.of(error), Found { offset: None, timestamp: None }),
+    };
+    ListedOffset { partition, error, detail, offset: found.offset, timestamp: found.timestamp }
+}

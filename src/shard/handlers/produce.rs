@@ -1,0 +1,315 @@
+//! Produce: sections are received, staged in the order read, and answered when they are durable.
+//!
+//! All of a request is received before any of it is staged, so that half a request leaves no trace. Staging does not
+//! wait, and the connection reads its next request only afterwards: that is what keeps the order of one connection and
+//! partition, here and through the mailbox of another shard.
+
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use ringmq_runtime::channel::OneshotSender;
+use ringmq_runtime::time::Instant;
+use ringmq_segment::{Appending, FrameBuf, LogId, Payload};
+use ringmq_wire::protocol::{Acks, ProduceHead, ProduceResponse, ProducedPartition, ProducedTopic, SectionHead};
+use ringmq_wire::{Detail, ErrorCode, Offset, PartitionIndex, ShardIndex, WireError};
+
+use crate::connection::End;
+use crate::directory::Owner;
+use crate::error::Details;
+use crate::frame_reader::{FrameReader, ReadEnd};
+use crate::limits::DIRECT_SECTION_BYTES_MIN;
+use crate::mailbox::{Asked, Message};
+use crate::outbox::Hold;
+use crate::partition::Partition;
+use crate::server::Shard;
+use crate::session::{Call, Session};
+use crate::split::{Share, Split};
+use crate::stats::{Counter, Stage};
+
+/// The sections of one request that another shard owns, in the order of the request.
+pub(crate) struct ForwardedProduce {
+    sections: Vec<(LogId, Bytes)>,
+    reply: OneshotSender<Vec<Outcome>>,
+}
+
+/// What became of one section.
+type Outcome = Result<Stored, WireError>;
+
+/// Where durable records are.
+#[derive(Debug, Clone, Copy)]
+struct Stored {
+    base_offset: Offset,
+    next_offset: Offset,
+    log_start_offset: Offset,
+}
+
+/// A section that was received, and where it goes.
+enum Section {
+    Here(Rc<Partition>, Payload),
+    Elsewhere(ShardIndex, LogId, Bytes),
+    Refused(WireError),
+}
+
+/// A section after staging.
+enum Staged {
+    Here(Rc<Partition>, Appending),
+    /// Part of the share of another shard.
+    Elsewhere,
+    Done(Outcome),
+}
+
+/// Sections of one request that another shard was asked to store.
+struct AskedShare {
+    places: Vec<usize>,
+    asked: Asked<Vec<Outcome>>,
+}
+
+/// Receives a produce, stages it, and leaves a task behind that answers it.
+///
+/// # Errors
+/// When the connection ends before the request is whole.
+pub(crate) async fn handle(
+    session: &Rc<Session>,
+    reader: &mut FrameReader,
+    call: Call,
+    body_bytes: usize,
+) -> Result<(), End> {
+    let Some((mut call, head)) = receive_head(session, reader, call, body_bytes).await? else { return Ok(()) };
+    session.receiving(false);
+    call.admit_parts(&session.shard, head.topics.iter().map(|topic| topic.partitions.len()).sum()).await;
+    session.receiving(true);
+    let sections = receive_sections(&session.shard, reader, &head).await?;
+    session.receiving(false);
+    let whole = Instant::now();
+    session.shard.stats.record(Stage::ProduceReceived, whole.saturating_duration_since(call.received));
+
+    let (mut staged, elsewhere) = stage(&session.shard, sections);
+    let asked = forward(&session.shard, &mut staged, elsewhere).await;
+    session.shard.stats.record(Stage::ProduceStaged, whole.elapsed());
+
+    session.spawn("produce", settle(session.clone(), call, head, staged, asked));
+    Ok(())
+}
+
+/// Serves the sections that another shard's client sent.
+pub(crate) fn serve_forwarded(shard: &Rc<Shard>, forwarded: ForwardedProduce) {
+    let received = Instant::now();
+    let sections = forwarded.sections.into_iter().map(|(id, batches)| match shard.directory.borrow().owned(id) {
+        Ok(partition) => Section::Here(partition, Payload::Copied(batches)),
+        Err(error) => Section::Refused(error),
+    });
+    let (mut staged, _) = stage(shard, sections.collect());
+    shard.stats.record(Stage::ProduceStaged, received.elapsed());
+
+    let stats = shard.clone();
+    shard.spawn_forwarded("forwarded produce", async move {
+        let staged_at = Instant::now();
+        settle_here(&mut staged).await;
+        stats.stats.record(Stage::ProduceDurable, staged_at.elapsed());
+        // Whoever asked may have ended; the records are durable all the same.
+        let _ = forwarded.reply.send(staged.into_iter().map(Staged::into_outcome).collect());
+    });
+}
+
+/// The head: which sections follow. `None` when it cannot be decoded; the request was refused and skipped then.
+async fn receive_head(
+    session: &Session,
+    reader: &mut FrameReader,
+    call: Call,
+    body_bytes: usize,
+) -> Result<Option<(Call, ProduceHead)>, End> {
+    let mut known = body_bytes.min(size_of::<u32>());
+    loop {
+        let body = reader.peek(known).await?;
+        match ProduceHead::decode_head(body, u32::try_from(body_bytes).unwrap_or(u32::MAX)) {
+            Ok(Some((head, sections_from))) => {
+                reader.consume(sections_from);
+                return Ok(Some((call, head)));
+            }
+            // The first four bytes say how long the head is, and the decoder has checked it against its limit.
+            Ok(None) => match body.first_chunk() {
+                Some(length) => known = size_of::<u32>() + u32::from_be_bytes(*length) as usize,
+                None => known = body_bytes.min(size_of::<u32>()),
+            },
+            Err(error) => {
+                reader.skip(body_bytes).await?;
+                session.refuse(call, &WireError::from(&error));
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// All sections, each received to where it is used; what is refused is read and dropped.
+async fn receive_sections(
+    shard: &Shard,
+    reader: &mut FrameReader,
+    head: &ProduceHead,
+) -> Result<Vec<Section>, ReadEnd> {
+    let count = head.topics.iter().map(|topic| topic.partitions.len()).sum();
+    let mut sections = Vec::with_capacity(count);
+    let mut direct = false;
+    for topic in &head.topics {
+        for partition in &topic.partitions {
+            let bytes = partition.records_bytes as usize;
+            let owner = shard.directory.borrow().locate(&topic.topic, partition.partition);
+            shard.stats.add(Counter::ProducedBytes, bytes);
+            sections.push(match owner {
+                Ok(Owner::Here(owned)) if bytes >= DIRECT_SECTION_BYTES_MIN => {
+                    let mut frame = FrameBuf::with_payload_len(bytes);
+                    reader.read_exact(frame.payload_mut()).await?;
+                    direct = true;
+                    Section::Here(owned, Payload::Frame(frame))
+                }
+                Ok(Owner::Here(owned)) => Section::Here(owned, Payload::Copied(receive_copy(reader, bytes).await?)),
+                Ok(Owner::Elsewhere(owner, id)) => Section::Elsewhere(owner, id, receive_copy(reader, bytes).await?),
+                Err(error) => {
+                    reader.skip(bytes).await?;
+                    Section::Refused(error)
+                }
+            });
+        }
+    }
+    reader.expect_direct(direct);
+    Ok(sections)
+}
+
+/// A section in memory of its own, which may go to another core.
+async fn receive_copy(reader: &mut FrameReader, bytes: usize) -> Result<Bytes, ReadEnd> {
+    if bytes <= reader.available() {
+        let copied = Bytes::copy_from_slice(reader.peek(bytes).await?);
+        reader.consume(bytes);
+        return Ok(copied);
+    }
+    let mut copied = BytesMut::zeroed(bytes);
+    reader.read_exact(&mut copied).await?;
+    Ok(copied.freeze())
+}
+
+/// Stages what is owned here, in order, and sorts the rest by its owner.
+fn stage(shard: &Shard, sections: Vec<Section>) -> (Vec<Staged>, Split<(LogId, Bytes)>) {
+    let mut elsewhere = Split::new();
+    let place = |(place, section)| match section {
+        Section::Here(partition, payload) => match partition.append(payload) {
+            Ok(appending) => Staged::Here(partition, appending),
+            Err(error) => Staged::refused(shard, error),
+        },
+        Section::Elsewhere(owner, id, batches) => {
+            elsewhere.add(owner, place, (id, batches));
+            Staged::Elsewhere
+        }
+        Section::Refused(error) => Staged::refused(shard, error),
+    };
+    let staged = sections.into_iter().enumerate().map(place).collect();
+    (staged, elsewhere)
+}
+
+/// Sends each other shard its share, one message each. A shard without room refuses its share alone.
+async fn forward(shard: &Shard, staged: &mut [Staged], elsewhere: Split<(LogId, Bytes)>) -> Vec<AskedShare> {
+    let mut asked_shares = Vec::new();
+    for Share { shard: owner, places, parts } in elsewhere.into_shares() {
+        let bytes = parts.iter().map(|(_, batches)| batches.len()).sum();
+        shard.stats.add(Counter::ForwardedBytes, bytes);
+        let message = |reply| Message::Produce(ForwardedProduce { sections: parts, reply });
+        match shard.doors.ask(owner, bytes, message).await {
+            Ok(asked) => asked_shares.push(AskedShare { places, asked }),
+            Err(error) => places.iter().for_each(|&place| staged[place] = Staged::refused(shard, error.clone())),
+        }
+    }
+    asked_shares
+}
+
+/// Waits until everything is durable, and answers. There is one replica, so `timeout_ms` has nothing to bound.
+async fn settle(session: Rc<Session>, call: Call, head: ProduceHead, mut staged: Vec<Staged>, asked: Vec<AskedShare>) {
+    let staged_at = Instant::now();
+    settle_here(&mut staged).await;
+    for share in asked {
+        settle_share(&session.shard, &mut staged, share).await;
+    }
+    let durable_at = Instant::now();
+    session.shard.stats.record(Stage::ProduceDurable, durable_at.saturating_duration_since(staged_at));
+    if head.acks == Acks::None {
+        return;
+    }
+    let response = response(head, staged.into_iter().map(Staged::into_outcome));
+    let correlation = call.correlation;
+    let hold =
+        Hold { _slot: call.done_with_request(), _room: [None, None], stage: (Stage::ProduceAnswered, durable_at) };
+    session.put(hold, correlation, &response);
+}
+
+/// Waits for this shard's sections, one after the other: they become durable in about that order.
+async fn settle_here(staged: &mut [Staged]) {
+    for section in staged {
+        if let Staged::Here(partition, appending) = section {
+            let outcome = appending.await.map(|appended| Stored {
+                base_offset: appended.base_offset,
+                next_offset: appended.next_offset,
+                log_start_offset: partition.log().map_or(Offset::ZERO, |log| log.offsets().start),
+            });
+            *section = Staged::Done(outcome.map_err(|cause| partition.append_failed(&cause)));
+        }
+    }
+}
+
+/// Waits for another shard's answer and puts it where its sections stood.
+async fn settle_share(shard: &Shard, staged: &mut [Staged], share: AskedShare) {
+    let outcomes = share.asked.answer(&shard.stats).await;
+    let mut outcomes = match outcomes {
+        Ok(outcomes) => outcomes,
+        Err(error) => vec![Err(error); share.places.len()],
+    }
+    .into_iter();
+    for place in share.places {
+        if let Some(outcome) = outcomes.next() {
+            staged[place] = Staged::Done(outcome);
+        }
+    }
+}
+
+impl Staged {
+    fn refused(shard: &Shard, error: WireError) -> Self {
+        shard.stats.add(Counter::Errors, 1);
+        Self::Done(Err(error))
+    }
+
+    fn into_outcome(self) -> Outcome {
+        match self {
+            Self::Done(outcome) => outcome,
+            // Every section was settled; a shard that answers for fewer sections than it was given is at fault.
+            Self::Here(..) | Self::Elsewhere => {
+                Err(WireError::new(ErrorCode::UnknownServerError, "the section was not answered for"))
+            }
+        }
+    }
+}
+
+/// The outcomes in the shape of the request.
+fn response(head: ProduceHead, outcomes: impl IntoIterator<Item = Outcome>) -> ProduceResponse {
+    let mut details = Details::new();
+    let mut outcomes = outcomes.into_iter();
+    let topics = head.topics.into_iter().map(|topic| {
+        let sections = topic.partitions.iter().zip(&mut outcomes);
+        let partitions =
+            sections.map(|(section, outcome)| produced(section.partition, outcome, &mut details)).collect();
+        ProducedTopic { topic: topic.topic, partitions }
+    });
+    ProduceResponse { topics: topics.collect() }
+}
+
+fn produced(partition: PartitionIndex, outcome: Outcome, details: &mut Details) -> ProducedPartition {
+    let nowhere = Stored { base_offset: Offset::ZERO, next_offset: Offset::ZERO, log_start_offset: Offset::ZERO };
+    let ((error, detail), stored) = match outcome {
+        Ok(stored) => ((ErrorCode::None, Detail::NONE), stored),
+        Err(error) => (details.of(error), nowhere),
+    };
+    ProducedPartition {
+        partition,
+        error,
+        detail,
+        base_offset: stored.base_offset,
+        next_offset: stored.next_offset,
+        log_start_offset: stored.log_start_offset,
+        append_time: None,
+    }
+}

@@ -1,0 +1,244 @@
+//! The responses of one connection on their way to its socket: encoded into one buffer, gathered into one write, record
+//! bytes sent from where they lie.
+//!
+//! Two buffers change places: while one is written the other fills, so that in the steady state nothing is allocated.
+//! How much can wait here is bounded by the permits that every response holds: see [`Hold`].
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use ringmq_runtime::buffer::IoBuf;
+use ringmq_runtime::local::{Event, Permit};
+use ringmq_runtime::net::WriteHalf;
+use ringmq_runtime::time::Instant;
+use ringmq_wire::protocol::frame::{FrameError, encode_error_response};
+use ringmq_wire::{CorrelationId, WireError};
+
+use crate::limits::{OUTBOX_BYTES_MAX, WRITE_BYTES_MAX};
+use crate::mailbox::CopiedBatches;
+use crate::stats::{Stage, Stats};
+
+/// Record bytes on their way out, wherever they lie.
+#[derive(Debug)]
+pub(crate) enum Slice {
+    /// In a buffer of this shard, shared with its tail cache or read from disk.
+    Local(IoBuf),
+    /// Copied over from the shard that owns them.
+    Copied(CopiedBatches),
+}
+
+impl Deref for Slice {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Slice::Local(bytes) => bytes,
+            Slice::Copied(bytes) => bytes,
+        }
+    }
+}
+
+/// What a response keeps until the kernel has it.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    /// Its place among the connection's requests in flight.
+    pub(crate) _slot: Permit,
+    /// Room in the bounds of what the connection and the shard hold until peers take it.
+    pub(crate) _room: [Option<Permit>; 2],
+    /// The last stage on its way, and when it began.
+    pub(crate) stage: (Stage, Instant),
+}
+
+/// Responses that wait for the socket.
+#[derive(Default)]
+struct Pending {
+    /// Everything that was encoded, response after response.
+    encoded: BytesMut,
+    /// Record bytes, each with the place in `encoded` that it goes before.
+    slices: Vec<(usize, Slice)>,
+    holds: Vec<Hold>,
+}
+
+impl Pending {
+    /// What goes to the socket, in order.
+    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.slices.iter().map(|(at, _)| *at));
+        let ends = self.slices.iter().map(|(at, _)| *at).chain([self.encoded.len()]);
+        let records = self.slices.iter().map(|(_, slice)| &**slice).chain([&[][..]]);
+        starts
+            .zip(ends)
+            .zip(records)
+            .flat_map(|((start, end), records)| [&self.encoded[start..end], records])
+            .filter(|piece| !piece.is_empty())
+    }
+
+    fn clear(&mut self) {
+        self.encoded.clear();
+        if self.encoded.capacity() > ENCODED_BYTES_KEPT {
+            self.encoded = BytesMut::new();
+        }
+        self.slices.clear();
+        self.holds.clear();
+    }
+}
+
+/// An outbox that had a rare large response does not keep its memory.
+const ENCODED_BYTES_KEPT: usize = 64 * 1024;
+
+/// Where handlers put their responses. Clones are the same outbox.
+#[derive(Clone, Default)]
+pub(crate) struct Outbox(Rc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    pending: RefCell<Pending>,
+    changed: Event,
+    /// Bytes of encoded responses that the kernel has not taken.
+    encoded_bytes: Cell<usize>,
+    written: Event,
+    /// Nothing more will come.
+    finished: Cell<bool>,
+    /// Nothing more can be sent.
+    broken: Cell<bool>,
+    /// When the peer last took something of what is being written.
+    writing_since: Cell<Option<Instant>>,
+}
+
+impl Outbox {
+    /// Puts a response in: `encode` appends its whole frame. With a broken connection nothing is done.
+    pub(crate) fn put(
+        &self,
+        hold: Hold,
+        correlation: CorrelationId,
+        encode: impl FnOnce(&mut BytesMut) -> Result<(), FrameError>,
+    ) {
+        self.put_with_records(hold, correlation, encode, Vec::new());
+    }
+
+    /// As [`Self::put`], with record bytes that follow the encoded part of the frame.
+    pub(crate) fn put_with_records(
+        &self,
+        hold: Hold,
+        correlation: CorrelationId,
+        encode: impl FnOnce(&mut BytesMut) -> Result<(), FrameError>,
+        records: Vec<Slice>,
+    ) {
+        if self.0.broken.get() {
+            return;
+        }
+        {
+            let mut guard = self.0.pending.borrow_mut();
+            let pending = &mut *guard;
+            let encoded_before = pending.encoded.len();
+            match encode(&mut pending.encoded) {
+                Ok(()) => {
+                    let at = pending.encoded.len();
+                    pending.slices.extend(records.into_iter().map(|slice| (at, slice)));
+                }
+                Err(error) => encode_error_response(correlation, &WireError::from(&error), &mut pending.encoded),
+            }
+            let added = pending.encoded.len() - encoded_before;
+            self.0.encoded_bytes.set(self.0.encoded_bytes.get() + added);
+            pending.holds.push(hold);
+        }
+        self.0.changed.notify_all();
+    }
+
+    /// Waits until the peer has taken so much that another request may be read.
+    pub(crate) async fn has_room(&self) {
+        loop {
+            let written = self.0.written.listen();
+            if self.0.encoded_bytes.get() <= OUTBOX_BYTES_MAX || self.0.broken.get() {
+                return;
+            }
+            written.await;
+        }
+    }
+
+    /// No response will come any more: the writer ends when the last one is written.
+    pub(crate) fn finish(&self) {
+        self.0.finished.set(true);
+        self.0.changed.notify_all();
+    }
+
+    /// Nothing more can be sent: what is pending, and what still comes, is dropped.
+    pub(crate) fn break_off(&self) {
+        self.0.broken.set(true);
+        self.0.writing_since.set(None);
+        let dropped = self.0.pending.take();
+        drop(dropped);
+        self.0.written.notify_all();
+    }
+
+    /// How long the peer has not taken anything although there is something for it.
+    pub(crate) fn stalled_for(&self, now: Instant) -> Duration {
+        self.0.writing_since.get().map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// Swaps what is pending against the emptied `written`; `false` when nothing more will come.
+    async fn next(&self, written: &mut Pending) -> bool {
+        loop {
+            let changed = self.0.changed.listen();
+            if !self.0.pending.borrow().encoded.is_empty() {
+                std::mem::swap(&mut *self.0.pending.borrow_mut(), written);
+                return true;
+            }
+            if self.0.finished.get() {
+                return false;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// Writes responses until the outbox is finished, then tells the peer that nothing more comes.
+///
+/// # Errors
+/// When the peer is gone. The caller breaks the outbox off then.
+pub(crate) async fn write_responses(outbox: &Outbox, socket: &mut WriteHalf, stats: &Stats) -> io::Result<()> {
+    let mut pending = Pending::default();
+    while outbox.next(&mut pending).await {
+        let written = write_pending(outbox, socket, &pending).await;
+        outbox.0.writing_since.set(None);
+        written?;
+        let now = Instant::now();
+        for hold in &pending.holds {
+            let (stage, since) = hold.stage;
+            stats.record(stage, now.saturating_duration_since(since));
+        }
+        let left = outbox.0.encoded_bytes.get().saturating_sub(pending.encoded.len());
+        outbox.0.encoded_bytes.set(left);
+        pending.clear();
+        outbox.0.written.notify_all();
+    }
+    socket.shutdown()
+}
+
+/// Writes everything, in steps that let [`Outbox::stalled_for`] see a slow peer's progress.
+async fn write_pending(outbox: &Outbox, socket: &mut WriteHalf, pending: &Pending) -> io::Result<()> {
+    let mut step: Vec<&[u8]> = Vec::with_capacity(2 * pending.slices.len() + 1);
+    let mut step_bytes = 0;
+    for mut piece in pending.pieces() {
+        while step_bytes + piece.len() > WRITE_BYTES_MAX {
+            let (head, rest) = piece.split_at(WRITE_BYTES_MAX - step_bytes);
+            step.push(head);
+            piece = rest;
+            write_step(outbox, socket, &mut step).await?;
+            step_bytes = 0;
+        }
+        step_bytes += piece.len();
+        step.push(piece);
+    }
+    write_step(outbox, socket, &mut step).await
+}
+
+async fn write_step(outbox: &Outbox, socket: &mut WriteHalf, step: &mut Vec<&[u8]>) -> io::Result<()> {
+    outbox.0.writing_since.set(Some(Instant::now()));
+    socket.write_all_vectored(step).await?;
+    step.clear();
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! Where partitions are and what they hold, put together from the metadata and from the shards that own them.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringmq_controller::metadata::Topic;
+use ringmq_runtime::channel::OneshotSender;
+use ringmq_runtime::random::Set;
+use ringmq_segment::LogId;
+use ringmq_wire::protocol::{DescribedPartition, PartitionMetadata};
+use ringmq_wire::{ErrorCode, LeaderEpoch, Offset, PartitionIndex, WireError};
+
+use crate::mailbox::Message;
+use crate::server::Shard;
+use crate::split::{self, Merged, Split};
+
+/// Partitions of another shard that a client of this one wants to know of.
+pub(crate) struct ForwardedDescribe {
+    parts: Vec<LogId>,
+    reply: OneshotSender<Vec<Outcome>>,
+}
+
+/// What the owner says; an error means that the partition can be neither written nor read.
+type Outcome = Result<Extent, WireError>;
+
+/// How much a partition holds.
+#[derive(Debug, Clone, Copy)]
+struct Extent {
+    start: Offset,
+    end: Offset,
+    size_bytes: u64,
+}
+
+/// Refuses a request that names a topic twice: it would be answered many times over, at a great cost for a few bytes.
+///
+/// # Errors
+/// `MalformedRequest` with the name.
+pub(crate) fn each_once<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), WireError> {
+    let mut seen = Set::default();
+    match names.into_iter().find(|name| !seen.insert(*name)) {
+        None => Ok(()),
+        Some(name) => {
+            let detail = format!("the request names the topic {name:?} more than once; name it once");
+            Err(WireError::new(ErrorCode::MalformedRequest, detail))
+        }
+    }
+}
+
+/// Every partition of every topic, in their order.
+pub(crate) async fn describe(shard: &Shard, topics: &[Arc<Topic>]) -> Vec<Vec<DescribedPartition>> {
+    let wanted = topics.iter().flat_map(|topic| topic.partition_indexes().map(move |partition| (topic, partition)));
+    let count = topics.iter().map(|topic| topic.partition_indexes().len()).sum();
+    let (mut split, merged) = (Split::new(), Merged::new(count));
+    for (place, (topic, partition)) in wanted.enumerate() {
+        let owner = shard.directory.borrow().shard_of(topic, partition);
+        split.add(owner, place, LogId { topic_id: topic.id, partition });
+    }
+    let outcomes = split::ask_owners(
+        shard,
+        split,
+        merged,
+        async |parts| extents(shard, &parts).await,
+        |parts, reply| Message::Describe(ForwardedDescribe { parts, reply }),
+    );
+    let mut outcomes = outcomes.await.into_iter();
+    let described = topics.iter().map(|topic| {
+        let partitions = topic.partition_indexes().zip(&mut outcomes);
+        partitions.map(|(partition, outcome)| described(shard, topic, partition, outcome)).collect()
+    });
+    described.collect()
+}
+
+/// Serves the partitions that another shard's client asked for.
+pub(crate) fn serve_forwarded(shard: &Rc<Shard>, forwarded: ForwardedDescribe) {
+    let serving = shard.clone();
+    shard.spawn_forwarded("forwarded describe", async move {
+        let outcomes = extents(&serving, &forwarded.parts).await;
+        // Whoever asked may have ended meanwhile.
+        let _ = forwarded.reply.send(outcomes);
+    });
+}
+
+async fn extents(shard: &Shard, parts: &[LogId]) -> Vec<Outcome> {
+    let mut outcomes = Vec::with_capacity(parts.len());
+    for &id in parts {
+        outcomes.push(extent(shard, id).await);
+    }
+    outcomes
+}
+
+async fn extent(shard: &Shard, id: LogId) -> Outcome {
+    let partition = shard.directory.borrow().owned(id)?;
+    let log = partition.usable_log()?;
+    let offsets = log.offsets();
+    // Only how long a sealed file is can be unknown, and whoever reads the log will hear of that.
+    let size_bytes = log.size_bytes().await.unwrap_or_default();
+    Ok(Extent { start: offsets.start, end: offsets.end, size_bytes })
+}
+
+fn described(shard: &Shard, topic: &Topic, partition: PartitionIndex, outcome: Outcome) -> DescribedPartition {
+    let owner = shard.directory.borrow().shard_of(topic, partition);
+    let offline = outcome.is_err();
+    let extent = outcome.unwrap_or(Extent { start: Offset::ZERO, end: Offset::ZERO, size_bytes: 0 });
+    let broker = shard.config.broker;
+    DescribedPartition {
+        metadata: PartitionMetadata {
+            partition,
+            leader: broker,
+            leader_epoch: LeaderEpoch::ZERO,
+            shard: owner,
+            shard_port: shard.roster().port(owner),
+            replicas: vec![broker],
+            in_sync: if offline { Vec::new() } else { vec![broker] },
+            offline,
+        },
+        log_start_offset: extent.start,
+        log_end_offset: extent.end,
+        size_bytes: extent.size_bytes,
+    }
+}

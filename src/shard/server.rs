@@ -1,0 +1,288 @@
+//! One core's server from start to stop.
+
+use std::cell::{OnceCell, RefCell};
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringmq_controller::{ControllerRequest, MetadataUpdate, Reply};
+use ringmq_runtime::channel::{self, OneshotReceiver, OneshotSender};
+use ringmq_runtime::local::Semaphore;
+use ringmq_runtime::net::{ListenOptions, TcpListener};
+use ringmq_runtime::task::{self, Gate, Stop};
+use ringmq_runtime::time;
+use ringmq_segment::{GenerationHistory, Generations, LoadError, LogDeps, TailCache};
+use ringmq_wire::{ErrorCode, WireError};
+
+use crate::config::ShardConfig;
+use crate::connection;
+use crate::directory::Directory;
+use crate::limits::LimitsError;
+use crate::links::{GenerationsLink, Roster, RosterEntry, ShardLinks, Started};
+use crate::mailbox::{self, Doors, Inbox};
+use crate::session::Connections;
+use crate::stats::Stats;
+use crate::{topics, upkeep};
+
+/// The directory of the generation tables, in the data directory.
+const GENERATIONS: &str = "generations";
+
+/// What one core owns: its partitions, its connections, its doors to the other cores. Lives on one executor.
+pub struct Shard {
+    pub(crate) config: ShardConfig,
+    pub(crate) directory: RefCell<Directory>,
+    /// What the logs of a core share.
+    pub(crate) storage: LogDeps,
+    pub(crate) doors: Doors,
+    pub(crate) stats: Stats,
+    pub(crate) connections: Connections,
+    /// Bytes of requests that are not answered yet.
+    pub(crate) request_bytes: Semaphore,
+    /// Partitions in requests that are not answered yet.
+    pub(crate) request_parts: Semaphore,
+    /// Record bytes that were read and that clients have not taken yet.
+    pub(crate) response_bytes: Semaphore,
+    /// The shard is to stop: no new connection, no new request.
+    pub(crate) stop: Stop,
+    controller: channel::Sender<ControllerRequest>,
+    /// Work for other shards.
+    forwarded: Gate,
+    roster: OnceCell<Arc<Roster>>,
+    public: OnceCell<SocketAddr>,
+    own_port: OnceCell<u16>,
+}
+
+/// Why a shard could not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardError {
+    /// The configuration contradicts itself.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+    /// The generation tables cannot be used.
+    #[error(transparent)]
+    Generations(#[from] LoadError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {cause}; choose another address, or stop who uses it")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        cause: io::Error,
+    },
+    /// The broker gave the start up: another shard, or the controller, could not start. Their own errors say why.
+    #[error("the start was given up, because the controller or another shard could not start")]
+    GivenUp,
+}
+
+impl Shard {
+    /// Runs one shard on this executor until `stop`: opens its partitions, serves, answers what it has read, closes its
+    /// logs.
+    ///
+    /// # Errors
+    /// When it cannot start to serve. A partition that cannot be opened is no reason: it is offline, the others serve.
+    pub async fn run(config: ShardConfig, links: ShardLinks, stop: Stop) -> Result<(), ShardError> {
+        config.limits.check()?;
+        let ShardLinks { inbox, mailboxes, controller, mut metadata, generations, started, roster } = links;
+        // The data directory is the broker's own from the first update on.
+        let first = given(&stop, async { metadata.recv().await.ok_or(ShardError::GivenUp) }).await?;
+        let generations = given(&stop, obtain_generations(&config, generations)).await?;
+        let shard = Rc::new(Shard {
+            directory: RefCell::new(Directory::new(config.shard, config.shard_count)),
+            storage: LogDeps {
+                generations: Generations::new(&config.data_dir.join(GENERATIONS), config.shard, generations),
+                cache: TailCache::new(config.tail_cache_bytes),
+            },
+            doors: Doors::new(&mailboxes, &config.limits),
+            stats: Stats::new(),
+            connections: Connections::new(),
+            request_bytes: Semaphore::new(config.limits.shard_bytes_max),
+            request_parts: Semaphore::new(config.limits.shard_parts_max),
+            response_bytes: Semaphore::new(config.limits.shard_response_bytes_max),
+            stop,
+            controller,
+            forwarded: Gate::new(),
+            roster: OnceCell::new(),
+            public: OnceCell::new(),
+            own_port: OnceCell::new(),
+            config,
+        });
+        drop(mailboxes);
+        shard.clone().apply_first(first).await;
+        let served = shard.clone().serve(inbox, metadata, started, roster).await;
+        topics::close_all(&shard).await;
+        served
+    }
+
+    async fn apply_first(self: Rc<Self>, first: MetadataUpdate) {
+        topics::apply(&self, first.image).await;
+        // The controller may have ended meanwhile; nobody waits then.
+        let _ = first.applied.send(());
+    }
+
+    /// Serves until it is stopped and everything that it has read is answered.
+    async fn serve(
+        self: Rc<Self>,
+        inbox: Inbox,
+        metadata: channel::Receiver<MetadataUpdate>,
+        started: OneshotSender<Started>,
+        roster: OneshotReceiver<Arc<Roster>>,
+    ) -> Result<(), ShardError> {
+        let tasks = Gate::new();
+        let (end_mailbox, mailbox_ended) = task::stop();
+        spawn(&tasks, "mailbox", mailbox::serve(self.clone(), inbox, mailbox_ended));
+
+        let served = async {
+            let listeners = self.listen()?;
+            let _ = started.send(self.report());
+            let roster = given(&self.stop, async { roster.await.map_err(|_| ShardError::GivenUp) }).await?;
+            let _ = self.roster.set(roster);
+            for listener in listeners {
+                spawn(&tasks, "accept", accept(self.clone(), listener));
+            }
+            spawn(&tasks, "metadata", topics::follow(self.clone(), metadata));
+            spawn(&tasks, "upkeep", upkeep::run(self.clone()));
+            self.stop.stopped().await;
+            Ok(())
+        };
+        let served = served.await;
+        if served.is_err() {
+            end_mailbox.stop();
+        }
+
+        let drain_max = self.config.limits.drain_max;
+        self.connections.drain(drain_max).await;
+        // The others may still ask for what their clients have sent; each says when it will not any more.
+        self.doors.say_goodbye(self.config.shard).await;
+        // They drain as long as this one may, and a little longer.
+        if time::timeout(2 * drain_max, tasks.close()).await.is_err() {
+            tracing::warn!(shard = %self.config.shard, "another shard has not said goodbye; its requests are refused now");
+            end_mailbox.stop();
+            tasks.close().await;
+        }
+        self.forwarded.close().await;
+        served
+    }
+
+    /// Binds the port of its own and the shared one.
+    fn listen(&self) -> Result<[TcpListener; 2], ShardError> {
+        let own = SocketAddr::new(self.config.listen.ip(), self.config.shard_port.unwrap_or(0));
+        let own = bind(own, false)?;
+        let public = bind(self.config.listen, true)?;
+        let address = |listener: &TcpListener| {
+            listener.local_addr().map_err(|cause| ShardError::Listen { address: self.config.listen, cause })
+        };
+        let _ = self.public.set(address(&public)?);
+        let _ = self.own_port.set(address(&own)?.port());
+        Ok([own, public])
+    }
+
+    fn report(&self) -> Started {
+        let partitions = self.directory.borrow().all_owned();
+        let online = partitions.iter().filter(|partition| partition.usable_log().is_ok()).count();
+        Started {
+            member: RosterEntry {
+                shard: self.config.shard,
+                port: self.own_port.get().copied().unwrap_or_default(),
+                cpu: self.config.cpu,
+            },
+            public: self.public.get().copied().unwrap_or(self.config.listen),
+            partitions_online: online,
+            partitions_offline: partitions.len() - online,
+        }
+    }
+
+    /// The other shards, as metadata shows them; empty until all have started.
+    pub(crate) fn roster(&self) -> Arc<Roster> {
+        self.roster.get().cloned().unwrap_or_default()
+    }
+
+    /// The port that all shards share.
+    pub(crate) fn public_port(&self) -> u16 {
+        self.public.get().unwrap_or(&self.config.listen).port()
+    }
+
+    /// Runs work for another shard. The shard does not close its logs before it has ended.
+    pub(crate) fn spawn_forwarded(&self, name: &'static str, work: impl Future<Output = ()> + 'static) {
+        // Closed only when no other shard can ask any more.
+        let _ = self.forwarded.spawn(name, work);
+    }
+
+    /// Asks the controller and waits for its answer, `timeout_ms` and a little at most: it keeps that time itself, and
+    /// its own words are better.
+    ///
+    /// # Errors
+    /// What the controller says; `ShuttingDown` when it has ended; `RequestTimedOut`.
+    pub(crate) async fn ask_controller<R: Send + 'static>(
+        &self,
+        timeout_ms: u32,
+        request: impl FnOnce(Reply<R>) -> ControllerRequest,
+    ) -> Result<R, WireError> {
+        const MARGIN: Duration = Duration::from_secs(1);
+        let ended = || WireError::new(ErrorCode::ShuttingDown, "the controller has stopped");
+        let (reply, answer) = channel::oneshot();
+        let asked = async {
+            self.controller.send(request(reply)).await.map_err(|_| ended())?;
+            answer.await.map_err(|_| ended())?
+        };
+        let patience = Duration::from_millis(timeout_ms.into()) + MARGIN;
+        time::timeout(patience, asked).await.unwrap_or_else(|_| {
+            let detail =
+                format!("the controller did not answer within {patience:?}; the change may be made all the same");
+            Err(WireError::new(ErrorCode::RequestTimedOut, detail))
+        })
+    }
+
+    /// Writes everything that was counted into the log, in one line.
+    pub(crate) fn log_stats(&self) {
+        tracing::info!(shard = %self.config.shard, stats = %self.stats.snapshot(), "statistics");
+    }
+}
+
+/// What a future gives, unless the start is given up first.
+async fn given<T>(stop: &Stop, future: impl Future<Output = Result<T, ShardError>>) -> Result<T, ShardError> {
+    stop.or_stop(future).await.unwrap_or(Err(ShardError::GivenUp))
+}
+
+async fn obtain_generations(config: &ShardConfig, link: GenerationsLink) -> Result<GenerationHistory, ShardError> {
+    match link {
+        GenerationsLink::Load(hand_on) => {
+            let history = GenerationHistory::load(&config.data_dir.join(GENERATIONS)).await?;
+            for other in hand_on {
+                // A shard that has given up does not need them.
+                let _ = other.send(history.clone());
+            }
+            Ok(history)
+        }
+        GenerationsLink::Await(history) => history.await.map_err(|_| ShardError::GivenUp),
+    }
+}
+
+fn bind(address: SocketAddr, reuse_port: bool) -> Result<TcpListener, ShardError> {
+    let options = ListenOptions { reuse_port, ..ListenOptions::default() };
+    TcpListener::bind(address, options).map_err(|cause| ShardError::Listen { address, cause })
+}
+
+/// Starts one of the tasks that make up a running shard.
+fn spawn(tasks: &Gate, name: &'static str, task: impl Future<Output = ()> + 'static) {
+    // The gate is closed only when no more of them are started.
+    let _ = tasks.spawn(name, task);
+}
+
+/// Accepts connections until the shard stops.
+async fn accept(shard: Rc<Shard>, listener: TcpListener) {
+    /// After an error such as too many open files: others may close some.
+    const PAUSE: Duration = Duration::from_millis(100);
+    while let Some(accepted) = shard.stop.or_stop(listener.accept()).await {
+        match accepted {
+            Ok((stream, peer)) => task::spawn("connection", connection::serve(shard.clone(), stream, peer)),
+            Err(error) => {
+                tracing::warn!(shard = %shard.config.shard, %error, "a connection cannot be accepted; trying again");
+                let _ = shard.stop.or_stop(time::sleep(PAUSE)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! A request cut into one share per shard, and the answers put back in the order of the request.
+
+use ringmq_runtime::channel::OneshotSender;
+use ringmq_wire::{ErrorCode, ShardIndex, WireError};
+
+use crate::mailbox::Message;
+use crate::server::Shard;
+
+/// The parts of one request that one shard owns.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Share<P> {
+    pub(crate) shard: ShardIndex,
+    /// Where each part stood in the request.
+    pub(crate) places: Vec<usize>,
+    pub(crate) parts: Vec<P>,
+}
+
+/// A request cut by owner. Shares are in the order in which their shards first appear.
+#[derive(Debug)]
+pub(crate) struct Split<P> {
+    shares: Vec<Share<P>>,
+}
+
+impl<P> Split<P> {
+    pub(crate) fn new() -> Self {
+        Self { shares: Vec::new() }
+    }
+
+    /// Adds the part that stood at `place` to its owner's share, behind what the owner has already.
+    pub(crate) fn add(&mut self, shard: ShardIndex, place: usize, part: P) {
+        match self.shares.iter_mut().find(|share| share.shard == shard) {
+            Some(share) => {
+                share.places.push(place);
+                share.parts.push(part);
+            }
+            None => self.shares.push(Share { shard, places: vec![place], parts: vec![part] }),
+        }
+    }
+
+    pub(crate) fn into_shares(self) -> Vec<Share<P>> {
+        self.shares
+    }
+}
+
+/// Answers in the order of the request, whichever shard they come from.
+#[derive(Debug)]
+pub(crate) struct Merged<A> {
+    answers: Vec<Option<A>>,
+}
+
+impl<A> Merged<A> {
+    /// Room for the answers to `count` parts.
+    pub(crate) fn new(count: usize) -> Self {
+        Self { answers: std::iter::repeat_with(|| None).take(count).collect() }
+    }
+
+    /// Whether no answer was put yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.answers.iter().all(Option::is_none)
+    }
+
+    /// Puts the answer to the part at `place`.
+    pub(crate) fn put(&mut self, place: usize, answer: A) {
+        if let Some(slot) = self.answers.get_mut(place) {
+            *slot = Some(answer);
+        }
+    }
+
+    /// Puts one shard's answers, or what `missing` makes for each part that it left out.
+    pub(crate) fn put_share(
+        &mut self,
+        places: &[usize],
+        answers: impl IntoIterator<Item = A>,
+        mut missing: impl FnMut() -> A,
+    ) {
+        let mut answers = answers.into_iter();
+        for &place in places {
+            let answer = answers.next().unwrap_or_else(&mut missing);
+            self.put(place, answer);
+        }
+    }
+
+    /// All answers; what was never put is made by `missing`.
+    pub(crate) fn into_answers(self, mut missing: impl FnMut() -> A) -> Vec<A> {
+        self.answers.into_iter().map(|answer| answer.unwrap_or_else(&mut missing)).collect()
+    }
+}
+
+/// Asks every owner for its share, this shard through `here`, and puts the answers in order. A shard that cannot answer
+/// fails its share alone.
+pub(crate) async fn ask_owners<P, A>(
+    shard: &Shard,
+    split: Split<P>,
+    mut merged: Merged<Result<A, WireError>>,
+    here: impl AsyncFnOnce(Vec<P>) -> Vec<Result<A, WireError>>,
+    message: impl Fn(Vec<P>, OneshotSender<Vec<Result<A, WireError>>>) -> Message,
+) -> Vec<Result<A, WireError>>
+where
+    P: Send,
+    A: Send + 'static,
+{
+    let (mut asked, mut own) = (Vec::new(), None);
+    for Share { shard: owner, places, parts } in split.into_shares() {
+        if owner == shard.config.shard {
+            own = Some((places, parts));
+            continue;
+        }
+        match shard.doors.ask(owner, 0, |reply| message(parts, reply)).await {
+            Ok(answer) => asked.push((places, answer)),
+            Err(error) => merged.put_share(&places, [], || Err(error.clone())),
+        }
+    }
+    // While the others work.
+    if let Some((places, parts)) = own {
+        merged.put_share(&places, here(parts).await, unanswered);
+    }
+    for (places, answer) in asked {
+        match answer.answer(&shard.stats).await {
+            Ok(answers) => merged.put_share(&places, answers, unanswered),
+            Err(error) => merged.put_share(&places, [], || Err(error.clone())),
+        }
+    }
+    merged.into_answers(unanswered)
+}
+
+/// What stands for an answer that should be there and is not.
+pub(crate) fn unanswered<A>() -> Result<A, WireError> {
+    Err(WireError::new(ErrorCode::UnknownServerError, "a shard answered for fewer partitions than it was asked for"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn each_shard_gets_one_share_in_the_order_of_the_request() {
+        let mut split = Split::new();
+        for (place, shard) in [1, 0, 1, 2, 0].into_iter().enumerate() {
+            split.add(ShardIndex::new(shard), place, place * 10);
+        }
+        let share = |shard, places: &[usize]| Share {
+            shard: ShardIndex::new(shard),
+            places: places.to_vec(),
+            parts: places.iter().map(|place| place * 10).collect(),
+        };
+        assert_eq!(split.into_shares(), [share(1, &[0, 2]), share(0, &[1, 4]), share(2, &[3])]);
+    }
+
+    #[test]
+    fn an_answer_that_a_shard_leaves_out_is_made_up_for() {
+        let mut merged = Merged::new(3);
+        merged.put_share(&[2, 0], ["c"], || "missing");
+        assert_eq!(merged.into_answers(|| "unasked"), ["missing", "unasked", "c"]);
+    }
+
+    proptest! {
+        /// Whatever the owners are, cutting and merging is the identity.
+        #[test]
+        fn answers_come_back_in_the_order_of_the_parts(owners in prop::collection::vec(0u16..5, 0..50)) {
+            let mut split = Split::new();
+            for (place, &owner) in owners.iter().enumerate() {
+                split.add(ShardIndex::new(owner), place, place);
+            }
+            let mut merged = Merged::new(owners.len());
+            for share in split.into_shares() {
+                prop_assert!(share.parts.iter().all(|&part| owners[part] == share.shard.get()));
+                merged.put_share(&share.places, share.parts, || usize::MAX);
+            }
+            let expected: Vec<usize> = (0..owners.len()).collect();
+            prop_assert_eq!(merged.into_answers(|| usize::MAX), expected);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Applying a new version of the metadata: partitions are opened before anyone can see them and deleted after nobody can.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringmq_controller::MetadataUpdate;
+use ringmq_controller::metadata::{Image, Topic};
+use ringmq_runtime::channel;
+use ringmq_runtime::local::Semaphore;
+use ringmq_runtime::task::Gate;
+use ringmq_segment::{Log, LogConfig, LogId, Recovery};
+use ringmq_wire::batch::BatchLimits;
+use ringmq_wire::{PartitionIndex, TopicName};
+
+use crate::directory::TopicEntry;
+use crate::error;
+use crate::partition::Partition;
+use crate::server::Shard;
+
+/// Logs that are opened, closed or deleted at the same time: enough to keep the disk busy, few enough to leave the core
+/// to clients.
+const LOGS_AT_ONCE: usize = 16;
+
+/// Applies updates in the order they come, until the controller ends or the shard stops.
+pub(crate) async fn follow(shard: Rc<Shard>, mut updates: channel::Receiver<MetadataUpdate>) {
+    while let Some(Some(update)) = shard.stop.or_stop(updates.recv()).await {
+        apply(&shard, update.image).await;
+        // The controller may have ended meanwhile; nobody waits then.
+        let _ = update.applied.send(());
+    }
+}
+
+/// Opens what is new, puts the image in place, deletes what is gone.
+pub(crate) async fn apply(shard: &Rc<Shard>, image: Arc<Image>) {
+    let difference = shard.directory.borrow().difference(&image);
+    let created = open_topics(shard, difference.created).await;
+    shard.directory.borrow_mut().replace(image, created, &difference.deleted);
+    for entry in &difference.deleted {
+        delete_topic(shard, entry).await;
+    }
+}
+
+/// Opens this shard's partitions of new topics.
+async fn open_topics(shard: &Rc<Shard>, topics: Vec<Arc<Topic>>) -> Vec<TopicEntry> {
+    let opened: Vec<_> = topics.into_iter().map(|topic| (topic, Rc::<RefCell<Vec<_>>>::default())).collect();
+    let to_open = opened.iter().flat_map(|(topic, opened)| {
+        let partitions: Vec<PartitionIndex> = shard.directory.borrow().to_own(topic).collect();
+        partitions.into_iter().map(move |partition| (topic.clone(), partition, opened.clone()))
+    });
+    several_at_a_time("open a partition", to_open, |(topic, partition, opened)| {
+        let shard = shard.clone();
+        async move {
+            let partition = open_partition(&shard, &topic, partition).await;
+            opened.borrow_mut().push(Rc::new(partition));
+        }
+    })
+    .await;
+    opened.into_iter().map(|(topic, opened)| TopicEntry::new(topic, opened.take())).collect()
+}
+
+/// Works on each item, [`LOGS_AT_ONCE`] at the same time, and waits for all of them.
+async fn several_at_a_time<T, F>(name: &'static str, items: impl IntoIterator<Item = T>, work: impl Fn(T) -> F)
+where
+    F: Future<Output = ()> + 'static,
+{
+    let (gate, room) = (Gate::new(), Semaphore::new(LOGS_AT_ONCE));
+    for item in items {
+        let permit = room.acquire(1).await;
+        let working = work(item);
+        // The gate is closed only below.
+        let _ = gate.spawn(name, async move {
+            working.await;
+            drop(permit);
+        });
+    }
+    gate.close().await;
+}
+
+/// Opens the log of one partition. One that cannot be opened is offline; the others serve.
+async fn open_partition(shard: &Shard, topic: &Topic, partition: PartitionIndex) -> Partition {
+    let id = LogId { topic_id: topic.id, partition };
+    let settings = topic.settings.resolve(&shard.config.topic_defaults);
+    let limits = BatchLimits { batch_bytes_max: settings.batch_bytes_max, ..BatchLimits::default() };
+    let config = LogConfig {
+        segment_bytes: settings.segment_bytes,
+        segment_age: Duration::from_millis(settings.segment_age_ms),
+        // What waits is bounded over all logs, where its memory is: by the bytes that requests may have in flight.
+        staged_bytes_max: usize::MAX,
+        ..shard.config.log.clone()
+    };
+    match Log::open(&shard.config.data_dir, id, config, &shard.storage).await {
+        Ok((log, recovery)) => {
+            report(&topic.name, partition, &recovery);
+            Partition::online(id, topic.name.clone(), limits, log)
+        }
+        Err(cause) => {
+            tracing::error!(
+                topic = %topic.name, %partition, topic_id = %topic.id, error = %error::chain(&cause),
+                "a partition cannot be opened and is offline; the others serve"
+            );
+            let reason = error::open_failed(&topic.name, partition, &cause);
+            Partition::offline(id, topic.name.clone(), limits, reason)
+        }
+    }
+}
+
+/// Frees what a deleted topic had here. Nobody finds the topic any more; whoever still waits for it is told.
+async fn delete_topic(shard: &Rc<Shard>, entry: &TopicEntry) {
+    let partitions: Vec<Rc<Partition>> = entry.owned().cloned().collect();
+    several_at_a_time("delete a partition", partitions, |partition| {
+        let shard = shard.clone();
+        async move {
+            let id = partition.id();
+            let deleted = match partition.delete() {
+                Some(log) => log.delete().await,
+                None => Log::remove_files(&shard.config.data_dir, id, &shard.storage.generations).await,
+            };
+            if let Err(cause) = deleted {
+                tracing::error!(
+                    topic_id = %id.topic_id, partition = %id.partition, error = %error::chain(&cause),
+                    "not all files of a deleted partition are freed; the next start tries again"
+                );
+            }
+        }
+    })
+    .await;
+}
+
+/// Closes every log: all that is staged is written, and the ends are recorded as clean.
+pub(crate) async fn close_all(shard: &Shard) {
+    let partitions = shard.directory.borrow().all_owned();
+    let logs: Vec<Log> = partitions.iter().filter_map(|partition| partition.log().ok()).collect();
+    several_at_a_time("close a partition", logs, |log| async move {
+        if let Err(cause) = log.close().await {
+            let error = error::chain(&cause);
+            tracing::error!(partition = %log.id(), %error, "a log did not end cleanly; the next start recovers it");
+        }
+    })
+    .await;
+}
+
+/// Says what opening a log found, if it is out of the ordinary.
+fn report(topic: &TopicName, partition: PartitionIndex, found: &Recovery) {
+    match found {
+        Recovery::Empty | Recovery::Clean { .. } => {}
+        Recovery::CutTail { end, segment, position, frames } => tracing::warn!(
+            %topic, %partition, %end, segment = %segment.display(), position, frames,
+            "the broker had not stopped cleanly: what was written and never acknowledged is cut off"
+        ),
+    }
+}
