@@ -1,0 +1,47 @@
+use clap::Parser;
+
+use ringmq_runtime::executor;
+
+use super::{Arguments, Flush, disk, loopback, measure, pipe};
+
+#[derive(Parser)]
+struct CommandLine {
+    #[command(flatten)]
+    arguments: Arguments,
+}
+
+#[test]
+fn arguments_have_defaults_and_bounds() {
+    let parse = |words: &[&str]| CommandLine::try_parse_from([&["limits"], words].concat()).map(|line| line.arguments);
+    let defaults = parse(&[]).expect("everything has a default");
+    assert_eq!((defaults.dir.to_str(), defaults.gib, defaults.json), (Some("."), 4, false));
+    assert!(parse(&["--gib", "0"]).is_err());
+    assert!(parse(&["--gib", "1025"]).is_err());
+    assert!(parse(&["--json", "--dir", "/data"]).expect("both are known").json);
+}
+
+#[test]
+fn a_missing_directory_is_a_clear_error() {
+    let arguments = Arguments { dir: "/nowhere/at/all".into(), gib: 1, json: true };
+    let error = measure(&arguments).expect_err("it is not there");
+    assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
+}
+
+/// Every measurement runs, moves its bytes and cleans up; what the figures are is not this test's business.
+#[test]
+fn every_measurement_has_a_figure_and_leaves_nothing_behind() {
+    const BYTES: u64 = 32 << 20;
+    let program = std::env::current_exe().expect("a program has a path");
+    let dir = tempfile::tempdir_in(program.parent().expect("in a directory")).expect("a directory can be made");
+    let cores = executor::cpus_allowed().expect("the kernel says");
+    let disk = disk::throughput(cores[0], dir.path(), BYTES).expect("measured");
+    let figures = [
+        disk.write_bytes_per_second,
+        disk.read_bytes_per_second,
+        loopback::throughput(&cores, BYTES).expect("measured"),
+        pipe::throughput(&cores, dir.path(), BYTES, Flush::EachWrite).expect("measured"),
+        pipe::throughput(&cores, dir.path(), BYTES, Flush::Together).expect("measured"),
+    ];
+    assert!(figures.iter().all(|figure| figure.is_finite() && *figure > 0.0), "{figures:?}");
+    assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 0);
+}
