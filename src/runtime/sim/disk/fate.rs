@@ -70,6 +70,12 @@ impl<'a> Fates<'a> {
         Fates { dice, tear, mood, writes: BTreeMap::new(), entries_kept: 0, entries_dropped: 0 }
     }
 
+    /// A crash that keeps nothing but what it must.
+    #[cfg(test)]
+    pub(crate) fn keeping_nothing(dice: &'a mut Dice) -> Fates<'a> {
+        Fates { mood: Mood::KeepsNothing, ..Fates::draw(dice, true) }
+    }
+
     pub(crate) fn report(&self) -> CrashReport {
         let count = |fits: fn(&Fate) -> bool| self.writes.values().filter(|fate| fits(fate)).count() as u64;
         CrashReport {

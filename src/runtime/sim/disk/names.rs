@@ -2,6 +2,7 @@
 //!
 //! Between the two lie changes of entries whose directories have not been synchronised since. A change needs the
 //! earlier ones that touch the same name or the same file: so a file is never left with half a name, or with two.
+//! The removal of a directory needs all that emptied it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -40,6 +41,8 @@ struct EntryChange {
     /// would give differs between file systems.
     unsynced: Vec<InodeId>,
     moves_directory: bool,
+    /// The directory, then empty, that lost its name.
+    removes_directory: Option<InodeId>,
 }
 
 /// What makes one change need another: they touch the same.
@@ -181,13 +184,16 @@ impl Namespace {
     /// Gives a file or directory another name; returns the file that had it before.
     pub(crate) fn rename(&mut self, sequence: Sequence, from: &Names, to: &Names) -> io::Result<Option<InodeId>> {
         let old_place = self.place(from)?;
-        let inode = self.walk(&from.0)?;
         let new_place = self.place(to)?;
+        let inode = self.walk(&from.0)?;
         if old_place == new_place {
             return Ok(None);
         }
         if self.is_directory(inode) && to.0.starts_with(&from.0) {
             return Err(os_error(libc::EINVAL));
+        }
+        if from.0.starts_with(&to.0) {
+            return Err(os_error(libc::ENOTEMPTY));
         }
         let replaces = self.directories[&new_place.0].live.get(&new_place.1).copied();
         match replaces.map(|replaced| (self.directories.get(&replaced), self.is_directory(inode))) {
@@ -222,7 +228,18 @@ impl Namespace {
         let mut unsynced: Vec<InodeId> = [&removes, &adds].into_iter().flatten().map(|(parent, _)| *parent).collect();
         unsynced.dedup();
         let moves_directory = removes.is_some() && adds.is_some() && self.is_directory(inode);
-        self.changes.push(EntryChange { sequence, inode, removes, adds, replaces, unsynced, moves_directory });
+        let loses_name = if adds.is_some() { replaces } else { Some(inode) };
+        let removes_directory = loses_name.filter(|inode| self.is_directory(*inode));
+        self.changes.push(EntryChange {
+            sequence,
+            inode,
+            removes,
+            adds,
+            replaces,
+            unsynced,
+            moves_directory,
+            removes_directory,
+        });
     }
 
     fn live_entries(&mut self, directory: InodeId) -> &mut BTreeMap<Rc<str>, InodeId> {
@@ -241,11 +258,14 @@ impl Namespace {
     /// Makes every change durable that is `chosen`, and the earlier ones that it needs. Returns whether one of them
     /// takes a name away.
     fn persist(&mut self, chosen: impl Fn(&EntryChange) -> bool) -> bool {
-        let mut needed: BTreeSet<Touch> = BTreeSet::new();
+        let mut needed = BTreeSet::new();
+        let mut emptied = BTreeSet::new();
         let mut to_persist = BTreeSet::new();
         for change in self.changes.iter().rev() {
-            if chosen(change) || change.touches().any(|touch| needed.contains(&touch)) {
+            let is_needed = change.touches().any(|touch| needed.contains(&touch)) || change.is_within(&emptied);
+            if is_needed || chosen(change) {
                 needed.extend(change.touches());
+                emptied.extend(change.removes_directory);
                 to_persist.insert(change.sequence);
             }
         }
@@ -284,13 +304,16 @@ impl Namespace {
     /// The power went: changes that are not durable are kept or dropped by the dice, and what is left is all that
     /// there is.
     pub(crate) fn crash(&mut self, fates: &mut Fates<'_>) {
-        let mut dropped: BTreeSet<Touch> = BTreeSet::new();
+        let mut dropped = BTreeSet::new();
+        let mut not_emptied = BTreeSet::new();
         for change in std::mem::take(&mut self.changes) {
-            let needs_met = !change.touches().any(|touch| dropped.contains(&touch));
-            if fates.keeps_entry(needs_met) {
+            let is_touched = change.touches().any(|touch| dropped.contains(&touch));
+            let is_not_empty = change.removes_directory.is_some_and(|directory| not_emptied.contains(&directory));
+            if fates.keeps_entry(!is_touched && !is_not_empty) {
                 self.apply_durably(&change);
             } else {
                 dropped.extend(change.touches());
+                not_emptied.extend(change.directories());
             }
         }
         self.parents.clear();
@@ -336,8 +359,13 @@ impl EntryChange {
         names.chain(inodes).chain(self.moves_directory.then_some(Touch::Moves))
     }
 
+    /// Those whose entries it changes.
+    fn directories(&self) -> impl Iterator<Item = InodeId> {
+        [&self.removes, &self.adds].into_iter().flatten().map(|(directory, _)| *directory)
+    }
+
     fn is_within(&self, directories: &BTreeSet<InodeId>) -> bool {
-        [&self.removes, &self.adds].into_iter().flatten().any(|(directory, _)| directories.contains(directory))
+        self.directories().any(|directory| directories.contains(&directory))
     }
 }
 
