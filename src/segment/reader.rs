@@ -2,6 +2,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ringmq_runtime::buffer::{BLOCK_BYTES, IoBuf};
 use ringmq_runtime::file::IoClass;
@@ -57,7 +58,7 @@ pub enum ReadError {
         /// The log.
         id: LogId,
         /// Why it failed; names the file.
-        source: Rc<io::Error>,
+        source: Arc<io::Error>,
     },
     /// The log was closed or deleted.
     #[error("the log is closed")]
@@ -375,7 +376,7 @@ fn end_of_sealed(log: &LogCore, segment: &Segment) -> Option<Offset> {
 }
 
 fn io_error(log: &LogCore, error: io::Error) -> ReadError {
-    ReadError::Io { id: log.id, source: Rc::new(error) }
+    ReadError::Io { id: log.id, source: Arc::new(error) }
 }
 
 #[cfg(test)]
