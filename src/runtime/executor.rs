@@ -116,6 +116,16 @@ where
     glommio::executor::spawn(config, main).map(ExecutorHandle)
 }
 
+/// Raises this process's limit of open files to the most that it may have without privileges, and gives that limit.
+/// The usual limit, 1024, is for programs that wait with select(2); a broker has a file for each partition and
+/// connection.
+///
+/// # Errors
+/// What getrlimit(2) and setrlimit(2) say.
+pub fn raise_open_files() -> io::Result<u64> {
+    glommio::sys::raise_open_files()
+}
+
 /// The processors that this process may use, ascending: those of its main thread, whatever the calling thread is
 /// pinned to.
 ///

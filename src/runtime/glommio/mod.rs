@@ -12,6 +12,6 @@ pub(crate) mod file;
 pub(crate) mod fs;
 pub(crate) mod net;
 pub(crate) mod probe;
-mod sys;
+pub(crate) mod sys;
 
 pub(crate) use self::core::Core;

@@ -42,6 +42,19 @@ pub(crate) fn flock_exclusive(fd: RawFd) -> io::Result<bool> {
     }
 }
 
+/// Raises this process's limit of open files to the most that it may have, and gives that.
+pub(crate) fn raise_open_files() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one `rlimit`.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    if limit.rlim_cur < limit.rlim_max {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: the kernel reads one `rlimit`.
+        check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
+    }
+    Ok(limit.rlim_cur)
+}
+
 /// The length of an open file.
 pub(crate) fn file_size(fd: RawFd) -> io::Result<u64> {
     let mut stat = MaybeUninit::<libc::stat>::zeroed();
