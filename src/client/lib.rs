@@ -79,6 +79,7 @@ pub use error::{Attempt, BoxError, Error};
 pub use fetch::{FetchFrom, FetchOptions, Fetched, RawFetched};
 pub use list_offsets::PartitionOffset;
 pub use options::ClientOptions;
+pub use partitioner::Partitioner;
 pub use producer::{AckedBy, Deliveries, Delivery, Producer};
 pub use record::{ConsumedRecord, Header, Record};
 pub use subscription::{RecordStream, Start, SubscribeOptions, Until};

@@ -6,20 +6,29 @@ use ringmq_wire::PartitionIndex;
 
 use crate::murmur2::murmur2;
 
-/// Chooses by the key's hash as Kafka's clients do, and goes round where there is no key.
+/// Chooses by the key's hash as Kafka's clients do, and goes round where there is no key: what
+/// [`Producer::send`](crate::Producer::send) does, for programs that build batches themselves.
+///
+/// ```
+/// use ringmq_client::Partitioner;
+/// let partitioner = Partitioner::new();
+/// assert_eq!(partitioner.choose(Some(b"order 7"), 12), partitioner.choose(Some(b"order 7"), 12));
+/// assert_ne!(partitioner.choose(None, 12), partitioner.choose(None, 12));
+/// ```
 #[derive(Debug)]
-pub(crate) struct Partitioner {
+pub struct Partitioner {
     next: AtomicU32,
 }
 
 impl Partitioner {
     /// Starts at a random partition, so that many short-lived producers do not all favour the first one.
-    pub(crate) fn new() -> Self {
+    #[allow(clippy::new_without_default, reason = "two of them are not equal, as defaults would be")]
+    pub fn new() -> Self {
         Self { next: AtomicU32::new(fastrand::u32(..)) }
     }
 
     /// The partition out of `count` for a record with this key; `None` when there is no partition at all.
-    pub(crate) fn choose(&self, key: Option<&[u8]>, count: u32) -> Option<PartitionIndex> {
+    pub fn choose(&self, key: Option<&[u8]>, count: u32) -> Option<PartitionIndex> {
         let number = match key {
             // Kafka clears the sign bit of its signed hash before it takes the remainder.
             Some(key) => murmur2(key) & 0x7fff_ffff,
