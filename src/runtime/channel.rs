@@ -11,8 +11,13 @@ use std::task::{Context, Poll, Waker};
 
 use crate::backend::{self, Backend};
 use crate::glommio::doorbell::AtTheDoor;
+use crate::task;
 
 pub use crate::local::Dropped;
+
+/// Messages that a receiver takes in a row before the executor looks at its sockets and files again. A channel that is
+/// filled faster than it is emptied would keep everything else of the core waiting.
+const IN_A_ROW_MAX: u32 = 64;
 
 /// Makes a channel that holds `capacity` messages.
 ///
@@ -20,7 +25,7 @@ pub use crate::local::Dropped;
 /// When `capacity` is zero.
 pub fn bounded<T: Send>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let (sender, receiver) = async_channel::bounded(capacity);
-    (Sender(sender), Receiver { channel: receiver, waits: RemotePoll::default() })
+    (Sender(sender), Receiver { channel: receiver, in_a_row: 0, waits: RemotePoll::default() })
 }
 
 /// The receiver is gone; the message comes back.
@@ -98,15 +103,23 @@ impl<T> fmt::Debug for Sender<T> {
 /// Takes messages out.
 pub struct Receiver<T> {
     channel: async_channel::Receiver<T>,
+    /// Messages since the last time that it had to wait.
+    in_a_row: u32,
     waits: RemotePoll,
 }
 
 impl<T: Send> Receiver<T> {
     /// The next message; `None` when all senders are gone and nothing is left. Dropping the future loses no message.
     pub async fn recv(&mut self) -> Option<T> {
+        if self.in_a_row >= IN_A_ROW_MAX && backend::try_current().is_some() {
+            self.in_a_row = 0;
+            task::yield_to_io().await;
+        }
         if let Ok(message) = self.channel.try_recv() {
+            self.in_a_row += 1;
             return Some(message);
         }
+        self.in_a_row = 0;
         let mut recv = pin!(self.channel.recv());
         poll_fn(|cx| self.waits.poll(recv.as_mut(), cx)).await.ok()
     }

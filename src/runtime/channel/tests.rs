@@ -1,3 +1,5 @@
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Closed, TrySendError, bounded, oneshot};
@@ -119,4 +121,26 @@ fn oneshot_crosses_threads_and_tells_of_a_drop() {
     let (sender, receiver) = oneshot();
     drop(receiver);
     assert_eq!(sender.send(1), Err(1));
+}
+
+#[test]
+fn a_channel_that_never_runs_dry_does_not_hold_the_core() {
+    let (sender, mut receiver) = bounded(64);
+    let floods =
+        spawn_executor(ExecutorConfig::default(), move || async move { while sender.send(()).await.is_ok() {} });
+    run(move || async move {
+        let fired = Rc::new(Cell::new(false));
+        task::spawn("timer", {
+            let fired = fired.clone();
+            async move {
+                time::sleep(Duration::from_millis(1)).await;
+                fired.set(true);
+            }
+        });
+        // The timer never fires if the receiver only ever takes what is there.
+        while !fired.get() {
+            receiver.recv().await.expect("the other side floods");
+        }
+    });
+    floods.expect("an executor starts").join().expect("an executor ends");
 }

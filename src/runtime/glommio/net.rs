@@ -15,7 +15,7 @@ use futures_lite::{AsyncRead, AsyncWrite};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::core::into_io;
-use super::sys;
+use super::{clock, sys};
 use crate::backend;
 use crate::net::ListenOptions;
 use crate::task::Stop;
@@ -135,7 +135,10 @@ impl Stream {
     pub(crate) fn into_split(self) -> (ReadHalf, WriteHalf) {
         let fd = self.0.as_raw_fd();
         let shared = Rc::new(RefCell::new(self.0));
-        (ReadHalf(shared.clone()), WriteHalf { stream: shared, fd })
+        (
+            ReadHalf { stream: shared.clone(), turn: Turn::default() },
+            WriteHalf { stream: shared, fd, turn: Turn::default() },
+        )
     }
 }
 
@@ -143,16 +146,59 @@ impl Stream {
 /// requests in the rings.)
 type Shared = Rc<RefCell<gnet::TcpStream>>;
 
+/// How much one direction of one connection moves before the executor looks at its rings again: some 200 µs.
+const TURN_BYTES: usize = 1 << 20;
+
+/// What a call costs at least, whatever it moves.
+const CALL_BYTES: usize = 16 << 10;
+
+/// Gives way in time. A connection that always has bytes, or always takes them, never waits by itself; then neither
+/// the other connections nor the disk would be looked at.
+#[derive(Debug, Default)]
+struct Turn {
+    moved: usize,
+}
+
+impl Turn {
+    async fn give_way_if_due(&mut self) {
+        if self.moved >= TURN_BYTES {
+            self.moved = 0;
+            clock::next_turn().await;
+        }
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.moved += bytes.max(CALL_BYTES);
+    }
+}
+
 #[derive(Debug)]
-pub(crate) struct ReadHalf(Shared);
+pub(crate) struct ReadHalf {
+    stream: Shared,
+    turn: Turn,
+}
 
 impl ReadHalf {
     pub(crate) async fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         if bytes.is_empty() {
             return Ok(0);
         }
+        self.turn.give_way_if_due().await;
+        let len = bytes.len().min(TURN_BYTES);
+        let bytes = &mut bytes[..len];
         // glommio tries recv with MSG_DONTWAIT first and then waits for readability.
-        poll_fn(|cx| Pin::new(&mut *self.0.borrow_mut()).poll_read(cx, bytes)).await
+        let mut waited = false;
+        let read = poll_fn(|cx| {
+            let polled = Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, bytes);
+            waited |= polled.is_pending();
+            polled
+        })
+        .await?;
+        if waited {
+            self.turn = Turn::default();
+        }
+        self.turn.count(read);
+        Ok(read)
     }
 }
 
@@ -161,6 +207,7 @@ pub(crate) struct WriteHalf {
     stream: Shared,
     /// Open as long as `stream` lives.
     fd: RawFd,
+    turn: Turn,
 }
 
 impl WriteHalf {
@@ -168,6 +215,7 @@ impl WriteHalf {
         let mut rest = Rest { slices, index: 0, offset: 0 };
         rest.skip_empty();
         while !rest.is_empty() {
+            self.turn.give_way_if_due().await;
             let sent = match send(self.fd, &rest) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.send_when_writable(rest.first()).await?
@@ -178,6 +226,7 @@ impl WriteHalf {
             if sent == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
+            self.turn.count(sent);
             rest.advance(sent);
         }
         Ok(())
@@ -185,7 +234,9 @@ impl WriteHalf {
 
     /// Waits through glommio until the socket takes bytes, and sends some.
     async fn send_when_writable(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        poll_fn(|cx| Pin::new(&mut *self.stream.borrow_mut()).poll_write(cx, bytes)).await
+        let sent = poll_fn(|cx| Pin::new(&mut *self.stream.borrow_mut()).poll_write(cx, bytes)).await;
+        self.turn = Turn::default();
+        sent
     }
 
     pub(crate) fn shutdown(&mut self) -> io::Result<()> {
@@ -235,21 +286,27 @@ impl<'a> Rest<'a> {
 /// Slices that one call sends. The kernel takes up to 1024 (IOV_MAX); these fit on the stack without a thought.
 const SLICES_PER_CALL: usize = 64;
 
-/// Sends as much as the socket takes now.
+/// Sends as much as the socket takes now, within one turn.
 fn send(fd: RawFd, rest: &Rest<'_>) -> io::Result<usize> {
     let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
     let mut vectors = [empty; SLICES_PER_CALL];
     let slices = std::iter::once(rest.first()).chain(rest.slices[rest.index + 1..].iter().copied());
     let mut count = 0;
+    let mut room = TURN_BYTES;
     for (vector, slice) in vectors.iter_mut().zip(slices) {
-        *vector = libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: slice.len() };
+        if room == 0 {
+            break;
+        }
+        let len = slice.len().min(room);
+        *vector = libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: len };
+        room -= len;
         count += 1;
     }
     // SAFETY: all zeros is a valid `msghdr`: no address, no vectors, no control data.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = vectors.as_mut_ptr();
     message.msg_iovlen = count;
-    // SAFETY: the first `count` vectors point to slices that are borrowed for this call, and sendmsg only reads them.
+    // SAFETY: the first `count` vectors point into slices that are borrowed for this call, and sendmsg only reads them.
     let sent = unsafe { libc::sendmsg(fd, &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }

@@ -1,10 +1,13 @@
+use std::cell::Cell;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::{ListenOptions, TcpListener, TcpStream};
+use crate::executor::{ExecutorConfig, spawn_executor};
 use crate::testing::run;
-use crate::{task, time};
+use crate::{channel, task, time};
 
 fn any_port() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
@@ -167,4 +170,31 @@ fn nobody_listens() {
         let error = TcpStream::connect(address).await.expect_err("nobody listens");
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     });
+}
+
+#[test]
+fn a_connection_that_never_runs_dry_does_not_hold_the_core() {
+    let (address, wanted) = channel::oneshot();
+    let floods = spawn_executor(ExecutorConfig::default(), move || async move {
+        let address = wanted.await.expect("the other side listens");
+        let (_read, mut write) = TcpStream::connect(address).await.expect("connected").into_split();
+        while write.write_all(&[0; 65536]).await.is_ok() {}
+    });
+    run(move || async move {
+        let listener = TcpListener::bind(any_port(), ListenOptions::default()).expect("a free port");
+        address.send(listener.local_addr().expect("bound")).expect("the other side waits");
+        let (mut read, _write) = listener.accept().await.expect("accepted").0.into_split();
+        let fired = Rc::new(Cell::new(false));
+        task::spawn("timer", {
+            let fired = fired.clone();
+            async move {
+                time::sleep(Duration::from_millis(1)).await;
+                fired.set(true);
+            }
+        });
+        while !fired.get() {
+            read.read_exact(&mut [0; 8]).await.expect("the other side floods");
+        }
+    });
+    floods.expect("an executor starts").join().expect("an executor ends");
 }
