@@ -38,8 +38,8 @@
 //! **A kill** drops the process; its requests land later and keep their files locked until then.
 //!
 //! # What it leaves out
-//! - Channels across threads work, being plain wakers; TCP and [`spawn_executor`](crate::executor::spawn_executor) do
-//!   not, and say so.
+//! - TCP and [`spawn_executor`](crate::executor::spawn_executor): they fail and say so. [Channels](crate::channel) work
+//!   between tasks of one simulation.
 //! - Shares between foreground and background, stalls of the core, limits of memory.
 //! - Bits that rot by themselves, sectors that cannot be read, writes that land in the wrong place: a test injects
 //!   them ([`SimDisk::flip_bit`], [`SimDisk::overwrite`], [`Fault`]).

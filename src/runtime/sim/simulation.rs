@@ -124,17 +124,31 @@ impl Sim {
         self.world.trace_tail()
     }
 
+    #[expect(
+        clippy::print_stderr,
+        reason = "a test that fails is where its output goes; a panic in a drop would abort"
+    )]
+    fn tell_how_to_replay(&self) {
+        eprintln!(
+            "simulation with seed {} at {:?}; its last events:\n{}",
+            self.seed(),
+            self.now(),
+            self.trace_tail().join("\n")
+        );
+    }
+
     fn enter(&self) -> backend::Entered {
         backend::enter(self.process.borrow().clone())
     }
 }
 
 impl Drop for Sim {
-    /// Tasks hold their machine and the machine its tasks: somebody has to let go.
+    /// Tasks hold their machine and the machine its tasks: somebody has to let go. In a panic it tells the seed.
     fn drop(&mut self) {
-        // In a panic what the tasks do when dropped may well panic again, and a test that fails may leak. Within
-        // another executor there is no way to tell them whose they are.
-        if !std::thread::panicking() && backend::try_current().is_none() {
+        if std::thread::panicking() {
+            // What tasks do when dropped may well panic again, and a test that fails may leak.
+            self.tell_how_to_replay();
+        } else if backend::try_current().is_none() {
             let _entered = self.enter();
             self.world.drop_tasks();
         }

@@ -231,6 +231,13 @@ fn a_stop_signal_reaches_its_task() {
 }
 
 #[test]
+fn the_power_does_not_go_from_within() {
+    let sim = Sim::new(SimConfig::default());
+    let message = panic_of(|| sim.run(|| async { _ = sim.crash() }));
+    assert!(message.contains("runs an executor already"), "{message}");
+}
+
+#[test]
 fn random_numbers_and_map_orders_replay() {
     let draw = |seed| {
         Sim::new(SimConfig::with_seed(seed)).run(|| async {
