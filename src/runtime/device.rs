@@ -4,7 +4,7 @@
 //! is kept back here, before it reaches the device's queue. Every read and write names its [`IoClass`]:
 //! - **Journal, Append, TailRead** start at once, each up to its own bound of bytes in flight. Someone waits for them.
 //! - **Checkpoint, ColdRead, Compaction** share one small bound, so that little of theirs is ever in front of an
-//!   append. Whoever is higher in that order starts first; after [`PASSED_OVER_MAX`] starts in a row before a lower
+//!   append. Whoever is higher in that order starts first; after `PASSED_OVER_MAX` starts in a row before a lower
 //!   class that waits, that class gets one, so that none starves.
 //!
 //! Within a class the order is that of asking. A request larger than its bound goes when nothing else of its bound is

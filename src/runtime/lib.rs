@@ -20,7 +20,7 @@
 //! | [`channel`] | bounded channels and oneshots between executors and threads |
 //! | [`time`], [`random`] | clocks, timers; random numbers and hash maps that replay |
 //! | [`buffer`] | block-aligned memory from the executor's pool |
-//! | [`file`], [`fs`], [`device`] | direct-I/O files, directories, and who may use the device when |
+//! | [`mod@file`], [`fs`], [`device`] | direct-I/O files, directories, and who may use the device when |
 //! | [`net`] | TCP listeners and streams |
 //! | [`probe`] | what the machine lacks and how to mend it |
 //!

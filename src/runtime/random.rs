@@ -13,7 +13,7 @@ pub fn u64() -> u64 {
     }
 }
 
-/// Fills `bytes` with random ones, as good as [`u64`].
+/// Fills `bytes` with random ones, as good as [`u64()`].
 pub fn fill(bytes: &mut [u8]) {
     for chunk in bytes.chunks_mut(8) {
         let random = u64().to_le_bytes();
@@ -21,7 +21,7 @@ pub fn fill(bytes: &mut [u8]) {
     }
 }
 
-/// Hashes with a seed drawn from [`u64`] for each map: whoever sends keys cannot guess which collide, and the
+/// Hashes with a seed drawn from [`u64()`] for each map: whoever sends keys cannot guess which collide, and the
 /// simulator replays every order of iteration.
 #[derive(Clone, Debug)]
 pub struct SeededState(foldhash::fast::FixedState);
