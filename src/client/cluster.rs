@@ -1,7 +1,6 @@
 //! Which broker a request goes to, and what happens when it cannot.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use ringmq_wire::protocol::{DiscoverControllerRequest, DiscoverControllerResponse, Message, MetadataRequest, Request};
 use ringmq_wire::{BrokerId, ErrorCode, PartitionIndex, TopicName, WireError};
@@ -14,9 +13,6 @@ use crate::metadata::{MetadataCache, TopicRoute};
 use crate::options::ClientOptions;
 use crate::pool::Pool;
 use crate::retry::Retry;
-
-/// Metadata that was asked for less than this ago is not doubted: asking again would tell the same.
-const FRESH: Duration = Duration::from_millis(100);
 
 /// The broker that decides on the cluster's metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,19 +206,19 @@ impl Cluster {
         partition: PartitionIndex,
         retry: &mut Retry,
     ) -> Result<Arc<TopicRoute>, Error> {
-        loop {
-            let route = self.route(topic, retry).await?;
-            if route.partition(partition).is_some() {
-                return Ok(route);
-            }
-            if route.is_newer_than(FRESH) {
-                let detail = format!("the topic has partitions 0 to {}", route.partition_count().saturating_sub(1));
-                let source = WireError::new(ErrorCode::UnknownPartition, detail);
-                return Err(Error::about_partition(topic, partition, source));
-            }
-            // It may have been deleted and created again with more partitions.
-            self.metadata.invalidate(topic);
+        let route = self.route(topic, retry).await?;
+        if route.partition(partition).is_some() {
+            return Ok(route);
         }
+        // It may have been deleted and created again with more partitions.
+        self.metadata.invalidate(topic);
+        let route = self.route(topic, retry).await?;
+        if route.partition(partition).is_some() {
+            return Ok(route);
+        }
+        let detail = format!("the topic has partitions 0 to {}", route.partition_count().saturating_sub(1));
+        let source = WireError::new(ErrorCode::UnknownPartition, detail);
+        Err(Error::about_partition(topic, partition, source))
     }
 
     /// A connection to the shard that owns a partition. When its own port cannot be reached, to its broker's public

@@ -56,7 +56,11 @@ mod pool;
 mod producer;
 mod record;
 mod retry;
+#[cfg(test)]
+mod scenarios;
 mod subscription;
+#[cfg(test)]
+mod testing;
 
 pub use ringmq_wire as wire;
 pub use ringmq_wire::batch::Compression;

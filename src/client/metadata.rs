@@ -39,8 +39,7 @@ impl TopicRoute {
         self.partitions.get(partition.as_usize())
     }
 
-    /// Whether the answer is so recent that asking again would tell nothing new.
-    pub(crate) fn is_newer_than(&self, age: Duration) -> bool {
+    fn is_newer_than(&self, age: Duration) -> bool {
         self.fetched_at.elapsed() < age
     }
 }

@@ -5,6 +5,8 @@ mod error;
 mod handshake;
 mod inbound;
 mod outbound;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,0 +1,93 @@
+//! The blocking face, outside of a runtime and inside of one.
+
+use super::NewTopic;
+use crate::blocking::Client;
+use crate::fetch::FetchOptions;
+use crate::subscription::{Start, SubscribeOptions, Until};
+use crate::testing::FakeBroker;
+use crate::{Error, ErrorCode, Offset};
+
+/// A broker on a runtime of its own, so that the test's thread is free to block.
+fn broker() -> (tokio::runtime::Runtime, FakeBroker) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let broker = runtime.block_on(FakeBroker::start(2));
+    (runtime, broker)
+}
+
+fn use_everything(client: &Client) {
+    let admin = client.admin();
+    admin.create_topic(NewTopic::new("t").partitions(4)).unwrap();
+    let error = admin.create_topic(NewTopic::new("t")).unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::TopicAlreadyExists));
+    assert_eq!(admin.list_topics().unwrap().len(), 1);
+    assert_eq!(admin.controller_addr().unwrap(), admin.discover_controller().unwrap().address.to_string());
+
+    let delivery = client.producer().send("t", "hello").unwrap();
+    let consumer = client.consumer();
+    let fetched = consumer.fetch("t", delivery.partition, delivery.offset, FetchOptions::default()).unwrap();
+    assert_eq!(fetched.records[0].value.as_deref(), Some(&b"hello"[..]));
+    let latest = consumer.list_offset("t", delivery.partition, crate::OffsetSpec::Latest).unwrap();
+    assert_eq!(latest.offset, Some(Offset::new(1)));
+
+    let until_now = SubscribeOptions { until: Until::CurrentEnd, ..SubscribeOptions::default() };
+    let values: Vec<_> =
+        consumer.stream("t", until_now).unwrap().map(|record| record.unwrap().value.unwrap()).collect();
+    assert_eq!(values, ["hello"]);
+
+    let mut handled = 0;
+    let error = consumer.subscribe("t", Start::Earliest, |_| {
+        handled += 1;
+        // A handler may use the client: it runs on the thread that called.
+        client.admin().list_topics().unwrap();
+        Err("enough")
+    });
+    assert!(matches!(error, Err(Error::Handler { .. })));
+    assert_eq!(handled, 1);
+    admin.delete_topic("t").unwrap();
+}
+
+#[test]
+fn it_works_without_a_runtime() {
+    let (_runtime, broker) = broker();
+    let client = Client::connect(broker.address()).unwrap();
+    use_everything(&client);
+    use_everything(&client);
+}
+
+#[test]
+fn it_works_inside_a_runtime_and_can_be_dropped_there() {
+    let (_runtime, broker) = broker();
+    let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    other.block_on(async {
+        let client = Client::connect(broker.address()).unwrap();
+        use_everything(&client);
+    });
+}
+
+#[test]
+fn many_threads_share_a_client() {
+    let (_runtime, broker) = broker();
+    let client = Client::connect(broker.address()).unwrap();
+    client.admin().create_topic(NewTopic::new("t").partitions(4)).unwrap();
+    let producer = client.producer();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    producer.send("t", "x").unwrap();
+                }
+            });
+        }
+    });
+    let stored: i64 = (0..4).map(|partition| broker.end("t", partition)).sum();
+    assert_eq!(stored, 160);
+}
+
+#[test]
+fn nobody_there_is_an_error() {
+    let address = {
+        let (_runtime, broker) = broker();
+        broker.address()
+    };
+    assert!(matches!(Client::connect(address), Err(Error::Unreachable { .. })));
+}

@@ -1,0 +1,124 @@
+//! Fetching and asking for offsets.
+
+use ringmq_wire::ErrorCode;
+use ringmq_wire::protocol::RequestType;
+
+use super::{LONG, connect, with_topic};
+use crate::client::Client;
+use crate::error::Error;
+use crate::fetch::{FetchFrom, FetchOptions};
+use crate::record::Record;
+use crate::testing::Fault;
+use crate::{Offset, OffsetSpec, PartitionIndex, Timestamp};
+
+const FIRST: PartitionIndex = PartitionIndex::new(0);
+
+async fn send(client: &Client, partition: u32, values: &[&'static str]) {
+    let records = values.iter().map(|value| Record::value(*value)).collect();
+    client.producer().send_batch("t", PartitionIndex::new(partition), records).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_fetch_starts_in_the_middle_of_a_batch() {
+    let (_broker, client) = with_topic().await;
+    send(&client, 0, &["a", "b", "c"]).await;
+    send(&client, 0, &["d"]).await;
+    let fetched = client.consumer().fetch("t", FIRST, Offset::new(1), FetchOptions::no_wait()).await.unwrap();
+    let offsets: Vec<i64> = fetched.records.iter().map(|record| record.offset.get()).collect();
+    assert_eq!(offsets, [1, 2, 3]);
+    assert_eq!((fetched.next_offset, fetched.high_watermark), (Offset::new(4), Offset::new(4)));
+}
+
+#[tokio::test]
+async fn a_fetch_at_the_end_waits_for_records() {
+    let (broker, client) = with_topic().await;
+    let waiting = {
+        let consumer = client.consumer();
+        let options = FetchOptions { max_wait: LONG, ..FetchOptions::default() };
+        tokio::spawn(async move { consumer.fetch("t", FIRST, Offset::ZERO, options).await })
+    };
+    broker.has_received(RequestType::Fetch, 1).await;
+    // The broker in memory answers one request of a connection after the other.
+    send(&connect(&broker).await, 0, &["a"]).await;
+    assert_eq!(waiting.await.unwrap().unwrap().next_offset, Offset::new(1));
+}
+
+#[tokio::test]
+async fn an_offset_beyond_the_end_is_an_error() {
+    let (_broker, client) = with_topic().await;
+    let fetched = client.consumer().fetch("t", FIRST, Offset::new(1), FetchOptions::no_wait()).await;
+    assert_eq!(fetched.unwrap_err().code(), Some(ErrorCode::OffsetOutOfRange));
+}
+
+#[tokio::test]
+async fn damage_is_found_and_raw_bytes_come_as_they_are() {
+    let (broker, client) = with_topic().await;
+    send(&client, 0, &["a", "b", "c"]).await;
+    let consumer = client.consumer();
+    broker.fail_next(RequestType::Fetch, Fault::FlipLastBit);
+    let error = consumer.fetch("t", FIRST, Offset::ZERO, FetchOptions::no_wait()).await.unwrap_err();
+    assert!(matches!(error, Error::Unreadable { .. }), "{error}");
+
+    broker.fail_next(RequestType::Fetch, Fault::FlipLastBit);
+    let damaged = consumer.fetch_raw("t", FIRST, Offset::ZERO, FetchOptions::no_wait()).await.unwrap();
+    let whole = consumer.fetch_raw("t", FIRST, Offset::ZERO, FetchOptions::no_wait()).await.unwrap();
+    assert_ne!(damaged.batches, whole.batches);
+}
+
+#[tokio::test]
+async fn many_partitions_take_one_request_to_each_shard() {
+    let (broker, client) = with_topic().await;
+    for partition in 0..4 {
+        send(&client, partition, &["a", "b"]).await;
+    }
+    let from = |partition: u32, offset: i64| FetchFrom {
+        topic: "t".to_owned(),
+        partition: PartitionIndex::new(partition),
+        offset: Offset::new(offset),
+    };
+    let targets = [from(3, 0), from(0, 1), from(2, 2), from(1, 0)];
+    let fetched = client.consumer().fetch_many(&targets, FetchOptions::no_wait()).await;
+    let counts: Vec<usize> = fetched.iter().map(|fetched| fetched.as_ref().unwrap().records.len()).collect();
+    assert_eq!(counts, [2, 1, 0, 2]);
+    assert_eq!(broker.ports_of(RequestType::Fetch).len(), 2);
+    for (fetched, target) in fetched.into_iter().zip(&targets) {
+        assert!(fetched.unwrap().records.iter().all(|record| record.partition == target.partition));
+    }
+}
+
+#[tokio::test]
+async fn one_bad_target_does_not_spoil_the_others() {
+    let (broker, client) = with_topic().await;
+    send(&client, 0, &["a"]).await;
+    let from = |topic: &str, partition: u32, offset: i64| FetchFrom {
+        topic: topic.to_owned(),
+        partition: PartitionIndex::new(partition),
+        offset: Offset::new(offset),
+    };
+    let targets = [from("t", 0, 0), from("none", 0, 0), from("t", 2, 5), from("t", 9, 0)];
+    broker.fail_next(RequestType::Fetch, Fault::CloseUnread);
+    let fetched = client.consumer().fetch_many(&targets, FetchOptions::no_wait()).await;
+    assert_eq!(fetched[0].as_ref().unwrap().records.len(), 1);
+    let codes: Vec<_> = fetched[1..].iter().map(|fetched| fetched.as_ref().unwrap_err().code()).collect();
+    let expected = [ErrorCode::UnknownTopic, ErrorCode::OffsetOutOfRange, ErrorCode::UnknownPartition];
+    assert_eq!(codes, expected.map(Some));
+}
+
+#[tokio::test]
+async fn offsets_are_listed_by_partition() {
+    let (broker, client) = with_topic().await;
+    send(&client, 2, &["a", "b"]).await;
+    let consumer = client.consumer();
+    broker.fail_next(RequestType::ListOffsets, Fault::RefuseItems(ErrorCode::NotLeader));
+    let offsets = async |at| {
+        let listed = consumer.list_offsets("t", at).await.unwrap();
+        listed.iter().map(|found| found.offset.map(Offset::get)).collect::<Vec<_>>()
+    };
+    assert_eq!(offsets(OffsetSpec::Latest).await, [Some(0), Some(0), Some(2), Some(0)]);
+    assert_eq!(offsets(OffsetSpec::Earliest).await, [Some(0); 4]);
+    assert_eq!(offsets(OffsetSpec::Timestamp(Timestamp::new(0))).await, [None, None, Some(0), None]);
+    let one = consumer.list_offset("t", PartitionIndex::new(2), OffsetSpec::Latest).await.unwrap();
+    assert_eq!((one.partition, one.offset), (PartitionIndex::new(2), Some(Offset::new(2))));
+    let error = consumer.list_offset("t", PartitionIndex::new(4), OffsetSpec::Latest).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UnknownPartition));
+}

@@ -1,0 +1,200 @@
+//! Following a topic.
+
+use std::collections::BTreeMap;
+
+use ringmq_wire::ErrorCode;
+use ringmq_wire::protocol::RequestType;
+
+use super::with_topic;
+use crate::client::Client;
+use crate::error::Error;
+use crate::fetch::FetchOptions;
+use crate::record::{ConsumedRecord, Record};
+use crate::subscription::{Start, SubscribeOptions, Until};
+use crate::testing::Fault;
+use crate::{Compression, Offset, PartitionIndex, Timestamp};
+
+/// Sends `count` records to each partition, in batches of three, each holding its own offset as text.
+async fn fill(client: &Client, count: i64) {
+    for partition in (0..4).map(PartitionIndex::new) {
+        let offsets: Vec<i64> = (0..count).collect();
+        for (place, batch) in offsets.chunks(3).enumerate() {
+            let compression = if place % 2 == 0 { Compression::None } else { Compression::Lz4 };
+            let record = |offset: &i64| Record::value(offset.to_string()).with_timestamp(Timestamp::new(*offset));
+            let records = batch.iter().map(record).collect();
+            client.producer().compression(compression).send_batch("t", partition, records).await.unwrap();
+        }
+    }
+}
+
+fn to_the_end(start: Start) -> SubscribeOptions {
+    SubscribeOptions { start, until: Until::CurrentEnd, ..SubscribeOptions::default() }
+}
+
+/// The offsets of each partition in the order in which they came; each record holds its own.
+async fn collect(client: &Client, options: SubscribeOptions) -> Result<BTreeMap<u32, Vec<i64>>, Error> {
+    let mut stream = client.consumer().stream("t", options).await?;
+    let mut found: BTreeMap<u32, Vec<i64>> = BTreeMap::new();
+    while let Some(record) = stream.next().await? {
+        let value = std::str::from_utf8(record.value.as_deref().unwrap()).unwrap();
+        assert_eq!(value, record.offset.to_string());
+        found.entry(record.partition.get()).or_default().push(record.offset.get());
+    }
+    Ok(found)
+}
+
+fn each_partition(offsets: std::ops::Range<i64>) -> BTreeMap<u32, Vec<i64>> {
+    (0..4).map(|partition| (partition, offsets.clone().collect())).collect()
+}
+
+#[tokio::test]
+async fn every_record_comes_once_and_in_order() {
+    let (_broker, client) = with_topic().await;
+    fill(&client, 100).await;
+    assert_eq!(collect(&client, to_the_end(Start::Earliest)).await.unwrap(), each_partition(0..100));
+    assert_eq!(collect(&client, to_the_end(Start::Offset(Offset::new(50)))).await.unwrap(), each_partition(50..100));
+    assert_eq!(collect(&client, to_the_end(Start::Latest)).await.unwrap(), BTreeMap::new());
+    // The batch that holds it starts at 48.
+    let at = to_the_end(Start::Time(Timestamp::new(50)));
+    assert_eq!(collect(&client, at).await.unwrap(), each_partition(48..100));
+}
+
+#[tokio::test]
+async fn small_responses_serve_every_partition_in_turn() {
+    let (_broker, client) = with_topic().await;
+    fill(&client, 30).await;
+    let fetch = FetchOptions { max_bytes: 1, partition_max_bytes: 1, ..FetchOptions::default() };
+    let options = SubscribeOptions { fetch, ..to_the_end(Start::Earliest) };
+    assert_eq!(collect(&client, options).await.unwrap(), each_partition(0..30));
+}
+
+#[tokio::test]
+async fn some_partitions_can_be_chosen() {
+    let (_broker, client) = with_topic().await;
+    fill(&client, 10).await;
+    let partitions = Some(vec![PartitionIndex::new(2)]);
+    let found = collect(&client, SubscribeOptions { partitions, ..to_the_end(Start::Earliest) }).await.unwrap();
+    assert_eq!(found, BTreeMap::from([(2, (0..10).collect())]));
+
+    let partitions = Some(vec![PartitionIndex::new(7)]);
+    let error = collect(&client, SubscribeOptions { partitions, ..to_the_end(Start::Earliest) }).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UnknownPartition));
+}
+
+#[tokio::test]
+async fn what_is_written_later_comes_too() {
+    let (_broker, client) = with_topic().await;
+    let mut stream = client.consumer().stream("t", SubscribeOptions::default()).await.unwrap();
+    for offset in 0..3 {
+        client.producer().send_to("t", PartitionIndex::new(1), "x").await.unwrap();
+        let record = stream.next().await.unwrap().unwrap();
+        assert_eq!((record.partition, record.offset), (PartitionIndex::new(1), Offset::new(offset)));
+    }
+}
+
+#[tokio::test]
+async fn broken_connections_and_moved_partitions_lose_and_repeat_nothing() {
+    let (broker, client) = with_topic().await;
+    fill(&client, 60).await;
+    for fault in [
+        Fault::CloseUnread,
+        Fault::CloseAfterDoing,
+        Fault::RefuseItems(ErrorCode::NotLeader),
+        Fault::Refuse(ErrorCode::Overloaded.into()),
+    ] {
+        broker.fail_next(RequestType::Fetch, fault);
+    }
+    let fetch = FetchOptions { max_bytes: 300, partition_max_bytes: 200, ..FetchOptions::default() };
+    let options = SubscribeOptions { fetch, ..to_the_end(Start::Earliest) };
+    assert_eq!(collect(&client, options).await.unwrap(), each_partition(0..60));
+}
+
+#[tokio::test]
+async fn an_outage_ends_it_when_it_lasts_too_long() {
+    let (broker, client) = with_topic().await;
+    for _ in 0..1000 {
+        broker.fail_next(RequestType::Fetch, Fault::Refuse(ErrorCode::Overloaded.into()));
+    }
+    let outage_max = std::time::Duration::from_millis(50);
+    let options = SubscribeOptions { outage_max, ..SubscribeOptions::default() };
+    let mut stream = client.consumer().stream("t", options).await.unwrap();
+    let error = stream.next().await.unwrap_err();
+    assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+    assert_eq!(error.code(), Some(ErrorCode::Overloaded));
+    assert!(stream.next().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn damage_ends_it() {
+    let (broker, client) = with_topic().await;
+    fill(&client, 3).await;
+    broker.fail_next(RequestType::Fetch, Fault::FlipLastBit);
+    let partitions = Some(vec![PartitionIndex::new(0)]);
+    let options = SubscribeOptions { partitions, ..SubscribeOptions::default() };
+    let mut stream = client.consumer().stream("t", options).await.unwrap();
+    let error = stream.next().await.unwrap_err();
+    assert!(matches!(error, Error::Unreadable { .. }), "{error}");
+    assert!(stream.next().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_deleted_topic_ends_it() {
+    let (_broker, client) = with_topic().await;
+    let mut stream = client.consumer().stream("t", SubscribeOptions::default()).await.unwrap();
+    client.admin().delete_topic("t").await.unwrap();
+    let error = stream.next().await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UnknownTopic), "{error}");
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_stops_the_fetching() {
+    let (broker, client) = with_topic().await;
+    fill(&client, 60).await;
+    let fetch = FetchOptions { max_bytes: 1, partition_max_bytes: 1, ..FetchOptions::default() };
+    let options = SubscribeOptions { fetch, ..to_the_end(Start::Earliest) };
+    let mut stream = client.consumer().stream("t", options).await.unwrap();
+    // Two responses for each of the two shards.
+    broker.has_received(RequestType::Fetch, 4).await;
+    for _ in 0..50 {
+        client.admin().list_topics().await.unwrap();
+    }
+    assert_eq!(broker.ports_of(RequestType::Fetch).len(), 4);
+    let mut count = 0;
+    while stream.next().await.unwrap().is_some() {
+        count += 1;
+    }
+    assert_eq!(count, 4 * 60);
+}
+
+#[tokio::test]
+async fn a_handler_that_fails_ends_it_and_names_the_record() {
+    let (_broker, client) = with_topic().await;
+    fill(&client, 9).await;
+    let mut handled = 0;
+    let consumer = client.consumer();
+    let subscription = consumer.subscribe("t", Start::Earliest, async |record: ConsumedRecord| {
+        if record.offset == Offset::new(5) {
+            return Err("no fives");
+        }
+        handled += 1;
+        Ok(())
+    });
+    let error = subscription.await.unwrap_err();
+    assert!(matches!(&error, Error::Handler { offset, .. } if *offset == Offset::new(5)), "{error}");
+    assert!(error.to_string().contains("no fives"), "{error}");
+    assert!(handled >= 5);
+}
+
+#[tokio::test]
+async fn dropping_it_ends_it_and_it_can_be_spawned() {
+    let (broker, client) = with_topic().await;
+    let consumer = client.consumer();
+    let handler = async |_: ConsumedRecord| Ok::<_, std::io::Error>(());
+    let running = tokio::spawn(async move { consumer.subscribe("t", Start::Latest, handler).await });
+    broker.has_received(RequestType::Fetch, 2).await;
+    running.abort();
+    assert!(running.await.unwrap_err().is_cancelled());
+    // Its connections are the client's; without either they close.
+    drop(client);
+    broker.is_alone().await;
+}
