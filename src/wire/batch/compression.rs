@@ -120,6 +120,8 @@ fn decompress_lz4(frame: &[u8], limits: DecompressLimits, out: &mut Vec<u8>) -> 
     let failed = |reason: String| BatchError::Decompress { compression: Compression::Lz4, reason };
     let bytes_max = limits.decompressed_bytes_max;
     let mut decoder = lz4::Decoder::new(frame).map_err(|error| failed(error.to_string()))?;
+    // Most records shrink to no less than a quarter; the room is kept in the scratch for the next batch.
+    out.reserve(frame.len().saturating_mul(4).min(bytes_max));
     // One byte more than allowed tells a batch that is too large from one that just fits.
     let mut bounded = decoder.by_ref().take((bytes_max as u64).saturating_add(1));
     bounded.read_to_end(out).map_err(|error| failed(error.to_string()))?;

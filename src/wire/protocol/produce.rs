@@ -13,7 +13,7 @@ use crate::topic_name::TopicName;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[repr(u8)]
 pub enum Acks {
-    /// Never: the broker sends no response at all, not even an error.
+    /// Never: the broker sends no response, whatever becomes of the records.
     None = 0,
     /// When the records are durable on the partition's leader.
     Leader = 1,
