@@ -1,9 +1,42 @@
 //! What can go wrong, one enum per operation, and which code each case has on the wire.
 
-use ringmq_wire::{ErrorCode, TopicName, TopicNameError, WireError};
+use std::path::PathBuf;
+use std::time::Duration;
 
+use ringmq_segment::AppendError;
+use ringmq_wire::{ErrorCode, ShardIndex, TopicName, TopicNameError, WireError};
+
+use crate::directory::{DirectoryError, METADATA};
 use crate::excerpt::Excerpt;
-use crate::metadata::{PARTITIONS_PER_TOPIC_MAX, PARTITIONS_TOTAL_MAX, SettingError, TOPICS_PER_REQUEST_MAX};
+use crate::log::MetadataLogError;
+use crate::metadata::{
+    ApplyError, PARTITIONS_PER_TOPIC_MAX, PARTITIONS_TOTAL_MAX, SettingError, TOPICS_PER_REQUEST_MAX,
+};
+
+/// Why the controller did not start, or stopped. The broker cannot serve without it.
+#[derive(Debug, thiserror::Error)]
+pub enum ControllerError {
+    /// The broker's defaults for topics are not valid.
+    #[error("the defaults for topics are not valid: {0}")]
+    Defaults(#[from] SettingError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The metadata log cannot be opened or replayed.
+    #[error(transparent)]
+    Log(#[from] MetadataLogError),
+    /// There are topics' files, and a metadata log that never had a topic.
+    #[error(
+        "{} holds files of {directories} topics, but its metadata log is empty: it was lost. Nothing was changed; \
+         restore {METADATA:?} from a copy of the data directory", path.display()
+    )]
+    MetadataLost {
+        /// The data directory.
+        path: PathBuf,
+        /// How many topic directories there are.
+        directories: usize,
+    },
+}
 
 /// Why a request was refused as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -90,6 +123,47 @@ pub enum DeleteTopicError {
     },
 }
 
+/// Why a valid change was not made, or is not seen by everyone yet.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The metadata log did not take it.
+    #[error("the metadata log did not take the change: {0}")]
+    Log(#[from] AppendError),
+    /// The state machine refuses what the plan says it takes: a fault in the broker. Nothing was logged.
+    #[error(
+        "the change contradicts the metadata, and was not made: {0}; this is a fault in the broker, please report it"
+    )]
+    Contradiction(#[from] ApplyError),
+    /// It is durable, but not every shard has applied it in time.
+    #[error(
+        "the change is durable, but {} after {waited:?}; it becomes visible as soon as they have applied it, and must \
+         not be sent again", lagging_shards(.shards)
+    )]
+    NotApplied {
+        /// The shards that have not.
+        shards: Vec<ShardIndex>,
+        /// How long was waited for them.
+        waited: Duration,
+    },
+    /// It is durable, but a shard ended before applying it: the broker stops.
+    #[error(
+        "the change is durable, but the broker stops; it is visible when the broker is back, and must not be sent again"
+    )]
+    Stopping,
+}
+
+fn lagging_shards(shards: &[ShardIndex]) -> String {
+    const SHOWN_MAX: usize = 16;
+    let mut shown: Vec<String> = shards.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
+    if shards.len() > SHOWN_MAX {
+        shown.push(format!("{} more", shards.len() - SHOWN_MAX));
+    }
+    match shards {
+        [_] => format!("shard {} had not applied it", shown.join(", ")),
+        _ => format!("shards {} had not applied it", shown.join(", ")),
+    }
+}
+
 impl RequestError {
     /// The code on the wire.
     pub fn code(&self) -> ErrorCode {
@@ -127,6 +201,30 @@ impl DeleteTopicError {
     }
 }
 
+impl ChangeError {
+    /// Whether the change was made all the same.
+    pub fn is_durable(&self) -> bool {
+        match self {
+            ChangeError::Log(_) | ChangeError::Contradiction(_) => false,
+            ChangeError::NotApplied { .. } | ChangeError::Stopping => true,
+        }
+    }
+
+    /// The code on the wire.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            ChangeError::Log(AppendError::StorageFull(_)) => ErrorCode::StorageFull,
+            ChangeError::Log(AppendError::Poisoned(_) | AppendError::NotReady(_)) => ErrorCode::StorageFailed,
+            ChangeError::Log(AppendError::Overloaded { .. }) => ErrorCode::Overloaded,
+            ChangeError::Log(AppendError::Closed) => ErrorCode::ShuttingDown,
+            ChangeError::Log(AppendError::TooLarge { .. }) => ErrorCode::RequestTooLarge,
+            ChangeError::Contradiction(_) => ErrorCode::UnknownServerError,
+            ChangeError::NotApplied { .. } => ErrorCode::RequestTimedOut,
+            ChangeError::Stopping => ErrorCode::ShuttingDown,
+        }
+    }
+}
+
 impl From<RequestError> for WireError {
     fn from(error: RequestError) -> WireError {
         WireError::new(error.code(), error.to_string())
@@ -141,6 +239,12 @@ impl From<CreateTopicError> for WireError {
 
 impl From<DeleteTopicError> for WireError {
     fn from(error: DeleteTopicError) -> WireError {
+        WireError::new(error.code(), error.to_string())
+    }
+}
+
+impl From<&ChangeError> for WireError {
+    fn from(error: &ChangeError) -> WireError {
         WireError::new(error.code(), error.to_string())
     }
 }

@@ -1,5 +1,12 @@
 //! The controller shard: cluster metadata as a sans-io state machine, and one thin driver.
 //!
+//! # From a request to an answer
+//! [`run`] is the whole of it: one executor, one change at a time. A [`ControllerRequest`] is checked against the
+//! current [`metadata::Image`] and becomes commands ([`metadata::plan_creates`], [`metadata::plan_deletes`]); the
+//! commands go to the metadata log as one batch; once durable they are applied ([`metadata::State::apply`]); the new
+//! image goes to every shard ([`MetadataUpdate`]); when all have applied it, the caller gets its answer. So a topic that
+//! was created can be used on any connection at once, and one that was deleted is gone on all of them.
+//!
 //! # What it holds, by module
 //! | module | what |
 //! |---|---|
@@ -14,10 +21,16 @@
 #![forbid(unsafe_code)]
 
 pub mod directory;
+mod driver;
 pub mod error;
 mod excerpt;
+mod log;
 pub mod metadata;
+mod publisher;
 mod request;
 
+pub use driver::{ControllerConfig, run};
+pub use error::ControllerError;
 pub use excerpt::Excerpt;
+pub use log::{MetadataLogError, ReplayError};
 pub use request::{ControllerRequest, MetadataUpdate, Reply};

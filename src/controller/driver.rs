@@ -1,0 +1,265 @@
+//! The controller's run loop: one change at a time from the door to the log, then to every shard.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ringmq_runtime::channel::{Receiver, Sender};
+use ringmq_runtime::local::{Permit, Semaphore};
+use ringmq_runtime::task::{Gate, Stop};
+use ringmq_runtime::{random, time};
+use ringmq_wire::protocol::{
+    CreateTopicsRequest, CreateTopicsResponse, CreatedTopic, DeleteTopicsRequest, DeleteTopicsResponse, DeletedTopic,
+};
+use ringmq_wire::{Detail, ErrorCode, Offset, TopicId, WireError};
+
+use crate::directory::{DataDirectory, remove_orphans};
+use crate::error::{ChangeError, ControllerError, DeleteTopicError, RequestError};
+use crate::log::MetadataLog;
+use crate::metadata::{Command, Effect, State, TopicSettings, plan_creates, plan_deletes};
+use crate::publisher::Publisher;
+use crate::request::{ControllerRequest, MetadataUpdate, Reply};
+
+/// What the controller needs to know.
+#[derive(Clone, Debug)]
+pub struct ControllerConfig {
+    /// The data directory of the broker.
+    pub data_dir: PathBuf,
+    /// What a topic lives by where it chose nothing itself.
+    pub defaults: TopicSettings,
+    /// The longest that a request may wait for the shards, whatever it asks for. Default 60 s.
+    pub apply_timeout_max: Duration,
+    /// How many requests may wait for the shards at the same time; the next ones wait in the channel. Default 64.
+    pub requests_waiting_max: usize,
+}
+
+impl ControllerConfig {
+    /// A configuration with defaults for everything but the directory.
+    pub fn new(data_dir: impl Into<PathBuf>) -> ControllerConfig {
+        ControllerConfig {
+            data_dir: data_dir.into(),
+            defaults: TopicSettings::default(),
+            apply_timeout_max: Duration::from_secs(60),
+            requests_waiting_max: 64,
+        }
+    }
+}
+
+/// Runs the controller on this executor, until `stop` is given or the last sender of `requests` is gone.
+///
+/// It takes the data directory first and gives it back last. A shard may touch the directory once it has its first
+/// [`MetadataUpdate`], and must have closed its logs before the controller is stopped. `shards` are in the order of
+/// their indexes; their channels end when the controller does.
+///
+/// # Errors
+/// The controller could not start: the data directory is taken, damaged or newer, or the metadata log is damaged. No
+/// shard has seen an image then, and nothing on disk was changed. Errors of single requests go to who asked.
+pub async fn run(
+    config: ControllerConfig,
+    mut requests: Receiver<ControllerRequest>,
+    shards: Vec<Sender<MetadataUpdate>>,
+    stop: Stop,
+) -> Result<(), ControllerError> {
+    config.defaults.check()?;
+    let directory = DataDirectory::open(&config.data_dir).await?;
+    let served = serve(config, &directory, &mut requests, shards, &stop).await;
+    refuse_waiting(&mut requests);
+    if let Err(error) = directory.close().await {
+        tracing::warn!(%error, "closing the data directory's lock file failed; it is unlocked all the same");
+    }
+    served
+}
+
+async fn serve(
+    config: ControllerConfig,
+    directory: &DataDirectory,
+    requests: &mut Receiver<ControllerRequest>,
+    shards: Vec<Sender<MetadataUpdate>>,
+    stop: &Stop,
+) -> Result<(), ControllerError> {
+    let (log, state) = MetadataLog::open(directory).await?;
+    let image = state.image();
+    let orphans = remove_orphans(directory.path(), &image).await?;
+    if image.applied() == Offset::ZERO && !orphans.unknown.is_empty() {
+        log.close().await;
+        let (path, directories) = (directory.path().to_owned(), orphans.unknown.len());
+        return Err(ControllerError::MetadataLost { path, directories });
+    }
+    tracing::info!(
+        cluster_id = %image.cluster_id(), commands = %image.applied(), topics = image.topics().len(),
+        partitions = image.partition_count(), "the metadata is complete"
+    );
+
+    let publisher = Publisher::start(shards, image);
+    let waiting = Semaphore::new(config.requests_waiting_max);
+    let mut controller = Controller { config, state, log, publisher, replies: Gate::new() };
+    loop {
+        // A request is taken only when there is room to wait for its shards; until then it stays in the channel.
+        let Some(room) = stop.or_stop(waiting.acquire(1)).await else { break };
+        let Some(Some(request)) = stop.or_stop(requests.recv()).await else { break };
+        controller.handle(request, room).await;
+    }
+    controller.close().await;
+    Ok(())
+}
+
+/// Answers what nobody will look at any more.
+fn refuse_waiting(requests: &mut Receiver<ControllerRequest>) {
+    while let Some(request) = requests.try_recv() {
+        let refusal = WireError::from(RequestError::Stopping);
+        // Who asked may be gone; then there is nobody to tell.
+        match request {
+            ControllerRequest::CreateTopics { reply, .. } => drop(reply.send(Err(refusal))),
+            ControllerRequest::DeleteTopics { reply, .. } => drop(reply.send(Err(refusal))),
+        }
+    }
+}
+
+struct Controller {
+    config: ControllerConfig,
+    state: State,
+    log: MetadataLog,
+    publisher: Publisher,
+    replies: Gate,
+}
+
+impl Controller {
+    /// Makes the change durable and visible; the answer follows from a task of its own once every shard has applied it,
+    /// so that a slow shard does not hold up the next change.
+    async fn handle(&mut self, request: ControllerRequest, room: Permit) {
+        match request {
+            ControllerRequest::CreateTopics { request, reply } => self.create_topics(request, reply, room).await,
+            ControllerRequest::DeleteTopics { request, reply } => self.delete_topics(request, reply, room).await,
+        }
+    }
+
+    async fn create_topics(&mut self, request: CreateTopicsRequest, reply: Reply<CreateTopicsResponse>, room: Permit) {
+        let planned = plan_creates(&self.state.image(), &self.config.defaults, &request.topics, draw_topic_id);
+        let plan = match planned {
+            Ok(plan) => plan,
+            Err(error) => return drop(reply.send(Err(error.into()))),
+        };
+        let names = request.topics.into_iter().map(|topic| topic.name);
+        let planned = names.zip(plan.outcomes.into_iter().map(|outcome| outcome.map_err(WireError::from)));
+        let planned: Vec<(String, Result<TopicId, WireError>)> = planned.collect();
+
+        let commands = if request.validate_only { Vec::new() } else { plan.commands };
+        let change = self.change(commands).await;
+        self.answer(change, request.timeout_ms, room, move |changed| {
+            let outcome = |(name, planned): (String, Result<TopicId, WireError>)| {
+                let (outcome, topic_id) = match (planned, changed) {
+                    (Err(refused), _) => (Err(refused), None),
+                    (Ok(_), Ok(())) if request.validate_only => (Ok(()), None),
+                    (Ok(id), Ok(())) => (Ok(()), Some(id)),
+                    // Durable: whoever learns that it is not visible yet may need its id.
+                    (Ok(id), Err(error)) => (Err(WireError::from(error)), error.is_durable().then_some(id)),
+                };
+                let (error, detail) = code_and_detail(outcome);
+                CreatedTopic { name, error, detail, topic_id }
+            };
+            drop(reply.send(Ok(CreateTopicsResponse { topics: planned.into_iter().map(outcome).collect() })));
+        });
+    }
+
+    async fn delete_topics(&mut self, request: DeleteTopicsRequest, reply: Reply<DeleteTopicsResponse>, room: Permit) {
+        let plan = match plan_deletes(&self.state.image(), &request.topics) {
+            Ok(plan) => plan,
+            Err(error) => return drop(reply.send(Err(error.into()))),
+        };
+        let change = self.change(plan.commands).await;
+        self.answer(change, request.timeout_ms, room, move |changed| {
+            let outcome = |(name, planned): (String, Result<(), DeleteTopicError>)| {
+                let outcome = planned.map_err(WireError::from).and_then(|()| changed.map_err(WireError::from));
+                let (error, detail) = code_and_detail(outcome);
+                DeletedTopic { name, error, detail }
+            };
+            let topics = request.topics.into_iter().zip(plan.outcomes).map(outcome).collect();
+            drop(reply.send(Ok(DeleteTopicsResponse { topics })));
+        });
+    }
+
+    /// Logs the commands durably, applies them and publishes the new image: the version to wait for, or `None` when
+    /// there is nothing to do.
+    async fn change(&mut self, commands: Vec<Command>) -> Result<Option<Offset>, ChangeError> {
+        if commands.is_empty() {
+            return Ok(None);
+        }
+        // Applied to a copy first: a command that could not be replayed must never reach the log.
+        let mut changed = self.state.clone();
+        let effects = commands.iter().map(|command| changed.apply(command.clone())).collect::<Result<Vec<_>, _>>()?;
+        self.log.append(self.state.applied(), &commands).await?;
+        self.state = changed;
+        let version = self.state.applied();
+        self.publisher.publish(self.state.image());
+        report(&effects);
+        Ok(Some(version))
+    }
+
+    /// Calls `reply` with the outcome, once every shard has applied the change or the time is over.
+    fn answer(
+        &self,
+        change: Result<Option<Offset>, ChangeError>,
+        timeout_ms: u32,
+        room: Permit,
+        reply: impl FnOnce(Result<(), &ChangeError>) + 'static,
+    ) {
+        let version = match change {
+            Ok(Some(version)) => version,
+            Ok(None) => return reply(Ok(())),
+            Err(error) => return reply(Err(&error)),
+        };
+        let publisher = self.publisher.clone();
+        let patience = Duration::from_millis(timeout_ms.into()).min(self.config.apply_timeout_max);
+        let wait = async move {
+            let applied = wait_for_shards(&publisher, version, patience).await;
+            reply(applied.as_ref().copied());
+            drop(room);
+        };
+        self.replies.spawn("controller: answer", wait).expect("the gate closes only after the last request");
+    }
+
+    /// Answers what is under way, ends the shards' channels and closes the log.
+    async fn close(self) {
+        // Ends the publishing first: who waits for a shard learns at once that it will not come.
+        self.publisher.close().await;
+        self.replies.close().await;
+        self.log.close().await;
+    }
+}
+
+fn report(effects: &[Effect]) {
+    for effect in effects {
+        let (topic, what) = match effect {
+            Effect::Created(topic) => (topic, "created a topic"),
+            Effect::Deleted(topic) => (topic, "deleted a topic"),
+        };
+        tracing::info!(name = %topic.name, id = %topic.id, partitions = topic.partitions, "{what}");
+    }
+}
+
+async fn wait_for_shards(publisher: &Publisher, version: Offset, patience: Duration) -> Result<(), ChangeError> {
+    match time::timeout(patience, publisher.applied(version)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_ended)) => Err(ChangeError::Stopping),
+        Err(_elapsed) => {
+            let shards = publisher.lagging(version);
+            tracing::warn!(%version, ?shards, ?patience, "shards have not applied a change in time");
+            Err(ChangeError::NotApplied { shards, waited: patience })
+        }
+    }
+}
+
+fn draw_topic_id() -> TopicId {
+    let mut bytes = [0; 16];
+    random::fill(&mut bytes);
+    TopicId::from_random_bytes(bytes)
+}
+
+fn code_and_detail(outcome: Result<(), WireError>) -> (ErrorCode, Detail) {
+    match outcome {
+        Ok(()) => (ErrorCode::None, Detail::NONE),
+        Err(error) => (error.code, error.detail),
+    }
+}
+
+#[cfg(test)]
+mod tests;

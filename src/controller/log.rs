@@ -1,0 +1,230 @@
+//! The metadata log: a partition log whose records are commands (`docs/formats/metadata-log.md`).
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use ringmq_runtime::{fs, time};
+use ringmq_segment::{
+    Append, AppendError, Generations, LoadError, Log, LogConfig, LogDeps, LogId, OpenError, Payload, ReadError,
+    Recovery, TailCache,
+};
+use ringmq_wire::batch::{
+    BATCH_HEADER_BYTES, BatchBuilder, BatchError, BatchLimits, BatchView, Compression, RecordRef, Scratch,
+    split_batches,
+};
+use ringmq_wire::{Offset, PartitionIndex, ShardIndex, Timestamp, TopicId};
+
+use crate::directory::{DataDirectory, METADATA};
+use crate::metadata::{ApplyError, COMMAND_BYTES_MAX, Command, CommandError, State, TOPICS_PER_REQUEST_MAX};
+
+const GENERATIONS: &str = "generations";
+/// The controller is no shard, and the only owner of its generation tables.
+const OWNER: ShardIndex = ShardIndex::new(0);
+const LOG_ID: LogId = LogId { topic_id: TopicId::METADATA, partition: PartitionIndex::new(0) };
+
+/// What a record takes beside its value: its length, attributes, timestamp delta, offset delta, the lengths of key,
+/// value and headers, each as long as a variable-length number gets for the batches written here.
+const RECORD_OVERHEAD_BYTES_MAX: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
+const BATCH_BYTES_MAX: usize =
+    BATCH_HEADER_BYTES + TOPICS_PER_REQUEST_MAX * (COMMAND_BYTES_MAX + RECORD_OVERHEAD_BYTES_MAX);
+const FRAME_BYTES_MAX: usize = 1 << 20;
+const _: () = assert!(BATCH_BYTES_MAX < FRAME_BYTES_MAX, "the largest change must fit a frame");
+#[allow(clippy::cast_possible_truncation, reason = "both are below the size of a frame")]
+const LIMITS: BatchLimits =
+    BatchLimits { batch_bytes_max: BATCH_BYTES_MAX as u32, record_count_max: TOPICS_PER_REQUEST_MAX as u32 };
+
+const SEGMENT_BYTES: u64 = 64 << 20;
+const CACHE_BYTES: usize = 1 << 20;
+/// How much of the log is in memory at a time while it is replayed.
+const REPLAY_BYTES: usize = 1 << 20;
+
+pub(crate) struct MetadataLog {
+    log: Log,
+}
+
+impl MetadataLog {
+    /// Opens the log of a data directory and replays it.
+    pub(crate) async fn open(directory: &DataDirectory) -> Result<(MetadataLog, State), MetadataLogError> {
+        let (log, recovery) = open_log(directory.path()).await?;
+        tracing::info!(?recovery, "opened the metadata log");
+        let log = MetadataLog { log };
+        match log.replay(State::new(directory.cluster())).await {
+            Ok(state) => Ok((log, state)),
+            Err(error) => {
+                log.close().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Appends commands as one batch, all or nothing; they are durable when this returns.
+    ///
+    /// `expected` is the offset that the first one gets: how many commands the state has applied.
+    pub(crate) async fn append(&self, expected: Offset, commands: &[Command]) -> Result<(), AppendError> {
+        let appended = self.log.append(batch_of(commands)).await?;
+        assert_eq!(appended.base_offset, expected, "the metadata log has one writer, which applies what it appends");
+        Ok(())
+    }
+
+    /// Applies all commands of the log to `state`.
+    async fn replay(&self, mut state: State) -> Result<State, ReplayError> {
+        let end = self.log.offsets().durable;
+        while state.applied() < end {
+            let from = state.applied();
+            let read = self.log.read(from, REPLAY_BYTES).await?;
+            for slice in &read.slices {
+                for batch in split_batches(slice) {
+                    replay_batch(
+                        &batch.map_err(|cause| ReplayError::Batch { offset: state.applied(), cause })?,
+                        &mut state,
+                    )?;
+                }
+            }
+            if state.applied() == from {
+                return Err(ReplayError::Gap { expected: from, found: read.next_offset });
+            }
+        }
+        Ok(state)
+    }
+
+    /// Writes down that the log ended cleanly. The log must not be used afterwards.
+    pub(crate) async fn close(&self) {
+        if let Err(error) = self.log.close().await {
+            tracing::warn!(%error, "the metadata log could not be closed cleanly; the next start recovers it");
+        }
+    }
+}
+
+async fn open_log(data_dir: &Path) -> Result<(Log, Recovery), MetadataLogError> {
+    let root = data_dir.join(METADATA);
+    make_root(data_dir, &root).await.map_err(|cause| MetadataLogError::Root { path: root.clone(), cause })?;
+    let generations = Generations::open(&root.join(GENERATIONS), OWNER).await?;
+    let deps = LogDeps { generations, cache: TailCache::new(CACHE_BYTES) };
+    let config = LogConfig { segment_bytes: SEGMENT_BYTES, frame_bytes_max: FRAME_BYTES_MAX, ..LogConfig::default() };
+    Ok(Log::open(&root, LOG_ID, config, &deps).await?)
+}
+
+async fn make_root(data_dir: &Path, root: &Path) -> io::Result<()> {
+    if !fs::exists(root).await? {
+        fs::create_dir_all(root).await?;
+        fs::sync_dir(data_dir).await?;
+    }
+    Ok(())
+}
+
+fn batch_of(commands: &[Command]) -> Append {
+    // A clock before 1970 is no reason to refuse a topic; nothing depends on the time.
+    let timestamp = Timestamp::new(time::wall_clock().max(0));
+    let mut batch = BatchBuilder::new(Compression::None);
+    let mut value = Vec::with_capacity(COMMAND_BYTES_MAX);
+    for command in commands {
+        value.clear();
+        command.encode(&mut value);
+        let record = RecordRef { timestamp, key: None, value: Some(&value), headers: &[] };
+        batch.append(&record).expect("a command and its timestamp are within the bounds of a record");
+    }
+    let batch: Bytes = batch.finish().expect("a change has at least one command");
+    Append::validated(Payload::Copied(batch), &LIMITS).expect("the batch was built above, within its limits")
+}
+
+fn replay_batch(batch: &BatchView<'_>, state: &mut State) -> Result<(), ReplayError> {
+    let offset = state.applied();
+    let damaged = |cause| ReplayError::Batch { offset, cause };
+    if batch.header().compression() != Compression::None {
+        return Err(ReplayError::Compressed { offset });
+    }
+    let mut scratch = Scratch::default();
+    for record in batch.records(&mut scratch).map_err(damaged)? {
+        let record = record.map_err(damaged)?;
+        let offset = state.applied();
+        if record.offset != offset {
+            return Err(ReplayError::Gap { expected: offset, found: record.offset });
+        }
+        let value = record.value.ok_or(ReplayError::NoCommand { offset })?;
+        let command = Command::decode(value).map_err(|cause| ReplayError::Command { offset, cause })?;
+        state.apply(command).map_err(|cause| ReplayError::Apply { offset, cause })?;
+    }
+    Ok(())
+}
+
+/// Why the metadata log cannot be opened. Nothing in it was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum MetadataLogError {
+    /// Its directory cannot be made.
+    #[error("cannot create the directory of the metadata log {}: {cause}", path.display())]
+    Root {
+        /// The directory.
+        path: PathBuf,
+        /// What the operating system says.
+        #[source]
+        cause: io::Error,
+    },
+    /// Its generation tables cannot be read.
+    #[error("the metadata log cannot be opened: {0}")]
+    Generations(#[from] LoadError),
+    /// The log cannot be read, or is damaged where it had been acknowledged.
+    #[error("the metadata log cannot be opened: {0}")]
+    Open(#[from] OpenError),
+    /// A record of it cannot be applied.
+    #[error("the metadata log cannot be replayed: {0}; restore {METADATA:?} from a copy of the data directory")]
+    Replay(#[from] ReplayError),
+}
+
+/// Why the commands of the metadata log cannot be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The log cannot be read.
+    #[error("{0}")]
+    Read(#[from] ReadError),
+    /// A record batch is not sound.
+    #[error("the batch at offset {offset}: {cause}")]
+    Batch {
+        /// The next command's offset.
+        offset: Offset,
+        /// What is wrong with the batch.
+        #[source]
+        cause: BatchError,
+    },
+    /// A record batch is compressed, which no broker writes here.
+    #[error("the batch at offset {offset} is compressed")]
+    Compressed {
+        /// The next command's offset.
+        offset: Offset,
+    },
+    /// Commands are missing, or there are too many.
+    #[error("offset {found} where {expected} should be")]
+    Gap {
+        /// The next command's offset.
+        expected: Offset,
+        /// The offset that was found.
+        found: Offset,
+    },
+    /// A record has no value.
+    #[error("the record at offset {offset} has no command in it")]
+    NoCommand {
+        /// The record's offset.
+        offset: Offset,
+    },
+    /// A record is not a command that this release knows.
+    #[error("offset {offset}: {cause}")]
+    Command {
+        /// The record's offset.
+        offset: Offset,
+        /// What is wrong with it.
+        #[source]
+        cause: CommandError,
+    },
+    /// A command contradicts those before it.
+    #[error("offset {offset}: {cause}")]
+    Apply {
+        /// The command's offset.
+        offset: Offset,
+        /// What it contradicts.
+        #[source]
+        cause: ApplyError,
+    },
+}
+
+#[cfg(test)]
+mod tests;
