@@ -26,6 +26,9 @@ use pipe::Flush;
 /// Bytes in one frame of [`pipe`] and in one request of [`disk`].
 const FRAME_BYTES: usize = 1 << 20;
 
+/// What a histogram of nanoseconds reaches to.
+const MINUTE_NS: u64 = 60_000_000_000;
+
 /// Connections of [`loopback`] and [`pipe`].
 const CONNECTIONS: usize = 8;
 

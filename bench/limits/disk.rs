@@ -13,7 +13,7 @@ use ringmq_runtime::task::Gate;
 use ringmq_runtime::time::Instant;
 use ringmq_runtime::{fs, random};
 
-use super::FRAME_BYTES;
+use super::{FRAME_BYTES, MINUTE_NS};
 use super::cores::{Span, spawn_pinned};
 
 /// Requests at the device at the same time.
@@ -98,7 +98,7 @@ pub(super) fn dsync_latency(cpu: CpuId, dir: &Path) -> io::Result<f64> {
         let mut block = AlignedBuf::with_len(BLOCK_BYTES);
         random::fill(&mut block);
         let block = block.freeze();
-        let mut nanoseconds = Histogram::<u64>::new(3).map_err(io::Error::other)?;
+        let mut nanoseconds = Histogram::<u64>::new_with_bounds(1, MINUTE_NS, 3).map_err(io::Error::other)?;
         for write in 0..WRITES {
             let start = Instant::now();
             file.write_at(&block, write % BLOCKS * BLOCK_BYTES as u64, IoClass::Journal).await?;

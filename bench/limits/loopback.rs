@@ -12,7 +12,7 @@ use ringmq_runtime::net::{ListenOptions, ReadHalf, TcpListener, TcpStream, Write
 use ringmq_runtime::task;
 use ringmq_runtime::time::Instant;
 
-use super::CONNECTIONS;
+use super::{CONNECTIONS, MINUTE_NS};
 use super::cores::{Span, join_all, spawn_pinned};
 
 /// Bytes in one call: small enough to stay in the processor's own cache.
@@ -62,7 +62,7 @@ pub(super) fn round_trip(cores: &[CpuId]) -> io::Result<f64> {
     let client = spawn_pinned("client", cores[cores.len() - 1], move || async move {
         let address = address.await.map_err(io::Error::other)?;
         let (mut read, mut write) = TcpStream::connect(address).await?.into_split();
-        let mut nanoseconds = Histogram::<u64>::new(3).map_err(io::Error::other)?;
+        let mut nanoseconds = Histogram::<u64>::new_with_bounds(1, MINUTE_NS, 3).map_err(io::Error::other)?;
         let mut message = [0x52; MESSAGE_BYTES];
         for round in 0..WARM_UP + ROUNDS {
             let start = Instant::now();

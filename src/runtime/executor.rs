@@ -39,8 +39,10 @@ pub struct ExecutorConfig {
     pub name: String,
     /// The processor that its thread is pinned to; `None` lets the kernel move it. Default: `None`.
     pub cpu: Option<CpuId>,
-    /// Memory registered with io_uring, in bytes; it counts against the locked-memory limit, three times.
-    /// What does not fit in it comes from the ordinary allocator. Default and least: 64 KiB.
+    /// Memory that reads from files go into, in bytes, kept for good and registered with io_uring if the limit on
+    /// locked memory allows (it counts three times). What is read beyond it comes from the ordinary allocator, and a
+    /// read into fresh memory costs three times the processor time. So it is to hold the reads in flight and what
+    /// was read and is not yet sent. Default: 8 MiB; least: 64 KiB.
     pub io_memory_bytes: usize,
     /// Free buffers that the executor's pool keeps for reuse, in bytes. Default: 64 MiB.
     pub buffers_retained_bytes_max: usize,
@@ -58,7 +60,7 @@ impl Default for ExecutorConfig {
         ExecutorConfig {
             name: "executor".to_owned(),
             cpu: None,
-            io_memory_bytes: 64 * 1024,
+            io_memory_bytes: 8 * 1024 * 1024,
             buffers_retained_bytes_max: 64 * 1024 * 1024,
             spin_before_park: None,
             stall_threshold: stall::THRESHOLD_DEFAULT,

@@ -44,10 +44,12 @@ pub fn io_uring() -> Result<Finding, Problem> {
     backend_probe::io_uring()
 }
 
-/// Whether this process may lock as much memory as that many executors with `io_memory_bytes` each need.
+/// Whether this process may lock enough memory to start executors. The finding says, with the exact lines, how to
+/// raise the limit when it is too low to register `io_memory_bytes` for each of them with io_uring, which they can do
+/// without.
 ///
 /// # Errors
-/// The limit, what is wanted, and how to raise it.
+/// When the limit is too low to start at all; how to raise it.
 pub fn locked_memory(executors: usize, io_memory_bytes: usize) -> Result<Finding, Problem> {
     backend_probe::locked_memory(executors, io_memory_bytes)
 }

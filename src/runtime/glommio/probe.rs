@@ -147,34 +147,53 @@ fn supported_operations(ring: &OwnedFd) -> io::Result<impl Fn(u8) -> bool> {
 }
 
 pub(crate) fn locked_memory(executors: usize, io_memory_bytes: usize) -> Result<Finding, Problem> {
-    /// glommio refuses to start with a lower limit.
-    const EXECUTOR_LEAST: u64 = 512 * 1024;
-    /// Each executor registers its memory with three rings.
-    const RINGS: u64 = 3;
-    let each = (io_memory_bytes as u64).saturating_mul(RINGS).max(EXECUTOR_LEAST);
-    let wanted = each.saturating_mul(executors as u64);
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes one `rlimit`.
-    let result = sys::check(unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) });
-    let how_to_mend = || {
+    sys::check(unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) }).map_err(|error| Problem {
+        subject: LOCKED_MEMORY,
+        what: format!("the limit cannot be read: {error}"),
+        how_to_mend: "See getrlimit(2) for this error.".to_owned(),
+    })?;
+    judge_locked_memory(limit.rlim_cur, executors, io_memory_bytes)
+}
+
+const LOCKED_MEMORY: &str = "locked memory";
+
+/// What a limit in bytes is good for.
+pub(crate) fn judge_locked_memory(limit: u64, executors: usize, io_memory_bytes: usize) -> Result<Finding, Problem> {
+    /// glommio starts no executor with a lower limit.
+    const LEAST: u64 = 512 * 1024;
+    /// Each executor registers its memory with three rings, and the kernel counts it three times.
+    const RINGS: u64 = 3;
+    let registered = (executors as u64).saturating_mul(io_memory_bytes as u64).saturating_mul(RINGS);
+    let wanted = registered.max(LEAST);
+    let raise = {
         let kib = wanted.div_ceil(1024);
         format!(
-            "Raise it: `ulimit -l {kib}` in the shell that starts it, `LimitMEMLOCK={kib}K` in a systemd unit, or the \
-             line `* - memlock {kib}` in /etc/security/limits.conf; with a container, `--ulimit memlock={wanted}`."
+            "`ulimit -l {kib}` in the shell that starts it, `LimitMEMLOCK={kib}K` in a systemd unit, the line \
+             `* - memlock {kib}` in /etc/security/limits.conf, or `--ulimit memlock={wanted}` for a container"
         )
     };
-    let problem = |what| Problem { subject: "locked memory", what, how_to_mend: how_to_mend() };
-    result.map_err(|error| problem(format!("the limit cannot be read: {error}")))?;
-    let allowed = limit.rlim_cur;
-    if allowed != libc::RLIM_INFINITY && allowed < wanted {
-        return Err(problem(format!(
-            "the limit is {} KiB, and {executors} executors want {} KiB",
-            allowed / 1024,
-            wanted / 1024
-        )));
+    if limit < LEAST {
+        return Err(Problem {
+            subject: LOCKED_MEMORY,
+            what: format!("the limit is {} KiB, and an executor needs {} KiB to start", limit / 1024, LEAST / 1024),
+            how_to_mend: format!("Raise it: {raise}."),
+        });
     }
-    let limit = if allowed == libc::RLIM_INFINITY { "no limit".to_owned() } else { format!("{} KiB", allowed / 1024) };
-    Ok(Finding { subject: "locked memory", detail: format!("{limit}, of which {} KiB are wanted", wanted / 1024) })
+    let detail = if limit == libc::RLIM_INFINITY {
+        "no limit".to_owned()
+    } else if limit >= wanted {
+        format!("{} KiB, of which {} KiB are used", limit / 1024, wanted / 1024)
+    } else {
+        format!(
+            "{} KiB, enough; with {} KiB, reads from the disk would cost a little less (unless the process may lock \
+             memory without limit, as root may): {raise}",
+            limit / 1024,
+            wanted / 1024
+        )
+    };
+    Ok(Finding { subject: LOCKED_MEMORY, detail })
 }
 
 pub(crate) fn direct_io(dir: &Path) -> Result<Finding, Problem> {

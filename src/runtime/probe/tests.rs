@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::{direct_io, disk_polling, io_uring, kernel, locked_memory, prepare_data_dir};
-use crate::glommio::probe::ask_io_uring;
+use crate::glommio::probe::{ask_io_uring, judge_locked_memory};
 use crate::testing::scratch;
 
 #[test]
@@ -17,12 +17,18 @@ fn finds_what_this_machine_has() {
 
 #[test]
 fn too_little_locked_memory_says_how_to_raise_it() {
-    let problem = locked_memory(1_000_000, 1 << 30).expect_err("no machine has a limit that high");
+    let problem = judge_locked_memory(64 << 10, 3, 1 << 20).expect_err("less than an executor needs");
     let text = problem.to_string();
-    let kib = (1_000_000_u64 * 3) << 20;
-    for line in [format!("`ulimit -l {kib}`"), format!("LimitMEMLOCK={kib}K"), format!("* - memlock {kib}")] {
-        assert!(text.contains(&line), "{text}");
+    for line in ["64 KiB", "`ulimit -l 9216`", "`LimitMEMLOCK=9216K`", "`* - memlock 9216`", "memlock=9437184"] {
+        assert!(text.contains(line), "{text}");
     }
+    let problem = judge_locked_memory(0, 1, 0).expect_err("less than an executor needs");
+    assert!(problem.how_to_mend.contains("`ulimit -l 512`"), "{problem}");
+
+    let enough = |limit| judge_locked_memory(limit, 2, 8 << 20).expect("enough to start").detail;
+    assert!(enough(8 << 20).contains("ulimit -l 49152"), "enough to start, and there is better");
+    assert_eq!(enough(64 << 20), "65536 KiB, of which 49152 KiB are used");
+    assert_eq!(enough(libc::RLIM_INFINITY), "no limit");
 }
 
 #[test]
