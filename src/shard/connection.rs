@@ -185,7 +185,8 @@ async fn handle(
     if request_type == RequestType::Produce {
         return produce::handle(session, reader, call, body_bytes).await;
     }
-    let Some((call, body)) = receive_body(session, reader, call, body_bytes).await? else { return Ok(()) };
+    // Bounded by `CONTROL_REQUEST_BYTES_MAX`, which the head was checked against.
+    let body = reader.peek(body_bytes).await?;
     match request_type {
         RequestType::Fetch => start_fetch(session, call, body),
         RequestType::ListOffsets => start(session, call, body, list_offsets::handle),
@@ -223,23 +224,6 @@ async fn receive_head(session: &Session, reader: &mut FrameReader) -> Result<Req
         }
     };
     Err(End::Fault(fault))
-}
-
-/// The body of any request but a produce; `None` when it was refused for its length.
-async fn receive_body<'a>(
-    session: &Session,
-    reader: &'a mut FrameReader,
-    call: Call,
-    body_bytes: usize,
-) -> Result<Option<(Call, &'a [u8])>, End> {
-    let bytes_max = session.shard.config.limits.control_request_bytes_max;
-    if body_bytes > bytes_max as usize {
-        reader.skip(body_bytes).await?;
-        let detail = format!("the request has {body_bytes} bytes, but this type may have {bytes_max} at most");
-        session.refuse(call, &WireError::new(ErrorCode::RequestTooLarge, detail));
-        return Ok(None);
-    }
-    Ok(Some((call, reader.peek(body_bytes).await?)))
 }
 
 /// Starts a fetch, which answers for itself: its records are sent from where they lie.

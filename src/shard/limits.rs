@@ -52,8 +52,6 @@ pub struct Limits {
     /// Partitions in unanswered produces and fetches of all connections of a shard: each costs memory beyond its bytes.
     /// Default 262,144.
     pub shard_parts_max: usize,
-    /// The largest request of any type but produce. Default 1 MiB.
-    pub control_request_bytes_max: u32,
     /// Requests of one connection, other than produce and fetch, that are worked on at the same time. Default 4.
     pub control_in_flight_max: usize,
     /// Record bytes of one fetch response, whatever the client asks for (a single larger batch still passes). Default 16 MiB.
@@ -92,7 +90,6 @@ impl Limits {
         connection_bytes_max: 64 * MIB,
         shard_bytes_max: 256 * MIB,
         shard_parts_max: 1 << 18,
-        control_request_bytes_max: 1 << 20,
         control_in_flight_max: 4,
         fetch_bytes_max: 16 << 20,
         fetch_wait_max: Duration::from_secs(300),
@@ -120,9 +117,6 @@ impl Limits {
         }
         if self.connection_bytes_max > self.shard_bytes_max {
             return Err(LimitsError("shard_bytes_max must be at least connection_bytes_max"));
-        }
-        if self.control_request_bytes_max > self.request_bytes_max {
-            return Err(LimitsError("request_bytes_max must be at least control_request_bytes_max"));
         }
         if self.fetch_bytes_max as usize > self.connection_response_bytes_max {
             return Err(LimitsError("connection_response_bytes_max must be at least fetch_bytes_max"));

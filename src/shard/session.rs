@@ -248,6 +248,7 @@ impl Connections {
         for session in self.open.borrow().values() {
             if let Some(reason) = session.overdue(now, limits) {
                 tracing::info!(peer = %session.peer, reason, "connection closed");
+                session.shard.stats.add(Counter::ConnectionFaults, 1);
                 session.kill();
             }
         }

@@ -128,6 +128,7 @@ pub(crate) async fn handle(session: Rc<Session>, mut call: Call, request: FetchR
 
     let shares = split.into_shares();
     let answers = match &shares[..] {
+        [] => Vec::new(),
         [share] => vec![ask(&session, share, terms, &shard.stop).await],
         _ => ask_all(&session, &shares, terms).await,
     };
@@ -379,19 +380,27 @@ async fn read(parts: &[Part], logs: &[LogOf], bytes_max: usize, mut room: [Optio
     Found { outcomes, room }
 }
 
-/// Reads one partition, `bytes_left` at most unless it is the `first` to give anything.
+/// Reads one partition, `bytes_left` at most unless it is the `first` to give anything. A log gives what it has in one
+/// piece, in memory or on disk; the pieces are put together here.
 async fn read_part(partition: &Partition, log: &Log, part: &Part, bytes_left: usize, first: bool) -> Outcome<IoBuf> {
     let offsets = log.offsets();
-    let nothing = Read { cut: offsets.durable > part.from, ..Read::nothing(offsets.start, offsets.durable) };
-    if part.from == offsets.durable || bytes_left == 0 {
-        return Ok(nothing);
+    let mut found = Read::nothing(offsets.start, offsets.durable);
+    let mut next = part.from;
+    // Below the start, or beyond the end, the log says what is wrong.
+    while next != offsets.durable && found.bytes < part.bytes_max.min(bytes_left) {
+        let bytes_max = part.bytes_max.min(bytes_left) - found.bytes;
+        let read = log.read(next, bytes_max).await.map_err(|cause| partition.read_failed(&cause))?;
+        // A batch larger than what is left passes only where nothing else does.
+        let alone = first && found.bytes == 0;
+        if (read.bytes > bytes_max && !alone) || read.bytes == 0 {
+            break;
+        }
+        next = read.next_offset;
+        found.bytes += read.bytes;
+        found.batches.extend(read.slices);
     }
-    let read = log.read(part.from, part.bytes_max.min(bytes_left)).await;
-    let read = read.map_err(|cause| partition.read_failed(&cause))?;
-    if read.bytes > bytes_left && !first {
-        return Ok(nothing);
-    }
-    Ok(Read { batches: read.slices, bytes: read.bytes, cut: read.next_offset < offsets.durable, ..nothing })
+    found.cut = next < offsets.durable;
+    Ok(found)
 }
 
 /// The outcomes in the shape of the request, and the record bytes in their order.

@@ -1,0 +1,167 @@
+//! What a peer does not take, or sends too fast, is bounded: it waits in the peer, not in the broker.
+
+use std::io::{ErrorKind, Read, Write};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use ringmq_shard::{Limits, StatsSnapshot};
+use ringmq_wire::protocol::frame::encode_request;
+use ringmq_wire::protocol::{Acks, ListTopicsRequest, RequestType};
+use ringmq_wire::{ErrorCode, Offset, ShardIndex};
+
+use crate::broker::{Broker, Options, data_dir, wait};
+use crate::data::{batch, create};
+use crate::peer::{Peer, fetch_request, split_fetched};
+
+/// More than the kernel keeps for one loopback connection, both sides together (tcp_rmem and tcp_wmem).
+const KERNEL_BYTES: usize = 16 << 20;
+
+fn stats(broker: &Broker, shard: u16) -> StatsSnapshot {
+    let mailboxes = broker.mailboxes.clone();
+    wait(async move { mailboxes.stats(ShardIndex::new(shard)).await }).expect("the shard runs")
+}
+
+fn counter(stats: &StatsSnapshot, name: &str) -> usize {
+    let count = stats.counters.iter().find(|(counter, _)| *counter == name).expect("a counter of this name").1;
+    usize::try_from(count).expect("it fits")
+}
+
+/// Sends the same bytes again and again until the broker takes no more, without reading; how often they went whole.
+fn send_until_refused(peer: &mut Peer, bytes: &[u8], times_max: usize) -> (usize, usize) {
+    peer.stream.set_write_timeout(Some(Duration::from_millis(1_500))).expect("a timeout can be set");
+    for times in 0..times_max {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match peer.stream.write(&bytes[sent..]) {
+                Ok(more) => sent += more,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    return (times, sent);
+                }
+                Err(error) => panic!("the connection broke: {error}"),
+            }
+        }
+    }
+    panic!("the broker took {times_max} requests without an answer being read");
+}
+
+#[test]
+fn fetches_whose_answers_nobody_reads_stop_being_served() {
+    let dir = data_dir();
+    let limits = Limits {
+        fetch_bytes_max: 1 << 20,
+        connection_response_bytes_max: 4 << 20,
+        shard_response_bytes_max: 16 << 20,
+        in_flight_max: 64,
+        ..Limits::default()
+    };
+    let broker = Broker::start(dir.path(), Options { limits: limits.clone(), ..Options::default() });
+    let mut producer = broker.connect();
+    create(&mut producer, "t", 2);
+    for partition in [0, 1] {
+        producer.produce("t", &[(partition, batch("a", 1_000, 1_000))]);
+    }
+
+    // From its own shard, and through another one.
+    for partition in [0, 1] {
+        let before = counter(&stats(&broker, 0), "fetched_bytes");
+        let mut silent = broker.connect_to(0);
+        let mut frame = BytesMut::new();
+        encode_request(silent.next_id(), &fetch_request("t", &[(partition, Offset::ZERO)]), &mut frame).expect("short");
+        let (times, _) = send_until_refused(&mut silent, &frame, 10_000_000);
+        let fetched = counter(&stats(&broker, 0), "fetched_bytes") - before;
+        let held_max = match partition {
+            0 => limits.connection_response_bytes_max,
+            _ => limits.in_flight_max as usize * limits.fetch_bytes_max as usize,
+        };
+        assert!(fetched <= held_max + KERNEL_BYTES, "{fetched} bytes were read for a peer that takes nothing");
+
+        // Others are served meanwhile, and nothing was lost.
+        let mut other = broker.connect_to(0);
+        assert_eq!(
+            other.produce("t", &[(partition, batch("b", 1, 10))]).topics[0].partitions[0].error,
+            ErrorCode::None
+        );
+        for _ in 0..times.min(200) {
+            let (_, sections) = split_fetched(silent.receive());
+            assert!(sections[0].len() > 1_000_000);
+        }
+    }
+}
+
+#[test]
+fn requests_whose_answers_nobody_reads_are_not_read() {
+    let dir = data_dir();
+    let limits = Limits { in_flight_max: 32, ..Limits::default() };
+    let broker = Broker::start(dir.path(), Options { limits, ..Options::default() });
+    let mut peer = broker.connect_to(0);
+    for number in 0..50 {
+        create(&mut peer, &format!("{number:0>200}"), 1);
+    }
+    let mut frame = BytesMut::new();
+    encode_request(peer.next_id(), &ListTopicsRequest {}, &mut frame).expect("short");
+    let mut silent = broker.connect_to(0);
+    send_until_refused(&mut silent, &frame, 100_000_000);
+
+    let served =
+        stats(&broker, 0).requests.into_iter().find(|(request_type, _)| *request_type == RequestType::ListTopics);
+    let served = usize::try_from(served.expect("some were served").1).expect("it fits");
+    let response_bytes = 50 * 200;
+    assert!(served * response_bytes <= (2 << 20) + KERNEL_BYTES, "{served} requests were served without being read");
+    // It goes on where it was.
+    for _ in 0..served {
+        assert!(silent.receive().head.error.is_none());
+    }
+}
+
+#[test]
+fn produces_beyond_the_bound_wait_in_the_socket() {
+    let dir = data_dir();
+    let limits = Limits {
+        request_bytes_max: 2 << 20,
+        connection_bytes_max: 2 << 20,
+        shard_bytes_max: 3 << 20,
+        in_flight_max: 4,
+        ..Limits::default()
+    };
+    let broker = Broker::start(dir.path(), Options { limits, ..Options::default() });
+    create(&mut broker.connect(), "t", 4);
+    // Six connections that send far more than the shard takes at once: everything is stored, none is refused.
+    let senders = (0..6).map(|sender| {
+        let mut peer = broker.connect_to(sender % 2);
+        std::thread::spawn(move || {
+            let partition = u32::try_from(sender % 4).expect("small");
+            let (_, frame) = peer.produce_frame("t", Acks::All, &[(partition, batch("x", 900, 1_000))]);
+            let mut writer = peer.stream.try_clone().expect("a second handle");
+            let writing = std::thread::spawn(move || (0..20).try_for_each(|_| writer.write_all(&frame)));
+            for _ in 0..20 {
+                let response =
+                    peer.receive().decode::<ringmq_wire::protocol::ProduceResponse>().expect("it is answered");
+                let outcome = &response.topics[0].partitions[0];
+                assert_eq!(outcome.error, ErrorCode::None, "{}", outcome.detail);
+            }
+            writing.join().expect("the writer ends").expect("everything is taken");
+        })
+    });
+    senders.collect::<Vec<_>>().into_iter().for_each(|sender| sender.join().expect("every produce is stored"));
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_let_go() {
+    let dir = data_dir();
+    let limits = Limits { write_stall_max: Duration::from_secs(1), ..Limits::default() };
+    let broker = Broker::start(dir.path(), Options { limits, ..Options::default() });
+    let mut peer = broker.connect();
+    create(&mut peer, "t", 1);
+    peer.produce("t", &[(0, batch("a", 1_000, 1_000))]);
+    for _ in 0..100 {
+        peer.send(&fetch_request("t", &[(0, Offset::ZERO)]));
+    }
+    // Far more than the kernel keeps: the broker cannot write on. Only its end of the connection can end this.
+    let shard_ended = || (0..2).any(|shard| counter(&stats(&broker, shard), "connection_faults") > 0);
+    while !shard_ended() {
+        std::thread::yield_now();
+    }
+    let mut taken = Vec::new();
+    let end = peer.stream.read_to_end(&mut taken);
+    assert!(taken.len() < 100 * 1_000_000, "{end:?}");
+}

@@ -1,0 +1,166 @@
+//! A whole broker without the command around it: shards, controller, and their wiring.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ringmq_controller::metadata::TopicSettings;
+use ringmq_controller::{ControllerConfig, ControllerError};
+use ringmq_runtime::channel::{self, OneshotSender};
+use ringmq_runtime::executor::{ExecutorConfig, ExecutorHandle, spawn_executor};
+use ringmq_runtime::{probe, task};
+use ringmq_segment::LogConfig;
+use ringmq_shard::{Advertise, Limits, Mailboxes, Roster, Shard, ShardConfig, ShardError, Wiring};
+use ringmq_wire::{BrokerId, ShardIndex};
+
+use crate::peer::Peer;
+
+/// How a test's broker differs from the default one.
+pub(crate) struct Options {
+    pub(crate) shards: u16,
+    pub(crate) limits: Limits,
+    pub(crate) advertise: Option<Advertise>,
+    /// Port 0 stands for a free one.
+    pub(crate) listen: SocketAddr,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self { shards: 2, limits: Limits::default(), advertise: None, listen }
+    }
+}
+
+/// A running broker. Dropping it stops it and waits for its end.
+pub(crate) struct Broker {
+    pub(crate) public: SocketAddr,
+    pub(crate) roster: Arc<Roster>,
+    pub(crate) mailboxes: Mailboxes,
+    running: Option<Running>,
+}
+
+struct Running {
+    shards: Vec<Stoppable<Result<(), ShardError>>>,
+    controller: Stoppable<Result<(), ControllerError>>,
+}
+
+/// An executor, and what tells it to stop.
+type Stoppable<T> = (OneshotSender<()>, ExecutorHandle<T>);
+
+impl Broker {
+    /// Starts a broker on a free port; it serves when this returns.
+    pub(crate) fn start(data_dir: &Path, options: Options) -> Self {
+        probe::prepare_data_dir(data_dir).expect("the data directory is fit for direct I/O");
+        let shard_count = NonZeroU16::new(options.shards).expect("a broker has a shard");
+        let (controller_sender, requests) = channel::bounded(64);
+        let Wiring { shards, metadata, started, rosters, mailboxes } = Wiring::new(shard_count, &controller_sender);
+        drop(controller_sender);
+        let listen = free_address(options.listen);
+
+        let controller = run_executor("controller", {
+            let config = ControllerConfig::new(data_dir);
+            |stop| ringmq_controller::run(config, requests, metadata, stop)
+        });
+        let shards = shards.into_iter().zip(0..).map(|(links, index)| {
+            let config = ShardConfig {
+                shard: ShardIndex::new(index),
+                shard_count,
+                cpu: None,
+                broker: BrokerId::new(0),
+                version: "test".to_owned(),
+                data_dir: data_dir.to_owned(),
+                listen,
+                shard_port: None,
+                advertise: options.advertise.clone(),
+                log: LogConfig::default(),
+                topic_defaults: TopicSettings::default(),
+                tail_cache_bytes: 16 << 20,
+                limits: options.limits.clone(),
+            };
+            run_executor("shard", |stop| Shard::run(config, links, stop))
+        });
+        let shards: Vec<_> = shards.collect();
+
+        let started = started.into_iter().map(|started| wait(started).expect("the shard starts"));
+        let roster = Arc::new(Roster { shards: started.map(|started| started.member).collect() });
+        for shard in rosters {
+            shard.send(roster.clone()).expect("the shard waits for the others");
+        }
+        let public = SocketAddr::from((Ipv4Addr::LOCALHOST, listen.port()));
+        Self { public, roster, mailboxes, running: Some(Running { shards, controller }) }
+    }
+
+    /// A connection through the shared port: to any shard.
+    pub(crate) fn connect(&self) -> Peer {
+        Peer::connect(self.public)
+    }
+
+    /// A connection to one shard.
+    pub(crate) fn connect_to(&self, shard: usize) -> Peer {
+        Peer::connect(SocketAddr::new(self.public.ip(), self.roster.shards[shard].port))
+    }
+
+    /// Stops it as a signal would.
+    pub(crate) fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let Some(Running { shards, controller }) = self.running.take() else { return };
+        let (stops, handles): (Vec<_>, Vec<_>) = shards.into_iter().unzip();
+        stops.into_iter().for_each(|stop| stop.send(()).expect("the shard runs"));
+        for handle in handles {
+            handle.join().expect("the executor ends").expect("the shard served");
+        }
+        // It may have ended by itself: nobody can ask it any more.
+        let _ = controller.0.send(());
+        controller.1.join().expect("the executor ends").expect("the controller served");
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.end();
+        }
+    }
+}
+
+/// Runs `main` on an executor of its own until it ends; what is sent tells it to.
+fn run_executor<T, F>(name: &str, main: impl FnOnce(task::Stop) -> F + Send + 'static) -> Stoppable<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + 'static,
+{
+    let (sender, receiver) = channel::oneshot::<()>();
+    let config = ExecutorConfig { name: name.to_owned(), ..ExecutorConfig::default() };
+    let handle = spawn_executor(config, || async move {
+        let (handle, stop) = task::stop();
+        task::spawn("stop", async move {
+            if receiver.await.is_ok() {
+                handle.stop();
+            }
+        });
+        main(stop).await
+    });
+    (sender, handle.expect("the executor starts"))
+}
+
+/// Waits for an answer on this thread.
+pub(crate) fn wait<T: Send + 'static>(answer: impl Future<Output = T> + Send + 'static) -> T {
+    let config = ExecutorConfig { name: "wait".to_owned(), ..ExecutorConfig::default() };
+    spawn_executor(config, || answer).expect("the executor starts").join().expect("the executor ends")
+}
+
+/// An address that nobody listens on right now.
+fn free_address(listen: SocketAddr) -> SocketAddr {
+    let probe = TcpListener::bind(listen).expect("a free port");
+    probe.local_addr().expect("a bound socket has an address")
+}
+
+/// A directory on a real disk: direct I/O does not work everywhere else.
+pub(crate) fn data_dir() -> tempfile::TempDir {
+    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    tempfile::tempdir_in(target).expect("a directory for the test")
+}

@@ -1,0 +1,165 @@
+//! Every type of request, sent to every shard, whoever owns what it asks for.
+
+use bytes::Bytes;
+use ringmq_wire::protocol::{
+    CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeTopicsRequest, DiscoverControllerRequest,
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, ListTopicsRequest, MetadataRequest, NewTopic,
+    OffsetSpec, RequestType,
+};
+use ringmq_wire::{BrokerId, ErrorCode, Offset, PartitionIndex, ShardIndex, TopicName};
+
+use crate::broker::{Broker, Options, data_dir};
+use crate::data::{batch, create, tagged, values};
+use crate::peer::{Peer, fetch_request};
+
+const SHARDS: u16 = 3;
+const PARTITIONS: u32 = 6;
+
+/// Checks one type through the connection to `shard`; exhaustive, so that a new type cannot be forgotten here.
+fn check(request_type: RequestType, broker: &Broker, shard: usize) {
+    let mut peer = broker.connect_to(shard);
+    match request_type {
+        RequestType::Produce => produce(&mut peer, shard),
+        RequestType::Fetch => fetch(&mut peer),
+        RequestType::ListOffsets => list_offsets(&mut peer),
+        RequestType::Metadata => metadata(&mut peer, broker),
+        RequestType::DiscoverController => {
+            let found = peer.call(&DiscoverControllerRequest {}).expect("it is answered");
+            assert_eq!((found.controller, found.port), (BrokerId::new(0), broker.public.port()));
+        }
+        RequestType::CreateTopics => create_topics(&mut peer, broker, shard),
+        RequestType::DeleteTopics => delete_topics(&mut peer, broker, shard),
+        RequestType::ListTopics => {
+            let listed = peer.call(&ListTopicsRequest {}).expect("it is answered");
+            assert!(listed.topics.iter().any(|topic| &*topic.name == "t" && topic.partitions == PARTITIONS));
+        }
+        RequestType::DescribeTopics => describe_topics(&mut peer),
+        RequestType::DescribeCluster => {
+            let described = peer.call(&DescribeClusterRequest {}).expect("it is answered");
+            let shards = &described.brokers[0].shards;
+            let ports: Vec<u16> = shards.iter().filter_map(|shard| shard.port).collect();
+            let expected: Vec<u16> = broker.roster.shards.iter().map(|member| member.port).collect();
+            assert_eq!(ports, expected);
+            let (least, most) = (shards.iter().map(|s| s.partitions).min(), shards.iter().map(|s| s.partitions).max());
+            assert!(most.zip(least).is_some_and(|(most, least)| most - least <= 1), "{shards:?}");
+        }
+    }
+}
+
+#[test]
+fn every_type_of_request_works_on_every_shard() {
+    let dir = data_dir();
+    let broker = Broker::start(dir.path(), Options { shards: SHARDS, ..Options::default() });
+    create(&mut broker.connect(), "t", PARTITIONS);
+    for request_type in RequestType::ALL {
+        for shard in 0..usize::from(SHARDS) {
+            check(request_type, &broker, shard);
+        }
+    }
+}
+
+/// One batch into each partition; each shard's connection adds one.
+fn produce(peer: &mut Peer, shard: usize) {
+    let sections: Vec<(u32, Bytes)> =
+        (0..PARTITIONS).map(|partition| (partition, batch(&format!("p{partition}"), 2, 100))).collect();
+    let produced = peer.produce("t", &sections);
+    let base = Offset::ZERO.checked_add(2 * shard as u64).expect("small");
+    for partition in &produced.topics[0].partitions {
+        assert_eq!((partition.error, partition.base_offset), (ErrorCode::None, base), "{}", partition.detail);
+    }
+}
+
+fn fetch(peer: &mut Peer) {
+    let partitions: Vec<(u32, Offset)> = (0..PARTITIONS).map(|partition| (partition, Offset::new(4))).collect();
+    let (head, sections) = peer.fetch(&fetch_request("t", &partitions));
+    for (partition, section) in head.topics[0].partitions.iter().zip(&sections) {
+        assert_eq!((partition.error, partition.high_watermark.get()), (ErrorCode::None, 6), "{}", partition.detail);
+        assert_eq!(values(section, Offset::new(4)), tagged(&format!("p{}", partition.partition), 2));
+    }
+}
+
+fn list_offsets(peer: &mut Peer) {
+    let topic = TopicName::parse("t").expect("a valid name");
+    let partition =
+        |partition| ListOffsetsPartition { partition: PartitionIndex::new(partition), at: OffsetSpec::Latest };
+    let request = ListOffsetsRequest {
+        topics: vec![ListOffsetsTopic { topic, partitions: (0..PARTITIONS + 1).map(partition).collect() }],
+    };
+    let listed = peer.call(&request).expect("it is answered");
+    let (unknown, known) = listed.topics[0].partitions.split_last().expect("as many as asked for");
+    assert!(known.iter().all(|partition| partition.offset == Some(Offset::new(6))), "{known:?}");
+    assert_eq!(unknown.error, ErrorCode::UnknownPartition);
+}
+
+fn metadata(peer: &mut Peer, broker: &Broker) {
+    let all = peer.call(&MetadataRequest { topics: None }).expect("it is answered");
+    assert_eq!(all.brokers[0].host, "127.0.0.1");
+    assert_eq!(all.brokers[0].port, broker.public.port());
+    let name = |name| TopicName::parse(name).expect("a valid name");
+    let some = MetadataRequest { topics: Some(vec![name("none"), name("t")]) };
+    let some = peer.call(&some).expect("it is answered");
+    assert_eq!(some.topics[0].error, ErrorCode::UnknownTopic);
+    assert_eq!(some.topics[1].partitions.len(), PARTITIONS as usize);
+    for partition in &some.topics[1].partitions {
+        let shard = &broker.roster.shards[partition.shard.as_usize()];
+        assert_eq!((partition.shard, partition.shard_port), (shard.shard, Some(shard.port)));
+        assert!(!partition.offline);
+    }
+    let mut owners: Vec<ShardIndex> = some.topics[1].partitions.iter().map(|partition| partition.shard).collect();
+    owners.sort_unstable();
+    owners.dedup();
+    assert_eq!(owners.len(), usize::from(SHARDS), "the partitions are spread");
+}
+
+fn create_topics(peer: &mut Peer, broker: &Broker, shard: usize) {
+    let topic = |name: &str, partitions, replicas| NewTopic {
+        name: name.to_owned(),
+        partitions,
+        replicas,
+        settings: Vec::new(),
+    };
+    let name = format!("made-on-{shard}");
+    let topics =
+        vec![topic(&name, 4, 1), topic("../x", 1, 1), topic("", 1, 1), topic("zero", 0, 1), topic("two", 1, 2)];
+    let created = peer.call(&CreateTopicsRequest { topics, timeout_ms: 30_000, validate_only: false });
+    let errors: Vec<ErrorCode> = created.expect("it is answered").topics.iter().map(|topic| topic.error).collect();
+    let expected = [
+        ErrorCode::None,
+        ErrorCode::InvalidTopicName,
+        ErrorCode::InvalidTopicName,
+        ErrorCode::InvalidPartitionCount,
+        ErrorCode::InvalidReplicationFactor,
+    ];
+    assert_eq!(errors, expected);
+    // It can be used at once on any connection, on its shard or not.
+    for any in 0..usize::from(SHARDS) {
+        let sections: Vec<(u32, Bytes)> = (0..4).map(|partition| (partition, batch("x", 1, 10))).collect();
+        let produced = broker.connect_to(any).produce(&name, &sections);
+        assert!(produced.topics[0].partitions.iter().all(|p| p.error == ErrorCode::None), "{produced:?}");
+    }
+}
+
+fn delete_topics(peer: &mut Peer, broker: &Broker, shard: usize) {
+    let name = format!("made-on-{shard}");
+    let request = DeleteTopicsRequest { topics: vec![name.clone(), "none".to_owned()], timeout_ms: 30_000 };
+    let deleted = peer.call(&request).expect("it is answered");
+    let errors: Vec<ErrorCode> = deleted.topics.iter().map(|topic| topic.error).collect();
+    assert_eq!(errors, [ErrorCode::None, ErrorCode::UnknownTopic]);
+    for any in 0..usize::from(SHARDS) {
+        let produced = broker.connect_to(any).produce(&name, &[(0, batch("x", 1, 10))]);
+        assert_eq!(produced.topics[0].partitions[0].error, ErrorCode::UnknownTopic);
+    }
+}
+
+fn describe_topics(peer: &mut Peer) {
+    let request = DescribeTopicsRequest { topics: vec!["t".to_owned(), "none".to_owned(), "a/b".to_owned()] };
+    let described = peer.call(&request).expect("it is answered");
+    let errors: Vec<ErrorCode> = described.topics.iter().map(|topic| topic.error).collect();
+    assert_eq!(errors, [ErrorCode::None, ErrorCode::UnknownTopic, ErrorCode::InvalidTopicName]);
+    let topic = &described.topics[0];
+    assert!(topic.settings.iter().all(|setting| setting.is_default && !setting.value.is_empty()));
+    for partition in &topic.partitions {
+        assert_eq!((partition.log_start_offset.get(), partition.log_end_offset.get()), (0, 6));
+        assert!(partition.size_bytes > 0);
+    }
+}
