@@ -12,12 +12,13 @@ use ringmq_wire::protocol::{
 };
 use ringmq_wire::{Detail, ErrorCode, Offset, TopicId, WireError};
 
-use crate::directory::{DataDirectory, remove_orphans};
+use crate::directory::{DataDirectory, METADATA, remove_orphans};
 use crate::error::{ChangeError, ControllerError, DeleteTopicError, RequestError};
 use crate::log::MetadataLog;
 use crate::metadata::{Command, Effect, State, TopicSettings, plan_creates, plan_deletes};
 use crate::publisher::Publisher;
 use crate::request::{ControllerRequest, MetadataUpdate, Reply};
+use crate::reserve::Reserve;
 
 /// What the controller needs to know.
 #[derive(Clone, Debug)]
@@ -28,7 +29,8 @@ pub struct ControllerConfig {
     pub defaults: TopicSettings,
     /// The longest that a request may wait for the shards, whatever it asks for. Default 60 s.
     pub apply_timeout_max: Duration,
-    /// How many requests may wait for the shards at the same time; the next ones wait in the channel. Default 64.
+    /// How many requests may wait for the shards at the same time, at least 1; the next ones wait in the channel.
+    /// Default 64.
     pub requests_waiting_max: usize,
 }
 
@@ -89,9 +91,13 @@ async fn serve(
         partitions = image.partition_count(), "the metadata is complete"
     );
 
+    let mut reserve = Reserve::new(&directory.path().join(METADATA).join("reserve"));
+    if let Err(error) = reserve.fill().await {
+        tracing::warn!(%error, "no space can be kept for deletions; no topic can be created until it can");
+    }
     let publisher = Publisher::start(shards, image);
-    let waiting = Semaphore::new(config.requests_waiting_max);
-    let mut controller = Controller { config, state, log, publisher, replies: Gate::new() };
+    let waiting = Semaphore::new(config.requests_waiting_max.max(1));
+    let mut controller = Controller { config, state, log, reserve, publisher, replies: Gate::new() };
     loop {
         // A request is taken only when there is room to wait for its shards; until then it stays in the channel.
         let Some(room) = stop.or_stop(waiting.acquire(1)).await else { break };
@@ -118,6 +124,7 @@ struct Controller {
     config: ControllerConfig,
     state: State,
     log: MetadataLog,
+    reserve: Reserve,
     publisher: Publisher,
     replies: Gate,
 }
@@ -143,7 +150,7 @@ impl Controller {
         let planned: Vec<(String, Result<TopicId, WireError>)> = planned.collect();
 
         let commands = if request.validate_only { Vec::new() } else { plan.commands };
-        let change = self.change(commands).await;
+        let change = self.change_with_reserve(&commands).await;
         self.answer(change, request.timeout_ms, room, move |changed| {
             let outcome = |(name, planned): (String, Result<TopicId, WireError>)| {
                 let (outcome, topic_id) = match (planned, changed) {
@@ -165,7 +172,7 @@ impl Controller {
             Ok(plan) => plan,
             Err(error) => return drop(reply.send(Err(error.into()))),
         };
-        let change = self.change(plan.commands).await;
+        let change = self.change_from_reserve(&plan.commands).await;
         self.answer(change, request.timeout_ms, room, move |changed| {
             let outcome = |(name, planned): (String, Result<(), DeleteTopicError>)| {
                 let outcome = planned.map_err(WireError::from).and_then(|()| changed.map_err(WireError::from));
@@ -177,16 +184,35 @@ impl Controller {
         });
     }
 
+    /// Changes only while space is kept for deletions, so that what is created can be deleted again.
+    async fn change_with_reserve(&mut self, commands: &[Command]) -> Result<Option<Offset>, ChangeError> {
+        if !commands.is_empty() {
+            self.reserve.fill().await.map_err(ChangeError::Reserve)?;
+        }
+        self.change(commands).await
+    }
+
+    /// Changes also on a full disk, with the space kept for that.
+    async fn change_from_reserve(&mut self, commands: &[Command]) -> Result<Option<Offset>, ChangeError> {
+        match self.change(commands).await {
+            Err(error) if error.code() == ErrorCode::StorageFull && self.reserve.release().await => {
+                tracing::warn!("the disk is full: topics are deleted with the space that is kept for that");
+                self.change(commands).await
+            }
+            changed => changed,
+        }
+    }
+
     /// Logs the commands durably, applies them and publishes the new image: the version to wait for, or `None` when
     /// there is nothing to do.
-    async fn change(&mut self, commands: Vec<Command>) -> Result<Option<Offset>, ChangeError> {
+    async fn change(&mut self, commands: &[Command]) -> Result<Option<Offset>, ChangeError> {
         if commands.is_empty() {
             return Ok(None);
         }
         // Applied to a copy first: a command that could not be replayed must never reach the log.
         let mut changed = self.state.clone();
         let effects = commands.iter().map(|command| changed.apply(command.clone())).collect::<Result<Vec<_>, _>>()?;
-        self.log.append(self.state.applied(), &commands).await?;
+        self.log.append(self.state.applied(), commands).await?;
         self.state = changed;
         let version = self.state.applied();
         self.publisher.publish(self.state.image());

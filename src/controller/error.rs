@@ -1,5 +1,6 @@
 //! What can go wrong, one enum per operation, and which code each case has on the wire.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -129,6 +130,11 @@ pub enum ChangeError {
     /// The metadata log did not take it.
     #[error("the metadata log did not take the change: {0}")]
     Log(#[from] AppendError),
+    /// The disk has no room beside what is kept for deletions, or reports an error. Nothing was logged.
+    #[error(
+        "the change was not made, because no space can be kept for deleting topics: {0}; free some space, or delete topics"
+    )]
+    Reserve(#[source] io::Error),
     /// The state machine refuses what the plan says it takes: a fault in the broker. Nothing was logged.
     #[error(
         "the change contradicts the metadata, and was not made: {0}; this is a fault in the broker, please report it"
@@ -150,6 +156,10 @@ pub enum ChangeError {
         "the change is durable, but the broker stops; it is visible when the broker is back, and must not be sent again"
     )]
     Stopping,
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn lagging_shards(shards: &[ShardIndex]) -> String {
@@ -205,7 +215,7 @@ impl ChangeError {
     /// Whether the change was made all the same.
     pub fn is_durable(&self) -> bool {
         match self {
-            ChangeError::Log(_) | ChangeError::Contradiction(_) => false,
+            ChangeError::Log(_) | ChangeError::Reserve(_) | ChangeError::Contradiction(_) => false,
             ChangeError::NotApplied { .. } | ChangeError::Stopping => true,
         }
     }
@@ -218,6 +228,8 @@ impl ChangeError {
             ChangeError::Log(AppendError::Overloaded { .. }) => ErrorCode::Overloaded,
             ChangeError::Log(AppendError::Closed) => ErrorCode::ShuttingDown,
             ChangeError::Log(AppendError::TooLarge { .. }) => ErrorCode::RequestTooLarge,
+            ChangeError::Reserve(error) if is_full(error) => ErrorCode::StorageFull,
+            ChangeError::Reserve(_) => ErrorCode::StorageFailed,
             ChangeError::Contradiction(_) => ErrorCode::UnknownServerError,
             ChangeError::NotApplied { .. } => ErrorCode::RequestTimedOut,
             ChangeError::Stopping => ErrorCode::ShuttingDown,

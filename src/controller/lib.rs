@@ -28,6 +28,7 @@ mod log;
 pub mod metadata;
 mod publisher;
 mod request;
+mod reserve;
 
 pub use driver::{ControllerConfig, run};
 pub use error::ControllerError;

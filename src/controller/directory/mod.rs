@@ -70,7 +70,7 @@ impl DataDirectory {
     }
 }
 
-/// The lock belongs to an open file, not to a process id: what a killed broker still has in the kernel keeps it.
+/// The lock belongs to an open file, not to a process id: it is free as soon as its owner is gone, however it went.
 async fn lock(path: &Path) -> Result<File, DirectoryError> {
     let file = path.join(LOCK);
     let failed = |what| {
