@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ringmq_client::BrokerAddress;
 
 use crate::config::values::{Advertise, Cores, LogFormat, LogLevel};
 use crate::exit;
@@ -92,10 +93,9 @@ pub struct ConnectionArgs {
         value_name = "ADDR[,ADDR]",
         env = "RINGMQ_BROKERS",
         value_delimiter = ',',
-        value_parser = broker_address,
         default_value = "localhost:9092"
     )]
-    pub brokers: Vec<String>,
+    pub brokers: Vec<BrokerAddress>,
     /// How long one request may take, such as 5s or 500ms.
     #[arg(long, value_name = "DURATION", value_parser = timeout, default_value = "5s")]
     pub timeout: Duration,
@@ -300,20 +300,6 @@ pub struct DoctorArgs {
     #[command(flatten)]
     pub output: OutputArgs,
 }
-
-/// `HOST:PORT`, `[IPv6]:PORT`, or a host alone, which gets the default port.
-fn broker_address(text: &str) -> Result<String, String> {
-    let address: Advertise = text.trim().parse()?;
-    match address {
-        Advertise::Address { port: Some(_), .. } => Ok(address.to_string()),
-        Advertise::Address { host, port: None } => {
-            Ok(Advertise::Address { host, port: Some(DEFAULT_PORT) }.to_string())
-        }
-        Advertise::Auto => Ok(format!("auto:{DEFAULT_PORT}")),
-    }
-}
-
-const DEFAULT_PORT: u16 = 9092;
 
 /// The longest time-out that makes sense: a longer one is a typing error.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);

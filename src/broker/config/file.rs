@@ -158,13 +158,18 @@ impl Config {
             }
         };
         let request = ("request_bytes_max", self.request_bytes_max);
-        let connection = ("connection_in_flight_bytes_max", self.connection_in_flight_bytes_max);
-        let shard = ("shard_in_flight_bytes_max", self.shard_in_flight_bytes_max);
+        let connection = ("connection_request_bytes_max", self.connection_request_bytes_max);
+        let shard = ("shard_request_bytes_max", self.shard_request_bytes_max);
+        let fetch = ("fetch_bytes_max", self.fetch_bytes_max);
+        let connection_response = ("connection_response_bytes_max", self.connection_response_bytes_max);
+        let shard_response = ("shard_response_bytes_max", self.shard_response_bytes_max);
         let batch = ("topic_defaults.batch_bytes_max", self.topic_defaults.batch_bytes_max);
         let segment = ("topic_defaults.segment_bytes", self.topic_defaults.segment_bytes);
         at_least(request, batch);
         at_least(connection, request);
         at_least(shard, connection);
+        at_least(connection_response, fetch);
+        at_least(shard_response, connection_response);
         at_least(segment, batch);
         broken
     }

@@ -3,7 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use ringmq_controller::metadata::{SettingKey, TopicSettings};
+use ringmq_shard::Limits;
 use serde::{Deserialize, Serialize};
 
 use super::values::{Advertise, Automatic, Cores, LogFormat, LogLevel, ShardPorts};
@@ -101,13 +104,28 @@ table! {
         /// Memory for recently appended batches, all shards together. "auto" is an eighth of the memory that
         /// the process may use, at most 4 GiB.
         tail_cache_bytes: Automatic = Automatic::Auto, Valid::AutoOrInteger(MIB..=TIB);
-        /// Largest request that is read from a connection, in bytes; a larger one is refused.
-        request_bytes_max: u64 = 64 * MIB, Valid::Integer(MIB..=GIB);
-        /// Bytes of requests and responses that one connection may have under way; while it is over, its socket
-        /// is not read. At least `request_bytes_max`.
-        connection_in_flight_bytes_max: u64 = 128 * MIB, Valid::Integer(MIB..=16 * GIB);
-        /// The same for all connections of one shard together. At least `connection_in_flight_bytes_max`.
-        shard_in_flight_bytes_max: u64 = 512 * MIB, Valid::Integer(MIB..=64 * GIB);
+        /// Largest request that a client may send, in bytes; a larger one is refused.
+        request_bytes_max: u64 = LIMITS.request_bytes_max as u64, Valid::Integer(MIB..=GIB);
+        /// Bytes of requests that one connection may have unanswered; its socket is not read while over. At least
+        /// `request_bytes_max`.
+        connection_request_bytes_max: u64 = LIMITS.connection_bytes_max as u64, Valid::Integer(MIB..=16 * GIB);
+        /// The same for all connections of one shard. At least `connection_request_bytes_max`.
+        shard_request_bytes_max: u64 = LIMITS.shard_bytes_max as u64, Valid::Integer(MIB..=64 * GIB);
+        /// Requests that one connection may have unanswered.
+        connection_requests_max: u64 = LIMITS.in_flight_max as u64, Valid::Integer(1..=65_536);
+        /// Bytes of records in one answer to a fetch, whatever the client asks for; a single larger batch still passes.
+        fetch_bytes_max: u64 = LIMITS.fetch_bytes_max as u64, Valid::Integer(MIB..=GIB);
+        /// Bytes of records that one connection was sent and has not taken yet; more waits. At least `fetch_bytes_max`.
+        connection_response_bytes_max: u64 = LIMITS.connection_response_bytes_max as u64,
+            Valid::Integer(MIB..=16 * GIB);
+        /// The same for all connections of one shard. At least `connection_response_bytes_max`.
+        shard_response_bytes_max: u64 = LIMITS.shard_response_bytes_max as u64, Valid::Integer(MIB..=64 * GIB);
+        /// Connections that one shard serves; further ones are closed at once.
+        shard_connections_max: u64 = LIMITS.connections_max as u64, Valid::Integer(1..=1_000_000);
+        /// A connection without a request for this long is closed, in milliseconds.
+        connection_idle_ms_max: u64 = milliseconds(LIMITS.idle_max), Valid::Integer(1_000..=7 * DAY_MS);
+        /// How long a stopping broker waits for its clients to take their last answers, in milliseconds.
+        drain_ms_max: u64 = milliseconds(LIMITS.drain_max), Valid::Integer(0..=HOUR_MS);
         /// Log writes that one partition may have in flight at the same time.
         writes_in_flight_max: u64 = 4, Valid::Integer(1..=64);
         /// How long an idle shard spins before it sleeps, in microseconds; 0 is off. Shortens a round trip on an
@@ -122,13 +140,22 @@ table! {
 table! {
     /// Settings of a topic whose creator does not say otherwise.
     TopicDefaults, keys TOPIC_KEYS, prefix "topic_defaults." {
-        /// A segment is sealed and the next begun at this size, in bytes.
-        segment_bytes: u64 = GIB, Valid::Integer(MIB..=TIB);
-        /// A segment is sealed at this age, in milliseconds, even when it is smaller.
-        segment_age_ms: u64 = 7 * DAY_MS, Valid::Integer(1_000..=3_650 * DAY_MS);
-        /// Largest record batch that is accepted, in bytes.
-        batch_bytes_max: u64 = MIB, Valid::Integer(KIB..=16 * MIB);
+        /// A segment is sealed before it grows beyond this, in bytes.
+        segment_bytes: u64 = TopicSettings::default().segment_bytes, Valid::Integer(SettingKey::SegmentBytes.range());
+        /// A segment is sealed when its first record is older than this, in milliseconds.
+        segment_age_ms: u64 = TopicSettings::default().segment_age_ms, Valid::Integer(SettingKey::SegmentAgeMs.range());
+        /// Largest record batch that is taken, in bytes.
+        batch_bytes_max: u64 = u64::from(TopicSettings::default().batch_bytes_max),
+            Valid::Integer(SettingKey::BatchBytesMax.range());
     }
+}
+
+/// What a shard does by itself is what the file's defaults say.
+const LIMITS: Limits = Limits::DEFAULT;
+
+/// The shard's own durations are far from this bound.
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 const TIB: u64 = 1 << 40;

@@ -113,10 +113,10 @@ fn broken_syntax_is_told_with_its_line() {
 
 #[test]
 fn bounds_that_contradict_each_other_are_refused() {
-    let text = "request_bytes_max = 67108864\nconnection_in_flight_bytes_max = 1048576\n";
+    let text = "request_bytes_max = 67108864\nconnection_request_bytes_max = 1048576\n";
     assert_eq!(
         problems(text),
-        ["ringmq.toml:2: connection_in_flight_bytes_max = 1048576 is below request_bytes_max = 67108864; \
+        ["ringmq.toml:2: connection_request_bytes_max = 1048576 is below request_bytes_max = 67108864; \
           raise it or lower the other"]
     );
 }

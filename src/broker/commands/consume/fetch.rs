@@ -1,0 +1,127 @@
+//! Brings the batches of partitions as they are stored, several partitions at a time, ahead of what is printed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ringmq_client::{Consumer, Error, FetchOptions};
+use ringmq_wire::batch::{BatchError, split_batches};
+use ringmq_wire::{Offset, PartitionIndex};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::range::Range;
+use crate::commands::CommandError;
+use crate::exit;
+
+/// Memory of all fetches under way together.
+const FETCHED_BYTES_MAX: usize = 64 << 20;
+
+/// Bounds of a single fetch.
+const FETCH_BYTES_MAX: usize = 4 << 20;
+const FETCH_BYTES_MIN: usize = 64 << 10;
+
+/// Partitions that are read at the same time; one that follows reads all, since each may get a record next.
+const PARTITIONS_AT_A_TIME: usize = 8;
+
+/// Chunks that wait to be printed.
+const CHUNKS_WAITING_MAX: usize = 4;
+
+/// How long a fetch at the end of a partition waits for more.
+const FOLLOW_WAIT: Duration = Duration::from_secs(1);
+
+/// What one fetch brought.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    /// What it is a part of; `from` is the first offset wanted of this chunk.
+    pub range: Range,
+    /// Whole batches; the first may start before what is wanted.
+    pub batches: Bytes,
+}
+
+/// Starts to read `ranges`; the receiver ends when all of them are read, or after an error.
+pub(super) fn start(
+    consumer: &Consumer,
+    topic: &str,
+    ranges: Vec<Range>,
+) -> mpsc::Receiver<Result<Chunk, CommandError>> {
+    let (sender, receiver) = mpsc::channel(CHUNKS_WAITING_MAX);
+    let follows = ranges.iter().any(|range| range.end.is_none());
+    let at_a_time = if follows { ranges.len().max(1) } else { PARTITIONS_AT_A_TIME };
+    let turns = Arc::new(Semaphore::new(at_a_time));
+    let bytes_max = (FETCHED_BYTES_MAX / at_a_time).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
+    let bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX);
+    let options =
+        FetchOptions { max_wait: FOLLOW_WAIT, min_bytes: 1, max_bytes: bytes_max, partition_max_bytes: bytes_max };
+    for range in ranges {
+        let reader = Reader { consumer: consumer.clone(), topic: topic.to_owned(), options, chunks: sender.clone() };
+        let turns = turns.clone();
+        tokio::spawn(async move {
+            // The semaphore is never closed.
+            let Ok(_turn) = turns.acquire().await else { return };
+            reader.read(range).await;
+        });
+    }
+    receiver
+}
+
+/// Reads one partition.
+struct Reader {
+    consumer: Consumer,
+    topic: String,
+    options: FetchOptions,
+    chunks: mpsc::Sender<Result<Chunk, CommandError>>,
+}
+
+impl Reader {
+    async fn read(&self, mut range: Range) {
+        while range.end.is_none_or(|end| range.from < end) {
+            let step = match self.consumer.fetch_raw(&self.topic, range.partition, range.from, self.options).await {
+                Ok(fetched) => self.hand_over(range, fetched.batches).await,
+                Err(error) if range.end.is_none() && error.is_retriable() => {
+                    // Whoever follows a log outlives the broker's restart.
+                    exit::report(&format!("partition {}: {error}; trying again", range.partition));
+                    Ok(Some(range.from))
+                }
+                Err(error) => Err(error.into()),
+            };
+            match step {
+                Ok(Some(next)) => range.from = next,
+                Ok(None) => return,
+                Err(error) => {
+                    // Nobody listens any more after the first error.
+                    let _ = self.chunks.send(Err(error)).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Passes a chunk on: the offset to go on from, or `None` when nobody wants more.
+    async fn hand_over(&self, range: Range, batches: Bytes) -> Result<Option<Offset>, CommandError> {
+        if batches.is_empty() {
+            return Ok(Some(range.from));
+        }
+        let next = next_offset(range.partition, range.from, &batches)?;
+        let sent = self.chunks.send(Ok(Chunk { range, batches })).await;
+        Ok(sent.is_ok().then_some(next))
+    }
+}
+
+/// The offset behind the last of `batches`.
+fn next_offset(partition: PartitionIndex, from: Offset, batches: &[u8]) -> Result<Offset, CommandError> {
+    let mut next = from;
+    for batch in split_batches(batches) {
+        let batch = batch.map_err(|source| damaged(partition, from, source))?;
+        next = batch.header().next_offset().max(next);
+    }
+    if next == from {
+        let reason = format!("a fetch of partition {partition} from offset {from} brought only older records");
+        return Err(Error::Nonsense(reason).into());
+    }
+    Ok(next)
+}
+
+/// The error for bytes that are no batches.
+pub(super) fn damaged(partition: PartitionIndex, from: Offset, source: BatchError) -> CommandError {
+    CommandError::Batch { partition: partition.get(), offset: from.get(), source }
+}

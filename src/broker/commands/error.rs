@@ -1,0 +1,94 @@
+//! Why a command failed as a whole, and the exit code that goes with it.
+
+use std::io;
+
+use ringmq_client::Error;
+use thiserror::Error as ThisError;
+
+use crate::config::ConfigError;
+use crate::exit::Exit;
+
+/// Why a command failed.
+#[derive(Debug, ThisError)]
+pub enum CommandError {
+    /// A broker refused, or none could be asked.
+    #[error(transparent)]
+    Client(#[from] Error),
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The topic has no such partition.
+    #[error("topic `{topic}` has no partition {partition}: its {partitions} partitions are numbered from 0")]
+    NoSuchPartition {
+        /// The topic.
+        topic: String,
+        /// What was asked for.
+        partition: u32,
+        /// How many there are.
+        partitions: u32,
+    },
+    /// The input of `produce` cannot be read.
+    #[error(transparent)]
+    Input(#[from] super::produce::InputError),
+    /// An offset that the log does not have (any more, or yet).
+    #[error(
+        "offset {offset} of partition {partition} of topic `{topic}` is out of range; valid: {start} to {end}, or \
+         earliest or latest"
+    )]
+    OffsetOutOfRange {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// What was asked for.
+        offset: i64,
+        /// The first offset that is still there.
+        start: i64,
+        /// The offset after the last one.
+        end: i64,
+    },
+    /// A partition stopped in the middle.
+    #[error("what was fetched from partition {partition} at offset {offset} cannot be read: {source}")]
+    Batch {
+        /// The partition.
+        partition: u32,
+        /// The offset that was asked for.
+        offset: i64,
+        /// What is wrong.
+        source: ringmq_wire::batch::BatchError,
+    },
+    /// Standard output cannot be written.
+    #[error("cannot write to standard output: {0}")]
+    Output(#[source] io::Error),
+    /// The reader of standard output went away, as `head` does when it has enough.
+    #[error("the reader of standard output is gone")]
+    OutputClosed,
+    /// A signal handler, a thread or a runtime cannot be set up.
+    #[error("cannot set up the command: {0}")]
+    Setup(#[source] io::Error),
+    /// A signal ended it.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl CommandError {
+    /// How the process ends; whoever closed the output early had what it wanted.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::OutputClosed => Exit::Done,
+            Self::Interrupted => Exit::Interrupted,
+            Self::Config(_) => Exit::Usage,
+            _ => Exit::Failed,
+        }
+    }
+}
+
+/// An error of standard output.
+impl From<io::Error> for CommandError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::OutputClosed,
+            _ => Self::Output(error),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The commands that talk to a broker, one file or folder each, and what they share.
+
+mod connection;
+pub mod consume;
+pub mod doctor;
+mod error;
+mod interrupt;
+pub mod produce;
+pub mod topic;
+
+pub use connection::connect;
+pub use error::CommandError;
+pub use interrupt::Interrupt;

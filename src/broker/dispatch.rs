@@ -1,0 +1,34 @@
+//! From the command that was typed to the code that does it.
+
+use std::future::Future;
+
+use crate::cli::{Command, TopicCommand};
+use crate::commands::{CommandError, consume, doctor, produce, topic};
+use crate::exit::{self, Exit};
+use crate::serve;
+
+/// Does what `command` says, and tells on standard error when it fails.
+pub fn run(command: &Command) -> Exit {
+    let done = match command {
+        Command::Serve(args) => return serve::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Topic(TopicCommand::Create(args)) | Command::CreateTopic(args) => on_tokio(topic::create(args)),
+        Command::Topic(TopicCommand::List(args)) | Command::ListTopics(args) => on_tokio(topic::list(args)),
+        Command::Topic(TopicCommand::Describe(args)) | Command::DescribeTopic(args) => on_tokio(topic::describe(args)),
+        Command::Topic(TopicCommand::Delete(args)) | Command::DeleteTopic(args) => on_tokio(topic::delete(args)),
+        Command::Produce(args) => on_tokio(produce::run(args)),
+        Command::Consume(args) => on_tokio(consume::run(args)),
+    };
+    done.unwrap_or_else(|error| {
+        if error.exit() != Exit::Done {
+            exit::report(&error);
+        }
+        error.exit()
+    })
+}
+
+/// Runs a client command: this thread computes and prints, and may block; another one keeps the connections going.
+fn on_tokio(command: impl Future<Output = Result<Exit, CommandError>>) -> Result<Exit, CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    runtime.map_err(CommandError::Setup)?.block_on(command)
+}

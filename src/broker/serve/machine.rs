@@ -1,0 +1,115 @@
+//! What the broker takes of the machine: its CPUs and its share of the memory.
+
+use std::path::Path;
+
+use ringmq_runtime::executor::{self, CpuId};
+use thiserror::Error;
+
+use crate::config::Config;
+use crate::config::schema::{GIB, MIB};
+use crate::config::values::{Automatic, Cores};
+
+/// Memory that each executor registers with io_uring; it counts three times against the locked-memory limit.
+pub const IO_MEMORY_BYTES: usize = 64 << 10;
+
+/// The part of the memory that the tail cache takes by itself, and its bound.
+const TAIL_CACHE_SHARE: u64 = 8;
+const TAIL_CACHE_BYTES_MAX: u64 = 4 * GIB;
+
+/// Where the memory of the machine cannot be read.
+const MEMORY_BYTES_ASSUMED: u64 = 2 * GIB;
+
+/// Why the shards cannot have the CPUs that the configuration names.
+#[derive(Debug, Error)]
+pub enum CpuError {
+    /// A CPU is offline, not there, or not one of the process's.
+    #[error("cores names CPU {cpu}, which this process may not use; it may use {}", cpu_list(.allowed))]
+    NotAllowed {
+        /// The CPU.
+        cpu: usize,
+        /// What may be used.
+        allowed: Vec<CpuId>,
+    },
+    /// The kernel did not answer.
+    #[error("cannot find out which CPUs this process may use: {0}")]
+    Unknown(#[source] std::io::Error),
+}
+
+/// The CPU of each shard, in the order of the shards.
+///
+/// # Errors
+/// When the configuration names a CPU that the process may not use.
+pub fn cpus(config: &Config) -> Result<Vec<CpuId>, CpuError> {
+    let allowed = executor::cpus_allowed().map_err(CpuError::Unknown)?;
+    let Cores::List(wanted) = &config.cores else { return Ok(allowed) };
+    let find = |cpu: &usize| allowed.iter().copied().find(|allowed| usize::try_from(allowed.get()) == Ok(*cpu));
+    wanted
+        .iter()
+        .map(|cpu| find(cpu).ok_or_else(|| CpuError::NotAllowed { cpu: *cpu, allowed: allowed.clone() }))
+        .collect()
+}
+
+/// `0, 1, 3`.
+pub fn cpu_list(cpus: &[CpuId]) -> String {
+    cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Bytes of the tail cache of all shards together.
+pub fn tail_cache_bytes(setting: Automatic) -> u64 {
+    match setting {
+        Automatic::Fixed(bytes) => bytes,
+        Automatic::Auto => (memory_bytes() / TAIL_CACHE_SHARE).clamp(MIB, TAIL_CACHE_BYTES_MAX),
+    }
+}
+
+/// Memory that the process may use: the machine's, or less where a control group says so.
+fn memory_bytes() -> u64 {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo_total(&text));
+    let group = std::fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| control_group_limit(&text));
+    machine.into_iter().chain(group).min().unwrap_or(MEMORY_BYTES_ASSUMED)
+}
+
+fn meminfo_total(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
+
+/// The least `memory.max` on the way from the process's control group to the root (cgroups(7), version 2).
+fn control_group_limit(cgroups: &str) -> Option<u64> {
+    let group = cgroups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let limit = |dir: &Path| {
+        let text = std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(dir).join("memory.max")).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    Path::new(group).ancestors().filter_map(limit).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_from_the_kernels_table() {
+        assert_eq!(meminfo_total("MemTotal:       24590332 kB\nMemFree: 1 kB\n"), Some(24_590_332 << 10));
+        assert_eq!(meminfo_total("MemFree: 1 kB\n"), None);
+        assert!(memory_bytes() > 0);
+    }
+
+    #[test]
+    fn the_tail_cache_is_a_share_with_a_bound() {
+        assert_eq!(tail_cache_bytes(Automatic::Fixed(5 * MIB)), 5 * MIB);
+        let bytes = tail_cache_bytes(Automatic::Auto);
+        assert!((MIB..=TAIL_CACHE_BYTES_MAX).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn only_allowed_cpus_carry_shards() {
+        let allowed = executor::cpus_allowed().expect("the kernel says");
+        let mut config = Config::default();
+        assert_eq!(cpus(&config).expect("all"), allowed);
+        config.cores = Cores::List(vec![4000]);
+        let error = cpus(&config).expect_err("no such CPU").to_string();
+        assert!(error.contains("CPU 4000") && error.contains(&cpu_list(&allowed)), "{error}");
+    }
+}

@@ -1,0 +1,170 @@
+//! The command line without a broker: what can be typed, what help says, how mistakes are told.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser};
+use ringmq::cli::{Cli, Command as Typed, OutputFormat, RecordFormat, TopicCommand, VERSION};
+use ringmq::start::Start;
+
+fn ringmq(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ringmq")).args(args).env_remove("RINGMQ_BROKERS").output().expect("ringmq runs")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn parse(args: &[&str]) -> Result<Typed, String> {
+    let args = ["ringmq"].iter().chain(args);
+    Cli::try_parse_from(args).map(|cli| cli.command).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_definitions_are_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_that_talks_to_a_broker_has_the_same_flags_and_defaults() {
+    let typed = parse(&["consume", "t"]).expect("valid");
+    let Typed::Consume(args) = typed else { panic!("{typed:?}") };
+    assert_eq!(args.connection.brokers.iter().map(ToString::to_string).collect::<Vec<_>>(), ["localhost:9092"]);
+    assert_eq!(args.connection.timeout, Duration::from_secs(5));
+    assert_eq!((args.from, args.format, args.follow, args.count), (Start::Earliest, RecordFormat::Text, false, None));
+
+    let flags = ["--brokers", "a,b:1,[::1]:2", "--timeout", "1m30s"];
+    let commands: [&[&str]; 6] = [
+        &["topic", "create", "t"],
+        &["topic", "list"],
+        &["topic", "describe", "t"],
+        &["topic", "delete", "t"],
+        &["produce", "t"],
+        &["consume", "t"],
+    ];
+    for command in commands {
+        let all: Vec<_> = command.iter().chain(&flags).copied().collect();
+        let typed = parse(&all).expect("valid");
+        let connection = match &typed {
+            Typed::Topic(TopicCommand::Create(args)) => &args.connection,
+            Typed::Topic(TopicCommand::List(args)) => &args.connection,
+            Typed::Topic(TopicCommand::Describe(args)) => &args.connection,
+            Typed::Topic(TopicCommand::Delete(args)) => &args.connection,
+            Typed::Produce(args) => &args.connection,
+            Typed::Consume(args) => &args.connection,
+            other => panic!("{other:?}"),
+        };
+        let brokers: Vec<_> = connection.brokers.iter().map(ToString::to_string).collect();
+        assert_eq!(brokers, ["a:9092", "b:1", "[::1]:2"], "{command:?}");
+        assert_eq!(connection.timeout, Duration::from_secs(90), "{command:?}");
+    }
+}
+
+#[test]
+fn the_reference_names_are_hidden_aliases() {
+    let pairs: [(&[&str], &[&str]); 4] = [
+        (&["create-topic", "t", "--partitions", "3"], &["topic", "create", "t", "--partitions", "3"]),
+        (&["list-topics", "--output", "json"], &["topic", "list", "--output", "json"]),
+        (&["describe-topic", "t"], &["topic", "describe", "t"]),
+        (&["delete-topic", "t"], &["topic", "delete", "t"]),
+    ];
+    for (alias, command) in pairs {
+        let alias_args = match parse(alias).expect("valid") {
+            Typed::CreateTopic(args) => format!("{args:?}"),
+            Typed::ListTopics(args) => format!("{args:?}"),
+            Typed::DescribeTopic(args) => format!("{args:?}"),
+            Typed::DeleteTopic(args) => format!("{args:?}"),
+            other => panic!("{other:?}"),
+        };
+        let command_args = match parse(command).expect("valid") {
+            Typed::Topic(TopicCommand::Create(args)) => format!("{args:?}"),
+            Typed::Topic(TopicCommand::List(args)) => format!("{args:?}"),
+            Typed::Topic(TopicCommand::Describe(args)) => format!("{args:?}"),
+            Typed::Topic(TopicCommand::Delete(args)) => format!("{args:?}"),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(alias_args, command_args);
+    }
+    let help = stdout(&ringmq(&["--help"]));
+    for name in ["create-topic", "list-topics", "describe-topic", "delete-topic"] {
+        assert!(!help.contains(name), "{name} is hidden:\n{help}");
+    }
+}
+
+#[test]
+fn produce_and_consume_take_what_scripts_use() {
+    let typed = parse(&["produce", "t", "--partition", "2", "--key", "k", "--message", "m", "--count", "7"]);
+    let Typed::Produce(args) = typed.expect("valid") else { panic!("produce") };
+    assert_eq!((args.partition, args.key.as_deref()), (Some(2), Some("k")));
+    assert_eq!((args.message.as_deref(), args.count, args.output.output), (Some("m"), 7, OutputFormat::Text));
+
+    let typed = parse(&["produce", "t", "--key-separator", ":", "file.txt"]);
+    let Typed::Produce(args) = typed.expect("valid") else { panic!("produce") };
+    assert_eq!((args.key_separator.as_deref(), args.file.to_str()), (Some(":"), Some("file.txt")));
+
+    let flags = ["consume", "t", "--from", "@2025-11-22T14:00:00Z", "--count", "3", "--follow", "--format", "json"];
+    let Typed::Consume(args) = parse(&flags).expect("valid") else { panic!("consume") };
+    assert_eq!((args.from, args.count, args.follow), (Start::Time(1_763_820_000_000), Some(3), true));
+    assert_eq!(args.format, RecordFormat::Json);
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    let refused: [&[&str]; 11] = [
+        &["produce", "t", "--count", "2"],
+        &["produce", "t", "--message", "m", "--count", "0"],
+        &["produce", "t", "--message", "m", "file"],
+        &["produce", "t", "--key", "k", "--key-separator", ":"],
+        &["produce", "t", "--key-separator", ""],
+        &["consume", "t", "--from", "yesterday"],
+        &["consume", "t", "--timeout", "0s"],
+        &["consume", "t", "--timeout", "5"],
+        &["consume", "t", "--brokers", "host:0"],
+        &["topic", "create", "t", "--set", "novalue"],
+        &["serve", "--cores", "1,1"],
+    ];
+    for args in refused {
+        let output = ringmq(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("error:"), "{args:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn brokers_come_from_the_environment_too() {
+    let output = Command::new(env!("CARGO_BIN_EXE_ringmq"))
+        .args(["topic", "list", "--timeout", "1s"])
+        .env("RINGMQ_BROKERS", "127.0.0.1:1")
+        .output()
+        .expect("ringmq runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("127.0.0.1:1"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_version_names_the_commit() {
+    let output = ringmq(&["--version"]);
+    assert_eq!(stdout(&output).trim(), format!("ringmq {VERSION}"));
+    assert!(VERSION.starts_with(env!("CARGO_PKG_VERSION")) && VERSION.contains("(commit "), "{VERSION}");
+}
+
+#[test]
+fn help_lists_exit_codes_and_defaults() {
+    let commands = [&["--help"][..], &["serve", "--help"], &["produce", "--help"], &["consume", "--help"]];
+    for args in commands.into_iter().chain([&["doctor", "--help"][..], &["topic", "create", "--help"]]) {
+        let help = stdout(&ringmq(args));
+        assert!(help.contains("Exit codes:"), "{args:?}:\n{help}");
+    }
+    let serve = stdout(&ringmq(&["serve", "--help"]));
+    for default in ["127.0.0.1:9092", "./ringmq-data", "[default: all]", "--check"] {
+        assert!(serve.contains(default), "{default} is missing:\n{serve}");
+    }
+    let consume = stdout(&ringmq(&["consume", "--help"]));
+    for word in ["localhost:9092", "5s", "RINGMQ_BROKERS", "earliest|latest|OFFSET|@TIME", "value_base64"] {
+        assert!(consume.contains(word), "{word} is missing:\n{consume}");
+    }
+}
