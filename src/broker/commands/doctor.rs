@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ringmq_runtime::executor::CpuId;
 use ringmq_runtime::probe::{self, Finding, Problem};
 use serde::Serialize;
 
@@ -9,7 +10,7 @@ use super::CommandError;
 use crate::cli::{DoctorArgs, OutputFormat};
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::serve::machine;
+use crate::serve::machine::{self, CpuError};
 use crate::{config, output};
 
 /// Below this, a broker would soon refuse records.
@@ -31,6 +32,22 @@ impl From<Result<Finding, Problem>> for Check {
             Ok(Finding { subject, detail }) => Self { subject, ok: true, detail, how_to_mend: None },
             Err(Problem { subject, what, how_to_mend }) => {
                 Self { subject, ok: false, detail: what, how_to_mend: Some(how_to_mend) }
+            }
+        }
+    }
+}
+
+impl From<Result<Vec<CpuId>, CpuError>> for Check {
+    fn from(cpus: Result<Vec<CpuId>, CpuError>) -> Self {
+        let subject = "CPUs";
+        match cpus {
+            Ok(cpus) => {
+                let detail = format!("{} shard(s), on {}", cpus.len(), machine::cpu_list(&cpus));
+                Self { subject, ok: true, detail, how_to_mend: None }
+            }
+            Err(error) => {
+                let how_to_mend = "Name CPUs that this process may use in `cores`, or say \"all\".".to_owned();
+                Self { subject, ok: false, detail: error.to_string(), how_to_mend: Some(how_to_mend) }
             }
         }
     }
@@ -60,31 +77,28 @@ fn examine(config: &Config) -> Vec<Check> {
     let dir = existing(&config.data_dir);
     let cpus = machine::cpus(config);
     let executors = cpus.as_ref().map_or(1, Vec::len) + 1;
-    let mut checks: Vec<Check> =
-        [probe::kernel(), probe::io_uring(), probe::locked_memory(executors, machine::IO_MEMORY_BYTES)]
-            .into_iter()
-            .map(Check::from)
-            .collect();
-    checks.extend(
-        [probe::direct_io(&dir), probe::disk_polling(&dir), probe::free_disk(&dir, FREE_DISK_BYTES_WANTED)]
-            .into_iter()
-            .map(Check::from),
-    );
-    checks.push(match cpus {
-        Ok(cpus) => Check {
-            subject: "CPUs",
-            ok: true,
-            detail: format!("{} shard(s), on {}", cpus.len(), machine::cpu_list(&cpus)),
-            how_to_mend: None,
-        },
-        Err(problem) => Check {
-            subject: "CPUs",
-            ok: false,
-            detail: problem.to_string(),
-            how_to_mend: Some("Name CPUs that this process may use in `cores`, or say \"all\".".to_owned()),
-        },
-    });
-    checks
+    let io_uring = probe::io_uring();
+    let locked_memory = probe::locked_memory(executors, machine::IO_MEMORY_BYTES);
+    // It takes an executor to find out, and an executor takes both.
+    let polling =
+        if io_uring.is_ok() && locked_memory.is_ok() { probe::disk_polling(&dir) } else { Err(not_examined()) };
+    let findings = [
+        probe::kernel(),
+        io_uring,
+        locked_memory,
+        probe::direct_io(&dir),
+        polling,
+        probe::free_disk(&dir, FREE_DISK_BYTES_WANTED),
+    ];
+    findings.into_iter().map(Check::from).chain([Check::from(cpus)]).collect()
+}
+
+fn not_examined() -> Problem {
+    Problem {
+        subject: "disk polling",
+        what: "not looked at, because it takes io_uring and locked memory".to_owned(),
+        how_to_mend: "Mend those first, then ask again.".to_owned(),
+    }
 }
 
 /// The data directory, or what it would be made in.

@@ -4,7 +4,7 @@ use super::broker;
 use super::error::ServeError;
 use super::plan::Plan;
 use crate::cli::ServeArgs;
-use crate::config::values::{Automatic, Cores};
+use crate::config::values::{Automatic, Cores, LogFormat};
 use crate::config::{Config, ConfigError, file};
 use crate::exit::{self, Exit};
 use crate::serve::machine;
@@ -26,8 +26,11 @@ pub fn run(args: &ServeArgs) -> Exit {
     match broker::serve(plan) {
         Ok(()) => Exit::Done,
         Err(error) => {
-            tracing::error!(%error, "the broker stops");
-            exit::report(&error);
+            match config.log_format {
+                LogFormat::Text => exit::report(&error),
+                // Whoever reads standard error line by line expects nothing else there.
+                LogFormat::Json => tracing::error!(%error, "the broker stops"),
+            }
             error.exit()
         }
     }

@@ -36,7 +36,7 @@ enum Early {
     NoKey { line: u64, separator: String },
     #[error(transparent)]
     Record(#[from] RecordError),
-    #[error("lines {first} to {last} were not acknowledged: {source}")]
+    #[error("a batch from lines {first} to {last} was not acknowledged: {source}")]
     NotAcknowledged { first: u64, last: u64, source: Box<Error> },
     #[error("interrupted")]
     Interrupted,
