@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use ringmq_runtime::local;
 use ringmq_runtime::net::{TcpStream, WriteHalf};
 use ringmq_runtime::task;
-use ringmq_runtime::time;
+use ringmq_runtime::time::{self, Instant};
 use ringmq_wire::codec::Codec;
 use ringmq_wire::protocol::frame::{FrameError, REQUEST_HEAD_BYTES, RequestHead, decode_request_head};
 use ringmq_wire::protocol::preamble::{ClientPreamble, PREAMBLE_BYTES};
@@ -81,8 +81,7 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, peer: SocketAddr)
                 }
             });
             let end = read_requests(&session, &mut reader).await;
-            session.tasks.close().await;
-            session.outbox.finish();
+            session.finish().await;
             // Both halves live until the last response is written.
             let _write = writer_ended.await;
             end
@@ -154,11 +153,13 @@ async fn read_requests(session: &Rc<Session>, reader: &mut FrameReader) -> End {
 /// One request: its head, room for it, its body, its handler.
 async fn read_request(session: &Rc<Session>, reader: &mut FrameReader) -> Result<(), End> {
     reader.peek(1).await?;
-    session.receiving(true);
+    if reader.available() < REQUEST_HEAD_BYTES {
+        session.receiving_since(Some(Instant::now()));
+    }
     let head = receive_head(session, reader).await?;
-    session.receiving(false);
+    session.receiving_since(None);
     let call = session.admit(&head).await;
-    session.receiving(true);
+    session.receiving_since(Some(call.received));
     let body_bytes = head.body_bytes as usize;
     match head.known_type() {
         Ok(request_type) => {
@@ -170,7 +171,7 @@ async fn read_request(session: &Rc<Session>, reader: &mut FrameReader) -> Result
             session.refuse(call, &error);
         }
     }
-    session.receiving(false);
+    session.receiving_since(None);
     Ok(())
 }
 

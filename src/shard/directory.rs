@@ -158,3 +158,93 @@ fn unknown_partition(name: &str, partitions: u32, partition: PartitionIndex) -> 
     let last = partitions.saturating_sub(1);
     WireError::new(ErrorCode::UnknownPartition, format!("topic {name:?} has partitions 0 to {last}, not {partition}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use ringmq_controller::metadata::{Cluster, Command, Slot, State};
+    use ringmq_wire::batch::BatchLimits;
+    use ringmq_wire::{BrokerId, ErrorCode};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn name(text: &str) -> TopicName {
+        TopicName::parse(text).unwrap()
+    }
+
+    fn topic(id: u128, named: &str, partitions: u32) -> Topic {
+        Topic {
+            id: TopicId::new(Uuid::from_u128(id)),
+            name: name(named),
+            partitions,
+            replicas: 1,
+            first_slot: Slot::default(),
+            settings: Default::default(),
+        }
+    }
+
+    /// Brings a directory to the state's image as [`crate::topics::apply`] does, with logs that cannot be opened; the
+    /// names of the topics that were opened and deleted.
+    fn apply(directory: &mut Directory, state: &State) -> (Vec<String>, Vec<String>) {
+        let difference = directory.difference(&state.image());
+        let opened = difference.created.iter().map(|topic| {
+            let partitions = directory.to_own(topic).map(|partition| {
+                let id = LogId { topic_id: topic.id, partition };
+                let reason = WireError::from(ErrorCode::PartitionOffline);
+                Rc::new(Partition::offline(id, topic.name.clone(), BatchLimits::default(), reason))
+            });
+            TopicEntry::new(topic.clone(), partitions)
+        });
+        let opened = opened.collect();
+        directory.replace(state.image(), opened, &difference.deleted);
+        (
+            difference.created.iter().map(|topic| topic.name.to_string()).collect(),
+            difference.deleted.iter().map(|entry| entry.topic.name.to_string()).collect(),
+        )
+    }
+
+    fn shard_of(directory: &Directory, named: &str, partition: u32) -> Result<ShardIndex, ErrorCode> {
+        match directory.locate(&name(named), PartitionIndex::new(partition)) {
+            Ok(Owner::Here(owned)) => {
+                assert_eq!(owned.id().partition.get(), partition);
+                Ok(directory.shard)
+            }
+            Ok(Owner::Elsewhere(owner, id)) => {
+                assert_ne!(owner, directory.shard);
+                assert!(directory.owned(id).is_err());
+                Ok(owner)
+            }
+            Err(error) => Err(error.code),
+        }
+    }
+
+    #[test]
+    fn a_topic_is_found_from_its_creation_to_its_deletion() {
+        let mut state = State::new(Cluster { id: Uuid::from_u128(1), broker: BrokerId::new(0) });
+        let mut directory = Directory::new(ShardIndex::new(1), NonZeroU16::new(2).unwrap());
+        assert!(directory.image().is_err(), "nothing is known before the first image");
+        assert_eq!(apply(&mut directory, &state), (vec![], vec![]));
+
+        state.apply(Command::CreateTopic(topic(10, "a", 3))).unwrap();
+        assert_eq!(apply(&mut directory, &state), (vec!["a".into()], vec![]));
+        let owners: Vec<_> = (0..4).map(|partition| shard_of(&directory, "a", partition)).collect();
+        let [zero, one] = [0, 1].map(|shard| Ok(ShardIndex::new(shard)));
+        assert_eq!(owners, [zero, one, zero, Err(ErrorCode::UnknownPartition)]);
+        assert_eq!(shard_of(&directory, "b", 0), Err(ErrorCode::UnknownTopic));
+        assert_eq!(directory.partitions_by_shard(), [2, 1]);
+        assert_eq!(directory.all_owned().len(), 1);
+
+        // Several changes in one step, the old name on a new topic among them.
+        state.apply(Command::DeleteTopic(TopicId::new(Uuid::from_u128(10)))).unwrap();
+        state.apply(Command::CreateTopic(topic(11, "a", 1))).unwrap();
+        state.apply(Command::CreateTopic(topic(12, "b", 2))).unwrap();
+        let (mut created, deleted) = apply(&mut directory, &state);
+        created.sort();
+        assert_eq!((created, deleted), (vec!["a".into(), "b".into()], vec!["a".to_owned()]));
+        assert_eq!(shard_of(&directory, "a", 0), zero, "the name leads to the younger topic");
+        assert_eq!(shard_of(&directory, "a", 1), Err(ErrorCode::UnknownPartition));
+        let old = LogId { topic_id: TopicId::new(Uuid::from_u128(10)), partition: PartitionIndex::new(1) };
+        assert!(directory.owned(old).is_err(), "the old topic is not found by its id either");
+        assert_eq!(apply(&mut directory, &state), (vec![], vec![]));
+    }
+}

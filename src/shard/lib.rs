@@ -56,3 +56,5 @@ pub use links::{Roster, RosterEntry, ShardLinks, Started, Wiring};
 pub use mailbox::Mailboxes;
 pub use server::{Shard, ShardError};
 pub use stats::{Counter, Latencies, Stage, StatsSnapshot};
+
+pub use ringmq_segment::LogConfig;

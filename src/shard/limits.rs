@@ -155,3 +155,26 @@ impl Default for Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the limits do not fit together: {0}")]
 pub struct LimitsError(&'static str);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_that_contradict_each_other_are_named() {
+        let default = Limits::DEFAULT;
+        let table = [
+            (Limits { request_bytes_max: u32::MAX, ..default.clone() }, "request_bytes_max"),
+            (Limits { shard_bytes_max: 1, ..default.clone() }, "shard_bytes_max"),
+            (Limits { fetch_bytes_max: 1 << 30, ..default.clone() }, "fetch_bytes_max"),
+            (Limits { shard_response_bytes_max: 1, ..default.clone() }, "shard_response_bytes_max"),
+            (Limits { forwarded_bytes_max: 1, ..default.clone() }, "forwarded_bytes_max"),
+            (Limits { in_flight_max: 0, ..default.clone() }, "zero"),
+        ];
+        for (limits, named) in table {
+            let error = limits.check().expect_err(named).to_string();
+            assert!(error.contains(named), "{error}");
+        }
+        assert_eq!(default.check(), Ok(()));
+    }
+}

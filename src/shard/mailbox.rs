@@ -155,21 +155,26 @@ impl Doors {
     ) -> Result<Asked<T>, WireError> {
         let door = self.door(shard)?;
         let (reply, answer) = channel::oneshot();
-        let sent = async {
-            let room = (door.messages.acquire(1).await, door.bytes.acquire(bytes + MESSAGE_BYTES).await);
-            door.sender.send(message(reply)).await.map(|()| room)
+        let room = match time::timeout(self.wait_max, door.send(bytes, message(reply))).await {
+            Ok(Ok(room)) => room,
+            Ok(Err(_)) => return Err(ended(shard)),
+            Err(_) => return Err(overloaded(shard)),
         };
-        match time::timeout(self.wait_max, sent).await {
-            Ok(Ok(room)) => Ok(Asked { shard, answer, _room: room, sent: Instant::now() }),
-            Ok(Err(_)) => Err(ended(shard)),
-            Err(_) => Err(WireError::new(
-                ErrorCode::Overloaded,
-                format!(
-                    "shard {shard} has no room for forwarded requests; send again after a moment, or to its own port"
-                ),
-            )),
-        }
+        Ok(Asked { shard, answer, _room: room, sent: Instant::now() })
     }
+}
+
+impl Door {
+    /// Waits for room and sends; gives the room that the message takes until it is answered.
+    async fn send(&self, bytes: usize, message: Message) -> Result<(Permit, Permit), channel::Closed<Message>> {
+        let room = (self.messages.acquire(1).await, self.bytes.acquire(bytes + MESSAGE_BYTES).await);
+        self.sender.send(message).await.map(|()| room)
+    }
+}
+
+fn overloaded(shard: ShardIndex) -> WireError {
+    let detail = format!("shard {shard} has no room for forwarded requests; wait a moment, or use its own port");
+    WireError::new(ErrorCode::Overloaded, detail)
 }
 
 fn ended(shard: ShardIndex) -> WireError {
@@ -231,11 +236,11 @@ pub(crate) struct ReplyBytes {
 const REPLY_RETRY: Duration = Duration::from_millis(1);
 
 impl ReplyBytes {
-    fn new(bytes_max: usize) -> Self {
+    pub(crate) fn new(bytes_max: usize) -> Self {
         Self { in_flight: Arc::default(), bytes_max }
     }
 
-    fn try_reserve(&self, bytes: usize) -> Option<ReplyRoom> {
+    pub(crate) fn try_reserve(&self, bytes: usize) -> Option<ReplyRoom> {
         let fits = |taken: usize| {
             let sum = taken.saturating_add(bytes);
             // A single answer beyond the bound passes alone instead of never.
@@ -299,5 +304,39 @@ impl Deref for CopiedBatches {
 
     fn deref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_beyond_the_bound_wait_and_a_single_one_passes_alone() {
+        let account = ReplyBytes::new(100);
+        let first = account.try_reserve(60).expect("there is room");
+        assert!(account.try_reserve(41).is_none());
+        let second = account.try_reserve(40).expect("it just fits");
+        drop(first);
+        assert!(account.try_reserve(500).is_none(), "not while another is under way");
+        drop(second);
+        let alone = account.try_reserve(500).expect("nothing else is under way");
+        assert!(account.try_reserve(1).is_none());
+        drop(alone);
+        assert!(account.try_reserve(100).is_some());
+    }
+
+    #[test]
+    fn room_comes_back_when_the_last_piece_of_an_answer_is_gone() {
+        let account = ReplyBytes::new(10);
+        let room = Arc::new(account.try_reserve(10).expect("there is room"));
+        let pieces = [CopiedBatches::copy(b"12345", &room), CopiedBatches::copy(b"67890", &room)];
+        drop(room);
+        let [first, second] = pieces;
+        drop(first);
+        assert!(account.try_reserve(1).is_none());
+        assert_eq!(&*second, b"67890");
+        drop(second);
+        assert!(account.try_reserve(10).is_some());
     }
 }

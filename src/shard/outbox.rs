@@ -242,3 +242,29 @@ async fn write_step(outbox: &Outbox, socket: &mut WriteHalf, step: &mut Vec<&[u8
     step.clear();
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mailbox::ReplyBytes;
+
+    fn slice(bytes: &[u8]) -> Slice {
+        let room = ReplyBytes::new(100).try_reserve(bytes.len()).expect("there is room");
+        Slice::Copied(CopiedBatches::copy(bytes, &room.into()))
+    }
+
+    #[test]
+    fn records_stand_between_the_responses_that_they_belong_to() {
+        let mut pending = Pending::default();
+        pending.encoded.extend_from_slice(b"head1");
+        pending.slices.extend([(5, slice(b"records1a")), (5, slice(b"")), (5, slice(b"records1b"))]);
+        pending.encoded.extend_from_slice(b"small");
+        pending.encoded.extend_from_slice(b"head2");
+        pending.slices.push((15, slice(b"records2")));
+        pending.encoded.extend_from_slice(b"last");
+        let pieces: Vec<&[u8]> = pending.pieces().collect();
+        assert_eq!(pieces, [&b"head1"[..], b"records1a", b"records1b", b"smallhead2", b"records2", b"last"]);
+        pending.clear();
+        assert_eq!(pending.pieces().count(), 0);
+    }
+}

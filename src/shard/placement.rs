@@ -47,7 +47,10 @@ pub(crate) fn each_once<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<
 }
 
 /// Every partition of every topic, in their order.
-pub(crate) async fn describe(shard: &Shard, topics: &[Arc<Topic>]) -> Vec<Vec<DescribedPartition>> {
+///
+/// # Errors
+/// When a shard could not be asked now. That says nothing of its partitions.
+pub(crate) async fn describe(shard: &Shard, topics: &[Arc<Topic>]) -> Result<Vec<Vec<DescribedPartition>>, WireError> {
     let wanted = topics.iter().flat_map(|topic| topic.partition_indexes().map(move |partition| (topic, partition)));
     let count = topics.iter().map(|topic| topic.partition_indexes().len()).sum();
     let (mut split, merged) = (Split::new(), Merged::new(count));
@@ -62,12 +65,17 @@ pub(crate) async fn describe(shard: &Shard, topics: &[Arc<Topic>]) -> Vec<Vec<De
         async |parts| extents(shard, &parts).await,
         |parts, reply| Message::Describe(ForwardedDescribe { parts, reply }),
     );
-    let mut outcomes = outcomes.await.into_iter();
+    let outcomes = outcomes.await;
+    if let Some(error) = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).find(|error| error.is_retriable())
+    {
+        return Err(error.clone());
+    }
+    let mut outcomes = outcomes.into_iter();
     let described = topics.iter().map(|topic| {
         let partitions = topic.partition_indexes().zip(&mut outcomes);
         partitions.map(|(partition, outcome)| described(shard, topic, partition, outcome)).collect()
     });
-    described.collect()
+    Ok(described.collect())
 }
 
 /// Serves the partitions that another shard's client asked for.

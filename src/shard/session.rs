@@ -34,6 +34,9 @@ pub(crate) struct Session {
     pub(crate) response_bytes: Semaphore,
     in_flight: Semaphore,
     request_bytes: Semaphore,
+    /// No request will come any more; what waits for something answers with what there is.
+    pub(crate) ended: Stop,
+    end: StopHandle,
     stop_reading: StopHandle,
     kill: StopHandle,
     /// Since when part of a request is here and the rest is not.
@@ -66,9 +69,9 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Waits until the shard has room for a request of so many partitions.
-    pub(crate) async fn admit_parts(&mut self, shard: &Shard, count: usize) {
-        self.parts = Some(shard.request_parts.acquire(count).await);
+    /// Keeps room for its partitions until it is answered.
+    pub(crate) fn hold_parts(&mut self, parts: Permit) {
+        self.parts = Some(parts);
     }
 
     /// Gives its bytes back: only the answer is still to come.
@@ -83,6 +86,7 @@ impl Session {
         let limits = &shard.config.limits;
         let (stop_reading, stop_reading_signal) = task::stop();
         let (kill, kill_signal) = task::stop();
+        let (end, ended) = task::stop();
         let session = Rc::new(Self {
             peer,
             local,
@@ -92,6 +96,8 @@ impl Session {
             response_bytes: Semaphore::new(limits.connection_response_bytes_max),
             in_flight: Semaphore::new(limits.in_flight_max as usize),
             request_bytes: Semaphore::new(limits.connection_bytes_max),
+            ended,
+            end,
             stop_reading,
             kill,
             receiving_since: Cell::new(None),
@@ -175,9 +181,16 @@ impl Session {
         Address { host, port: port.unwrap_or(self.shard.public_port()) }
     }
 
-    /// Says whether part of a request is here and the rest is awaited.
-    pub(crate) fn receiving(&self, receiving: bool) {
-        self.receiving_since.set(receiving.then(Instant::now));
+    /// Says since when part of a request is here and the rest is awaited; `None` when it is all here.
+    pub(crate) fn receiving_since(&self, since: Option<Instant>) {
+        self.receiving_since.set(since);
+    }
+
+    /// Says that no request will come any more, and waits until those that came are answered.
+    pub(crate) async fn finish(&self) {
+        self.end.stop();
+        self.tasks.close().await;
+        self.outbox.finish();
     }
 
     /// Reads no further request; those that were read are answered.

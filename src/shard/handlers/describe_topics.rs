@@ -17,7 +17,7 @@ use crate::session::Session;
 /// Answers from this shard's copy of the metadata; what partitions hold is asked of their owners.
 ///
 /// # Errors
-/// While the broker starts.
+/// While the broker starts; for a topic that is named twice; when a shard cannot be asked now.
 pub(crate) async fn handle(
     session: Rc<Session>,
     request: DescribeTopicsRequest,
@@ -31,7 +31,7 @@ pub(crate) async fn handle(
     };
     let wanted: Vec<Result<Arc<Topic>, WireError>> = request.topics.iter().map(|name| find(name)).collect();
     let found: Vec<Arc<Topic>> = wanted.iter().flatten().cloned().collect();
-    let mut described = placement::describe(shard, &found).await.into_iter();
+    let mut described = placement::describe(shard, &found).await?.into_iter();
 
     let mut details = Details::new();
     let topics = wanted.into_iter().zip(request.topics).map(|(wanted, name)| match wanted {

@@ -115,7 +115,8 @@ impl<B> Found<B> {
 /// Answers a fetch when there is enough to read, or no time left.
 pub(crate) async fn handle(session: Rc<Session>, mut call: Call, request: FetchRequest) {
     let shard = &session.shard;
-    call.admit_parts(shard, request.topics.iter().map(|topic| topic.partitions.len()).sum()).await;
+    let parts = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+    call.hold_parts(shard.request_parts.acquire(parts).await);
     let limits = &shard.config.limits;
     let bytes_max = request.max_bytes.clamp(1, limits.fetch_bytes_max) as usize;
     let (split, mut merged) = split(shard, &request);
@@ -129,7 +130,7 @@ pub(crate) async fn handle(session: Rc<Session>, mut call: Call, request: FetchR
     let shares = split.into_shares();
     let answers = match &shares[..] {
         [] => Vec::new(),
-        [share] => vec![ask(&session, share, terms, &shard.stop).await],
+        [share] => vec![ask(&session, share, terms, &session.ended).await],
         _ => ask_all(&session, &shares, terms).await,
     };
     let ready = Instant::now();
@@ -208,22 +209,27 @@ async fn ask_all(session: &Rc<Session>, shares: &[Share<Part>], terms: Terms) ->
             };
             ask(session, share, share_terms, &hurried)
         });
-        let answers = all_after_first(asked.collect(), || hurry.stop()).await;
+        let answers = all_after_first(asked.collect(), session.ended.stopped(), || hurry.stop()).await;
 
         let found: Vec<usize> = answers.iter().map(Found::bytes).collect();
         let enough = found.iter().sum::<usize>() >= terms.bytes_enough || answers.iter().any(Found::final_as_it_is);
-        if enough || Instant::now() >= terms.deadline || session.shard.stop.is_stopped() {
+        if enough || Instant::now() >= terms.deadline || session.ended.is_stopped() {
             return answers;
         }
         found_bytes = found;
     }
 }
 
-/// Waits for all futures; calls `first` once when one is done and others are not.
-async fn all_after_first<T>(futures: Vec<impl Future<Output = T>>, first: impl FnOnce()) -> Vec<T> {
+/// Waits for all futures; calls `hurry` once when the first of them is done, or `ended`.
+async fn all_after_first<T>(
+    futures: Vec<impl Future<Output = T>>,
+    ended: impl Future<Output = ()>,
+    hurry: impl FnOnce(),
+) -> Vec<T> {
+    let mut ended = pin!(ended);
     let mut futures: Vec<_> = futures.into_iter().map(Box::pin).collect();
     let mut outputs: Vec<Option<T>> = futures.iter().map(|_| None).collect();
-    let mut first = Some(first);
+    let mut hurry = Some(hurry);
     std::future::poll_fn(|cx| {
         loop {
             for (future, output) in futures.iter_mut().zip(&mut outputs).filter(|(_, output)| output.is_none()) {
@@ -234,9 +240,10 @@ async fn all_after_first<T>(futures: Vec<impl Future<Output = T>>, first: impl F
             if outputs.iter().all(Option::is_some) {
                 return Poll::Ready(());
             }
-            match first.take_if(|_| outputs.iter().any(Option::is_some)) {
+            let hurried = |_: &mut _| outputs.iter().any(Option::is_some) || ended.as_mut().poll(cx).is_ready();
+            match hurry.take_if(hurried) {
                 // It may have made others ready.
-                Some(first) => first(),
+                Some(hurry) => hurry(),
                 None => return Poll::Pending,
             }
         }
@@ -435,5 +442,59 @@ fn fetched(
         high_watermark: read.high_watermark,
         // A read is bounded by a fetch's bytes and one batch, both far below 4 GiB.
         records_bytes: u32::try_from(read.bytes).unwrap_or(u32::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::future::{pending, poll_fn};
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    /// Polls once, as an executor would that nobody has woken since.
+    fn poll<T>(future: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// Futures that are done when their cell says so.
+    fn switched(done: &[Cell<bool>]) -> Vec<impl Future<Output = usize>> {
+        let one = |(number, done): (usize, _)| {
+            let done: &Cell<bool> = done;
+            poll_fn(move |_| if done.get() { Poll::Ready(number) } else { Poll::Pending })
+        };
+        done.iter().enumerate().map(one).collect()
+    }
+
+    #[test]
+    fn the_first_answer_hurries_the_others_once() {
+        let done = [const { Cell::new(false) }; 3];
+        let hurried = RefCell::new(0);
+        let mut all = pin!(all_after_first(switched(&done), pending(), || *hurried.borrow_mut() += 1));
+        assert!(poll(all.as_mut()).is_pending());
+        assert_eq!(*hurried.borrow(), 0, "nobody is hurried before the first answer");
+        done[1].set(true);
+        assert!(poll(all.as_mut()).is_pending());
+        assert_eq!(*hurried.borrow(), 1);
+        done.iter().for_each(|done| done.set(true));
+        assert_eq!(poll(all.as_mut()), Poll::Ready(vec![0, 1, 2]));
+        assert_eq!(*hurried.borrow(), 1);
+    }
+
+    #[test]
+    fn those_who_answer_when_hurried_are_not_waited_for() {
+        let done = [const { Cell::new(false) }; 2];
+        done[0].set(true);
+        let mut all = pin!(all_after_first(switched(&done), pending(), || done[1].set(true)));
+        assert_eq!(poll(all.as_mut()), Poll::Ready(vec![0, 1]));
+    }
+
+    #[test]
+    fn the_end_of_the_connection_hurries_everyone() {
+        let done = [const { Cell::new(false) }; 2];
+        let all_at_once = || done.iter().for_each(|done| done.set(true));
+        let mut all = pin!(all_after_first(switched(&done), std::future::ready(()), all_at_once));
+        assert_eq!(poll(all.as_mut()), Poll::Ready(vec![0, 1]));
     }
 }

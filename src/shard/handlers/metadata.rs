@@ -15,7 +15,7 @@ use crate::session::Session;
 /// Answers from this shard's copy of the metadata; only whether a partition is offline is asked of its owner.
 ///
 /// # Errors
-/// While the broker starts.
+/// While the broker starts; for a topic that is named twice; when a shard cannot be asked now.
 pub(crate) async fn handle(session: Rc<Session>, request: MetadataRequest) -> Result<MetadataResponse, WireError> {
     let shard = &session.shard;
     let image = shard.directory.borrow().image()?;
@@ -27,7 +27,7 @@ pub(crate) async fn handle(session: Rc<Session>, request: MetadataRequest) -> Re
         }
     };
     let found: Vec<Arc<Topic>> = wanted.iter().flatten().cloned().collect();
-    let mut described = placement::describe(shard, &found).await.into_iter();
+    let mut described = placement::describe(shard, &found).await?.into_iter();
 
     let mut details = Details::new();
     let topics = wanted.into_iter().map(|wanted| match wanted {

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use ringmq_runtime::channel::OneshotSender;
+use ringmq_runtime::local::Permit;
 use ringmq_runtime::time::Instant;
 use ringmq_segment::{Appending, FrameBuf, LogId, Payload};
 use ringmq_wire::protocol::{Acks, ProduceHead, ProduceResponse, ProducedPartition, ProducedTopic, SectionHead};
@@ -75,19 +76,18 @@ pub(crate) async fn handle(
     body_bytes: usize,
 ) -> Result<(), End> {
     let Some((mut call, head)) = receive_head(session, reader, call, body_bytes).await? else { return Ok(()) };
-    session.receiving(false);
-    call.admit_parts(&session.shard, head.topics.iter().map(|topic| topic.partitions.len()).sum()).await;
-    session.receiving(true);
+    call.hold_parts(room_for_parts(session, &head).await);
     let sections = receive_sections(&session.shard, reader, &head).await?;
-    session.receiving(false);
+    session.receiving_since(None);
     let whole = Instant::now();
     session.shard.stats.record(Stage::ProduceReceived, whole.saturating_duration_since(call.received));
 
     let (mut staged, elsewhere) = stage(&session.shard, sections);
     let asked = forward(&session.shard, &mut staged, elsewhere).await;
-    session.shard.stats.record(Stage::ProduceStaged, whole.elapsed());
+    let staged_at = Instant::now();
+    session.shard.stats.record(Stage::ProduceStaged, staged_at.saturating_duration_since(whole));
 
-    session.spawn("produce", settle(session.clone(), call, head, staged, asked));
+    session.spawn("produce", settle(session.clone(), call, head, staged, asked, staged_at));
     Ok(())
 }
 
@@ -138,6 +138,19 @@ async fn receive_head(
             }
         }
     }
+}
+
+/// Room for the request's partitions in the bounds of the shard.
+async fn room_for_parts(session: &Session, head: &ProduceHead) -> Permit {
+    let count = head.topics.iter().map(|topic| topic.partitions.len()).sum();
+    if let Some(room) = session.shard.request_parts.try_acquire(count) {
+        return room;
+    }
+    // It is not the peer who is slow now.
+    session.receiving_since(None);
+    let room = session.shard.request_parts.acquire(count).await;
+    session.receiving_since(Some(Instant::now()));
+    room
 }
 
 /// All sections, each received to where it is used; what is refused is read and dropped.
@@ -220,8 +233,14 @@ async fn forward(shard: &Shard, staged: &mut [Staged], elsewhere: Split<(LogId, 
 }
 
 /// Waits until everything is durable, and answers. There is one replica, so `timeout_ms` has nothing to bound.
-async fn settle(session: Rc<Session>, call: Call, head: ProduceHead, mut staged: Vec<Staged>, asked: Vec<AskedShare>) {
-    let staged_at = Instant::now();
+async fn settle(
+    session: Rc<Session>,
+    call: Call,
+    head: ProduceHead,
+    mut staged: Vec<Staged>,
+    asked: Vec<AskedShare>,
+    staged_at: Instant,
+) {
     settle_here(&mut staged).await;
     for share in asked {
         settle_share(&session.shard, &mut staged, share).await;

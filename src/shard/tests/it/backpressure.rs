@@ -1,6 +1,7 @@
 //! What a peer does not take, or sends too fast, is bounded: it waits in the peer, not in the broker.
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -143,6 +144,29 @@ fn produces_beyond_the_bound_wait_in_the_socket() {
         })
     });
     senders.collect::<Vec<_>>().into_iter().for_each(|sender| sender.join().expect("every produce is stored"));
+}
+
+#[test]
+fn a_peer_that_is_gone_is_not_waited_for() {
+    let dir = data_dir();
+    let limits = Limits { connections_max: 1, ..Limits::default() };
+    let broker = Broker::start(dir.path(), Options { limits, ..Options::default() });
+    create(&mut broker.connect_to(1), "t", 2);
+    let address = SocketAddr::new(broker.public.ip(), broker.roster.shards[0].port);
+    for partitions in [&[0][..], &[1], &[0, 1]] {
+        // Its place is the only one; while it is open, everyone else is turned away.
+        let mut only = loop {
+            if let Ok(peer) = Peer::try_connect(address) {
+                break peer;
+            }
+        };
+        assert!(Peer::try_connect(address).is_err());
+        let partitions: Vec<(u32, Offset)> = partitions.iter().map(|&partition| (partition, Offset::ZERO)).collect();
+        let mut request = fetch_request("t", &partitions);
+        request.max_wait_ms = 300_000;
+        only.send(&request);
+        // The fetch would wait for minutes; the end of its connection frees the place for the next round.
+    }
 }
 
 #[test]

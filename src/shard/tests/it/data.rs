@@ -228,6 +228,29 @@ fn a_fetch_is_bounded_but_always_gets_a_batch() {
 }
 
 #[test]
+fn a_large_answer_arrives_whole() {
+    let dir = data_dir();
+    let broker = Broker::start(dir.path(), Options::default());
+    let mut peer = broker.connect();
+    create(&mut peer, "t", 4);
+    let mut expected = Vec::new();
+    for number in 0..4 {
+        let tag = format!("n{number}");
+        let sections: Vec<(u32, Bytes)> = (0..4).map(|partition| (partition, batch(&tag, 100, 9_000))).collect();
+        peer.produce("t", &sections);
+        expected.extend(tagged(&tag, 100));
+    }
+    // Many times what goes out in one write, half of it from another shard.
+    let mut all = fetch_request("t", &[0, 1, 2, 3].map(|partition| (partition, Offset::ZERO)));
+    all.max_bytes = u32::MAX;
+    let (_, sections) = peer.fetch(&all);
+    assert!(sections.iter().map(Vec::len).sum::<usize>() > 14_000_000);
+    for section in sections {
+        assert_eq!(values(&section, Offset::ZERO), expected);
+    }
+}
+
+#[test]
 fn offsets_are_found_by_kind_and_by_time() {
     let dir = data_dir();
     let broker = Broker::start(dir.path(), Options::default());

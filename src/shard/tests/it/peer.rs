@@ -1,6 +1,6 @@
 //! A client that speaks raw frames, and can misbehave.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -51,10 +51,15 @@ impl Response {
 impl Peer {
     /// Connects and exchanges preambles.
     pub(crate) fn connect(address: SocketAddr) -> Self {
+        Self::try_connect(address).expect("a preamble comes back")
+    }
+
+    /// As [`Self::connect`], unless the broker closes the connection at once.
+    pub(crate) fn try_connect(address: SocketAddr) -> io::Result<Self> {
         let mut stream = raw(address);
-        stream.write_all(&ClientPreamble::CURRENT.encode()).expect("the preamble is taken");
+        stream.write_all(&ClientPreamble::CURRENT.encode())?;
         let mut preamble = [0; PREAMBLE_BYTES];
-        stream.read_exact(&mut preamble).expect("a preamble comes back");
+        stream.read_exact(&mut preamble)?;
         assert_eq!(BrokerPreamble::decode(preamble).expect("it is one").version, Some(1));
         let mut hello = vec![0; 4];
         stream.read_exact(&mut hello).expect("a hello follows");
@@ -62,7 +67,7 @@ impl Peer {
         hello.resize(4 + length as usize, 0);
         stream.read_exact(&mut hello[4..]).expect("the hello is whole");
         let (hello, _) = Hello::decode_with_length(&hello).expect("it is one").expect("it is whole");
-        Self { stream, hello, next_id: 1 }
+        Ok(Self { stream, hello, next_id: 1 })
     }
 
     pub(crate) fn next_id(&mut self) -> CorrelationId {
