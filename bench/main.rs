@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ringmq_bench::limits;
+use ringmq_bench::{consume, limits, produce};
 
 #[derive(Debug, Parser)]
 #[command(name = "ringmq-bench", version, about)]
@@ -14,11 +14,15 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Produce(produce::Arguments),
+    Consume(consume::Arguments),
     Limits(limits::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match CommandLine::parse().command {
+        Command::Produce(arguments) => produce::run(&arguments).map_err(|error| error.to_string()),
+        Command::Consume(arguments) => consume::run(&arguments).map_err(|error| error.to_string()),
         Command::Limits(arguments) => limits::run(&arguments).map_err(|error| error.to_string()),
     };
     match result {

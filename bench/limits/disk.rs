@@ -102,7 +102,9 @@ pub(super) fn dsync_latency(cpu: CpuId, dir: &Path) -> io::Result<f64> {
         for write in 0..WRITES {
             let start = Instant::now();
             file.write_at(&block, write % BLOCKS * BLOCK_BYTES as u64, IoClass::Journal).await?;
-            nanoseconds.saturating_record(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+            nanoseconds
+                .record(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+                .map_err(io::Error::other)?;
         }
         file.close().await?;
         fs::remove_file(&path).await?;

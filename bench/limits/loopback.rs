@@ -69,7 +69,9 @@ pub(super) fn round_trip(cores: &[CpuId]) -> io::Result<f64> {
             write.write_all(&message).await?;
             read.read_exact(&mut message).await?;
             if round >= WARM_UP {
-                nanoseconds.saturating_record(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+                nanoseconds
+                    .record(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+                    .map_err(io::Error::other)?;
             }
         }
         io::Result::Ok(nanoseconds.value_at_quantile(0.5) as f64 / 1e3)

@@ -1,0 +1,126 @@
+//! What both load generators are told on the command line.
+
+use clap::{Args, ValueEnum};
+use ringmq_client::{Acks, BrokerAddress};
+
+/// Which broker and which topic.
+#[derive(Debug, Clone, Args)]
+pub struct Target {
+    /// Brokers to start from: HOST[:PORT], several with commas between them
+    #[arg(long, env = "RINGMQ_BROKERS", value_name = "ADDR", default_value = "localhost:9092", value_delimiter = ',')]
+    pub brokers: Vec<BrokerAddress>,
+    /// The topic
+    #[arg(long, value_name = "T", default_value = "bench")]
+    pub topic: String,
+    /// How many partitions the topic has; another number is refused
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    pub partitions: u32,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is waited for before a record counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AcksArgument {
+    /// Nothing; in the end it is checked that the records are there
+    None,
+    /// The partition's leader has the records on its disk
+    Leader,
+    /// Every in-sync replica has the records on its disk
+    All,
+}
+
+impl AcksArgument {
+    pub(crate) fn to_wire(self) -> Acks {
+        match self {
+            Self::None => Acks::None,
+            Self::Leader => Acks::Leader,
+            Self::All => Acks::All,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Leader => "leader",
+            Self::All => "all",
+        }
+    }
+}
+
+/// So many of `total` for the worker `index` of `workers`: as even as whole numbers allow, and `total` together.
+pub(crate) fn share(total: u64, index: usize, workers: usize) -> u64 {
+    let (index, workers) = (index as u64, workers as u64);
+    total / workers + u64::from(index < total % workers)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Parser, error::ErrorKind};
+
+    use super::*;
+    use crate::{consume, produce};
+
+    #[derive(Debug, Parser)]
+    enum Line {
+        Produce(produce::Arguments),
+        Consume(consume::Arguments),
+    }
+
+    fn parse(line: &str) -> Result<Line, ErrorKind> {
+        Line::try_parse_from(std::iter::once("bench").chain(line.split(' '))).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn every_flag_of_produce_is_taken() {
+        let line = "produce --brokers a:1,[::1]:2 --topic t --partitions 3 --producers 4 --record-bytes 5 \
+                    --batch-bytes 6 --in-flight 7 --acks leader --records 8 --warmup 9 --payload file --json";
+        let Ok(Line::Produce(found)) = parse(line) else { panic!("{:?}", parse(line)) };
+        assert_eq!(found.target.brokers, [BrokerAddress::new("a", 1), BrokerAddress::new("::1", 2)]);
+        assert_eq!((found.target.topic.as_str(), found.target.partitions, found.target.json), ("t", 3, true));
+        assert_eq!((found.producers, found.record_bytes, found.batch_bytes, found.in_flight), (4, 5, 6, 7));
+        assert_eq!((found.acks, found.records, found.warmup), (AcksArgument::Leader, 8, 9));
+        assert_eq!(found.payload.as_deref(), Some(std::path::Path::new("file")));
+    }
+
+    #[test]
+    fn every_flag_of_consume_is_taken() {
+        let line = "consume --brokers a --topic t --partitions 3 --consumers 4 --batch-bytes 6 --in-flight 7 \
+                    --records 8 --warmup 9 --json";
+        let Ok(Line::Consume(found)) = parse(line) else { panic!("{:?}", parse(line)) };
+        assert_eq!((found.target.topic.as_str(), found.target.partitions, found.target.json), ("t", 3, true));
+        assert_eq!((found.consumers, found.batch_bytes, found.in_flight), (4, 6, 7));
+        assert_eq!((found.records, found.warmup), (Some(8), 9));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for flags in [
+            "--partitions 0",
+            "--producers 0",
+            "--record-bytes 0",
+            "--batch-bytes 0",
+            "--in-flight 0",
+            "--records 0",
+            "--records many",
+            "--acks some",
+            "--brokers host:port",
+        ] {
+            let error = parse(&format!("produce {flags}")).unwrap_err();
+            assert!(matches!(error, ErrorKind::ValueValidation | ErrorKind::InvalidValue), "{flags}: {error}");
+        }
+        assert_eq!(parse("produce --unknown").unwrap_err(), ErrorKind::UnknownArgument);
+    }
+
+    #[test]
+    fn shares_are_even_and_add_up() {
+        for total in [0, 1, 7, 8, 1001] {
+            for workers in 1..9 {
+                let shares: Vec<u64> = (0..workers).map(|index| share(total, index, workers)).collect();
+                assert_eq!(shares.iter().sum::<u64>(), total);
+                assert!(shares.iter().max().unwrap() - shares.iter().min().unwrap() <= 1, "{shares:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! A blocking connection to the broker that does as little as possible for each byte.
+//!
+//! One thread writes a connection's requests with vectored writes from where the batches are, and reads into one buffer
+//! that stays in the processor's cache. On a machine whose cores are shared with the broker this costs less than an
+//! event loop: the kernel wakes a thread once for each response, and nothing else runs in between.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use ringmq_client::BrokerAddress;
+use ringmq_wire::protocol::Hello;
+use ringmq_wire::protocol::frame::{self, FrameError, RESPONSE_HEAD_BYTES, ResponseHead};
+use ringmq_wire::protocol::preamble::{BrokerPreamble, ClientPreamble, PREAMBLE_BYTES};
+
+/// What one read takes at most: it stays in the processor's own cache until it has been looked at.
+const BUFFER_BYTES: usize = 256 * 1024;
+/// A broker that is silent for so long is taken for dead.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// A connection after its handshake.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    inbound: Inbound,
+    hello: Hello,
+}
+
+/// Bytes that have arrived and were not looked at yet.
+#[derive(Debug)]
+struct Inbound {
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Connection {
+    /// Connects to the first of `addresses` that a broker answers on.
+    pub(crate) fn open(addresses: &[BrokerAddress]) -> io::Result<Self> {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "there is no address to connect to");
+        for address in addresses {
+            match Self::open_one(address) {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = io::Error::new(error.kind(), format!("{address}: {error}")),
+            }
+        }
+        Err(last)
+    }
+
+    fn open_one(address: &BrokerAddress) -> io::Result<Self> {
+        let found: Vec<_> = (address.host(), address.port()).to_socket_addrs()?.collect();
+        let mut stream = TcpStream::connect(&found[..])?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(SILENCE_MAX))?;
+        stream.set_write_timeout(Some(SILENCE_MAX))?;
+
+        stream.write_all(&ClientPreamble::CURRENT.encode())?;
+        let mut preamble = [0; PREAMBLE_BYTES];
+        stream.read_exact(&mut preamble)?;
+        if BrokerPreamble::decode(preamble).map_err(invalid)?.version.is_none() {
+            return Err(invalid("the broker speaks no version of the protocol that this program does"));
+        }
+        let mut inbound = Inbound { buffer: vec![0; BUFFER_BYTES].into(), start: 0, end: 0 };
+        let hello = loop {
+            if let Some((hello, hello_bytes)) = Hello::decode_with_length(inbound.available()).map_err(invalid)? {
+                inbound.start += hello_bytes;
+                break hello;
+            }
+            inbound.fill(&mut stream)?;
+        };
+        Ok(Self { stream, inbound, hello })
+    }
+
+    /// What the broker said that it takes.
+    pub(crate) fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    /// Writes all of `pieces`.
+    pub(crate) fn write(&mut self, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+        while !pieces.is_empty() {
+            match self.stream.write_vectored(pieces) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => IoSlice::advance_slices(&mut pieces, count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until more has arrived.
+    pub(crate) fn receive(&mut self) -> io::Result<()> {
+        self.inbound.fill(&mut self.stream)
+    }
+
+    /// What has arrived and was not consumed.
+    pub(crate) fn available(&self) -> &[u8] {
+        self.inbound.available()
+    }
+
+    /// Forgets the first `count` bytes of what is available.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.inbound.start += count;
+    }
+
+    /// The head of the next response, if all of it has arrived; its body is then the first of what is available.
+    pub(crate) fn take_response_head(&mut self) -> io::Result<Option<ResponseHead>> {
+        let head =
+            frame::decode_response_head(self.available(), u32::MAX).map_err(|error: FrameError| invalid(error))?;
+        if head.is_some() {
+            self.consume(RESPONSE_HEAD_BYTES);
+        }
+        Ok(head)
+    }
+
+    /// Waits until the first `count` bytes of what is available have arrived; a small body's, not a section's.
+    pub(crate) fn wait_for(&mut self, count: usize) -> io::Result<&[u8]> {
+        if count > BUFFER_BYTES {
+            return Err(invalid(format!("{count} bytes were announced where only a short answer can be")));
+        }
+        while self.available().len() < count {
+            self.receive()?;
+        }
+        Ok(&self.available()[..count])
+    }
+}
+
+impl Inbound {
+    fn available(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    fn fill(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+        // What is left is short: large sections are consumed as they arrive.
+        self.buffer.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+        if self.end == self.buffer.len() {
+            return Err(invalid("a response's head is longer than any can be"));
+        }
+        loop {
+            match stream.read(&mut self.buffer[self.end..]) {
+                Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the broker closed the connection")),
+                Ok(count) => {
+                    self.end += count;
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "the broker has been silent for a minute"));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Bytes from the broker that make no sense.
+pub(crate) fn invalid(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}

@@ -1,0 +1,126 @@
+//! Why a run has no figures, or bad ones.
+
+use std::io;
+use std::path::PathBuf;
+
+use ringmq_wire::{PartitionIndex, WireError};
+
+use crate::checker::CheckError;
+use crate::topic::TopicError;
+
+/// Why a load generator failed.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The broker cannot be reached, or refuses the topic.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// The broker cannot be reached.
+    #[error(transparent)]
+    Client(#[from] ringmq_client::Error),
+    /// The payload file.
+    #[error("the payload file {}: {source}", .path.display())]
+    Payload {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// A record or batch that no format can hold.
+    #[error("the payload cannot be encoded: {0}")]
+    Encode(#[from] ringmq_wire::batch::BuildError),
+    /// A connection of a worker cannot be opened.
+    #[error("a worker cannot connect: {0}")]
+    Connect(#[source] io::Error),
+    /// A request that the broker would not take.
+    #[error("a request of {bytes} bytes is more than the broker takes ({max}); use smaller --batch-bytes")]
+    RequestTooLarge {
+        /// The request.
+        bytes: usize,
+        /// The broker's limit.
+        max: u32,
+    },
+    /// Fewer records are there than are to be read.
+    #[error("topic `{topic}` holds {found} records and --records and --warmup ask for {wanted}; produce more first")]
+    TooFewRecords {
+        /// The topic.
+        topic: String,
+        /// What it holds.
+        found: u64,
+        /// What was asked for.
+        wanted: u64,
+    },
+    /// Workers failed; their figures are printed without what they had under way.
+    #[error("{count} of the connections failed; the first: {first}")]
+    Workers {
+        /// How many.
+        count: usize,
+        /// Why the first one did.
+        first: WorkerError,
+    },
+    /// Records that were sent without acknowledgements did not all arrive.
+    #[error("{missing} of {sent} records that were sent without acknowledgement are not in the topic")]
+    Missing {
+        /// How many.
+        missing: u64,
+        /// Of how many.
+        sent: u64,
+    },
+    /// The histogram of latencies cannot be made.
+    #[error("the latencies cannot be counted: {0}")]
+    Histogram(#[from] hdrhistogram::CreationError),
+    /// Standard output is gone.
+    #[error("the figures cannot be written: {0}")]
+    Output(#[source] io::Error),
+}
+
+impl LoadError {
+    /// What the workers' failures come to, if there is one.
+    pub(crate) fn of_workers(failures: Vec<Option<WorkerError>>) -> Option<Self> {
+        let mut failures = failures.into_iter().flatten();
+        let first = failures.next()?;
+        Some(Self::Workers { count: 1 + failures.count(), first })
+    }
+
+    /// How many errors it stands for.
+    pub(crate) fn count(&self) -> u64 {
+        match self {
+            Self::Workers { count, .. } => *count as u64,
+            _ => 1,
+        }
+    }
+}
+
+/// Why one connection failed.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The connection broke, or what came makes no sense.
+    #[error("the connection: {0}")]
+    Connection(#[from] io::Error),
+    /// The broker refused a whole request.
+    #[error("the broker refused a request: {0}")]
+    Request(WireError),
+    /// The broker refused a partition's part.
+    #[error("partition {partition}: {source}")]
+    Partition {
+        /// Which partition.
+        partition: PartitionIndex,
+        /// Why.
+        source: WireError,
+    },
+    /// An acknowledgement for another number of records than were sent.
+    #[error("{acknowledged} records were acknowledged where {sent} had been sent")]
+    Count {
+        /// By the broker.
+        acknowledged: u64,
+        /// By us.
+        sent: u64,
+    },
+    /// What was fetched is damaged.
+    #[error("partition {partition} came damaged: {source}")]
+    Check {
+        /// Which partition.
+        partition: PartitionIndex,
+        /// What is wrong.
+        source: CheckError,
+    },
+}

@@ -1,0 +1,332 @@
+//! One producer: a connection, its partitions, and what is in flight.
+
+use std::io::IoSlice;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use ringmq_client::{Acks, PartitionIndex, TopicName};
+use ringmq_wire::codec::{Codec, DecodeError, Reader};
+use ringmq_wire::protocol::frame::{self, REQUEST_HEAD_BYTES, ResponseHead};
+use ringmq_wire::protocol::{ProduceHead, ProducePartition, ProduceResponse, ProduceTopic};
+use ringmq_wire::{CorrelationId, Detail, ErrorCode, Offset, WireError};
+
+use crate::connection::{Connection, invalid};
+use crate::error::{LoadError, WorkerError};
+use crate::payload::Payload;
+use crate::report::Latencies;
+use crate::topic::Place;
+
+/// What was acknowledged.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sent {
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Sent {
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self { records: self.records + other.records, bytes: self.bytes + other.bytes }
+    }
+}
+
+/// One thread's connection, partitions and batches.
+pub(crate) struct Producer {
+    connection: Connection,
+    routes: Vec<Route>,
+    /// The route of the next batch.
+    turn: usize,
+    payload: Payload,
+    has_responses: bool,
+    /// By correlation id, which is the number of the place.
+    in_flight: Vec<Option<Request>>,
+    free: Vec<usize>,
+    latencies: Latencies,
+}
+
+/// A partition, and the heads of requests to it with room for the correlation id.
+struct Route {
+    full: Bytes,
+    rest: Option<Bytes>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Request {
+    started: Instant,
+    sent: Sent,
+}
+
+impl Producer {
+    /// Connects to where the first of `places` is, for records to all of them.
+    pub(crate) fn connect(
+        topic: &TopicName,
+        places: &[Place],
+        payload: Payload,
+        acks: Acks,
+        in_flight: usize,
+    ) -> Result<Self, LoadError> {
+        let mut routes = Vec::with_capacity(places.len());
+        for place in places {
+            let full = request_head(topic, place.partition, acks, &payload.full[0])?;
+            let rest =
+                payload.rest.as_ref().map(|rest| request_head(topic, place.partition, acks, rest)).transpose()?;
+            routes.push(Route { full, rest });
+        }
+        let (Some(home), Some(route)) = (places.first(), routes.first()) else {
+            return Err(LoadError::Connect(invalid("a producer has no partition")));
+        };
+        let connection = Connection::open(&home.addresses).map_err(LoadError::Connect)?;
+        let (max, bytes) = (connection.hello().request_bytes_max, route.full.len() + payload.full[0].len());
+        if bytes > max as usize {
+            return Err(LoadError::RequestTooLarge { bytes, max });
+        }
+        Ok(Self {
+            connection,
+            routes,
+            turn: 0,
+            payload,
+            has_responses: acks != Acks::None,
+            in_flight: vec![None; in_flight],
+            free: (0..in_flight).rev().collect(),
+            latencies: Latencies::new()?,
+        })
+    }
+
+    pub(crate) fn payload(&self) -> &Payload {
+        &self.payload
+    }
+
+    /// Of every request since the last [`Producer::forget_latencies`].
+    pub(crate) fn latencies(&self) -> &Latencies {
+        &self.latencies
+    }
+
+    pub(crate) fn forget_latencies(&mut self) -> Result<(), LoadError> {
+        self.latencies = Latencies::new()?;
+        Ok(())
+    }
+
+    /// Sends so many full batches and then `rest`, and waits until all are acknowledged or something fails.
+    pub(crate) fn produce(&mut self, full: u64, rest: Option<Bytes>, done: &AtomicU64) -> (Sent, Option<WorkerError>) {
+        let mut acknowledged = Sent::default();
+        let mut left = Left { full, rest };
+        let failure = loop {
+            if let Err(error) = self.fill(&mut left, &mut acknowledged) {
+                break Some(error);
+            }
+            if self.free.len() == self.in_flight.len() && left.is_empty() {
+                break None;
+            }
+            let before = acknowledged.records;
+            if self.has_responses
+                && let Err(error) = self.take_answers(&mut acknowledged)
+            {
+                break Some(error);
+            }
+            done.fetch_add(acknowledged.records - before, Ordering::Relaxed);
+        };
+        (acknowledged, failure)
+    }
+
+    /// Sends as many batches as may be in flight, with one write.
+    fn fill(&mut self, left: &mut Left, acknowledged: &mut Sent) -> Result<(), WorkerError> {
+        let mut heads = Vec::new();
+        let mut queued: Vec<(usize, Range<usize>, Bytes)> = Vec::new();
+        while let Some(&place) = self.free.last() {
+            let route = &self.routes[self.turn % self.routes.len()];
+            let (head, batch, records) = match left.take(&self.payload) {
+                Some((batch, Kind::Full)) => (&route.full, batch, self.payload.records_per_batch),
+                Some((batch, Kind::Rest)) => {
+                    (route.rest.as_ref().unwrap_or(&route.full), batch, self.payload.rest_records)
+                }
+                None => break,
+            };
+            let start = heads.len();
+            heads.extend_from_slice(head);
+            set_correlation_id(&mut heads[start..], place);
+            self.free.pop();
+            self.turn += 1;
+            let sent = Sent { records, bytes: batch.len() as u64 };
+            self.in_flight[place] = Some(Request { started: Instant::now(), sent });
+            queued.push((place, start..heads.len(), batch));
+        }
+        let mut pieces: Vec<IoSlice<'_>> = Vec::with_capacity(2 * queued.len());
+        for (_, head, batch) in &queued {
+            pieces.extend([IoSlice::new(&heads[head.clone()]), IoSlice::new(batch)]);
+        }
+        self.connection.write(&mut pieces)?;
+        if !self.has_responses {
+            for (place, ..) in queued {
+                self.end(place, acknowledged);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for an answer, and takes all that have come with it.
+    fn take_answers(&mut self, acknowledged: &mut Sent) -> Result<(), WorkerError> {
+        self.connection.receive()?;
+        while let Some(head) = self.connection.take_response_head()? {
+            let body = self.connection.wait_for(head.body_bytes as usize)?;
+            let place = head.correlation_id.get() as usize;
+            let Some(Some(request)) = self.in_flight.get(place) else {
+                return Err(invalid(format!("response {place} answers no request")).into());
+            };
+            let offsets = offsets(&head, body)?;
+            let count = offsets.end.checked_sub(offsets.start).unwrap_or(0);
+            if count != request.sent.records {
+                return Err(WorkerError::Count { acknowledged: count, sent: request.sent.records });
+            }
+            self.connection.consume(head.body_bytes as usize);
+            self.end(place, acknowledged);
+        }
+        Ok(())
+    }
+
+    /// The request in `place` is done.
+    fn end(&mut self, place: usize, acknowledged: &mut Sent) {
+        if let Some(Request { started, sent }) = self.in_flight[place].take() {
+            self.latencies.record(started.elapsed());
+            *acknowledged = acknowledged.plus(sent);
+            self.free.push(place);
+        }
+    }
+}
+
+/// Batches that are still to be sent.
+struct Left {
+    full: u64,
+    rest: Option<Bytes>,
+}
+
+enum Kind {
+    Full,
+    Rest,
+}
+
+impl Left {
+    fn is_empty(&self) -> bool {
+        self.full == 0 && self.rest.is_none()
+    }
+
+    fn take(&mut self, payload: &Payload) -> Option<(Bytes, Kind)> {
+        if self.full == 0 {
+            return self.rest.take().map(|rest| (rest, Kind::Rest));
+        }
+        self.full -= 1;
+        let place = usize::try_from(self.full % payload.full.len() as u64).unwrap_or(0);
+        Some((payload.full[place].clone(), Kind::Full))
+    }
+}
+
+/// All of a request but its one section, with correlation id 0.
+fn request_head(topic: &TopicName, partition: PartitionIndex, acks: Acks, batch: &Bytes) -> Result<Bytes, LoadError> {
+    let too_large = |_| LoadError::RequestTooLarge { bytes: batch.len(), max: u32::MAX };
+    let records_bytes = u32::try_from(batch.len()).map_err(too_large)?;
+    let partitions = vec![ProducePartition { partition, records_bytes }];
+    let topics = vec![ProduceTopic { topic: topic.clone(), partitions }];
+    let head = ProduceHead { acks, timeout_ms: 30_000, topics };
+    let mut out = BytesMut::new();
+    let too_large = |_| LoadError::RequestTooLarge { bytes: batch.len(), max: u32::MAX };
+    frame::encode_request_head(CorrelationId::new(0), &head, &mut out).map_err(too_large)?;
+    Ok(out.freeze())
+}
+
+/// The correlation id is the last field in front of a request's body.
+fn set_correlation_id(request: &mut [u8], place: usize) {
+    let id = u32::try_from(place).unwrap_or(u32::MAX);
+    request[REQUEST_HEAD_BYTES - 4..REQUEST_HEAD_BYTES].copy_from_slice(&id.to_be_bytes());
+}
+
+/// The offsets that a response to a request with one section gives.
+fn offsets(head: &ResponseHead, body: &[u8]) -> Result<Range<Offset>, WorkerError> {
+    if !head.error.is_none() {
+        let error = frame::decode_error_body(head.error, body).map_err(invalid)?;
+        return Err(WorkerError::Request(error));
+    }
+    match acknowledged_offsets(body) {
+        Ok(Some(offsets)) => Ok(offsets),
+        // Decoded again, with all of its words.
+        Ok(None) => Err(refusal(body)),
+        Err(error) => Err(invalid(error).into()),
+    }
+}
+
+/// The offsets in a [`ProduceResponse`] of one partition, read in place: `None` when it is an error.
+fn acknowledged_offsets(body: &[u8]) -> Result<Option<Range<Offset>>, DecodeError> {
+    let mut reader = Reader::new(body);
+    let _topics = u32::decode(&mut reader)?;
+    let name_bytes = u16::decode(&mut reader)?;
+    reader.take(name_bytes.into(), "ProducedTopic.topic")?;
+    let _partitions = u32::decode(&mut reader)?;
+    let _partition = PartitionIndex::decode(&mut reader)?;
+    if !ErrorCode::decode(&mut reader)?.is_none() {
+        return Ok(None);
+    }
+    Detail::decode(&mut reader)?;
+    let base = Offset::decode(&mut reader)?;
+    Ok(Some(base..Offset::decode(&mut reader)?))
+}
+
+fn refusal(body: &[u8]) -> WorkerError {
+    let response = match ProduceResponse::decode_whole(body) {
+        Ok(response) => response,
+        Err(error) => return invalid(error).into(),
+    };
+    let mut produced = response.topics.into_iter().flat_map(|topic| topic.partitions);
+    match produced.find(|produced| !produced.error.is_none()) {
+        Some(refused) => WorkerError::Partition {
+            partition: refused.partition,
+            source: WireError { code: refused.error, detail: refused.detail },
+        },
+        None => invalid("an answer is an error and none").into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringmq_wire::protocol::{ProducedPartition, ProducedTopic};
+
+    use super::*;
+
+    fn response(error: ErrorCode, detail: &str) -> BytesMut {
+        let produced = ProducedPartition {
+            partition: PartitionIndex::new(3),
+            error,
+            detail: detail.into(),
+            base_offset: Offset::new(70),
+            next_offset: Offset::new(75),
+            log_start_offset: Offset::ZERO,
+            append_time: None,
+        };
+        let topic = TopicName::parse("a-topic").unwrap();
+        let topics = vec![ProducedTopic { topic, partitions: vec![produced] }];
+        let mut out = BytesMut::new();
+        ProduceResponse { topics }.encode(&mut out);
+        out
+    }
+
+    #[test]
+    fn answers_read_in_place_say_the_same_as_decoded_ones() {
+        let head = ResponseHead { body_bytes: 0, correlation_id: CorrelationId::new(0), error: ErrorCode::None };
+        let good = response(ErrorCode::None, "");
+        assert_eq!(offsets(&head, &good).unwrap(), Offset::new(70)..Offset::new(75));
+        let bad = offsets(&head, &response(ErrorCode::StorageFull, "no room")).unwrap_err();
+        assert_eq!(bad.to_string(), "partition 3: STORAGE_FULL: no room");
+        for length in 0..good.len() - 16 {
+            assert!(offsets(&head, &good[..length]).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_prepared_head_is_a_request_with_its_own_correlation_id() {
+        let topic = TopicName::parse("t").unwrap();
+        let batch = Bytes::from_static(&[7; 100]);
+        let mut head = request_head(&topic, PartitionIndex::new(5), Acks::All, &batch).unwrap().to_vec();
+        set_correlation_id(&mut head, 9);
+        let decoded = frame::decode_request_head(&head, u32::MAX).unwrap().unwrap();
+        assert_eq!(decoded.correlation_id, CorrelationId::new(9));
+        assert_eq!(decoded.body_bytes as usize, head.len() - REQUEST_HEAD_BYTES + batch.len());
+    }
+}

@@ -1,0 +1,168 @@
+//! The topic under load: created or checked before the clock starts, and where its partitions are.
+
+use ringmq_client::blocking::Client;
+use ringmq_client::{BrokerAddress, Error, ErrorCode, NewTopic, OffsetSpec, PartitionIndex, TopicName};
+
+/// Why there is no topic to put under load.
+#[derive(Debug, thiserror::Error)]
+pub enum TopicError {
+    /// The broker cannot be reached, or refuses.
+    #[error(transparent)]
+    Client(#[from] Error),
+    /// The topic is there, with another number of partitions.
+    #[error(
+        "topic `{topic}` has {found} partitions and --partitions says {wanted}; name another topic, or use --partitions \
+         {found}"
+    )]
+    Partitions {
+        /// The topic.
+        topic: String,
+        /// How many it has.
+        found: usize,
+        /// How many were asked for.
+        wanted: u32,
+    },
+    /// The broker says one thing and another.
+    #[error("the broker's answers about topic `{topic}` contradict each other: {reason}")]
+    Contradiction {
+        /// The topic.
+        topic: String,
+        /// Which.
+        reason: String,
+    },
+}
+
+/// A topic and the way to each of its partitions.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    pub(crate) name: TopicName,
+    /// By index.
+    pub(crate) partitions: Vec<Place>,
+    /// When records are on the disk, as the topic's settings say.
+    pub(crate) flush: String,
+}
+
+/// One partition, and the addresses that lead to it, best first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) partition: PartitionIndex,
+    pub(crate) addresses: Vec<BrokerAddress>,
+}
+
+impl Topic {
+    /// Creates the topic if it is missing.
+    pub(crate) fn create_or_find(client: &Client, topic: &str, partitions: u32) -> Result<Self, TopicError> {
+        match client.admin().create_topic(NewTopic::new(topic).partitions(partitions)) {
+            Err(error) if error.code() != Some(ErrorCode::TopicAlreadyExists) => Err(error.into()),
+            _ => Self::find(client, topic, partitions),
+        }
+    }
+
+    /// Looks for a topic that has to be there, with so many partitions.
+    pub(crate) fn find(client: &Client, topic: &str, partitions: u32) -> Result<Self, TopicError> {
+        let contradiction = |reason: String| TopicError::Contradiction { topic: topic.to_owned(), reason };
+        let admin = client.admin();
+        let described = admin.describe_topic(topic)?;
+        let found = described.partitions.len();
+        if found != partitions as usize {
+            return Err(TopicError::Partitions { topic: topic.to_owned(), found, wanted: partitions });
+        }
+        let brokers = admin.describe_cluster()?.brokers;
+        let mut places = Vec::with_capacity(found);
+        for partition in described.partitions {
+            let place = partition.metadata;
+            let Some(broker) = brokers.iter().find(|broker| broker.id == place.leader) else {
+                return Err(contradiction(format!("broker {} leads a partition and is not listed", place.leader)));
+            };
+            let direct = place.shard_port.map(|port| BrokerAddress::new(broker.host.clone(), port));
+            let public = BrokerAddress::new(broker.host.clone(), broker.port);
+            places.push(Place { partition: place.partition, addresses: direct.into_iter().chain([public]).collect() });
+        }
+        // A broker without such a setting flushes before it acknowledges, always.
+        let flush = described.settings.into_iter().find(|setting| setting.key == "flush");
+        Ok(Self {
+            name: TopicName::parse(topic).map_err(|error| contradiction(error.to_string()))?,
+            partitions: places,
+            flush: flush.map_or_else(|| "durable".to_owned(), |setting| setting.value),
+        })
+    }
+
+    /// One offset of each partition, by index.
+    pub(crate) fn offsets(&self, client: &Client, at: OffsetSpec) -> Result<Vec<i64>, TopicError> {
+        let listed = client.consumer().list_offsets(&self.name, at)?;
+        Ok(listed.iter().map(|found| found.offset.map_or(0, |offset| offset.get())).collect())
+    }
+}
+
+/// Spreads partitions over workers, so that each worker needs one connection and every partition is used.
+///
+/// A worker gets partitions behind one address. Where there are more workers than partitions, several share one; where
+/// there are more addresses than workers, some partitions are reached through another shard, which passes them on.
+pub(crate) fn assign(places: &[Place], workers: usize) -> Vec<Vec<Place>> {
+    let mut groups: Vec<Vec<&Place>> = Vec::new();
+    for place in places {
+        match groups.iter_mut().find(|group| group[0].addresses.first() == place.addresses.first()) {
+            Some(group) => group.push(place),
+            None => groups.push(vec![place]),
+        }
+    }
+    let mut assigned: Vec<Vec<Place>> = vec![Vec::new(); workers];
+    for (number, group) in groups.iter().enumerate() {
+        // The workers number, number + groups, number + 2 * groups ... serve this group; or the one in whose turn it is.
+        let mut members: Vec<usize> = (number..workers).step_by(groups.len()).collect();
+        if members.is_empty() && workers > 0 {
+            members.push(number % workers);
+        }
+        if members.is_empty() {
+            continue;
+        }
+        for turn in 0..group.len().max(members.len()) {
+            assigned[members[turn % members.len()]].push(group[turn % group.len()].clone());
+        }
+    }
+    assigned
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Partitions that alternate between shards with ports 1000, 1001, ...
+    fn places(partitions: u32, shards: u16) -> Vec<Place> {
+        let place = |index: u32| {
+            let shard = u16::try_from(index % u32::from(shards)).unwrap();
+            let addresses = vec![BrokerAddress::new("host", 1000 + shard), BrokerAddress::new("host", 9092)];
+            Place { partition: PartitionIndex::new(index), addresses }
+        };
+        (0..partitions).map(place).collect()
+    }
+
+    fn used(assigned: &[Vec<Place>]) -> BTreeSet<u32> {
+        assigned.iter().flatten().map(|place| place.partition.get()).collect()
+    }
+
+    #[test]
+    fn every_worker_has_partitions_and_every_partition_a_worker() {
+        for partitions in 1..20 {
+            for shards in 1..5 {
+                for workers in 1..20 {
+                    let assigned = assign(&places(partitions, shards), workers);
+                    assert_eq!(assigned.len(), workers);
+                    assert_eq!(used(&assigned).len(), partitions as usize);
+                    assert!(assigned.iter().all(|mine| !mine.is_empty()), "{partitions} {shards} {workers}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_worker_stays_with_one_shard_when_there_are_enough_workers() {
+        let assigned = assign(&places(16, 2), 8);
+        for mine in &assigned {
+            assert_eq!(mine.len(), 2);
+            assert_eq!(mine[0].addresses, mine[1].addresses);
+        }
+    }
+}
