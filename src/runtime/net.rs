@@ -55,7 +55,8 @@ impl Reservation {
 pub struct TcpListener(backend_net::Listener);
 
 impl TcpListener {
-    /// Listens on an address; port 0 lets the kernel choose one.
+    /// Listens on an address; port 0 lets the kernel choose one. `[::]` takes IPv4 connections too, unless the system
+    /// is set up otherwise (`net.ipv6.bindv6only`).
     ///
     /// # Errors
     /// [`io::ErrorKind::AddrInUse`] when another has it; what bind(2) and listen(2) say.

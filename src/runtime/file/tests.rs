@@ -169,3 +169,27 @@ fn many_writes_at_once() {
         }
     });
 }
+
+#[test]
+fn a_file_that_is_removed_while_it_is_opened_is_no_panic() {
+    with_file(CREATE, |_file, path| async move {
+        let mut found = 0;
+        for round in 0..200 {
+            let name = path.with_file_name(format!("short-lived-{round}"));
+            std::fs::write(&name, [0; 10]).expect("written");
+            let gate = crate::task::Gate::new();
+            let remove = name.clone();
+            gate.spawn("removes", async move { crate::fs::remove_file(&remove).await.expect("removed once") })
+                .expect("the gate is open");
+            match File::open(&name, OpenOptions::default()).await {
+                Ok(file) => {
+                    found += 1;
+                    assert_eq!(file.size().await.expect("known"), 10, "an open file outlives its name");
+                }
+                Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
+            }
+            gate.close().await;
+        }
+        assert!(found > 0);
+    });
+}

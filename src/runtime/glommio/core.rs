@@ -1,13 +1,14 @@
 //! What one glommio executor keeps: its run queues, the gate of its requests, the devices it knows.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
 
 use ::glommio::{GlommioError, Latency, Shares, TaskQueueHandle};
 
+use super::device::Device;
 use super::doorbell::Door;
 use super::sys::DeviceId;
 use crate::local;
@@ -24,8 +25,8 @@ pub(crate) struct Core {
     pub(crate) door: Rc<Door>,
     /// Given when the executor ends; ends what waits in the kernel for others to come.
     pub(super) ending: (task::StopHandle, task::Stop),
-    /// Devices whose polling was decided on this executor (see [`super::device`]).
-    pub(super) devices: RefCell<BTreeSet<DeviceId>>,
+    /// Devices that this executor has got to know (see [`super::device`]).
+    pub(super) devices: RefCell<BTreeMap<DeviceId, Device>>,
 }
 
 impl Core {

@@ -10,7 +10,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,31 +18,34 @@ use ::glommio::io::DmaFile;
 
 use super::core::{Core, into_io};
 use super::sys::{self, DeviceId};
-use crate::backend;
 use crate::buffer::BLOCK_BYTES;
 
 /// One file with a written block a device. They stay open as long as the process: there are few devices.
 static WRITTEN: Mutex<BTreeMap<DeviceId, Arc<fs::File>>> = Mutex::new(BTreeMap::new());
 
+/// What an executor knows of a device.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Device {
+    /// The most bytes that it takes in one read: a larger one goes through a kernel thread.
+    pub(super) read_bytes_max: usize,
+}
+
 /// Makes sure that polling of the device below `dir` was decided by a file that has data.
-pub(super) async fn introduce(core: &Core, dir: &Path) -> io::Result<()> {
-    let device = sys::device_of(dir)?;
-    if core.devices.borrow().contains(&device) {
-        return Ok(());
+pub(super) async fn introduce(core: &Core, dir: &Path) -> io::Result<Device> {
+    let id = sys::device_of(dir)?;
+    let known = core.devices.borrow().get(&id).copied();
+    if let Some(device) = known {
+        return Ok(device);
     }
-    check_sysfs(device)?;
+    check_sysfs(id)?;
     let dir = dir.to_owned();
     let path = core.requests.blocking(move || written_path(&dir)).await?;
     core.requests
         .start(async move { DmaFile::open(&path).await.map_err(into_io)?.close().await.map_err(into_io) })
         .await?;
-    core.devices.borrow_mut().insert(device);
-    Ok(())
-}
-
-/// As [`introduce`], on the executor of the calling thread.
-pub(super) async fn introduce_current(dir: &Path) -> io::Result<()> {
-    introduce(backend::current().backend.glommio(), dir).await
+    let device = Device { read_bytes_max: read_bytes_max(id) };
+    core.devices.borrow_mut().insert(id, device);
+    Ok(device)
 }
 
 /// The process's file with a written block on the device of `dir`.
@@ -69,7 +71,7 @@ pub(super) fn written_file(dir: &Path) -> io::Result<Arc<fs::File>> {
 
 /// The path by which that file can be opened once more.
 pub(super) fn written_path(dir: &Path) -> io::Result<PathBuf> {
-    Ok(PathBuf::from(format!("/proc/self/fd/{}", written_file(dir)?.as_raw_fd())))
+    Ok(sys::path_of(&*written_file(dir)?))
 }
 
 /// Whether the kernel says of the device what glommio reads there without expecting a failure.
@@ -102,9 +104,7 @@ pub(super) fn check_sysfs(device: DeviceId) -> io::Result<()> {
     ))
 }
 
-/// The most bytes that the device takes in one read: larger ones are refused a fast path and go through a kernel
-/// thread.
-pub(super) fn read_bytes_max(device: DeviceId) -> usize {
+fn read_bytes_max(device: DeviceId) -> usize {
     /// What every device takes.
     const LEAST: usize = 128 * 1024;
     let dir = PathBuf::from(format!("/sys/dev/block/{}:{}", device.major, device.minor));

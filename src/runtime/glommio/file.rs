@@ -1,8 +1,10 @@
 //! Direct-I/O files on io_uring.
 
+use std::fs;
 use std::future::Future;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -21,25 +23,15 @@ pub(crate) struct File {
 
 impl File {
     pub(crate) async fn open(core: &Core, path: &Path, options: OpenOptions) -> io::Result<File> {
-        // glommio panics on such a path.
-        sys::c_path(path)?;
         let parent = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             Some(_) | None => Path::new("."),
         };
-        device::introduce(core, parent).await.map_err(no_direct_io)?;
-        let device = sys::device_of(parent)?;
-
-        let mut dma_options = DmaOpenOptions::new();
-        dma_options.read(true).write(options.write || options.create_new).create_new(options.create_new).mode(0o640);
-        if options.dsync {
-            dma_options.custom_flags(libc::O_DSYNC);
-        }
+        let device = device::introduce(core, parent).await.map_err(no_direct_io)?;
         let path = path.to_owned();
-        let dma = core.requests.start(async move { dma_options.dma_open(&path).await.map_err(into_io) }).await;
-        let dma = dma.map_err(no_direct_io)?;
-        let read_bytes_max = device::read_bytes_max(device);
-        Ok(File { dma: Rc::new(dma), requests: core.requests.clone(), read_bytes_max })
+        let named = core.requests.blocking(move || open_by_name(&path, options)).await?;
+        let dma = core.requests.start(open_directly(named, options)).await.map_err(no_direct_io)?;
+        Ok(File { dma: Rc::new(dma), requests: core.requests.clone(), read_bytes_max: device.read_bytes_max })
     }
 
     pub(crate) async fn read_at(&self, pos: u64, len: usize) -> io::Result<IoBuf> {
@@ -121,6 +113,23 @@ impl File {
         };
         self.requests.start(async move { dma.close().await.map_err(into_io) }).await
     }
+}
+
+fn open_by_name(path: &Path, options: OpenOptions) -> io::Result<fs::File> {
+    let mut by_name = fs::OpenOptions::new();
+    by_name.read(true).write(options.write || options.create_new).create_new(options.create_new).mode(0o640);
+    by_name.open(path)
+}
+
+/// Opens once more what is open already. While glommio opens a file it asks for the path again, and panics when the
+/// name is gone in between; this path stays.
+async fn open_directly(named: fs::File, options: OpenOptions) -> io::Result<DmaFile> {
+    let mut directly = DmaOpenOptions::new();
+    directly.read(true).write(options.write || options.create_new);
+    if options.dsync {
+        directly.custom_flags(libc::O_DSYNC);
+    }
+    directly.dma_open(sys::path_of(&named)).await.map_err(into_io)
 }
 
 /// What the errors of a file system without direct I/O, or without files that have no name, mean.

@@ -37,10 +37,6 @@ fn listen(address: SocketAddr, options: ListenOptions) -> io::Result<Socket> {
     if options.reuse_port {
         socket.set_reuse_port(true)?;
     }
-    if address.is_ipv6() {
-        // `[::]` beside `0.0.0.0` on the same port, and no surprise in either.
-        socket.set_only_v6(true)?;
-    }
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     Ok(socket)
@@ -125,11 +121,11 @@ impl Stream {
     }
 
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.0.peer_addr().map_err(into_io)
+        self.0.peer_addr().map(canonical).map_err(into_io)
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr().map_err(into_io)
+        self.0.local_addr().map(canonical).map_err(into_io)
     }
 
     pub(crate) fn into_split(self) -> (ReadHalf, WriteHalf) {
@@ -140,6 +136,11 @@ impl Stream {
             WriteHalf { stream: shared, fd, turn: Turn::default() },
         )
     }
+}
+
+/// An IPv4 peer of a listener on `[::]` has an address like `::ffff:192.0.2.1`, which means something there alone.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// Both halves share the stream, borrowed for one poll at a time. (Two descriptors of one socket would double the

@@ -12,6 +12,7 @@ use ::glommio::io::DmaFile;
 use super::core::into_io;
 use super::sys::{self, DeviceId};
 use super::{device, executor};
+use crate::backend;
 use crate::buffer::{AlignedBuf, BLOCK_BYTES};
 use crate::executor::ExecutorConfig;
 use crate::probe::{Finding, Problem};
@@ -244,7 +245,7 @@ fn polls(dir: &Path) -> io::Result<bool> {
     let dir = dir.to_owned();
     let config = ExecutorConfig { name: "probe".to_owned(), ..ExecutorConfig::default() };
     executor::spawn(config, move || async move {
-        device::introduce_current(&dir).await?;
+        device::introduce(backend::current().backend.glommio(), &dir).await?;
         let path = device::written_path(&dir)?;
         let file = DmaFile::open(&path).await.map_err(into_io)?;
         // What came before does not count: taking the numbers resets them.

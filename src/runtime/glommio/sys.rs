@@ -3,10 +3,10 @@
 use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A file system's device number, as stat(2) gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +19,11 @@ pub(crate) struct DeviceId {
 pub(crate) fn device_of(path: &Path) -> io::Result<DeviceId> {
     let device = std::fs::metadata(path)?.dev();
     Ok(DeviceId { major: libc::major(device), minor: libc::minor(device) })
+}
+
+/// A path that leads to an open file whatever becomes of its name, as long as it stays open.
+pub(crate) fn path_of(file: &impl AsRawFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// A path for a system call. One with a zero byte in it is the name of no file.

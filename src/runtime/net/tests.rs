@@ -198,3 +198,21 @@ fn a_connection_that_never_runs_dry_does_not_hold_the_core() {
     });
     floods.expect("an executor starts").join().expect("an executor ends");
 }
+
+#[test]
+fn the_wildcard_of_ipv6_takes_ipv4_and_names_it_so() {
+    let v6 = std::fs::read_to_string("/proc/sys/net/ipv6/bindv6only").is_ok_and(|text| text.trim_end() == "0");
+    if !v6 {
+        // A machine without IPv6, or one that keeps the two apart.
+        return;
+    }
+    run(|| async {
+        let any = "[::]:0".parse().expect("an address");
+        let listener = TcpListener::bind(any, ListenOptions::default()).expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let client = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).await.expect("connected");
+        let (server, peer) = listener.accept().await.expect("accepted");
+        assert_eq!(peer, client.local_addr().expect("connected"));
+        assert_eq!(server.local_addr().expect("connected"), SocketAddr::from(([127, 0, 0, 1], port)));
+    });
+}
