@@ -210,7 +210,10 @@ impl Content {
         let is_behind_cut = |chain: &Vec<Version>| {
             chain.iter().any(|version| version.sequence <= sequence && matches!(version.change, Change::Cut { .. }))
         };
+        // A crash that kept the truncation and not the growth behind it would cut the write off.
+        let is_cut_off = self.layouts.iter().any(|(at, layout)| *at <= sequence && layout.size < end);
         let needs_layout = end > self.durable.layout.size
+            || is_cut_off
             || self.versions.range(blocks.clone()).any(|(_, chain)| is_behind_cut(chain));
         if needs_layout {
             self.fold_layout(sequence);

@@ -64,6 +64,22 @@ fn sizes_since_flush(steps: &[Step]) -> BTreeSet<usize> {
     (from..=steps.len()).map(size_after).collect()
 }
 
+#[test]
+fn a_synchronous_write_is_not_cut_off_by_a_truncation_before_it() {
+    for seed in 0..64 {
+        let mut content = Content::default();
+        content.preallocate(Sequence(1), 4 * BLOCK);
+        content.flush(Sequence(1));
+        content.truncate(Sequence(2), BLOCK);
+        content.preallocate(Sequence(3), 4 * BLOCK);
+        content.write(Sequence(4), 2 * BLOCK, &[7; BLOCK_BYTES]);
+        content.persist_write(Sequence(4), 2 * BLOCK, BLOCK_BYTES);
+        content.crash(&mut Fates::draw(&mut Dice::new(seed, Purpose::Fate), true));
+        let bytes = content.live_bytes();
+        assert_eq!(bytes.get(2 * BLOCK_BYTES..3 * BLOCK_BYTES), Some(&[7; BLOCK_BYTES][..]), "seed {seed}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
