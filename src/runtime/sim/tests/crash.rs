@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::*;
-use crate::sim::{DiskConfig, LatencyConfig};
 use crate::task::spawn;
 use crate::time::sleep;
 
@@ -177,7 +176,14 @@ fn a_file_made_by_a_killed_process_is_there_and_nobody_has_it_open() {
         sim.run(|| async {
             assert!(!crate::fs::exists("/a").await.unwrap() || sim.disk().requests_in_flight() == 0);
             sleep(Duration::from_secs(1)).await;
-            assert!(File::open("/a", WRITE).await.unwrap().try_lock_exclusive().unwrap());
+            let file = File::open("/a", WRITE).await.unwrap();
+            assert!(file.try_lock_exclusive().unwrap());
+            // A descriptor that nobody closes would keep the space of a removed file.
+            let free = sim.disk().free_bytes();
+            file.preallocate(BLOCK).await.unwrap();
+            file.close().await.unwrap();
+            crate::fs::remove_file("/a").await.unwrap();
+            assert_eq!(sim.disk().free_bytes(), free);
         });
     }
 }

@@ -8,8 +8,9 @@ mod tasks;
 
 use std::future::Future;
 use std::io;
+use std::time::Duration;
 
-use super::{CrashReport, Sim, SimConfig};
+use super::{CrashReport, DiskConfig, LatencyConfig, Sim, SimConfig};
 use crate::buffer::{AlignedBuf, BLOCK_BYTES, IoBuf};
 use crate::file::{File, IoClass, OpenOptions};
 
@@ -53,6 +54,13 @@ fn crash_after<Fut: Future<Output = ()>>(seed: u64, history: impl FnOnce() -> Fu
     sim.run(history);
     let report = sim.crash();
     (sim, report)
+}
+
+/// A machine on which every flush takes longer than anything else.
+fn with_slow_flushes(seed: u64) -> Sim {
+    let flush = Duration::from_secs(1)..=Duration::from_secs(2);
+    let latency = LatencyConfig { flush, ..LatencyConfig::default() };
+    Sim::new(SimConfig { seed, disk: DiskConfig { latency, ..DiskConfig::default() }, ..SimConfig::default() })
 }
 
 /// How many seeds the check holds for, after a history and a crash.
