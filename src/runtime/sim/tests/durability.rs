@@ -293,6 +293,22 @@ fn a_removed_directory_comes_back_whole_in_parts_or_not() {
 }
 
 #[test]
+fn a_directory_does_not_go_before_what_was_moved_out_of_it() {
+    let emptied = || async {
+        for directory in ["/from", "/to"] {
+            crate::fs::create_dir_all(directory).await.unwrap();
+        }
+        File::open("/from/a", CREATE).await.unwrap();
+        crate::fs::sync_dir("/from").await.unwrap();
+        crate::fs::sync_dir("/").await.unwrap();
+        crate::fs::rename("/from/a", "/to/a").await.unwrap();
+        crate::fs::remove_dir_all("/from").await.unwrap();
+    };
+    assert_open(emptied, |sim| exists(sim, "/to/a"));
+    assert_settled(emptied, |sim| exists(sim, "/from/a") != exists(sim, "/to/a"));
+}
+
+#[test]
 fn a_renamed_file_has_one_name() {
     let renamed = || async {
         let file = durable_file("/old", 1).await;
