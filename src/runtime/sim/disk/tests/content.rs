@@ -118,6 +118,17 @@ proptest! {
     }
 
     #[test]
+    fn a_synchronous_write_is_settled_whatever_came_before(steps in steps(), block in 0..BLOCKS, seed: u64) {
+        let mut content = Content::default();
+        apply(&mut content, &steps);
+        let sequence = Sequence(steps.len() as u64 + 1);
+        content.write(sequence, block * BLOCK, &[0xff; BLOCK_BYTES]);
+        content.persist_write(sequence, block * BLOCK, BLOCK_BYTES);
+        content.crash(&mut Fates::draw(&mut Dice::new(seed, Purpose::Fate), true));
+        prop_assert!(content.read(block * BLOCK, BLOCK_BYTES) == [0xff; BLOCK_BYTES]);
+    }
+
+    #[test]
     fn a_crash_that_keeps_nothing_leaves_the_durable_image(steps in steps()) {
         let mut content = Content::default();
         apply(&mut content, &steps);
