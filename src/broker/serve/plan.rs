@@ -8,8 +8,7 @@ use std::time::Duration;
 use ringmq_controller::ControllerConfig;
 use ringmq_controller::metadata::TopicSettings;
 use ringmq_runtime::executor::{CpuId, ExecutorConfig};
-use ringmq_segment::LogConfig;
-use ringmq_shard::{Advertise, Limits, ShardConfig};
+use ringmq_shard::{Advertise, Limits, LogConfig, ShardConfig};
 use ringmq_wire::{BrokerId, ShardIndex};
 
 use super::error::ServeError;
