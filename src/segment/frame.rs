@@ -45,7 +45,7 @@ impl fmt::Display for Generation {
 }
 
 /// The random number that a log got when it began. No client ever sees it, so none can make up a frame (rule 14 of the storage protocol).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LogNumber(pub(crate) u64);
 
 /// What a frame says of itself.

@@ -44,6 +44,8 @@ mod reader;
 mod recovery;
 mod room;
 mod scan;
+#[cfg(test)]
+mod scenarios;
 mod segment;
 mod staging;
 mod state;

@@ -87,7 +87,7 @@ pub enum DeleteError {
 }
 
 impl Log {
-    /// Opens the log of a partition under `root`, recovering it if it was not stopped cleanly. An empty log creates nothing on the disk before its
+    /// Opens the log of a partition under `root` (the directory above it is there, durably), recovering it if it was not stopped cleanly. An empty log creates nothing on the disk before its
     /// first append.
     ///
     /// # Errors
@@ -257,7 +257,8 @@ impl Log {
         }
         self.keep_indexes(end).await;
         let (generation, _) = known.latest();
-        log.generations.record(Fact::Closed { id: log.id, generation, end }).await
+        let closed = Fact::Closed { id: log.id, number: known.number(), generation, end };
+        log.generations.record(closed).await
     }
 
     /// Keeps the active segment's indexes, and gives back its unused space. Both are a matter of speed alone.
@@ -321,10 +322,8 @@ impl Log {
     /// As [`Log::delete`].
     pub async fn remove_files(root: &Path, id: LogId, generations: &Generations) -> Result<(), DeleteError> {
         remove_dirs(root, id).await.map_err(|source| DeleteError::Io { id, source })?;
-        if generations.of(id).is_none() {
-            return Ok(());
-        }
-        let removed = generations.record(Fact::Removed { id }).await;
+        let Some(known) = generations.of(id) else { return Ok(()) };
+        let removed = generations.record(Fact::Removed { id, number: known.number() }).await;
         removed.map_err(|source| DeleteError::Record { id, source })
     }
 }

@@ -378,6 +378,3 @@ fn end_of_sealed(log: &LogCore, segment: &Segment) -> Option<Offset> {
 fn io_error(log: &LogCore, error: io::Error) -> ReadError {
     ReadError::Io { id: log.id, source: Arc::new(error) }
 }
-
-#[cfg(test)]
-mod tests;

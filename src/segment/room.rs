@@ -43,23 +43,15 @@ impl NoRoom {
 
 /// Creates the log's first segment. Its name and those of the directories above are durable before the generation table speaks of the log.
 pub(crate) async fn begin(log: &LogCore) -> Result<(), NoRoom> {
-    create_dirs(log).await?;
+    fs::create_dir_all(&log.dir).await.map_err(NoRoom::before_writing)?;
     let active = create_segment(log, Offset::ZERO).await?;
+    // Also where the directories were there: the log that created them may not have come to this yet.
     let topic_dir = log.id.topic_dir(&log.root);
-    for dir in [topic_dir.as_path(), &log.root] {
+    for dir in [Some(topic_dir.as_path()), Some(&log.root), log.root.parent()].into_iter().flatten() {
         sync_dir(dir).await?;
     }
     log.state.borrow_mut().active = Some(active);
     Ok(())
-}
-
-async fn create_dirs(log: &LogCore) -> Result<(), NoRoom> {
-    let root_is_new = !fs::exists(&log.root).await.map_err(NoRoom::before_writing)?;
-    fs::create_dir_all(&log.dir).await.map_err(NoRoom::before_writing)?;
-    match log.root.parent() {
-        Some(parent) if root_is_new => sync_dir(parent).await,
-        _ => Ok(()),
-    }
 }
 
 async fn sync_dir(dir: &Path) -> Result<(), NoRoom> {

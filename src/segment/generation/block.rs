@@ -130,8 +130,8 @@ impl Block {
 fn encode_entry(fact: &Fact, entry: &mut [u8]) {
     let (kind, id, number, generation, offset) = match *fact {
         Fact::Opened { id, number, generation, start } => (1_u16, id, number, generation, start),
-        Fact::Closed { id, generation, end } => (2, id, LogNumber(0), generation, end),
-        Fact::Removed { id } => (3, id, LogNumber(0), Generation(0), Offset::ZERO),
+        Fact::Closed { id, number, generation, end } => (2, id, number, generation, end),
+        Fact::Removed { id, number } => (3, id, number, Generation(0), Offset::ZERO),
     };
     entry[0..2].copy_from_slice(&kind.to_be_bytes());
     entry[4..8].copy_from_slice(&id.partition.get().to_be_bytes());
@@ -151,8 +151,8 @@ fn decode_entry(entry: &[u8]) -> Option<Fact> {
     let offset = Offset::checked(i64::from_be_bytes(array(entry, 40)))?;
     match u16::from_be_bytes(array(entry, 0)) {
         1 => Some(Fact::Opened { id, number, generation, start: offset }),
-        2 => Some(Fact::Closed { id, generation, end: offset }),
-        3 => Some(Fact::Removed { id }),
+        2 => Some(Fact::Closed { id, number, generation, end: offset }),
+        3 => Some(Fact::Removed { id, number }),
         _ => None,
     }
 }

@@ -13,16 +13,20 @@ pub(crate) enum Fact {
     /// The generation owns the log from `start` on.
     Opened { id: LogId, number: LogNumber, generation: Generation, start: Offset },
     /// The generation was stopped cleanly with everything below `end` durable and no write in flight.
-    Closed { id: LogId, generation: Generation, end: Offset },
+    Closed { id: LogId, number: LogNumber, generation: Generation, end: Offset },
     /// The log was deleted, and its files are gone.
-    Removed { id: LogId },
+    Removed { id: LogId, number: LogNumber },
 }
 
-/// Two facts of one log contradict each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("log {id} has two log numbers")]
-pub(crate) struct TwoNumbers {
-    pub(crate) id: LogId,
+impl Fact {
+    /// Which log, and which of those that ever had its name.
+    pub(crate) fn log(&self) -> (LogId, LogNumber) {
+        match *self {
+            Fact::Opened { id, number, .. } | Fact::Closed { id, number, .. } | Fact::Removed { id, number } => {
+                (id, number)
+            }
+        }
+    }
 }
 
 /// The generations of one log.
@@ -93,7 +97,7 @@ impl LogGenerations {
             generation,
             start,
         });
-        opened.chain(self.closed.map(|(generation, end)| Fact::Closed { id, generation, end }))
+        opened.chain(self.closed.map(|(generation, end)| Fact::Closed { id, number: self.number, generation, end }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The start of a process: every table that is there is read, and one merged table takes their place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use ringmq_runtime::file::{File, IoClass, OpenOptions};
 use ringmq_runtime::fs;
 
 use super::block::{BLOCK_BYTES, Block, ENTRIES_MAX, TableId, TableWriter};
-use super::history::{Fact, LogGenerations, TwoNumbers};
+use super::history::{Fact, LogGenerations};
 use super::{PAIR_BYTES, pair_position};
 use crate::layout::LogId;
 use crate::lock::{LOCK_WAIT_MAX, lock_when_free};
@@ -59,17 +59,17 @@ pub enum LoadError {
         proven: u32,
     },
     /// Two tables contradict each other.
-    #[error("the generation tables in {} contradict each other: {detail}. Are they from two data directories?", dir.display())]
+    #[error("the generation tables in {} speak of two logs {id}. Are they from two data directories?", dir.display())]
     Contradiction {
         /// Where the tables are.
         dir: PathBuf,
-        /// What does not fit.
-        detail: String,
+        /// The log that there are two of.
+        id: LogId,
     },
 }
 
 impl GenerationHistory {
-    /// Reads all tables in `dir`, which is created when it is missing, and puts one merged table in their place. Called once at the start of a process,
+    /// Reads all tables in `dir`, which is created when it is missing (the directory above it is there, durably), and puts one merged table in their place. Called once at the start of a process,
     /// before any log is opened, by the one process that owns the data directory.
     ///
     /// # Errors
@@ -82,24 +82,20 @@ impl GenerationHistory {
         for table in &found {
             facts.extend(read_table(dir, *table).await?);
         }
-        let logs = merge(facts).map_err(|contradiction| LoadError::Contradiction {
-            dir: dir.to_owned(),
-            detail: contradiction.to_string(),
-        })?;
+        let logs = merge(&facts).map_err(|id| LoadError::Contradiction { dir: dir.to_owned(), id })?;
         let start = found.iter().map(|table| table.start).max().map_or(1, |newest| newest.saturating_add(1));
         replace(dir, start, &logs, &found).await?;
         Ok(GenerationHistory { start, logs: Arc::new(logs) })
     }
 }
 
+/// Also where the directory is there: the process that created it may not have come to making its name durable.
 async fn create_durably(dir: &Path) -> io::Result<()> {
-    if !fs::exists(dir).await? {
-        fs::create_dir_all(dir).await?;
-        if let Some(parent) = dir.parent() {
-            fs::sync_dir(parent).await?;
-        }
+    fs::create_dir_all(dir).await?;
+    match dir.parent() {
+        Some(parent) => fs::sync_dir(parent).await,
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// The tables that are there; what a crash left half-written under a temporary name is removed.
@@ -147,28 +143,25 @@ async fn read_table(dir: &Path, table: TableId) -> Result<Vec<Fact>, LoadError> 
     Ok(blocks.into_iter().flatten().flat_map(|block| block.facts).collect())
 }
 
-/// What the facts, in any order, say of each log that is still there.
-pub(super) fn merge(facts: Vec<Fact>) -> Result<BTreeMap<LogId, LogGenerations>, TwoNumbers> {
+/// What the facts, in any order, say of each log that is still there; or the name that two of them have.
+pub(super) fn merge(facts: &[Fact]) -> Result<BTreeMap<LogId, LogGenerations>, LogId> {
+    let removed: BTreeSet<_> =
+        facts.iter().filter(|fact| matches!(fact, Fact::Removed { .. })).map(Fact::log).collect();
+    let there = || facts.iter().filter(|fact| !removed.contains(&fact.log()));
     let mut logs: BTreeMap<LogId, LogGenerations> = BTreeMap::new();
-    for fact in &facts {
+    for fact in there() {
         let Fact::Opened { id, number, generation, start } = *fact else { continue };
         let log = logs.entry(id).or_insert_with(|| LogGenerations::new(number, generation, start));
         if log.number() != number {
-            return Err(TwoNumbers { id });
+            return Err(id);
         }
         log.opened(generation, start);
     }
-    for fact in facts {
-        match fact {
-            Fact::Opened { .. } => {}
-            Fact::Closed { id, generation, end } => {
-                if let Some(log) = logs.get_mut(&id) {
-                    log.closed(generation, end);
-                }
-            }
-            Fact::Removed { id } => {
-                logs.remove(&id);
-            }
+    for fact in there() {
+        if let Fact::Closed { id, number, generation, end } = *fact
+            && let Some(log) = logs.get_mut(&id).filter(|log| log.number() == number)
+        {
+            log.closed(generation, end);
         }
     }
     Ok(logs)

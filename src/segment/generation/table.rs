@@ -229,18 +229,15 @@ impl Inner {
                 log.opened(generation, start);
                 state.own.insert(id, Some(log));
             }
-            Fact::Closed { id, generation, end } => {
+            Fact::Closed { id, generation, end, .. } => {
                 if let Some(mut log) = known(id, &state) {
                     log.closed(generation, end);
                     state.own.insert(id, Some(log));
                 }
             }
-            Fact::Removed { id } => {
+            Fact::Removed { id, .. } => {
                 state.own.insert(id, None);
             }
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

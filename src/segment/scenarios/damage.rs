@@ -1,0 +1,406 @@
+//! Every region of every file, damaged: told from a torn tail, reported with its place, and nothing on the disk touched.
+
+use std::path::PathBuf;
+
+use ringmq_runtime::sim::Sim;
+use ringmq_wire::Offset;
+
+use super::support::*;
+use crate::frame::FrameHeader;
+use crate::{Corruption, Damage, FrameFault, GenerationHistory, LoadError, Log, OpenError, ReadError, Recovery};
+
+/// Partition 0 with appends 1 to 13, each a frame of one block but for 4 to 10, which take 16 KiB: segments at 0, 6 and 10. Stopped without
+/// a clean end; segments 0 and 6 are sealed and have their indexes.
+fn written() -> Sim {
+    let sim = sim(100);
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        for tag in 1..=13 {
+            log.append(copied(tag, 1, if (4..=10).contains(&tag) { 16_000 } else { 100 })).await.expect("acknowledged");
+        }
+        // The indexes of sealed segments are written behind the appends' backs.
+        ringmq_runtime::time::sleep(millis(1000)).await;
+    });
+    sim.kill();
+    assert_eq!(segments(&sim), [0, 6, 10]);
+    sim
+}
+
+fn segments(sim: &Sim) -> Vec<i64> {
+    let of = |path: &PathBuf| path.to_str()?.strip_suffix(".log")?.rsplit('/').next()?.parse().ok();
+    sim.disk().files().iter().filter_map(of).collect()
+}
+
+fn everything(sim: &Sim) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    sim.disk()
+        .files()
+        .into_iter()
+        .filter(|path| !path.starts_with(TABLES))
+        .map(|path| (path.clone(), sim.disk().read(&path)))
+        .collect()
+}
+
+/// Opens the log, which must be refused as corrupt, and checks that nothing changed.
+fn refused(sim: &Sim) -> Corruption {
+    let before = everything(sim);
+    let error = sim.run(|| async { open(&start().await, 0).await.map(|(_, found)| found) }).expect_err("damaged");
+    let OpenError::Corrupt(corruption) = error else { panic!("{error}") };
+    assert_eq!(everything(sim), before, "nothing on the disk was touched");
+    let text = corruption.to_string();
+    for part in [log_id(0).to_string(), corruption.segment.display().to_string(), "nothing was cut".to_owned()] {
+        assert!(text.contains(&part), "{text}");
+    }
+    *corruption
+}
+
+/// Opens the log without any frame in memory.
+async fn open_cold() -> (Log, Recovery) {
+    let history = GenerationHistory::load(std::path::Path::new(TABLES)).await.expect("sound tables");
+    open(&deps(history, 0), 0).await.expect("a sound log")
+}
+
+fn flip(sim: &Sim, base: i64, position: u64) {
+    sim.disk().flip_bit(segment_path(base), position, 3).expect("a file");
+}
+
+#[test]
+fn a_flipped_bit_in_any_region_of_an_acknowledged_frame_is_corruption() {
+    // Frames of one block: the second one of the last segment, the bytes 4096 to 8192.
+    let header = [0, 4, 6, 8, 24, 28, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 108, 112, 116, 120, 124, 127];
+    let payload_and_padding = [128, 150, 200, 300, 1000, 4095];
+    for at in header.into_iter().chain(payload_and_padding) {
+        let sim = written();
+        flip(&sim, 10, 4096 + at);
+        let corruption = refused(&sim);
+        assert_eq!((corruption.position, corruption.expected), (4096, Offset::new(11)), "bit at {at}");
+        assert_eq!(corruption.proven_end, Offset::new(12), "the last frame knew");
+        assert_eq!(corruption.segment, segment_path(10));
+        let expected = match at {
+            0..4 => FrameFault::NotAFrame,
+            4..8 => FrameFault::NotAFrame,
+            8..128 => FrameFault::HeaderChecksum,
+            _ => FrameFault::PayloadChecksum,
+        };
+        assert_eq!(corruption.damage, Damage::Frame(expected), "bit at {at}");
+    }
+}
+
+#[test]
+fn a_torn_last_frame_is_cut_and_said_so() {
+    let sim = written();
+    flip(&sim, 10, 8192 + 500);
+    sim.run(|| async {
+        let (log, found) = open_one().await;
+        let segment = segment_path(10);
+        assert_eq!(found, Recovery::CutTail { end: Offset::new(12), segment, position: 8192, frames: 1 });
+        append_tags(&log, [14]).await;
+    });
+    sim.kill();
+    sim.run(|| async {
+        let (log, found) = open_one().await;
+        assert_eq!(found, Recovery::Clean { end: Offset::new(13) });
+        assert_eq!(tags(&read_all(&log, 1 << 20).await), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14]);
+    });
+}
+
+#[test]
+fn swapped_blocks_are_told_by_their_place() {
+    let sim = written();
+    let file = sim.disk().read(segment_path(10)).expect("a segment");
+    sim.disk().overwrite(segment_path(10), 0, &file[4096..8192]).expect("a file");
+    sim.disk().overwrite(segment_path(10), 4096, &file[..4096]).expect("a file");
+    let corruption = refused(&sim);
+    let place = FrameFault::OtherPlace { id: log_id(0), segment_base: Offset::new(10), position: 4096 };
+    assert_eq!((corruption.position, corruption.damage), (0, Damage::Frame(place)));
+}
+
+#[test]
+fn frames_of_another_partition_or_segment_are_told_by_their_place() {
+    let sim = written();
+    sim.run(|| async {
+        let (log, _) = open(&start().await, 1).await.expect("an empty log");
+        append_tags(&log, 1..=12).await;
+    });
+    sim.kill();
+    let stray = sim.disk().read(file_path(1, "00000000000000000000.log")).expect("a segment");
+    sim.disk().overwrite(segment_path(10), 0, &stray[..4096]).expect("a file");
+    let Damage::Frame(FrameFault::OtherPlace { id, .. }) = refused(&sim).damage else { panic!("another partition's") };
+    assert_eq!(id, log_id(1));
+
+    let sim = written();
+    let first = sim.disk().read(segment_path(0)).expect("a segment");
+    sim.disk().overwrite(segment_path(10), 0, &first[..4096]).expect("a file");
+    let place = FrameFault::OtherPlace { id: log_id(0), segment_base: Offset::ZERO, position: 0 };
+    assert_eq!(refused(&sim).damage, Damage::Frame(place));
+}
+
+#[test]
+fn a_frame_of_a_log_that_was_there_before_is_told_by_the_log_number() {
+    let sim = sim(101);
+    let first_block = |sim: &Sim| sim.disk().read(segment_path(0)).expect("a segment")[..4096].to_vec();
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        append_tags(&log, [1, 2]).await;
+    });
+    let stale = first_block(&sim);
+    sim.run(|| async {
+        // The old life ends with its files; the next one begins as a new log.
+        let deps = start().await;
+        Log::remove_files(std::path::Path::new(ROOT), log_id(0), &deps.generations).await.expect("removed");
+        let (log, found) = open(&deps, 0).await.expect("an empty log");
+        assert_eq!(found, Recovery::Empty);
+        append_tags(&log, [3, 4]).await;
+    });
+    sim.kill();
+    assert_ne!(first_block(&sim), stale);
+    sim.disk().overwrite(segment_path(0), 0, &stale).expect("a file");
+    assert_eq!(refused(&sim).damage, Damage::Frame(FrameFault::OtherLogNumber));
+}
+
+#[test]
+fn zeros_where_acknowledged_frames_were_are_corruption() {
+    let sim = written();
+    sim.disk().overwrite(segment_path(10), 0, &[0; 4096]).expect("a file");
+    let corruption = refused(&sim);
+    assert_eq!((corruption.position, corruption.damage), (0, Damage::Frame(FrameFault::Zeros)));
+}
+
+#[test]
+fn a_missing_segment_is_corruption_wherever_it_was() {
+    for (base, expected, damage) in
+        [(0, Offset::ZERO, Damage::SegmentMissing), (6, Offset::new(6), Damage::SegmentMissing)]
+    {
+        let sim = written();
+        sim.disk().remove(segment_path(base)).expect("a file");
+        let corruption = refused(&sim);
+        assert_eq!((corruption.expected, corruption.damage), (expected, damage), "segment {base}");
+    }
+    // Without the last one, no frame says that there was more; the next opening's generation does.
+    let sim = written();
+    sim.run(|| async { append_tags(&open_one().await.0, [14]).await });
+    sim.kill();
+    sim.disk().remove(segment_path(10)).expect("a file");
+    let corruption = refused(&sim);
+    assert_eq!((corruption.expected, corruption.proven_end), (Offset::new(10), Offset::new(13)));
+
+    let sim = written();
+    for base in [0, 6, 10] {
+        sim.disk().remove(segment_path(base)).expect("a file");
+    }
+    let error = sim.run(|| async { open(&start().await, 0).await.map(|(_, found)| found) }).expect_err("damaged");
+    let OpenError::Corrupt(corruption) = error else { panic!("{error}") };
+    assert_eq!(corruption.damage, Damage::FilesMissing);
+}
+
+#[test]
+fn damage_in_a_sealed_segment_is_found_when_it_is_read_and_the_rest_can_be_read() {
+    let sim = written();
+    // The fifth frame of segment 0, in its payload: offset 4.
+    let file = sim.disk().read(segment_path(0)).expect("a segment");
+    let position = 3 * 4096 + u64::from(FrameHeader::decode(&file[3 * 4096..]).expect("a frame").frame_bytes);
+    flip(&sim, 0, position + 1000);
+    sim.run(|| async {
+        let (log, found) = open_cold().await;
+        assert_eq!(found, Recovery::Clean { end: Offset::new(13) });
+        let error = log.read(Offset::new(4), 1 << 20).await.expect_err("damaged");
+        let ReadError::Corrupt(corruption) = error else { panic!("{error}") };
+        assert_eq!((corruption.position, corruption.expected), (position, Offset::new(4)));
+        assert_eq!(corruption.damage, Damage::Frame(FrameFault::PayloadChecksum));
+        let before = log.read(Offset::ZERO, 1 << 20).await.expect("what lies before the damage");
+        assert_eq!(before.next_offset, Offset::new(4));
+        assert_eq!(tags(&read_from(&log, 5, 1 << 20).await), [6, 7, 8, 9, 10, 11, 12, 13]);
+    });
+}
+
+#[test]
+fn indexes_that_are_missing_zero_garbage_or_cut_are_built_again() {
+    type Spoil = fn(&Sim, PathBuf);
+    let ways: [(&str, Spoil); 4] = [
+        ("missing", |sim, path| sim.disk().remove(path).expect("a file")),
+        ("zeros", |sim, path| {
+            let len = sim.disk().read(&path).expect("a file").len();
+            sim.disk().overwrite(path, 0, &vec![0; len]).expect("a file");
+        }),
+        ("garbage", |sim, path| sim.disk().overwrite(path, 0, &[0xA5; 300]).expect("a file")),
+        ("a flipped bit", |sim, path| sim.disk().flip_bit(path, 75, 1).expect("a file")),
+    ];
+    for (way, spoil) in ways {
+        for kind in ["index", "timeindex"] {
+            let sim = written();
+            spoil(&sim, file_path(0, &format!("00000000000000000006.{kind}")));
+            spoil(&sim, file_path(0, &format!("00000000000000000000.{kind}")));
+            sim.run(|| async {
+                let (log, _) = open_cold().await;
+                assert_eq!(tags(&read_from(&log, 7, 100).await), [8, 9, 10, 11, 12, 13], "{kind}: {way}");
+                let found = log.find_timestamp(ringmq_wire::Timestamp::new(8)).await.expect("readable");
+                assert_eq!(found.map(|(offset, _)| offset.get()), Some(7), "{kind}: {way}");
+                assert_eq!(tags(&read_all(&log, 1 << 20).await), (1..=13).collect::<Vec<_>>(), "{kind}: {way}");
+            });
+        }
+    }
+}
+
+#[test]
+fn an_index_that_lies_is_found_out() {
+    use ringmq_index::{Coverage, FramePlace, OffsetIndex};
+    let sim = written();
+    let path = file_path(0, "00000000000000000006.index");
+    let (coverage, _): (Coverage, OffsetIndex) =
+        OffsetIndex::decode(&sim.disk().read(&path).expect("an index"), 8 << 10).expect("a sound index");
+    let mut lie = OffsetIndex::new(Offset::new(6), 4096);
+    lie.push(FramePlace { offset: Offset::new(6), position: 4096 });
+    lie.push(FramePlace { offset: Offset::new(8), position: 8192 });
+    sim.disk().overwrite(&path, 0, &lie.encode(&coverage)).expect("a file");
+    sim.run(|| async {
+        let (log, _) = open_cold().await;
+        assert_eq!(tags(&read_from(&log, 7, 1 << 20).await), [8, 9, 10, 11, 12, 13]);
+    });
+}
+
+#[test]
+fn an_index_of_a_checkpoint_that_lies_costs_a_scan() {
+    use ringmq_index::{Coverage, FramePlace, OffsetIndex};
+    let sim = sim(102);
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        append_tags(&log, 1..=8).await;
+        log.close().await.expect("a clean stop");
+    });
+    sim.crash();
+    let path = file_path(0, "00000000000000000000.index");
+    let (coverage, _): (Coverage, OffsetIndex) =
+        OffsetIndex::decode(&sim.disk().read(&path).expect("an index"), 8 << 10).expect("a sound index");
+    let mut lie = OffsetIndex::new(Offset::ZERO, 4096);
+    lie.push(FramePlace { offset: Offset::new(2), position: 4096 });
+    sim.disk().overwrite(&path, 0, &lie.encode(&coverage)).expect("a file");
+    sim.run(|| async {
+        let (log, found) = open_cold().await;
+        assert_eq!(found, Recovery::Clean { end: Offset::new(8) });
+        assert_eq!(tags(&read_all(&log, 1 << 20).await), (1..=8).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_clean_stop_is_opened_without_reading_the_whole_segment() {
+    let sim = sim(103);
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        for tag in 1..=3 {
+            log.append(copied(tag, 1, 16_000)).await.expect("acknowledged");
+        }
+        append_tags(&log, [4]).await;
+        log.close().await.expect("a clean stop");
+    });
+    sim.crash();
+    let before = sim.disk().counters(segment_path(0)).read_bytes;
+    sim.run(|| async {
+        let (log, found) = open_cold().await;
+        assert_eq!(found, Recovery::Clean { end: Offset::new(4) });
+        let read = sim.disk().counters(segment_path(0)).read_bytes - before;
+        assert!(read <= 20 << 10, "{read} bytes of 52 KiB");
+        assert_eq!(tags(&read_all(&log, 1 << 20).await), [1, 2, 3, 4]);
+        append_tags(&log, [5]).await;
+    });
+}
+
+#[test]
+fn lost_generation_tables_are_corruption_and_no_empty_log() {
+    let sim = written();
+    for table in sim.disk().files().into_iter().filter(|path| path.starts_with(TABLES)) {
+        sim.disk().remove(table).expect("a file");
+    }
+    assert_eq!(refused(&sim).damage, Damage::GenerationsMissing);
+}
+
+#[test]
+fn a_table_that_lost_the_newest_generation_is_found_out_by_the_frames() {
+    let sim = sim(104);
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        append_tags(&log, [1, 2]).await;
+        log.close().await.expect("a clean stop");
+    });
+    sim.kill();
+    sim.run(|| async { append_tags(&open_one().await.0, [3]).await });
+    sim.kill();
+    let newest = sim.disk().files().into_iter().rfind(|path| path.to_string_lossy().ends_with("-00000.table"));
+    sim.disk().remove(newest.expect("this life's table")).expect("a file");
+    let corruption = refused(&sim);
+    assert_eq!(corruption.damage, Damage::Frame(FrameFault::UnknownGeneration(2)));
+    assert_eq!(corruption.expected, Offset::new(2));
+}
+
+#[test]
+fn a_rotten_block_of_a_table_is_read_from_its_copy_and_both_refuse_the_start() {
+    let table = |sim: &Sim| {
+        let of_core = |path: &PathBuf| path.to_string_lossy().contains("-00000.table");
+        sim.disk().files().into_iter().find(of_core).expect("this life's table")
+    };
+    let two_blocks = || {
+        let sim = sim(105);
+        sim.run(|| async {
+            let deps = start().await;
+            append_tags(&open(&deps, 0).await.expect("empty").0, [1]).await;
+            append_tags(&open(&deps, 1).await.expect("empty").0, [1]).await;
+        });
+        sim.kill();
+        sim
+    };
+    for copy in [0, 4096] {
+        let sim = two_blocks();
+        sim.disk().flip_bit(table(&sim), copy + 70, 0).expect("a table");
+        sim.run(|| async { assert_eq!(tags(&read_all(&open_one().await.0, 1 << 20).await), [1]) });
+    }
+    let sim = two_blocks();
+    for copy in [0, 4096] {
+        sim.disk().flip_bit(table(&sim), copy + 70, 0).expect("a table");
+    }
+    let before = sim.disk().files();
+    let loaded = sim.run(|| GenerationHistory::load(std::path::Path::new(TABLES)));
+    let Err(error @ LoadError::Damaged { block: 0, proven: 1, .. }) = loaded else { panic!("{loaded:?}") };
+    assert!(error.to_string().contains("Nothing was changed"), "{error}");
+    assert_eq!(sim.disk().files(), before);
+}
+
+#[test]
+fn an_unused_segment_is_no_log_and_data_in_it_is_corruption() {
+    // The process dies between creating the first segment and the first entry in the table.
+    let unused = || {
+        let sim = sim(106);
+        sim.run(|| async {
+            let (log, _) = open_one().await;
+            sim.disk().stall("*.table", millis(1000));
+            let _unanswered = log.append(copied(1, 1, 100));
+            ringmq_runtime::time::sleep(millis(50)).await;
+        });
+        sim.kill();
+        for table in sim.disk().files().into_iter().filter(|path| path.starts_with(TABLES)) {
+            sim.disk().remove(table).expect("a file");
+        }
+        assert!(sim.disk().read(segment_path(0)).is_some());
+        sim
+    };
+    let sim = unused();
+    sim.run(|| async {
+        let (log, found) = open_one().await;
+        assert_eq!(found, Recovery::Empty);
+        append_tags(&log, [2]).await;
+        assert_eq!(tags(&read_all(&log, 1 << 20).await), [2]);
+    });
+    let sim = unused();
+    sim.disk().overwrite(segment_path(0), 5000, b"data").expect("a file");
+    assert_eq!(refused(&sim).damage, Damage::GenerationsMissing);
+}
+
+#[test]
+fn a_segment_that_reaches_into_the_next_one_is_corruption() {
+    let sim = written();
+    let file = sim.disk().read(segment_path(10)).expect("a segment");
+    // The beginning of the last segment's file under a later name, and nothing in it that counts there.
+    sim.run(|| async {
+        let options = ringmq_runtime::file::OpenOptions { write: true, create_new: true, dsync: true };
+        let stray = ringmq_runtime::file::File::open(segment_path(11), options).await.expect("a new file");
+        stray.preallocate(file.len() as u64).await.expect("room");
+    });
+    assert_eq!(refused(&sim).damage, Damage::SegmentsOverlap);
+}

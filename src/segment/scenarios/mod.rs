@@ -1,0 +1,16 @@
+//! Whole logs on the simulated machine, and a few on a real disk.
+//!
+//! - `rules`: the histories of the storage protocol, each a test by the name of its rule
+//! - `crash_loop`: many seeds of many lives, checked against everything that was acknowledged and read
+//! - `model`: appends and reads against a vector
+//! - `damage`: every region of every file, damaged
+//! - `limits`: full disks, failed writes, rolling, closing, deleting
+//! - `real_disk`: the same code on io_uring
+
+mod crash_loop;
+mod damage;
+mod limits;
+mod model;
+mod real_disk;
+mod rules;
+mod support;
