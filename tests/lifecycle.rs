@@ -142,12 +142,14 @@ fn a_directory_of_a_newer_version_is_refused_untouched() {
     assert!(exit.status.success(), "{}", exit.log);
     let format = directory.path().join("data/format");
     let text = std::fs::read_to_string(&format).expect("the format file is text");
-    let newer: String = text.replace(char::is_numeric, "9");
+    let (content, _checksum) = text.rsplit_once("crc32 ").expect("it ends in a checksum");
+    let content = content.replace("format_version 1\n", "format_version 99\n").replace("0.1.0", "9.0.0");
+    let newer = format!("{content}crc32 {:08x}\n", crc32fast::hash(content.as_bytes()));
     assert_ne!(text, newer);
     std::fs::write(&format, &newer).expect("the format file can be written");
     let exit = Broker::start_in(directory, options).expect_err("a newer directory must be refused");
     assert!(!exit.status.success());
-    assert!(exit.log.contains("newer"), "{}", exit.log);
+    assert!(exit.log.contains("format 99") && exit.log.contains("9.0.0 or newer"), "{}", exit.log);
 }
 
 #[test]

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ringmq_client::{Client, Record};
 use ringmq_client::PartitionIndex;
+use ringmq_client::{Client, Record};
 use tokio::sync::Notify;
 
-use crate::corpus::Corpus;
 use crate::TOPIC;
+use crate::corpus::Corpus;
 
 /// Small enough that many batches are in flight over the whole run, large enough to be a real load.
 const BATCH_BYTES: usize = 256 << 10;

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use ::glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
 
 use super::core::{Core, into_io};
-use super::probe;
+use super::{probe, sys};
 use crate::backend::{self, Backend, Context};
 use crate::buffer;
 use crate::device::DeviceBudget;
@@ -73,6 +73,14 @@ fn builder(config: &ExecutorConfig) -> LocalExecutorBuilder {
     }
 }
 
+/// Tells the executor's thread from its blocking one, which has inherited the name but not the processor. Names are for
+/// people: that one cannot be given is no reason to stop.
+fn name_threads(name: &str, context: &Context) {
+    let _ = sys::name_thread(name);
+    let blocking = format!("io {name}");
+    drop(context.backend.glommio().requests.blocking(move || sys::name_thread(&blocking)));
+}
+
 /// The whole life of an executor: context, main future, drained requests.
 async fn run<T, Fut>(config: ExecutorConfig, main: impl FnOnce() -> Fut) -> T
 where
@@ -85,6 +93,7 @@ where
     });
     let _buffers = buffer::install(config.buffers_retained_bytes_max);
     let _entered = backend::enter(context.clone());
+    name_threads(&config.name, &context);
     let output = Timed::new("main", main()).await;
     context.backend.glommio().drain().await;
     output

@@ -47,6 +47,13 @@ pub(crate) fn flock_exclusive(fd: RawFd) -> io::Result<bool> {
     }
 }
 
+/// Names the calling thread as the kernel shows it; a name longer than 15 bytes is cut.
+pub(crate) fn name_thread(name: &str) -> io::Result<()> {
+    let name = CString::new(name)?;
+    // SAFETY: the kernel reads at most 16 bytes of a string that ends in a zero byte.
+    check(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }).map(drop)
+}
+
 /// Raises this process's limit of open files to the most that it may have, and gives that.
 pub(crate) fn raise_open_files() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
