@@ -148,13 +148,13 @@ impl SectionChecker {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use ringmq_wire::Timestamp;
     use ringmq_wire::batch::{BatchBuilder, Compression, RecordRef, set_base_offset};
 
     use super::*;
 
-    fn batch(base: i64, records: usize) -> Vec<u8> {
+    pub(crate) fn batch(base: i64, records: usize) -> Vec<u8> {
         let mut builder = BatchBuilder::new(Compression::None);
         for _ in 0..records {
             let timestamp = Timestamp::new(5);

@@ -78,6 +78,8 @@ impl Connection {
 
     /// Writes all of `pieces`.
     pub(crate) fn write(&mut self, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+        // Leaves out empty ones at the front: writing nothing looks like an error.
+        IoSlice::advance_slices(&mut pieces, 0);
         while !pieces.is_empty() {
             match self.stream.write_vectored(pieces) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

@@ -212,3 +212,64 @@ impl Consumer {
         Ok(counted)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ringmq_wire::ErrorCode;
+    use ringmq_wire::codec::Codec;
+
+    use super::*;
+    use crate::checker::tests::batch;
+    use crate::testing::{self, Peer};
+
+    /// Reads offsets of partitions 0 and 1 from a peer that makes an answer of (id, partition, offset).
+    fn read(
+        spans: [Range<i64>; 2],
+        mut answer: impl FnMut(CorrelationId, u32, i64) -> BytesMut + Send + 'static,
+    ) -> (Counted, Option<WorkerError>) {
+        let peer = Peer::answering(move |head, body| {
+            let request = FetchRequest::decode_whole(&body).unwrap();
+            let wanted = &request.topics[0].partitions[0];
+            Some(answer(head.correlation_id, wanted.partition.get(), wanted.fetch_offset.get()))
+        });
+        let mut consumer = Consumer::connect(&testing::topic(), vec![peer.place.clone()], 1000, 2).unwrap();
+        let spans: Vec<Span> =
+            spans.into_iter().enumerate().filter_map(|(index, span)| Span::new(index, span)).collect();
+        consumer.read(&spans, &AtomicU64::new(0))
+    }
+
+    #[test]
+    fn spans_are_read_to_their_ends() {
+        let (counted, failure) = read([0..100, 50..60], |id, partition, offset| {
+            testing::fetched(id, partition, &[batch(offset, 7), batch(offset + 7, 2)].concat(), ErrorCode::None)
+        });
+        assert!(failure.is_none(), "{failure:?}");
+        assert_eq!(counted.records, 110);
+    }
+
+    #[test]
+    fn damage_refusals_and_wrong_answers_are_told() {
+        let damaged = read([0..10, 0..0], |id, partition, offset| {
+            let mut section = batch(offset, 5);
+            *section.last_mut().unwrap() ^= 1;
+            testing::fetched(id, partition, &section, ErrorCode::None)
+        });
+        assert!(matches!(damaged.1, Some(WorkerError::Check { .. })), "{:?}", damaged.1);
+
+        let refused =
+            read([0..10, 0..0], |id, partition, _| testing::fetched(id, partition, &[], ErrorCode::PartitionOffline));
+        assert!(matches!(refused.1, Some(WorkerError::Partition { .. })), "{:?}", refused.1);
+
+        let other = read([0..10, 0..0], |id, partition, offset| {
+            testing::fetched(id, partition + 1, &batch(offset, 5), ErrorCode::None)
+        });
+        let nothing = read([0..10, 0..0], |id, partition, _| testing::fetched(id, partition, &[], ErrorCode::None));
+        let stray = read([0..10, 0..0], |_, partition, offset| {
+            testing::fetched(CorrelationId::new(5), partition, &batch(offset, 5), ErrorCode::None)
+        });
+        for (counted, failure) in [other, nothing, stray] {
+            assert_eq!(counted.records, 0);
+            assert!(matches!(failure, Some(WorkerError::Connection(_))), "{failure:?}");
+        }
+    }
+}

@@ -23,6 +23,8 @@ mod payload;
 pub mod produce;
 mod producer;
 mod report;
+#[cfg(test)]
+mod testing;
 mod topic;
 mod workers;
 

@@ -14,7 +14,7 @@ use ringmq_wire::batch::{BatchBuilder, BuildError, Compression, RecordRef};
 
 /// What one producer's full batches take up together, about: few enough to stay in a processor's cache, as the data of
 /// a program that has just made it would.
-const POOL_BYTES: usize = 4 * 1024 * 1024;
+const POOL_BYTES: usize = 2 * 1024 * 1024;
 /// At least so many full batches are distinct, however large they are, and at most so many, however small.
 const POOL_BATCHES: std::ops::RangeInclusive<usize> = 2..=1024;
 /// What is read of a payload file.

@@ -286,9 +286,93 @@ fn refusal(body: &[u8]) -> WorkerError {
 
 #[cfg(test)]
 mod tests {
-    use ringmq_wire::protocol::{ProducedPartition, ProducedTopic};
+    use ringmq_wire::batch::{BatchLimits, validate_batch};
+    use ringmq_wire::protocol::{ProducedPartition, ProducedTopic, SectionHead};
+
+    use ringmq_wire::protocol::frame::RequestHead;
 
     use super::*;
+    use crate::payload::{Shape, Values};
+    use crate::testing::{self, Peer};
+
+    /// Sends 95 records in batches of 10 to a peer.
+    fn produce_95(peer: &Peer, acks: Acks, in_flight: usize) -> (Sent, Option<WorkerError>) {
+        let shape = Shape { record_bytes: 100, batch_bytes: 1200 };
+        let payload = Payload::prepare(shape, 95, &mut Values::random(1)).unwrap();
+        assert_eq!((payload.records_per_batch, payload.full_count, payload.rest_records), (10, 9, 5));
+        let places = [peer.place.clone()];
+        let mut producer = Producer::connect(&testing::topic(), &places, payload, acks, in_flight).unwrap();
+        let (full, rest) = (producer.payload.full_count, producer.payload.rest.clone());
+        producer.produce(full, rest, &AtomicU64::new(0))
+    }
+
+    /// The records in a request, which must be one valid batch.
+    fn records_in(head: &RequestHead, body: &[u8]) -> i64 {
+        let (_, section) = ProduceHead::decode_head(body, head.body_bytes).unwrap().unwrap();
+        validate_batch(&body[section..], &BatchLimits::default()).unwrap().record_count.into()
+    }
+
+    #[test]
+    fn every_record_is_sent_once_and_counts_when_it_is_acknowledged() {
+        for in_flight in [1, 3, 100] {
+            let peer = Peer::answering(|head, body| {
+                let records = records_in(&head, &body);
+                Some(testing::produced(head.correlation_id, records, ErrorCode::None))
+            });
+            let (sent, failure) = produce_95(&peer, Acks::All, in_flight);
+            assert!(failure.is_none(), "{failure:?}");
+            assert_eq!((sent.records, peer.requests()), (95, 10));
+        }
+    }
+
+    #[test]
+    fn without_acknowledgement_nothing_is_waited_for() {
+        let peer = Peer::answering(|_, _| Some(BytesMut::new()));
+        let (sent, failure) = produce_95(&peer, Acks::None, 2);
+        assert!(failure.is_none(), "{failure:?}");
+        assert_eq!((sent.records, peer.requests()), (95, 10));
+    }
+
+    #[test]
+    fn what_is_not_acknowledged_does_not_count() {
+        let mut answered = 0;
+        let peer = Peer::answering(move |head, body| {
+            answered += 1;
+            let error = if answered < 4 { ErrorCode::None } else { ErrorCode::StorageFull };
+            Some(testing::produced(head.correlation_id, records_in(&head, &body), error))
+        });
+        let (sent, failure) = produce_95(&peer, Acks::All, 1);
+        assert_eq!(sent.records, 30);
+        assert!(matches!(failure, Some(WorkerError::Partition { .. })), "{failure:?}");
+
+        let closing = Peer::answering(|_, _| None);
+        let (sent, failure) = produce_95(&closing, Acks::All, 2);
+        assert_eq!(sent.records, 0);
+        assert!(matches!(failure, Some(WorkerError::Connection(_))), "{failure:?}");
+    }
+
+    #[test]
+    fn an_acknowledgement_of_other_records_or_of_nothing_is_an_error() {
+        let other = Peer::answering(|head, _| Some(testing::produced(head.correlation_id, 7, ErrorCode::None)));
+        let (_, failure) = produce_95(&other, Acks::All, 1);
+        assert!(matches!(failure, Some(WorkerError::Count { acknowledged: 7, sent: 10 })), "{failure:?}");
+
+        let stray = Peer::answering(|_, _| Some(testing::produced(CorrelationId::new(9), 10, ErrorCode::None)));
+        let (_, failure) = produce_95(&stray, Acks::All, 1);
+        assert!(matches!(failure, Some(WorkerError::Connection(_))), "{failure:?}");
+    }
+
+    #[test]
+    fn a_refused_request_is_told_with_its_words() {
+        let peer = Peer::answering(|head, _| {
+            let mut out = BytesMut::new();
+            let error = WireError::new(ErrorCode::ShuttingDown, "going");
+            frame::encode_error_response(head.correlation_id, &error, &mut out);
+            Some(out)
+        });
+        let (_, failure) = produce_95(&peer, Acks::All, 1);
+        assert!(failure.unwrap().to_string().contains("going"));
+    }
 
     fn response(error: ErrorCode, detail: &str) -> BytesMut {
         let produced = ProducedPartition {

@@ -13,8 +13,8 @@ use ringmq_runtime::task::Gate;
 use ringmq_runtime::time::Instant;
 use ringmq_runtime::{fs, random};
 
-use super::{FRAME_BYTES, MINUTE_NS};
 use super::cores::{Span, spawn_pinned};
+use super::{FRAME_BYTES, MINUTE_NS};
 
 /// Requests at the device at the same time.
 const DEPTH: usize = 8;

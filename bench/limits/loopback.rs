@@ -12,8 +12,8 @@ use ringmq_runtime::net::{ListenOptions, ReadHalf, TcpListener, TcpStream, Write
 use ringmq_runtime::task;
 use ringmq_runtime::time::Instant;
 
-use super::{CONNECTIONS, MINUTE_NS};
 use super::cores::{Span, join_all, spawn_pinned};
+use super::{CONNECTIONS, MINUTE_NS};
 
 /// Bytes in one call: small enough to stay in the processor's own cache.
 const CALL_BYTES: usize = 256 << 10;
