@@ -24,6 +24,7 @@ use crate::handlers::{
     create_topics, delete_topics, describe_cluster, describe_topics, discover_controller, fetch, list_offsets,
     list_topics, metadata, produce,
 };
+use crate::limits::REQUESTS_IN_A_ROW_MAX;
 use crate::outbox;
 use crate::server::Shard;
 use crate::session::{Call, Session};
@@ -51,15 +52,9 @@ pub(crate) enum End {
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, peer: SocketAddr) {
-    if shard.stop.is_stopped() {
-        return;
-    }
     let local = stream.local_addr().unwrap_or(shard.config.listen);
     let (session, signals) = Session::new(shard.clone(), peer, local);
-    let Some(_registered) = shard.connections.register(&session) else {
-        tracing::warn!(%peer, connections_max = shard.config.limits.connections_max, "a connection too many was closed");
-        return;
-    };
+    let Some(_registered) = shard.connections.register(&session) else { return };
     let (read, mut write) = stream.into_split();
     let mut reader = FrameReader::new(read, signals.stop_reading);
 
@@ -143,7 +138,18 @@ async fn greet(shard: &Shard, reader: &mut FrameReader, write: &mut WriteHalf) -
 
 /// Takes requests until the connection ends, one way or another.
 async fn read_requests(session: &Rc<Session>, reader: &mut FrameReader) -> End {
+    let mut in_a_row = 0;
     loop {
+        // What one read has brought costs no wait of its own, and the other connections would have none either.
+        in_a_row = if reader.available() == 0 { 0 } else { in_a_row + 1 };
+        if in_a_row >= REQUESTS_IN_A_ROW_MAX {
+            in_a_row = 0;
+            task::yield_to_io().await;
+        }
+        // Nobody would get the answer to what is still in the buffer.
+        if session.outbox.is_broken() {
+            return End::Read(ReadEnd::Stopped);
+        }
         if let Err(end) = read_request(session, reader).await {
             return end;
         }
@@ -156,23 +162,40 @@ async fn read_request(session: &Rc<Session>, reader: &mut FrameReader) -> Result
     if reader.available() < REQUEST_HEAD_BYTES {
         session.receiving_since(Some(Instant::now()));
     }
-    let head = receive_head(session, reader).await?;
+    let head = match receive_head(session, reader).await {
+        Ok(head) => head,
+        Err(end) => return Err(tell_if_truncated(session, CorrelationId::new(0), end).await),
+    };
     session.receiving_since(None);
     let call = session.admit(&head).await;
     session.receiving_since(Some(call.received));
     let body_bytes = head.body_bytes as usize;
-    match head.known_type() {
+    let handled = match head.known_type() {
         Ok(request_type) => {
             session.shard.stats.count_request(request_type);
-            handle(session, reader, request_type, call, body_bytes).await?;
+            handle(session, reader, request_type, call, body_bytes).await
         }
         Err(error) => {
-            reader.skip(body_bytes).await?;
+            let skipped = reader.skip(body_bytes).await;
             session.refuse(call, &error);
+            skipped.map_err(End::from)
         }
-    }
+    };
     session.receiving_since(None);
-    Ok(())
+    match handled {
+        Ok(()) => Ok(()),
+        Err(end) => Err(tell_if_truncated(session, head.correlation_id, end).await),
+    }
+}
+
+/// Tells a peer that has stopped sending in the middle of a request; it may still be listening.
+async fn tell_if_truncated(session: &Session, correlation: CorrelationId, end: End) -> End {
+    if !matches!(end, End::Read(ReadEnd::Closed)) {
+        return end;
+    }
+    let error = WireError::new(ErrorCode::MalformedRequest, "the connection ended before the request was whole");
+    session.refuse_unread(correlation, &error).await;
+    End::Fault(error)
 }
 
 /// Hands a request to its handler, which answers when it is ready.

@@ -19,13 +19,13 @@
 //! | `connection.rs`, `session.rs` | the life of one connection; what its reader and its handlers share |
 //! | `frame_reader.rs`, `outbox.rs` | bytes in, bytes out |
 //! | `handlers/` | one request type each |
-//! | `split.rs`, `mailbox.rs` | cutting requests by owner; the door between shards |
+//! | `split.rs`, `mailbox.rs`, `reply_bytes.rs` | cutting requests by owner; the door between shards; bounds on what comes back |
 //! | `directory.rs`, `topics.rs`, `placement.rs` | the applied metadata; applying it; describing it |
 //! | `partition.rs` | what a partition takes and how it fails |
-//! | `limits.rs`, `stats.rs`, `upkeep.rs`, `error.rs` | bounds, counts, deadlines, codes |
+//! | `limits.rs`, `stats.rs`, `upkeep.rs`, `error.rs`, `throttle.rs` | bounds, counts, deadlines, codes, log lines |
 //!
 //! # Invariants
-//! - Nothing is shared between shards but messages, and one counter of answers in flight.
+//! - Nothing is shared between shards but messages, and the counts of answers in flight.
 //! - Every queue is bounded; a socket is not read while its connection or shard has no room.
 //! - Requests of one connection for one partition are staged in the order in which they were sent.
 //! - What a shard has read it answers, unless its peer does not take the answer.
@@ -43,10 +43,12 @@ mod mailbox;
 mod outbox;
 mod partition;
 mod placement;
+mod reply_bytes;
 mod server;
 mod session;
 mod split;
 mod stats;
+mod throttle;
 mod topics;
 mod upkeep;
 

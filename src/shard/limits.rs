@@ -18,6 +18,15 @@ pub(crate) const READ_BUFFER_BYTES_MAX: usize = 64 * KIB;
 /// What is read at once where a large section is expected to follow: enough for its head, little to copy.
 pub(crate) const HEAD_READ_BYTES: usize = 4 * KIB;
 
+/// Requests that are taken from the read buffer before the core looks at its sockets and files again: some 200 µs.
+pub(crate) const REQUESTS_IN_A_ROW_MAX: usize = 128;
+
+/// Record bytes that are copied for another shard before the core looks at its sockets and files again: some 200 µs.
+pub(crate) const COPY_BYTES_MAX: usize = MIB;
+
+/// Partitions that are described before the core looks at its sockets and files again: some 200 µs.
+pub(crate) const DESCRIBED_IN_A_ROW_MAX: usize = 1024;
+
 /// Responses are gathered into one write up to this size. Between two writes a slow peer's progress is noticed.
 pub(crate) const WRITE_BYTES_MAX: usize = MIB;
 

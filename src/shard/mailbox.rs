@@ -7,13 +7,10 @@
 //! Buffers belong to the core that allocated them from its pool, so record bytes are copied when they cross.
 
 use std::fmt;
-use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use ringmq_runtime::channel::{self, OneshotReceiver, OneshotSender};
 use ringmq_runtime::local::{Permit, Semaphore};
 use ringmq_runtime::task::Stop;
@@ -26,6 +23,7 @@ use crate::handlers::list_offsets::ForwardedListOffsets;
 use crate::handlers::produce::ForwardedProduce;
 use crate::limits::{Limits, MAILBOX_MESSAGES, MESSAGE_BYTES};
 use crate::placement::{self, ForwardedDescribe};
+use crate::reply_bytes::Account;
 use crate::server::Shard;
 use crate::stats::{Counter, Stage, Stats, StatsSnapshot};
 
@@ -105,7 +103,7 @@ struct Door {
     /// Messages that it has not answered yet.
     messages: Semaphore,
     /// Record bytes that it has sent back and that are not written to a socket yet.
-    incoming: ReplyBytes,
+    incoming: Account,
 }
 
 impl Doors {
@@ -114,16 +112,16 @@ impl Doors {
             sender: sender.clone(),
             bytes: Semaphore::new(limits.forwarded_bytes_max),
             messages: Semaphore::new(limits.forwarded_in_flight_max),
-            incoming: ReplyBytes::new(limits.forwarded_bytes_max),
+            incoming: Account::new(limits.forwarded_bytes_max),
         };
         Self { doors: mailboxes.0.iter().map(door).collect(), wait_max: limits.forward_wait_max }
     }
 
-    /// The account that a shard's answers to this one are charged to.
+    /// The account of what a shard sends back to this one.
     ///
     /// # Errors
     /// When there is no such shard.
-    pub(crate) fn incoming(&self, shard: ShardIndex) -> Result<ReplyBytes, WireError> {
+    pub(crate) fn incoming(&self, shard: ShardIndex) -> Result<Account, WireError> {
         self.door(shard).map(|door| door.incoming.clone())
     }
 
@@ -221,122 +219,5 @@ pub(crate) async fn serve(shard: Rc<Shard>, mut inbox: Inbox, ended: Stop) {
                 let _ = reply.send(shard.stats.snapshot());
             }
         }
-    }
-}
-
-/// Counts the record bytes that one shard has sent back to another and that have not left it yet. The only number that
-/// two shards share: the one that reads adds, the one that answers the client takes away.
-#[derive(Clone, Debug)]
-pub(crate) struct ReplyBytes {
-    in_flight: Arc<AtomicUsize>,
-    bytes_max: usize,
-}
-
-/// How often a full account is looked at again. Nobody wakes the waiter across cores: it is rare and not urgent.
-const REPLY_RETRY: Duration = Duration::from_millis(1);
-
-impl ReplyBytes {
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { in_flight: Arc::default(), bytes_max }
-    }
-
-    pub(crate) fn try_reserve(&self, bytes: usize) -> Option<ReplyRoom> {
-        let fits = |taken: usize| {
-            let sum = taken.saturating_add(bytes);
-            // A single answer beyond the bound passes alone instead of never.
-            (taken == 0 || sum <= self.bytes_max).then_some(sum)
-        };
-        self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).ok()?;
-        Some(ReplyRoom { in_flight: self.in_flight.clone(), bytes })
-    }
-
-    /// Room for an answer, on the side that reads.
-    ///
-    /// # Errors
-    /// `Overloaded` when there is none within `wait_max`.
-    pub(crate) async fn reserve(&self, bytes: usize, wait_max: Duration) -> Result<ReplyRoom, WireError> {
-        let deadline = Instant::now() + wait_max;
-        loop {
-            if let Some(room) = self.try_reserve(bytes) {
-                return Ok(room);
-            }
-            if Instant::now() >= deadline {
-                return Err(WireError::new(
-                    ErrorCode::Overloaded,
-                    "clients of another shard do not take what they fetched; fetch again after a moment, or from the \
-                     partition's own port",
-                ));
-            }
-            time::sleep(REPLY_RETRY).await;
-        }
-    }
-}
-
-/// Room for one answer, given back when dropped, on whichever core that happens.
-#[derive(Debug)]
-pub(crate) struct ReplyRoom {
-    in_flight: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl Drop for ReplyRoom {
-    fn drop(&mut self) {
-        self.in_flight.fetch_sub(self.bytes, Ordering::AcqRel);
-    }
-}
-
-/// Record bytes copied from one shard to another.
-#[derive(Debug, Clone)]
-pub(crate) struct CopiedBatches {
-    bytes: Bytes,
-    _room: Arc<ReplyRoom>,
-}
-
-impl CopiedBatches {
-    /// Copies `bytes`; `room` covers them, and what else belongs to the same answer.
-    pub(crate) fn copy(bytes: &[u8], room: &Arc<ReplyRoom>) -> Self {
-        Self { bytes: Bytes::copy_from_slice(bytes), _room: room.clone() }
-    }
-}
-
-impl Deref for CopiedBatches {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_beyond_the_bound_wait_and_a_single_one_passes_alone() {
-        let account = ReplyBytes::new(100);
-        let first = account.try_reserve(60).expect("there is room");
-        assert!(account.try_reserve(41).is_none());
-        let second = account.try_reserve(40).expect("it just fits");
-        drop(first);
-        assert!(account.try_reserve(500).is_none(), "not while another is under way");
-        drop(second);
-        let alone = account.try_reserve(500).expect("nothing else is under way");
-        assert!(account.try_reserve(1).is_none());
-        drop(alone);
-        assert!(account.try_reserve(100).is_some());
-    }
-
-    #[test]
-    fn room_comes_back_when_the_last_piece_of_an_answer_is_gone() {
-        let account = ReplyBytes::new(10);
-        let room = Arc::new(account.try_reserve(10).expect("there is room"));
-        let pieces = [CopiedBatches::copy(b"12345", &room), CopiedBatches::copy(b"67890", &room)];
-        drop(room);
-        let [first, second] = pieces;
-        drop(first);
-        assert!(account.try_reserve(1).is_none());
-        assert_eq!(&*second, b"67890");
-        drop(second);
-        assert!(account.try_reserve(10).is_some());
     }
 }

@@ -19,7 +19,7 @@ use ringmq_wire::protocol::frame::{FrameError, encode_error_response};
 use ringmq_wire::{CorrelationId, WireError};
 
 use crate::limits::{OUTBOX_BYTES_MAX, WRITE_BYTES_MAX};
-use crate::mailbox::CopiedBatches;
+use crate::reply_bytes::CopiedBatches;
 use crate::stats::{Stage, Stats};
 
 /// Record bytes on their way out, wherever they lie.
@@ -174,6 +174,11 @@ impl Outbox {
         self.0.written.notify_all();
     }
 
+    /// Whether [`Self::break_off`] was called.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.0.broken.get()
+    }
+
     /// How long the peer has not taken anything although there is something for it.
     pub(crate) fn stalled_for(&self, now: Instant) -> Duration {
         self.0.writing_since.get().map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
@@ -246,11 +251,10 @@ async fn write_step(outbox: &Outbox, socket: &mut WriteHalf, step: &mut Vec<&[u8
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mailbox::ReplyBytes;
+    use crate::reply_bytes::tests::room;
 
     fn slice(bytes: &[u8]) -> Slice {
-        let room = ReplyBytes::new(100).try_reserve(bytes.len()).expect("there is room");
-        Slice::Copied(CopiedBatches::copy(bytes, &room.into()))
+        Slice::Copied(CopiedBatches::copy(bytes, &room(bytes.len())))
     }
 
     #[test]

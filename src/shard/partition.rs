@@ -1,14 +1,14 @@
 //! One partition on the shard that owns it: its checks, and its log. Nothing here waits.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::time::Duration;
 
-use ringmq_runtime::time::Instant;
 use ringmq_segment::{Append, AppendError, Appending, Log, LogId, Payload, ReadError};
 use ringmq_wire::batch::BatchLimits;
 use ringmq_wire::{ErrorCode, TopicName, WireError};
 
 use crate::error;
+use crate::throttle::Throttle;
 
 /// A partition that this shard owns.
 pub(crate) struct Partition {
@@ -16,7 +16,7 @@ pub(crate) struct Partition {
     topic: TopicName,
     limits: BatchLimits,
     state: RefCell<State>,
-    failure_logged: Cell<Option<Instant>>,
+    failure_log: Throttle,
 }
 
 /// The most often that one partition's failures are logged.
@@ -40,7 +40,7 @@ impl Partition {
     }
 
     fn new(id: LogId, topic: TopicName, limits: BatchLimits, state: State) -> Self {
-        Self { id, topic, limits, state: RefCell::new(state), failure_logged: Cell::new(None) }
+        Self { id, topic, limits, state: RefCell::new(state), failure_log: Throttle::new(LOG_EVERY) }
     }
 
     pub(crate) fn id(&self) -> LogId {
@@ -85,13 +85,9 @@ impl Partition {
         error
     }
 
-    /// Warns now and then: a full disk fails every append.
     fn log_failure(&self, what: &str, error: &WireError) {
-        let now = Instant::now();
-        let lately = self.failure_logged.get().is_some_and(|at| now.saturating_duration_since(at) < LOG_EVERY);
-        if !lately {
-            self.failure_logged.set(Some(now));
-            tracing::warn!(topic = %self.topic, partition = %self.id.partition, %error, "{what}");
+        if let Some(held_back) = self.failure_log.pass() {
+            tracing::warn!(topic = %self.topic, partition = %self.id.partition, %error, held_back, "{what}");
         }
     }
 

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use ringmq_controller::metadata::Topic;
 use ringmq_runtime::channel::OneshotSender;
 use ringmq_runtime::random::Set;
+use ringmq_runtime::task;
 use ringmq_segment::LogId;
 use ringmq_wire::protocol::{DescribedPartition, PartitionMetadata};
 use ringmq_wire::{ErrorCode, LeaderEpoch, Offset, PartitionIndex, WireError};
 
+use crate::limits::DESCRIBED_IN_A_ROW_MAX;
 use crate::mailbox::Message;
 use crate::server::Shard;
 use crate::split::{self, Merged, Split};
@@ -51,12 +53,17 @@ pub(crate) fn each_once<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<
 /// # Errors
 /// When a shard could not be asked now. That says nothing of its partitions.
 pub(crate) async fn describe(shard: &Shard, topics: &[Arc<Topic>]) -> Result<Vec<Vec<DescribedPartition>>, WireError> {
-    let wanted = topics.iter().flat_map(|topic| topic.partition_indexes().map(move |partition| (topic, partition)));
     let count = topics.iter().map(|topic| topic.partition_indexes().len()).sum();
     let (mut split, merged) = (Split::new(), Merged::new(count));
-    for (place, (topic, partition)) in wanted.enumerate() {
-        let owner = shard.directory.borrow().shard_of(topic, partition);
-        split.add(owner, place, LogId { topic_id: topic.id, partition });
+    let mut turns = Turns::new();
+    let mut place = 0;
+    for topic in topics {
+        for partition in topic.partition_indexes() {
+            let owner = shard.directory.borrow().shard_of(topic, partition);
+            split.add(owner, place, LogId { topic_id: topic.id, partition });
+            place += 1;
+            turns.give_way_if_due().await;
+        }
     }
     let outcomes = split::ask_owners(
         shard,
@@ -70,12 +77,37 @@ pub(crate) async fn describe(shard: &Shard, topics: &[Arc<Topic>]) -> Result<Vec
     {
         return Err(error.clone());
     }
+
     let mut outcomes = outcomes.into_iter();
-    let described = topics.iter().map(|topic| {
-        let partitions = topic.partition_indexes().zip(&mut outcomes);
-        partitions.map(|(partition, outcome)| described(shard, topic, partition, outcome)).collect()
-    });
-    Ok(described.collect())
+    let mut all = Vec::with_capacity(topics.len());
+    for topic in topics {
+        let mut partitions = Vec::with_capacity(topic.partition_indexes().len());
+        for (partition, outcome) in topic.partition_indexes().zip(&mut outcomes) {
+            partitions.push(described(shard, topic, partition, outcome));
+            turns.give_way_if_due().await;
+        }
+        all.push(partitions);
+    }
+    Ok(all)
+}
+
+/// Lets the core look at its sockets and files while very many partitions are described.
+struct Turns {
+    in_a_row: usize,
+}
+
+impl Turns {
+    fn new() -> Self {
+        Self { in_a_row: 0 }
+    }
+
+    async fn give_way_if_due(&mut self) {
+        self.in_a_row += 1;
+        if self.in_a_row >= DESCRIBED_IN_A_ROW_MAX {
+            self.in_a_row = 0;
+            task::yield_to_io().await;
+        }
+    }
 }
 
 /// Serves the partitions that another shard's client asked for.
@@ -90,8 +122,10 @@ pub(crate) fn serve_forwarded(shard: &Rc<Shard>, forwarded: ForwardedDescribe) {
 
 async fn extents(shard: &Shard, parts: &[LogId]) -> Vec<Outcome> {
     let mut outcomes = Vec::with_capacity(parts.len());
+    let mut turns = Turns::new();
     for &id in parts {
         outcomes.push(extent(shard, id).await);
+        turns.give_way_if_due().await;
     }
     outcomes
 }

@@ -25,6 +25,7 @@ use crate::links::{GenerationsLink, Roster, RosterEntry, ShardLinks, Started};
 use crate::mailbox::{self, Doors, Inbox};
 use crate::session::Connections;
 use crate::stats::Stats;
+use crate::throttle::Throttle;
 use crate::{topics, upkeep};
 
 /// The directory of the generation tables, in the data directory.
@@ -276,11 +277,15 @@ fn spawn(tasks: &Gate, name: &'static str, task: impl Future<Output = ()> + 'sta
 async fn accept(shard: Rc<Shard>, listener: TcpListener) {
     /// After an error such as too many open files: others may close some.
     const PAUSE: Duration = Duration::from_millis(100);
+    let log = Throttle::new(Duration::from_secs(10));
     while let Some(accepted) = shard.stop.or_stop(listener.accept()).await {
         match accepted {
             Ok((stream, peer)) => task::spawn("connection", connection::serve(shard.clone(), stream, peer)),
             Err(error) => {
-                tracing::warn!(shard = %shard.config.shard, %error, "a connection cannot be accepted; trying again");
+                if let Some(held_back) = log.pass() {
+                    let shard = shard.config.shard;
+                    tracing::warn!(%shard, %error, held_back, "a connection cannot be accepted; trying again");
+                }
                 let _ = shard.stop.or_stop(time::sleep(PAUSE)).await;
             }
         }

@@ -16,8 +16,10 @@ use ringmq_wire::{CorrelationId, WireError};
 
 use crate::limits::Limits;
 use crate::outbox::{Hold, Outbox};
+use crate::reply_bytes::Account;
 use crate::server::Shard;
 use crate::stats::{Counter, Stage};
+use crate::throttle::Throttle;
 
 /// One connection while it is open.
 pub(crate) struct Session {
@@ -32,6 +34,8 @@ pub(crate) struct Session {
     pub(crate) control: Semaphore,
     /// Record bytes that the peer has not taken yet.
     pub(crate) response_bytes: Semaphore,
+    /// The same, of those that other shards have sent.
+    pub(crate) forwarded_bytes: Account,
     in_flight: Semaphore,
     request_bytes: Semaphore,
     /// No request will come any more; what waits for something answers with what there is.
@@ -94,6 +98,7 @@ impl Session {
             tasks: Gate::new(),
             control: Semaphore::new(limits.control_in_flight_max),
             response_bytes: Semaphore::new(limits.connection_response_bytes_max),
+            forwarded_bytes: Account::new(limits.connection_response_bytes_max),
             in_flight: Semaphore::new(limits.in_flight_max as usize),
             request_bytes: Semaphore::new(limits.connection_bytes_max),
             ended,
@@ -223,6 +228,7 @@ pub(crate) struct Connections {
     gate: Gate,
     open: RefCell<Map<u64, Rc<Session>>>,
     next: Cell<u64>,
+    refused_log: Throttle,
 }
 
 /// A connection's place among the open ones, until it is dropped.
@@ -240,14 +246,19 @@ impl Drop for Registered {
 
 impl Connections {
     pub(crate) fn new() -> Self {
-        Self { gate: Gate::new(), open: RefCell::default(), next: Cell::new(0) }
+        let refused_log = Throttle::new(Duration::from_secs(10));
+        Self { gate: Gate::new(), open: RefCell::default(), next: Cell::new(0), refused_log }
     }
 
     /// Counts a connection; `None` when there are as many as there may be, or the shard stops.
     pub(crate) fn register(&self, session: &Rc<Session>) -> Option<Registered> {
         let pass = self.gate.enter().ok()?;
         let mut open = self.open.borrow_mut();
-        if open.len() >= session.shard.config.limits.connections_max {
+        let connections_max = session.shard.config.limits.connections_max;
+        if open.len() >= connections_max {
+            if let Some(held_back) = self.refused_log.pass() {
+                tracing::warn!(peer = %session.peer, connections_max, held_back, "a connection too many was closed");
+            }
             return None;
         }
         let number = self.next.replace(self.next.get() + 1);

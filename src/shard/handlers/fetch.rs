@@ -27,9 +27,11 @@ use ringmq_wire::{Detail, ErrorCode, Offset, PartitionIndex, WireError};
 
 use crate::directory::Owner;
 use crate::error::Details;
-use crate::mailbox::{CopiedBatches, Message, ReplyBytes};
+use crate::limits::COPY_BYTES_MAX;
+use crate::mailbox::Message;
 use crate::outbox::{Hold, Slice};
 use crate::partition::Partition;
+use crate::reply_bytes::{Charge, CopiedBatches, ReplyRoom};
 use crate::server::Shard;
 use crate::session::{Call, Session};
 use crate::split::{Merged, Share, Split, unanswered};
@@ -59,7 +61,7 @@ pub(crate) struct ForwardedFetch {
     terms: Terms,
     /// Dropped on the other side when the request waits only for this shard.
     hurry: OneshotReceiver<()>,
-    charge: ReplyBytes,
+    charge: Charge,
     reply: OneshotSender<Vec<Outcome<CopiedBatches>>>,
 }
 
@@ -79,6 +81,20 @@ struct Read<B> {
 impl<B> Read<B> {
     fn nothing(log_start_offset: Offset, high_watermark: Offset) -> Self {
         Self { log_start_offset, high_watermark, batches: Vec::new(), bytes: 0, cut: false }
+    }
+
+    /// The batches apart from the rest.
+    fn take_batches(self) -> (Read<()>, Vec<B>) {
+        let Self { log_start_offset, high_watermark, batches, bytes, cut } = self;
+        (Read { log_start_offset, high_watermark, batches: Vec::new(), bytes, cut }, batches)
+    }
+}
+
+impl Read<()> {
+    /// The same with its batches in other memory.
+    fn with<C>(self, batches: Vec<C>) -> Read<C> {
+        let Self { log_start_offset, high_watermark, bytes, cut, .. } = self;
+        Read { log_start_offset, high_watermark, batches, bytes, cut }
     }
 }
 
@@ -100,15 +116,9 @@ impl<B> Found<B> {
     }
 
     fn map<C>(self, mut each: impl FnMut(B) -> C) -> Found<C> {
-        let read = |read: Read<B>| Read {
-            log_start_offset: read.log_start_offset,
-            high_watermark: read.high_watermark,
-            batches: read.batches.into_iter().map(&mut each).collect(),
-            bytes: read.bytes,
-            cut: read.cut,
-        };
-        let mut read = read;
-        Found { outcomes: self.outcomes.into_iter().map(|outcome| outcome.map(&mut read)).collect(), room: self.room }
+        let mut read = |(read, batches): (Read<()>, Vec<B>)| read.with(batches.into_iter().map(&mut each).collect());
+        let outcomes = self.outcomes.into_iter().map(|outcome| outcome.map(Read::take_batches).map(&mut read));
+        Found { outcomes: outcomes.collect(), room: self.room }
     }
 }
 
@@ -163,15 +173,38 @@ pub(crate) fn serve_forwarded(shard: &Rc<Shard>, forwarded: ForwardedFetch) {
         let bytes = found.bytes();
         serving.stats.add(Counter::ForwardedBytes, bytes);
         let outcomes = match charge.reserve(bytes, serving.config.limits.forward_wait_max).await {
-            Ok(room) => {
-                let room = Arc::new(room);
-                found.map(|batches| CopiedBatches::copy(&batches, &room)).outcomes
-            }
+            Ok(room) => copy(found, &Arc::new(room)).await,
             Err(error) => parts.iter().map(|_| Err(error.clone())).collect(),
         };
         // Whoever asked may have ended meanwhile.
         let _ = reply.send(outcomes);
     });
+}
+
+/// Copies what was found, for another core.
+async fn copy(found: Found<IoBuf>, room: &Arc<ReplyRoom>) -> Vec<Outcome<CopiedBatches>> {
+    let mut outcomes = Vec::with_capacity(found.outcomes.len());
+    let mut copied = 0;
+    for outcome in found.outcomes {
+        let (read, batches) = match outcome {
+            Ok(read) => read.take_batches(),
+            Err(error) => {
+                outcomes.push(Err(error));
+                continue;
+            }
+        };
+        let mut copies = Vec::with_capacity(batches.len());
+        for slice in batches {
+            copies.push(CopiedBatches::copy(&slice, room));
+            copied += slice.len();
+            if copied >= COPY_BYTES_MAX {
+                copied = 0;
+                task::yield_to_io().await;
+            }
+        }
+        outcomes.push(Ok(read.with(copies)));
+    }
+    outcomes
 }
 
 /// Cuts a request by owner; what is nowhere is answered at once.
@@ -259,19 +292,20 @@ async fn ask(session: &Rc<Session>, share: &Share<Part>, terms: Terms, hurry: &S
         let found = fetch_here(shard, &share.parts, terms, Some(&session.response_bytes), hurry.stopped()).await;
         return found.map(Slice::Local);
     }
-    match ask_elsewhere(shard, share, terms, hurry).await {
+    match ask_elsewhere(session, share, terms, hurry).await {
         Ok(outcomes) => Found { outcomes, room: [None, None] }.map(Slice::Copied),
         Err(error) => Found { outcomes: share.parts.iter().map(|_| Err(error.clone())).collect(), room: [None, None] },
     }
 }
 
 async fn ask_elsewhere(
-    shard: &Shard,
+    session: &Session,
     share: &Share<Part>,
     terms: Terms,
     hurry: &Stop,
 ) -> Result<Vec<Outcome<CopiedBatches>>, WireError> {
-    let charge = shard.doors.incoming(share.shard)?;
+    let shard = &session.shard;
+    let charge = Charge { connection: session.forwarded_bytes.clone(), shards: shard.doors.incoming(share.shard)? };
     let (hurry_on, hurried) = channel::oneshot();
     let message =
         |reply| Message::Fetch(ForwardedFetch { parts: share.parts.clone(), terms, hurry: hurried, charge, reply });

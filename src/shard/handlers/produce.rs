@@ -248,6 +248,9 @@ async fn settle(
     let durable_at = Instant::now();
     session.shard.stats.record(Stage::ProduceDurable, durable_at.saturating_duration_since(staged_at));
     if head.acks == Acks::None {
+        if let Some(error) = staged.into_iter().find_map(|section| section.into_outcome().err()) {
+            tracing::debug!(peer = %session.peer, %error, "a produce that nobody waits for failed");
+        }
         return;
     }
     let response = response(head, staged.into_iter().map(Staged::into_outcome));

@@ -152,11 +152,15 @@ fn half_a_request_leaves_no_trace() {
     let mut peer = broker.connect();
     create(&mut peer, "t", 2);
     let sections = [0, 1].map(|partition| (partition, batch("half", 50, 1_000)));
-    let (_, whole) = peer.produce_frame("t", Acks::All, &sections);
+    let (id, whole) = peer.produce_frame("t", Acks::All, &sections);
     for end in [1, 11, 12, 20, 40_000, whole.len() - 1] {
         let mut peer = broker.connect();
         peer.stream.write_all(&whole[..end]).expect("the bytes are taken");
         peer.stream.shutdown(std::net::Shutdown::Write).expect("the end is sent");
+        // It may still be listening.
+        let response = peer.receive();
+        let id = if end < 12 { 0 } else { id.get() };
+        assert_eq!((response.head.error, response.head.correlation_id.get()), (ErrorCode::MalformedRequest, id));
         assert!(peer.is_closed());
     }
     let produced = peer.produce("t", &[(0, batch("a", 1, 10)), (1, batch("a", 1, 10))]);
