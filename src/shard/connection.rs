@@ -30,10 +30,10 @@ use crate::server::Shard;
 use crate::session::{Call, Session};
 use crate::stats::Counter;
 
-/// A peer that broke the protocol is given this long to take the error before its connection is reset.
+/// A peer whose connection the broker ends is given this long to take its last responses and close.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What such a peer may send meanwhile.
+/// What it may send meanwhile.
 const LINGER_BYTES: usize = 16 << 20;
 
 /// Why a connection ended.
@@ -82,9 +82,10 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, peer: SocketAddr)
             end
         }
     };
-    if matches!(end, End::Fault(_)) {
-        // Closing a socket with unread bytes resets it, and the peer might never see the error.
-        let _ = time::timeout(LINGER, reader.skip(LINGER_BYTES)).await;
+    if matches!(end, End::Fault(_) | End::Read(ReadEnd::Stopped)) {
+        // Closing a socket with unread bytes resets it (RFC 1122, 4.2.2.13), and what the peer has not read yet is lost:
+        // the error, or acknowledgements of what was stored.
+        let _ = time::timeout(LINGER, reader.discard(LINGER_BYTES)).await;
     }
     report(&shard, peer, &end);
 }

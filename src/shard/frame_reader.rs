@@ -111,6 +111,18 @@ impl FrameReader {
         Ok(())
     }
 
+    /// Reads and drops what still comes, until the peer closes or has sent `bytes_max`. The signal to stop reading is for
+    /// requests; this is about closing well, and the caller bounds its time.
+    pub(crate) async fn discard(&mut self, bytes_max: usize) {
+        let mut discarded = 0;
+        while discarded < bytes_max {
+            match self.socket.read(&mut self.buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(read) => discarded += read,
+            }
+        }
+    }
+
     /// Says whether a section that is received directly is likely to come after the next head.
     pub(crate) fn expect_direct(&mut self, direct: bool) {
         self.read_ahead = if direct { HEAD_READ_BYTES } else { READ_BUFFER_BYTES_MAX };
