@@ -2,7 +2,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Closed, TrySendError, bounded, oneshot};
+use super::{Closed, OneshotSender, TrySendError, bounded, oneshot};
 use crate::executor::{ExecutorConfig, spawn_executor};
 use crate::testing::run;
 use crate::{local::Dropped, task, time};
@@ -143,4 +143,44 @@ fn a_channel_that_never_runs_dry_does_not_hold_the_core() {
         }
     });
     floods.expect("an executor starts").join().expect("an executor ends");
+}
+
+/// As shards talk: many tasks of one executor wait at the same time for answers that tasks of another give.
+#[test]
+fn many_requests_at_once_are_all_answered() {
+    const TASKS: u64 = 64;
+    const EACH: u64 = 500;
+    let (requests, mut inbox) = bounded::<(u64, OneshotSender<u64>)>(16);
+    let answers = spawn_executor(ExecutorConfig::default(), move || async move {
+        let gate = task::Gate::new();
+        while let Some((number, reply)) = inbox.recv().await {
+            gate.spawn("answer", async move {
+                task::yield_now().await;
+                reply.send(number + 1).expect("the other side waits");
+            })
+            .expect("the gate is open");
+        }
+        gate.close().await;
+    });
+    let answered = run(move || async move {
+        let gate = task::Gate::new();
+        let answered = Rc::new(Cell::new(0));
+        for task in 0..TASKS {
+            let (requests, answered) = (requests.clone(), answered.clone());
+            gate.spawn("ask", async move {
+                for number in 0..EACH {
+                    let number = task * EACH + number;
+                    let (reply, answer) = oneshot();
+                    requests.send((number, reply)).await.expect("the other side reads");
+                    assert_eq!(answer.await, Ok(number + 1));
+                    answered.set(answered.get() + 1);
+                }
+            })
+            .expect("the gate is open");
+        }
+        gate.close().await;
+        answered.get()
+    });
+    assert_eq!(answered, TASKS * EACH);
+    answers.expect("an executor starts").join().expect("an executor ends");
 }
