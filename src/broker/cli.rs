@@ -96,7 +96,7 @@ pub struct ConnectionArgs {
         default_value = "localhost:9092"
     )]
     pub brokers: Vec<BrokerAddress>,
-    /// How long one request may take, such as 5s or 500ms.
+    /// How long one operation may take, such as 5s or 500ms; attempts that may help are repeated until then.
     #[arg(long, value_name = "DURATION", value_parser = timeout, default_value = "5s")]
     pub timeout: Duration,
 }
@@ -194,13 +194,14 @@ pub struct DeleteTopicArgs {
     pub output: OutputArgs,
 }
 
+// A paragraph is one line: it is wrapped to the terminal's width.
 const PRODUCE_HELP: &str = "\
-A record is the bytes of one line, unchanged and without its newline; an empty line is an empty record, and a
-last line without newline counts. The topic must exist. Records with the same key go to the same partition in the
-order of the input; records without a key are spread over all partitions.
+A record is the bytes of one line, unchanged and without its newline; an empty line is an empty record, and a last \
+line without newline counts. The topic must exist. Records with the same key go to the same partition in the order of \
+the input; records without a key are spread over all partitions.
 
-When it ends, also when it ends early, standard output has one line for each partition with the first offset, the
-last offset and the count of what was acknowledged. Progress goes to standard error.
+When it ends, also when it ends early, standard output has one line for each partition with the first offset, the last \
+offset and the count of what was acknowledged. Progress goes to standard error.
 
 Exit codes:
   0    every record was acknowledged
@@ -251,8 +252,8 @@ pub enum RecordFormat {
 }
 
 const CONSUME_HELP: &str = "\
-It ends at the end that the log had when it started, unless --follow is given. Within a partition, records come in
-the order of their offsets.
+It ends at the end that the log had when it started, unless --follow is given. Within a partition, records come in the \
+order of their offsets.
 
 With --format json, bytes that are not UTF-8 come as `value_base64` (`key_base64`) in place of `value` (`key`).
 

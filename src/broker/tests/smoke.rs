@@ -147,6 +147,20 @@ fn statistics_are_logged_when_asked_for() {
 }
 
 #[test]
+fn a_signal_during_the_start_is_a_clean_end() {
+    let dir = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let data = dir.path().join("data");
+    let data = data.to_str().expect("a text path");
+    let flags = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data, "--log-level", "debug"];
+    let mut child = support::ringmq(&flags).spawn().expect("it starts");
+    let log = Lines::of(child.stderr.take().expect("a pipe"));
+    log.until("the machine has what a broker needs");
+    signal(&child, "TERM");
+    let status = child.wait().expect("it ends");
+    assert_eq!(status.code(), Some(0), "{:?}", log.rest());
+}
+
+#[test]
 fn doctor_tells_what_a_broker_needs() {
     let dir = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let data = dir.path().join("data");

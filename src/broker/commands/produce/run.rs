@@ -50,7 +50,7 @@ pub async fn run(args: &ProduceArgs) -> Result<Exit, CommandError> {
     let client = connect(&args.connection).await?;
     let topic = client.admin().describe_topic(&args.topic).await?;
     let mut produce = Produce::new(args, &client, &topic)?;
-    let mut interrupt = Interrupt::listen()?;
+    let mut interrupt = Interrupt::listen().map_err(CommandError::Setup)?;
     let ended = match &args.message {
         Some(text) => produce.send_message(text, args.count, &mut interrupt).await,
         None => {
