@@ -267,8 +267,11 @@ impl Admin {
         Retry::new(operation, self.cluster.options.timeout)
     }
 
+    /// How long the broker may wait for its shards: less than the caller waits for the broker, who otherwise never
+    /// learns that the change is durable and only not visible everywhere.
     fn timeout_ms(&self) -> u32 {
-        u32::try_from(self.cluster.options.timeout.as_millis()).unwrap_or(u32::MAX)
+        let patience = self.cluster.options.timeout.mul_f64(0.8);
+        u32::try_from(patience.as_millis()).unwrap_or(u32::MAX)
     }
 }
 
