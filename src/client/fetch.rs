@@ -116,6 +116,9 @@ pub(crate) async fn fetch_raw(
     loop {
         let route = cluster.route_to(topic, partition, &mut retry).await?;
         let source = Source { topic: route.topic.clone(), partition, from: offset };
+        // A later attempt waits less, so that its answer still comes in time.
+        let max_wait = options.max_wait.min(retry.remaining().saturating_sub(cluster.options.timeout / 2));
+        let options = FetchOptions { max_wait, ..options };
         let attempt = match cluster.owner(&route, partition, retry.deadline()).await {
             Ok((address, connection)) => request_one(&connection, &address, &source, options, retry.deadline()).await,
             Err(error) => Err(error),

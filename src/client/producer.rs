@@ -307,7 +307,7 @@ fn head(
     let partitions = vec![ProducePartition { partition, records_bytes }];
     Ok(ProduceHead {
         acks,
-        timeout_ms: retry.remaining_ms(),
+        timeout_ms: u32::try_from(retry.remaining().as_millis()).unwrap_or(u32::MAX),
         topics: vec![ProduceTopic { topic: topic.clone(), partitions }],
     })
 }

@@ -40,10 +40,9 @@ impl Retry {
         now + (left / 2).max(left.min(SHORTEST_ATTEMPT))
     }
 
-    /// What is left of the operation's time, as requests carry it.
-    pub(crate) fn remaining_ms(&self) -> u32 {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        u32::try_from(left.as_millis()).unwrap_or(u32::MAX)
+    /// What is left of the operation's time.
+    pub(crate) fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
     }
 
     /// Waits before the next attempt.

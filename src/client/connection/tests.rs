@@ -12,6 +12,7 @@ use ringmq_wire::{CorrelationId, Detail, ErrorCode, Offset, PartitionIndex, Topi
 use tokio::time::Instant;
 
 use super::{Connection, ConnectionError, RequestError};
+use crate::address::BrokerAddress;
 use crate::options::ClientOptions;
 use crate::testing::{Peer, PeerConnection, encode};
 
@@ -336,4 +337,19 @@ async fn opening_names_what_is_wrong_at_the_address() {
     let soon = Instant::now() + Duration::from_millis(30);
     let error = Connection::open(&silent.address().into(), &options, soon).await.unwrap_err();
     assert!(matches!(error, ConnectionError::OpenTimedOut { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn localhost_finds_a_broker_on_either_loopback_address() {
+    for loopback in ["127.0.0.1:0", "[::1]:0"] {
+        let Ok(peer) = Peer::listen_at(loopback).await else {
+            // A machine without IPv6 has no second loopback address to find.
+            assert_eq!(loopback, "[::1]:0");
+            continue;
+        };
+        let address = BrokerAddress::new("localhost", peer.address().port());
+        let options = ClientOptions::default();
+        let (opened, _accepted) = tokio::join!(Connection::open(&address, &options, deadline()), peer.accept());
+        assert_eq!(opened.unwrap().peer(), peer.address());
+    }
 }

@@ -18,8 +18,12 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) async fn listen() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self { listener, hello: Hello::current(64 << 20, 100) }
+        Self::listen_at("127.0.0.1:0").await.unwrap()
+    }
+
+    pub(crate) async fn listen_at(address: &str) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        Ok(Self { listener, hello: Hello::current(64 << 20, 100) })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
