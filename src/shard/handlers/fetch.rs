@@ -426,17 +426,20 @@ async fn read(parts: &[Part], logs: &[LogOf], bytes_max: usize, mut room: [Optio
 async fn read_part(partition: &Partition, log: &Log, part: &Part, bytes_left: usize, first: bool) -> Outcome<IoBuf> {
     let offsets = log.offsets();
     let mut found = Read::nothing(offsets.start, offsets.durable);
-    let mut next = part.from;
+    let (mut next, mut left) = (part.from, part.bytes_max.min(bytes_left));
+    // One more piece is read while one like the last would fit: what does not fit is read for nothing.
+    let mut last_bytes = 1;
     // Below the start, or beyond the end, the log says what is wrong.
-    while next != offsets.durable && found.bytes < part.bytes_max.min(bytes_left) {
-        let bytes_max = part.bytes_max.min(bytes_left) - found.bytes;
-        let read = log.read(next, bytes_max).await.map_err(|cause| partition.read_failed(&cause))?;
+    while next != offsets.durable && left >= last_bytes {
+        let read = log.read(next, left).await.map_err(|cause| partition.read_failed(&cause))?;
         // A batch larger than what is left passes only where nothing else does.
         let alone = first && found.bytes == 0;
-        if (read.bytes > bytes_max && !alone) || read.bytes == 0 {
+        if (read.bytes > left && !alone) || read.bytes == 0 {
             break;
         }
         next = read.next_offset;
+        left = left.saturating_sub(read.bytes);
+        last_bytes = read.bytes;
         found.bytes += read.bytes;
         found.batches.extend(read.slices);
     }

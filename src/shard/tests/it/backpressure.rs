@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use ringmq_shard::{Limits, StatsSnapshot};
 use ringmq_wire::protocol::frame::encode_request;
-use ringmq_wire::protocol::{Acks, ListTopicsRequest, RequestType};
+use ringmq_wire::protocol::{Acks, ListTopicsRequest, ProduceResponse, RequestType};
 use ringmq_wire::{ErrorCode, Offset, ShardIndex};
 
 use crate::broker::{Broker, Options, data_dir, wait};
@@ -132,8 +132,7 @@ fn produces_beyond_the_bound_wait_in_the_socket() {
             let mut writer = peer.stream.try_clone().expect("a second handle");
             let writing = std::thread::spawn(move || (0..20).try_for_each(|_| writer.write_all(&frame)));
             for _ in 0..20 {
-                let response =
-                    peer.receive().decode::<ringmq_wire::protocol::ProduceResponse>().expect("it is answered");
+                let response = peer.receive().decode::<ProduceResponse>().expect("it is answered");
                 let outcome = &response.topics[0].partitions[0];
                 assert_eq!(outcome.error, ErrorCode::None, "{}", outcome.detail);
             }
@@ -141,6 +140,43 @@ fn produces_beyond_the_bound_wait_in_the_socket() {
         })
     });
     senders.collect::<Vec<_>>().into_iter().for_each(|sender| sender.join().expect("every produce is stored"));
+}
+
+#[test]
+fn shards_that_fill_each_others_mailboxes_refuse_and_never_lock_up() {
+    let dir = data_dir();
+    let limits = Limits { forwarded_in_flight_max: 1, forward_wait_max: Duration::from_millis(1), ..Limits::default() };
+    let broker = Broker::start(dir.path(), Options { limits, ..Options::default() });
+    create(&mut broker.connect(), "t", 2);
+    // Every connection is at one shard and produces to the other one's partition.
+    let senders = (0..8).map(|sender| {
+        let mut peer = broker.connect_to(sender % 2);
+        std::thread::spawn(move || {
+            let partition = if sender % 2 == 0 { 1 } else { 0 };
+            let frames: Vec<u8> = (0..100)
+                .flat_map(|_| peer.produce_frame("t", Acks::All, &[(partition, batch("x", 1, 1_000))]).1)
+                .collect();
+            peer.stream.write_all(&frames).expect("everything is taken");
+            let stored = (0..100).filter(|_| {
+                let response: ProduceResponse = peer.receive().decode().expect("it is answered");
+                let outcome = &response.topics[0].partitions[0];
+                assert!(matches!(outcome.error, ErrorCode::None | ErrorCode::Overloaded), "{}", outcome.detail);
+                outcome.error == ErrorCode::None
+            });
+            (partition, stored.count())
+        })
+    });
+    let mut stored = [0; 2];
+    for sender in senders.collect::<Vec<_>>() {
+        let (partition, count) = sender.join().expect("every produce is answered");
+        stored[partition as usize] += count;
+    }
+    // What was refused was not stored.
+    let (head, _) = broker.connect().fetch(&fetch_request("t", &[(0, Offset::ZERO), (1, Offset::ZERO)]));
+    for (partition, stored) in head.topics[0].partitions.iter().zip(stored) {
+        assert!(stored > 0);
+        assert_eq!(partition.high_watermark.as_u64(), stored as u64);
+    }
 }
 
 #[test]
