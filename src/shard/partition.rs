@@ -123,3 +123,115 @@ impl Partition {
         WireError::new(ErrorCode::TopicDeleted, format!("topic {:?} was deleted", &*self.topic))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use bytes::Bytes;
+    use ringmq_runtime::fs;
+    use ringmq_runtime::sim::{Sim, SimConfig};
+    use ringmq_segment::{GenerationHistory, Generations, LogConfig, LogDeps, TailCache};
+    use ringmq_wire::batch::{BatchBuilder, Compression, RecordRef};
+    use ringmq_wire::{Offset, PartitionIndex, ShardIndex, Timestamp, TopicId};
+
+    use super::*;
+
+    fn batch(bytes: usize) -> Bytes {
+        let mut builder = BatchBuilder::new(Compression::None);
+        let value = vec![7; bytes];
+        let record = RecordRef { timestamp: Timestamp::new(1), key: None, value: Some(&value), headers: &[] };
+        builder.append(&record).unwrap();
+        builder.finish().unwrap()
+    }
+
+    async fn open() -> Partition {
+        fs::create_dir_all("/data").await.unwrap();
+        fs::sync_dir("/").await.unwrap();
+        let tables = Path::new("/data/generations");
+        let history = GenerationHistory::load(tables).await.unwrap();
+        let generations = Generations::new(tables, ShardIndex::new(0), history);
+        let deps = LogDeps { generations, cache: TailCache::new(1 << 20) };
+        let id = LogId { topic_id: TopicId::from_random_bytes([7; 16]), partition: PartitionIndex::new(0) };
+        let (log, _) = Log::open(Path::new("/data"), id, LogConfig::default(), &deps).await.unwrap();
+        let limits = BatchLimits { batch_bytes_max: 10_000, ..BatchLimits::default() };
+        Partition::online(id, TopicName::parse("t").unwrap(), limits, log)
+    }
+
+    /// What a producer is told.
+    async fn append(partition: &Partition, batches: Bytes) -> Result<Offset, ErrorCode> {
+        let appending = partition.append(Payload::Copied(batches)).map_err(|error| error.code)?;
+        let appended = appending.await.map_err(|cause| partition.append_failed(&cause).code)?;
+        Ok(appended.base_offset)
+    }
+
+    /// What a consumer is told.
+    async fn read(partition: &Partition, from: i64) -> Result<usize, ErrorCode> {
+        let log = partition.log().map_err(|error| error.code)?;
+        let read = log.read(Offset::new(from), 1 << 20).await;
+        read.map(|read| read.bytes).map_err(|cause| partition.read_failed(&cause).code)
+    }
+
+    #[test]
+    fn a_batch_that_breaks_a_rule_is_refused_and_takes_no_offset() {
+        Sim::new(SimConfig::with_seed(1)).run(|| async {
+            let partition = open().await;
+            let mut corrupt = batch(10).to_vec();
+            *corrupt.last_mut().unwrap() ^= 1;
+            for (batches, expected) in [
+                (batch(20_000), ErrorCode::BatchTooLarge),
+                (Bytes::from(corrupt), ErrorCode::CorruptBatch),
+                (batch(10).slice(..20), ErrorCode::InvalidBatch),
+                (Bytes::new(), ErrorCode::InvalidBatch),
+            ] {
+                assert_eq!(append(&partition, batches).await, Err(expected));
+            }
+            assert_eq!(append(&partition, batch(10)).await, Ok(Offset::ZERO));
+            assert_eq!(read(&partition, 2).await, Err(ErrorCode::OffsetOutOfRange));
+        });
+    }
+
+    #[test]
+    fn a_full_disk_refuses_appends_until_there_is_room() {
+        let sim = Sim::new(SimConfig::with_seed(2));
+        sim.run(|| async {
+            let partition = open().await;
+            sim.disk().set_capacity(0);
+            assert_eq!(append(&partition, batch(10)).await, Err(ErrorCode::StorageFull));
+            sim.disk().set_capacity(1 << 30);
+            assert_eq!(append(&partition, batch(10)).await, Ok(Offset::ZERO));
+        });
+    }
+
+    #[test]
+    fn a_failed_write_takes_the_partition_offline_and_leaves_what_is_durable() {
+        let sim = Sim::new(SimConfig::with_seed(3));
+        sim.run(|| async {
+            let partition = open().await;
+            assert_eq!(append(&partition, batch(10)).await, Ok(Offset::ZERO));
+            sim.disk().fail_next_write("*.log", io::ErrorKind::Other);
+            assert_eq!(append(&partition, batch(10)).await, Err(ErrorCode::StorageFailed));
+            assert_eq!(append(&partition, batch(10)).await, Err(ErrorCode::PartitionOffline));
+            assert!(partition.usable_log().is_err());
+            assert_eq!(read(&partition, 0).await, Ok(batch(10).len()));
+        });
+    }
+
+    #[test]
+    fn who_asks_for_a_closed_log_is_told_whether_it_comes_back() {
+        Sim::new(SimConfig::with_seed(4)).run(|| async {
+            let partition = open().await;
+            assert_eq!(append(&partition, batch(10)).await, Ok(Offset::ZERO));
+            partition.log().unwrap().close().await.unwrap();
+            assert_eq!(append(&partition, batch(10)).await, Err(ErrorCode::ShuttingDown));
+            assert_eq!(read(&partition, 0).await, Err(ErrorCode::ShuttingDown));
+
+            let log = partition.delete().unwrap();
+            assert!(partition.delete().is_none(), "only one takes it out");
+            assert_eq!(append(&partition, batch(10)).await, Err(ErrorCode::TopicDeleted));
+            let read = log.read(Offset::ZERO, 1).await.unwrap_err();
+            assert_eq!(partition.read_failed(&read).code, ErrorCode::TopicDeleted, "also who began before");
+        });
+    }
+}
