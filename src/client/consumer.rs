@@ -120,7 +120,7 @@ impl Consumer {
     /// use ringmq_client::{ConsumedRecord, Start};
     /// client
     ///     .consumer()
-    ///     .subscribe("orders", Start::Earliest, async |record: ConsumedRecord| {
+    ///     .subscribe("orders", Start::Earliest, |record: ConsumedRecord| async move {
     ///         println!("{:?}", record.value);
     ///         Ok::<_, std::io::Error>(())
     ///     })
@@ -131,9 +131,10 @@ impl Consumer {
     ///
     /// # Errors
     /// [`Error::Handler`] with the handler's error; what [`RecordStream::next`] gives.
-    pub async fn subscribe<H, E>(&self, topic: &str, start: Start, handler: H) -> Result<(), Error>
+    pub async fn subscribe<H, F, E>(&self, topic: &str, start: Start, handler: H) -> Result<(), Error>
     where
-        H: AsyncFnMut(ConsumedRecord) -> Result<(), E>,
+        H: FnMut(ConsumedRecord) -> F,
+        F: Future<Output = Result<(), E>>,
         E: Into<BoxError>,
     {
         self.subscribe_with(topic, SubscribeOptions { start, ..SubscribeOptions::default() }, handler).await
@@ -144,14 +145,15 @@ impl Consumer {
     ///
     /// # Errors
     /// As [`Consumer::subscribe`].
-    pub async fn subscribe_with<H, E>(
+    pub async fn subscribe_with<H, F, E>(
         &self,
         topic: &str,
         options: SubscribeOptions,
         mut handler: H,
     ) -> Result<(), Error>
     where
-        H: AsyncFnMut(ConsumedRecord) -> Result<(), E>,
+        H: FnMut(ConsumedRecord) -> F,
+        F: Future<Output = Result<(), E>>,
         E: Into<BoxError>,
     {
         let mut stream = self.stream(topic, options).await?;

@@ -103,7 +103,7 @@ impl Consumer {
         H: FnMut(ConsumedRecord) -> Result<(), E>,
         E: Into<BoxError>,
     {
-        let handler = async |record| handler(record);
+        let handler = |record| std::future::ready(handler(record));
         self.thread.wait(self.inner.subscribe_with(topic, options, handler))
     }
 

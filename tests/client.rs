@@ -1,0 +1,110 @@
+//! The client crate against a real broker that goes away and comes back.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use ringmq_client::{Client, ConsumedRecord, Delivery, Error, NewTopic, Record, Start};
+use ringmq_tests::{Broker, BrokerOptions};
+use tokio::sync::mpsc;
+
+/// Long enough for a debug broker on a busy machine to come back.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A broker that is found at the same address after a restart.
+fn broker_with_a_port() -> Broker {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    Broker::start_with(BrokerOptions { listen: free.to_string(), ..BrokerOptions::default() })
+}
+
+/// Sends numbered records one after the other until `enough` is closed, and tells each outcome.
+async fn send_numbers(client: Client, outcomes: mpsc::Sender<(u64, Result<Delivery, Error>)>) {
+    for number in 0.. {
+        let sent = client.producer().send("numbers", Record::value(number.to_string())).await;
+        if outcomes.send((number, sent)).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_client_goes_on_through_a_stop_and_a_kill() {
+    const EACH: usize = 100;
+    let mut broker = broker_with_a_port();
+    let client = Client::builder().brokers(broker.address()).timeout(LONG).connect().await.expect("the broker is up");
+    client.admin().create_topic(NewTopic::new("numbers").partitions(4)).await.expect("a new topic");
+
+    let (seen_sender, mut seen) = mpsc::unbounded_channel();
+    let consumer = client.consumer();
+    let subscription = tokio::spawn(async move {
+        let handler = |record: ConsumedRecord| std::future::ready(seen_sender.send(record));
+        consumer.subscribe("numbers", Start::Earliest, handler).await
+    });
+    let (outcome_sender, mut outcomes) = mpsc::channel(1);
+    let sending = tokio::spawn(send_numbers(client.clone(), outcome_sender));
+
+    let mut delivered: BTreeMap<(u32, i64), u64> = BTreeMap::new();
+    let mut uncertain = Vec::new();
+    for round in 0..3 {
+        let enough = delivered.len() + EACH;
+        // Produces and fetches are in flight whenever the broker goes.
+        while delivered.len() < enough {
+            match outcomes.recv().await.expect("the sender goes on") {
+                (number, Ok(Delivery { partition, offset })) => {
+                    assert_eq!(
+                        delivered.insert((partition.get(), offset.get()), number),
+                        None,
+                        "an offset given twice"
+                    );
+                }
+                (number, Err(Error::MaybeStored { .. })) => uncertain.push(number),
+                (number, Err(error)) => panic!("record {number}: {error}"),
+            }
+        }
+        let returned = tokio::task::spawn_blocking(move || match round {
+            0 => broker.restart(),
+            1 => broker.kill_and_restart(),
+            _ => broker,
+        });
+        broker = returned.await.expect("the broker comes back");
+    }
+    drop(outcomes);
+    sending.await.expect("the sender does not panic");
+
+    let mut next: BTreeMap<u32, i64> = BTreeMap::new();
+    let mut missing = delivered.clone();
+    while !missing.is_empty() {
+        let record = seen.recv().await.expect("the subscription goes on");
+        let place = (record.partition.get(), record.offset.get());
+        let due = next.entry(place.0).or_default();
+        assert_eq!(place.1, *due, "partition {}", place.0);
+        *due += 1;
+        let value: u64 = std::str::from_utf8(&record.value.expect("a value")).expect("text").parse().expect("a number");
+        match missing.remove(&place) {
+            Some(number) => assert_eq!(value, number),
+            // Stored without an acknowledgement, or sent after the count had ended.
+            None => assert!(uncertain.contains(&value) || !delivered.values().any(|sent| *sent == value), "{value}"),
+        }
+    }
+    subscription.abort();
+}
+
+#[test]
+fn the_blocking_client_works_beside_a_runtime_and_inside_one() {
+    let broker = Broker::start();
+    let work = |topic: &str| {
+        let client = ringmq_client::blocking::Client::connect(broker.address()).expect("the broker is up");
+        client.admin().create_topic(NewTopic::new(topic)).expect("a new topic");
+        let delivery = client.producer().send(topic, "a value").expect("stored");
+        let mut values = Vec::new();
+        let subscription = client.consumer().subscribe(topic, Start::Offset(delivery.offset), |record| {
+            values.push(record.value);
+            Err("one is enough")
+        });
+        assert!(matches!(subscription, Err(Error::Handler { .. })), "{subscription:?}");
+        assert_eq!(values, [Some("a value".into())]);
+    };
+    work("beside");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async { work("inside") });
+}
