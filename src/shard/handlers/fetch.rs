@@ -130,7 +130,9 @@ pub(crate) async fn handle(session: Rc<Session>, mut call: Call, request: FetchR
     let limits = &shard.config.limits;
     let bytes_max = request.max_bytes.clamp(1, limits.fetch_bytes_max) as usize;
     let (split, mut merged) = split(shard, &request);
-    let wait = if merged.is_empty() { Duration::from_millis(request.max_wait_ms.into()) } else { Duration::ZERO };
+    // An error is told at once, and who asks for no bytes has them.
+    let may_wait = merged.is_empty() && request.min_bytes > 0;
+    let wait = Duration::from_millis(if may_wait { request.max_wait_ms.into() } else { 0 });
     let terms = Terms {
         bytes_enough: (request.min_bytes as usize).min(bytes_max),
         bytes_max,

@@ -170,9 +170,16 @@ fn a_fetch_waits_for_records_and_no_longer_than_it_may() {
         }
     }
 
+    // No bytes are enough at once, and so is an error.
     let mut consumer = broker.connect();
     let mut request = fetch_request("t", &[(0, Offset::new(2)), (1, Offset::new(2))]);
-    request.max_wait_ms = 50;
+    (request.max_wait_ms, request.min_bytes) = (300_000, 0);
+    assert!(consumer.fetch(&request).1.iter().all(Vec::is_empty));
+    let mut unknown = fetch_request("t", &[(0, Offset::new(2)), (9, Offset::ZERO)]);
+    unknown.max_wait_ms = 300_000;
+    assert_eq!(consumer.fetch(&unknown).0.topics[0].partitions[1].error, ErrorCode::UnknownPartition);
+
+    (request.max_wait_ms, request.min_bytes) = (50, 1);
     let started = Instant::now();
     let (head, sections) = consumer.fetch(&request);
     assert!(started.elapsed() >= Duration::from_millis(50), "nothing came, so all of the wait was used");
