@@ -216,6 +216,7 @@ impl Log {
     pub async fn close(&self) -> Result<(), CloseError> {
         let log = &self.0;
         if log.state.borrow().phase != Phase::Open {
+            self.closed().await;
             return Ok(());
         }
         log.state.borrow_mut().phase = Phase::Closing;
@@ -228,6 +229,17 @@ impl Log {
         };
         self.let_go();
         result
+    }
+
+    /// Waits for a close that another caller began.
+    async fn closed(&self) {
+        loop {
+            let moved = self.0.durable_moved.listen();
+            if self.0.state.borrow().phase == Phase::Closed {
+                return;
+            }
+            moved.await;
+        }
     }
 
     /// Waits until nothing is staged or in flight, or the log was given up.

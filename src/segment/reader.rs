@@ -191,14 +191,13 @@ struct Piece {
     until: u64,
     /// The readable frames of the segment end here at the latest.
     limit: u64,
-    durable: Offset,
     class: IoClass,
 }
 
 impl Piece {
     /// Finds the piece in which the frame that holds `from` begins.
     async fn locate(log: &Rc<LogCore>, from: Offset, want_bytes: u64) -> Result<Piece, ReadError> {
-        let durable = readable_end(log, from)?;
+        readable_end(log, from)?;
         let (segment, active_end) = segment_of(log, from)?;
         let open = match segment.opened() {
             Some(open) => open,
@@ -220,47 +219,31 @@ impl Piece {
         };
         let at_tail = active_end.is_some_and(|end| end.saturating_sub(position) <= TAIL_BYTES);
         let class = if at_tail { IoClass::TailRead } else { IoClass::ColdRead };
-        Ok(Piece { segment, open, position, expected, until, limit, durable, class })
+        Ok(Piece { segment, open, position, expected, until, limit, class })
     }
 
     /// Reads the frames, checks each, and returns those from the one that holds `from` on; or says what is damaged before there is one.
     async fn read(&self, log: &LogCore, from: Offset) -> Result<Result<Vec<CachedFrame>, Box<Corruption>>, ReadError> {
         let Some(check) = log.frame_check(self.segment.base) else { return Err(ReadError::Closed) };
-        let (mut position, mut expected, mut until) = (self.position, self.expected, self.until);
-        let mut frames = Vec::new();
-        while frames.is_empty() {
-            let bytes = self.read_bytes(log, position, until).await?;
-            let mut at = 0;
-            loop {
-                match next_frame(&check, &bytes[at..], position, expected, self.limit) {
-                    NextFrame::Whole(header) if header.next_offset <= self.durable => {
-                        if header.next_offset > from {
-                            frames.push(cached(&header, &bytes.slice(at..)));
-                        }
-                        at += header.frame_bytes as usize;
-                        (position, expected) = (header.end_position(), header.next_offset);
-                    }
-                    // Its beginning alone is in the piece: read it whole if it is the one that is wanted.
-                    NextFrame::Partial(header) => {
-                        until = header.end_position();
-                        break;
-                    }
-                    // Not durable yet.
-                    NextFrame::Whole(_) => break,
-                    NextFrame::EndOfPiece if position < self.limit && frames.is_empty() => {
-                        until = (position + PIECE_BYTES_MIN as u64).min(self.limit);
-                        break;
-                    }
-                    NextFrame::EndOfPiece if !frames.is_empty() => break,
-                    NextFrame::Bad(_) if !frames.is_empty() => break,
-                    NextFrame::EndOfPiece => {
-                        return Ok(Err(self.corruption(log, position, expected, FrameFault::EndOfFile)));
-                    }
-                    NextFrame::Bad(fault) => return Ok(Err(self.corruption(log, position, expected, fault))),
-                }
+        let mut walk = Walk { position: self.position, expected: self.expected, limit: self.limit };
+        let mut until = self.until;
+        loop {
+            let bytes = self.read_bytes(log, walk.position, until).await?;
+            let (frames, halt) = walk.frames(&check, &bytes, from);
+            if !frames.is_empty() {
+                return Ok(Ok(frames));
             }
+            let further = match halt {
+                Halt::Inside { frame_end } => frame_end,
+                Halt::EndOfPiece => (walk.position + PIECE_BYTES_MIN as u64).min(self.limit),
+                Halt::Bad(fault) => return Ok(Err(self.corruption(log, &walk, fault))),
+            };
+            if further <= until {
+                // There is no more: the file is shorter than it was.
+                return Ok(Err(self.corruption(log, &walk, FrameFault::EndOfFile)));
+            }
+            until = further;
         }
-        Ok(Ok(frames))
     }
 
     async fn read_bytes(&self, log: &LogCore, position: u64, until: u64) -> Result<IoBuf, ReadError> {
@@ -268,14 +251,14 @@ impl Piece {
         self.open.file.read_at(position, len, self.class).await.map_err(|error| io_error(log, error))
     }
 
-    fn corruption(&self, log: &LogCore, position: u64, expected: Offset, fault: FrameFault) -> Box<Corruption> {
+    fn corruption(&self, log: &LogCore, walk: &Walk, fault: FrameFault) -> Box<Corruption> {
         Box::new(Corruption {
             id: log.id,
             segment: self.segment.path(FileKind::Log),
-            position,
-            expected,
+            position: walk.position,
+            expected: walk.expected,
             damage: Damage::Frame(fault),
-            proven_end: self.durable,
+            proven_end: log.state.borrow().window.durable(),
         })
     }
 }
@@ -295,24 +278,54 @@ fn segment_of(log: &LogCore, from: Offset) -> Result<(Rc<Segment>, Option<u64>),
     }
 }
 
-enum NextFrame {
-    Whole(FrameHeader),
-    Partial(FrameHeader),
+/// A walk over frames that stand side by side.
+struct Walk {
+    /// Where the next frame begins.
+    position: u64,
+    /// Its base offset.
+    expected: Offset,
+    /// No frame ends beyond.
+    limit: u64,
+}
+
+/// Why a walk goes no further.
+enum Halt {
+    /// The piece ends between two frames.
     EndOfPiece,
+    /// The piece ends inside of a frame, which ends there.
+    Inside { frame_end: u64 },
+    /// No frame that counts.
     Bad(FrameFault),
 }
 
-fn next_frame(check: &FrameCheck, bytes: &[u8], position: u64, expected: Offset, limit: u64) -> NextFrame {
-    if bytes.is_empty() {
-        return NextFrame::EndOfPiece;
-    }
-    match check.header(bytes, position, limit) {
-        Ok(header) if bytes.len() < header.frame_bytes as usize => NextFrame::Partial(header),
-        Ok(header) => match FrameCheck::frame(&header, expected, bytes) {
-            Ok(()) => NextFrame::Whole(header),
-            Err(fault) => NextFrame::Bad(fault),
-        },
-        Err(fault) => NextFrame::Bad(fault),
+impl Walk {
+    /// Walks over the frames in `bytes`, and returns those from the one that holds `from` on.
+    fn frames(&mut self, check: &FrameCheck, bytes: &IoBuf, from: Offset) -> (Vec<CachedFrame>, Halt) {
+        let (mut frames, mut at) = (Vec::new(), 0);
+        loop {
+            let rest = &bytes[at..];
+            if rest.is_empty() {
+                return (frames, Halt::EndOfPiece);
+            }
+            let header = match check.header(rest, self.position, self.limit) {
+                Ok(header) if rest.len() < header.frame_bytes as usize => {
+                    return (frames, Halt::Inside { frame_end: header.end_position() });
+                }
+                header => header,
+            };
+            let sound = header.and_then(|header| FrameCheck::frame(&header, self.expected, rest).map(|()| header));
+            match sound {
+                Ok(header) => {
+                    let end = at + header.frame_bytes as usize;
+                    if header.next_offset > from {
+                        frames.push(cached(&header, &bytes.slice(at..end)));
+                    }
+                    at = end;
+                    (self.position, self.expected) = (header.end_position(), header.next_offset);
+                }
+                Err(fault) => return (frames, Halt::Bad(fault)),
+            }
+        }
     }
 }
 

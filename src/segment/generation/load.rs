@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ringmq_runtime::buffer::AlignedBuf;
 use ringmq_runtime::file::{File, IoClass, OpenOptions};
-use ringmq_runtime::fs;
+use ringmq_runtime::{fs, random};
 
 use super::block::{BLOCK_BYTES, Block, ENTRIES_MAX, TableId, TableWriter};
 use super::history::{Fact, LogGenerations};
@@ -105,8 +105,8 @@ async fn list(dir: &Path) -> Result<Vec<TableId>, LoadError> {
     for entry in fs::read_dir(dir).await.map_err(error)? {
         if let Some(table) = TableId::parse(&entry.name) {
             tables.push(table);
-        } else if entry.name.strip_suffix(".tmp").and_then(TableId::parse).is_some() {
-            fs::remove_file(dir.join(&entry.name)).await.map_err(error)?;
+        } else if entry.name.ends_with(".tmp") {
+            remove_if_there(&dir.join(&entry.name)).await.map_err(error)?;
         }
     }
     Ok(tables)
@@ -115,7 +115,11 @@ async fn list(dir: &Path) -> Result<Vec<TableId>, LoadError> {
 async fn read_table(dir: &Path, table: TableId) -> Result<Vec<Fact>, LoadError> {
     let path = dir.join(table.file_name());
     let error = |source| LoadError::Io { action: "read", source };
-    let file = File::open(&path, OpenOptions::default()).await.map_err(error)?;
+    let file = match File::open(&path, OpenOptions::default()).await {
+        // A killed process was removing it, which it does only when its facts stand in a newer table.
+        Err(gone) if gone.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        opened => opened.map_err(error)?,
+    };
     if !lock_when_free(&file).await.map_err(error)? {
         return Err(LoadError::Locked { path });
     }
@@ -189,14 +193,23 @@ async fn replace(
     }
     let error = |source| LoadError::Io { action: "remove", source };
     for table in older {
-        fs::remove_file(dir.join(table.file_name())).await.map_err(error)?;
+        remove_if_there(&dir.join(table.file_name())).await.map_err(error)?;
     }
     fs::sync_dir(dir).await.map_err(error)
 }
 
+/// Removes a file that a killed process may be removing as well.
+async fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path).await {
+        Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 async fn write_merged(dir: &Path, table: TableId, facts: &[Fact]) -> io::Result<()> {
     let path = dir.join(table.file_name());
-    let temporary = path.with_extension("table.tmp");
+    // A name that nobody used before: a killed process may still be removing its own.
+    let temporary = dir.join(format!("{:016x}.tmp", random::u64()));
     let written = write_table(&temporary, table, facts).await;
     if let Err(error) = written {
         // What is left of it would only take space; it is removed at the next start otherwise.
