@@ -62,7 +62,8 @@ pub enum IndexError {
 }
 
 impl Coverage {
-    /// Reads the header alone, as from the first block of an index file: enough to see whether the file fits its segment.
+    /// Reads the header alone, as from the first block of an index file: enough to see whether the file fits its
+    /// segment.
     ///
     /// # Errors
     /// When the header is not one of `kind`, or is damaged.
@@ -100,7 +101,8 @@ pub(crate) fn encode_entries(
     file[32..40].copy_from_slice(&coverage.end_position.to_be_bytes());
     file[40..48].copy_from_slice(&coverage.max_timestamp.get().to_be_bytes());
     file[48..56].copy_from_slice(&coverage.first_written_at.get().to_be_bytes());
-    // Entries number at most the blocks of a segment, which have 32 bits; a lie here would only make the file be built again.
+    // Entries number at most the blocks of a segment, which have 32 bits; a lie here would only make the file be
+    // built again.
     file[56..60].copy_from_slice(&u32::try_from(entry_count).unwrap_or(u32::MAX).to_be_bytes());
     file[60..64].copy_from_slice(&entries_checksum.to_be_bytes());
     let header_checksum = crc32fast::hash(&file[..CHECKSUM_AT]);

@@ -1,8 +1,8 @@
 //! Sparse offset and time indexes over one segment; pure.
 //!
-//! An index is a hint. It says where in a segment file to begin to look, and whoever looks there checks what is found; a file that does not
-//! decode, or that covers something else than the segment at hand, is thrown away and built again from the log. The bytes are described in
-//! `docs/formats/segment-index.md`.
+//! An index is a hint. It says where in a segment file to begin to look, and whoever looks there checks what is
+//! found; a file that does not decode, or that covers something else than the segment at hand, is thrown away and
+//! built again from the log. The bytes are described in `docs/formats/segment-index.md`.
 //!
 //! - [`OffsetIndex`]: an offset → the position of a frame at or before it
 //! - [`TimeIndex`]: a timestamp → an offset below which every record is older

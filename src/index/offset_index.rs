@@ -38,8 +38,9 @@ impl OffsetIndex {
         OffsetIndex { base, interval_bytes, entries: Vec::new() }
     }
 
-    /// Tells the index of a frame. Frames come in the order of the segment. Returns whether the frame got an entry: the first one does, and then
-    /// the first that begins an interval or more behind the last entry. A frame that cannot be expressed (see [`OffsetIndex::fits`]) gets none.
+    /// Tells the index of a frame. Frames come in the order of the segment. Returns whether the frame got an entry:
+    /// the first one does, and then the first that begins an interval or more behind the last entry. A frame that
+    /// cannot be expressed (see [`OffsetIndex::fits`]) gets none.
     pub fn push(&mut self, frame: FramePlace) -> bool {
         let due = self.entries.last().is_none_or(|last| frame.position >= last.position() + self.interval_bytes);
         let Some(entry) = Entry::of(self.base, frame).filter(|_| due) else { return false };
@@ -50,7 +51,8 @@ impl OffsetIndex {
         rises
     }
 
-    /// Whether a frame can be told of in an index of the segment that begins at `base`: relative offsets and blocks have 32 bits.
+    /// Whether a frame can be told of in an index of the segment that begins at `base`: relative offsets and blocks
+    /// have 32 bits.
     #[must_use]
     pub fn fits(base: Offset, frame: FramePlace) -> bool {
         Entry::of(base, frame).is_some()
@@ -63,8 +65,8 @@ impl OffsetIndex {
         after.checked_sub(1).map(|at| self.entries[at].place(self.base))
     }
 
-    /// Where to end a read that begins at `position` and would like `want_bytes`: the last known beginning of a frame within that reach, or else the
-    /// first one behind it. `None` when no frame is known behind `position`.
+    /// Where to end a read that begins at `position` and would like `want_bytes`: the last known beginning of a frame
+    /// within that reach, or else the first one behind it. `None` when no frame is known behind `position`.
     #[must_use]
     pub fn read_end(&self, position: u64, want_bytes: u64) -> Option<u64> {
         let reach = position.saturating_add(want_bytes);
@@ -103,7 +105,8 @@ impl OffsetIndex {
         })
     }
 
-    /// Reads the bytes of an index file. Whether it covers the segment at hand is for the caller to judge by the [`Coverage`].
+    /// Reads the bytes of an index file. Whether it covers the segment at hand is for the caller to judge by the
+    /// [`Coverage`].
     ///
     /// # Errors
     /// Whatever is wrong with the bytes: the index is then built again from the log.
@@ -136,7 +139,8 @@ impl Entry {
     }
 
     fn offset(self, base: Offset) -> Offset {
-        // A base near the end of the number range with a damaged entry must not panic; such an offset is never looked for.
+        // A base near the end of the number range with a damaged entry must not panic; such an offset is never looked
+        // for.
         base.checked_add(u64::from(self.relative_offset)).unwrap_or(base)
     }
 

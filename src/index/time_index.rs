@@ -28,8 +28,8 @@ impl TimeIndex {
         TimeIndex { base, entries: Vec::new() }
     }
 
-    /// Tells the index that no record of the segment below `offset` is later than `latest_before`. Both rise from call to call; a
-    /// call that does not raise the timestamp moves the last entry forward instead of adding one.
+    /// Tells the index that no record of the segment below `offset` is later than `latest_before`. Both rise from
+    /// call to call; a call that does not raise the timestamp moves the last entry forward instead of adding one.
     pub fn push(&mut self, latest_before: Timestamp, offset: Offset) {
         let Some(relative_offset) = offset.checked_sub(self.base).and_then(|r| u32::try_from(r).ok()) else {
             return;
@@ -72,7 +72,8 @@ impl TimeIndex {
         })
     }
 
-    /// Reads the bytes of an index file. Whether it covers the segment at hand is for the caller to judge by the [`Coverage`].
+    /// Reads the bytes of an index file. Whether it covers the segment at hand is for the caller to judge by the
+    /// [`Coverage`].
     ///
     /// # Errors
     /// Whatever is wrong with the bytes: the index is then built again from the log.

@@ -43,7 +43,8 @@ pub enum AppendRejected {
 }
 
 impl Append {
-    /// Checks every batch of the payload, its checksum included. The bytes are read once, here, and not again before they are written.
+    /// Checks every batch of the payload, its checksum included. The bytes are read once, here, and not again before
+    /// they are written.
     ///
     /// # Errors
     /// When the payload is not made of whole, sound batches within `limits`.
@@ -103,7 +104,8 @@ pub struct Appended {
 /// Why an append was not acknowledged.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AppendError {
-    /// There is no room on the disk. Nothing was written and no offset used; appends succeed again when there is room.
+    /// There is no room on the disk. Nothing was written and no offset used; appends succeed again when there is
+    /// room.
     #[error("the disk is full: {0}. Free some space or delete a topic; the service goes on by itself")]
     StorageFull(#[source] Arc<io::Error>),
     /// A file could not be made ready. Nothing was written and no offset used; a later append may succeed.
@@ -133,7 +135,8 @@ pub enum AppendError {
     Closed,
 }
 
-/// The future of [`crate::Log::append`]: done when the append is durable, or will not be. Dropping it does not take the append back.
+/// The future of [`crate::Log::append`]: done when the append is durable, or will not be. Dropping it does not take
+/// the append back.
 #[derive(Debug)]
 #[must_use = "an append is acknowledged only when this is done"]
 pub struct Appending(State);

@@ -1,7 +1,7 @@
 //! Frames in memory: what was just written, and what a reader far behind will want next.
 //!
-//! The memory of a core is bounded over all its logs; what came first goes first. Written frames and frames read from the disk have
-//! bounds of their own, so that a reader far behind never drives out what the others are about to read.
+//! The memory of a core is bounded over all its logs; what came first goes first. Written frames and frames read from
+//! the disk have bounds of their own, so that a reader far behind never drives out what the others are about to read.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -143,7 +143,8 @@ impl FrameSlot {
         }
     }
 
-    /// The frame that holds `from` and those that follow it without a gap, until `want_bytes` of payload are together.
+    /// The frame that holds `from` and those that follow it without a gap, until `want_bytes` of payload are
+    /// together.
     pub(crate) fn run_from(&self, from: Offset, want_bytes: usize) -> Vec<CachedFrame> {
         let frames = self.frames.borrow();
         let first = frames.range(..=from).next_back().map(|(base, _)| *base).unwrap_or(from);

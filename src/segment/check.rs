@@ -1,4 +1,5 @@
-//! Whether what stands at a place of a segment is a frame that counts there. The rules, in order: `docs/formats/log-frame.md`.
+//! Whether what stands at a place of a segment is a frame that counts there. The rules, in order:
+//! `docs/formats/log-frame.md`.
 
 use std::rc::Rc;
 
@@ -17,8 +18,8 @@ pub(crate) struct FrameCheck {
 }
 
 impl FrameCheck {
-    /// Reads the header at the beginning of `bytes`, which stand at `position` of a file that ends at `file_bytes`, and checks all but the base offset and
-    /// the payload.
+    /// Reads the header at the beginning of `bytes`, which stand at `position` of a file that ends at `file_bytes`,
+    /// and checks all but the base offset and the payload.
     ///
     /// A header that passes proves by itself that the log was durable up to its durable offset when it was written.
     pub(crate) fn header(&self, bytes: &[u8], position: u64, file_bytes: u64) -> Result<FrameHeader, FrameFault> {
@@ -42,7 +43,8 @@ impl FrameCheck {
         Ok(header)
     }
 
-    /// Checks the whole frame that `frame` begins with, whose header passed: that it is the one expected, and its payload.
+    /// Checks the whole frame that `frame` begins with, whose header passed: that it is the one expected, and its
+    /// payload.
     pub(crate) fn frame(header: &FrameHeader, expected: Offset, frame: &[u8]) -> Result<(), FrameFault> {
         if header.base_offset != expected {
             return Err(FrameFault::OtherOffset(header.base_offset));

@@ -9,16 +9,18 @@ use crate::frame::FRAME_HEADER_BYTES;
 /// How one log is kept. The defaults are those of the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
-    /// A segment is sealed before a frame that would make it longer, in bytes. Also the bound of what one append can take, with its header
-    /// and padding. Default: 1 GiB.
+    /// A segment is sealed before a frame that would make it longer, in bytes. Also the bound of what one append can
+    /// take, with its header and padding. Default: 1 GiB.
     pub segment_bytes: u64,
     /// A segment is sealed when its first frame is that old. Default: 7 days.
     pub segment_age: Duration,
-    /// Small appends are gathered into frames of at most this many bytes. A larger append gets a frame of its own. Default: 1 MiB.
+    /// Small appends are gathered into frames of at most this many bytes. A larger append gets a frame of its own.
+    /// Default: 1 MiB.
     pub frame_bytes_max: usize,
     /// Writes that may be at the device at once. Default: 4.
     pub writes_in_flight_max: usize,
-    /// Bytes that may be staged and not yet in a frame; more is refused as overloaded, unless nothing is staged. Default: 16 MiB.
+    /// Bytes that may be staged and not yet in a frame; more is refused as overloaded, unless nothing is staged.
+    /// Default: 16 MiB.
     pub staged_bytes_max: usize,
     /// There is an index entry for every so many bytes of a segment. Default: 64 KiB.
     pub index_interval_bytes: u64,

@@ -9,12 +9,13 @@ use ringmq_wire::Offset;
 use crate::frame::FrameFault;
 use crate::layout::LogId;
 
-/// A write or flush failed, so nobody knows what the disk holds behind the durable offset. The log takes no more appends; what is durable can still
-/// be read (rule 12 of the storage protocol: a failed flush is never tried again, because the kernel reports a lost write once).
+/// A write or flush failed, so nobody knows what the disk holds behind the durable offset. The log takes no more
+/// appends; what is durable can still be read (rule 12 of the storage protocol: a failed flush is never tried again,
+/// because the kernel reports a lost write once).
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "partition {id} went offline: could not {action} its segment: {source}. Mend the disk and restart the broker: the partition is then recovered \
-     from what the disk holds"
+    "partition {id} went offline: could not {action} its segment: {source}. Mend the disk and restart the broker: the \
+     partition is then recovered from what the disk holds"
 )]
 pub struct Poison {
     /// The log.
@@ -73,8 +74,9 @@ impl fmt::Display for Corruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "partition {}: segment {} is damaged at position {}, where the frame of offset {} should begin: {}. Records below offset {} were \
-             acknowledged, so nothing was cut or changed; the partition stays offline. Restore its directory from a copy, or delete the topic",
+            "partition {}: segment {} is damaged at position {}, where the frame of offset {} should begin: {}. \
+             Records below offset {} were acknowledged, so nothing was cut or changed; the partition stays offline. \
+             Restore its directory from a copy, or delete the topic",
             self.id,
             self.segment.display(),
             self.position,

@@ -44,7 +44,8 @@ impl fmt::Display for Generation {
     }
 }
 
-/// The random number that a log got when it began. No client ever sees it, so none can make up a frame (rule 14 of the storage protocol).
+/// The random number that a log got when it began. No client ever sees it, so none can make up a frame (rule 14 of
+/// the storage protocol).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LogNumber(pub(crate) u64);
 
@@ -115,8 +116,8 @@ pub enum FrameFault {
 }
 
 impl FrameHeader {
-    /// Completes the frame in `frame`, whose payload stands behind the header room: header, zero padding, checksums. `frame` is the whole
-    /// frame and `self.frame_bytes` its length.
+    /// Completes the frame in `frame`, whose payload stands behind the header room: header, zero padding, checksums.
+    /// `frame` is the whole frame and `self.frame_bytes` its length.
     pub(crate) fn seal(&self, frame: &mut [u8]) {
         debug_assert_eq!(frame.len(), self.frame_bytes as usize);
         frame[FRAME_HEADER_BYTES + self.payload_bytes as usize..].fill(0);
@@ -151,7 +152,8 @@ impl FrameHeader {
         debug_assert!(fields.is_empty());
     }
 
-    /// Reads the header at the beginning of `bytes` and checks what can be checked without knowing the place or the payload.
+    /// Reads the header at the beginning of `bytes` and checks what can be checked without knowing the place or the
+    /// payload.
     ///
     /// # Errors
     /// When `bytes` do not begin with the header of a frame of this version, or it is damaged.

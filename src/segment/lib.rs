@@ -1,9 +1,9 @@
 //! The log of one partition: segments, appends with group commit, reads, recovery.
 //!
 //! # A log is a sequence of frames
-//! What one write puts into a segment file is a log frame: a header, whole record batches, padding (`docs/formats/log-frame.md`). Frames are written once.
-//! The *durable offset* is the end of the frames that are durable without a gap; appends are acknowledged when it has passed them, and only what
-//! lies below it is ever read.
+//! What one write puts into a segment file is a log frame: a header, whole record batches, padding
+//! (`docs/formats/log-frame.md`). Frames are written once. The *durable offset* is the end of the frames that are
+//! durable without a gap; appends are acknowledged when it has passed them, and only what lies below it is ever read.
 //!
 //! # The walk of an append
 //! | step | module |
@@ -14,7 +14,8 @@
 //! | offsets are assigned, the frame is built and goes to the device: **writing** | `writer`, `frame` |
 //! | the durable offset passes it: **acknowledging** | `window`, `state` |
 //!
-//! The three bold steps know nothing of each other's insides, so that a journal can later stand between the first two.
+//! The three bold steps know nothing of each other's insides, so that a journal can later stand between the first
+//! two.
 //!
 //! # The rest
 //! | what | module |

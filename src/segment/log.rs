@@ -49,7 +49,8 @@ pub struct LogOffsets {
     pub end: Offset,
 }
 
-/// Why a log could not be stopped cleanly. Nothing that was acknowledged is lost: it is recovered when the log is opened again.
+/// Why a log could not be stopped cleanly. Nothing that was acknowledged is lost: it is recovered when the log is
+/// opened again.
 #[derive(Debug, thiserror::Error)]
 pub enum CloseError {
     /// The log went offline before, or while it was closed.
@@ -87,8 +88,8 @@ pub enum DeleteError {
 }
 
 impl Log {
-    /// Opens the log of a partition under `root` (the directory above it is there, durably), recovering it if it was not stopped cleanly. An empty log creates nothing on the disk before its
-    /// first append.
+    /// Opens the log of a partition under `root`, a directory that is there, durably. A log that was not stopped
+    /// cleanly is recovered. An empty log creates nothing on the disk before its first append.
     ///
     /// # Errors
     /// When acknowledged data is damaged, another process still writes, or the disk fails. Nothing was changed then.
@@ -137,8 +138,8 @@ impl Log {
         Ok(())
     }
 
-    /// Reads whole batches from the one that holds `from` on: at most `max_bytes`, but at least one batch; nothing at the durable end. What is not
-    /// durable is never read.
+    /// Reads whole batches from the one that holds `from` on: at most `max_bytes`, but at least one batch; nothing at
+    /// the durable end. What is not durable is never read.
     ///
     /// # Errors
     /// When the log does not hold `from`, what is there is damaged, or the disk fails.
@@ -146,7 +147,8 @@ impl Log {
         reader::read(&self.0, from, max_bytes).await
     }
 
-    /// The first durable record with a timestamp at or after `timestamp`, and its own timestamp; `None` when every record is earlier.
+    /// The first durable record with a timestamp at or after `timestamp`, and its own timestamp; `None` when every
+    /// record is earlier.
     ///
     /// # Errors
     /// As [`Log::read`].
@@ -165,7 +167,8 @@ impl Log {
         offsets
     }
 
-    /// A signal of the durable offset having moved, or of the log having gone offline or been closed. Take it before looking at [`Log::offsets`].
+    /// A signal of the durable offset having moved, or of the log having gone offline or been closed. Take it before
+    /// looking at [`Log::offsets`].
     pub fn durable_moved(&self) -> Listener {
         self.0.durable_moved.listen()
     }
@@ -175,8 +178,8 @@ impl Log {
         self.0.state.borrow_mut().leader_epoch = epoch;
     }
 
-    /// Seals the active segment if its first frame is as old as a segment may get at `now`. Appends see to it by themselves; this is for
-    /// logs without any.
+    /// Seals the active segment if its first frame is as old as a segment may get at `now`. Appends see to it by
+    /// themselves; this is for logs without any.
     pub fn roll_if_due(&self, now: Timestamp) {
         {
             let mut state = self.0.state.borrow_mut();
@@ -209,7 +212,8 @@ impl Log {
         self.0.state.borrow().poison.clone()
     }
 
-    /// Writes what is staged, waits until it is durable, keeps the indexes and records the clean end. Then nothing can be appended or read any more.
+    /// Writes what is staged, waits until it is durable, keeps the indexes and records the clean end. Then nothing
+    /// can be appended or read any more.
     ///
     /// # Errors
     /// When the log went offline, or its clean end could not be recorded. It is closed all the same.
@@ -284,7 +288,7 @@ impl Log {
         let stored = segment.store_indexes(&indexes, number, end, position).await;
         let cut = open.file.truncate(position).await;
         if let Err(error) = stored.and(cut) {
-            tracing::warn!(partition = %self.0.id, %error, "could not keep the indexes; the next start scans the segment");
+            tracing::warn!(partition = %self.0.id, %error, "could not keep the indexes of a log");
         }
     }
 
@@ -327,8 +331,8 @@ impl Log {
         Log::remove_files(&log.root, log.id, &log.generations).await
     }
 
-    /// Removes the files of a log that is not open: one that could not be opened, or whose topic was deleted while the broker was down.
-    /// No error when there are none.
+    /// Removes the files of a log that is not open: one that could not be opened, or whose topic was deleted while
+    /// the broker was down. No error when there are none.
     ///
     /// # Errors
     /// As [`Log::delete`].

@@ -7,7 +7,8 @@ use ringmq_runtime::buffer::{AlignedBuf, size_class};
 
 use crate::frame::FRAME_HEADER_BYTES;
 
-/// Record batches with room for a frame's header in front and for padding behind: what is received into it is written from where it stands.
+/// Record batches with room for a frame's header in front and for padding behind: what is received into it is written
+/// from where it stands.
 ///
 /// ```
 /// # use ringmq_segment::FrameBuf;

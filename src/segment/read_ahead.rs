@@ -40,7 +40,8 @@ impl ReadAhead {
         }
     }
 
-    /// A read from `from` ended at `next`. If it went on where one had ended, what follows is read in the background, unless it is in memory.
+    /// A read from `from` ended at `next`. If it went on where one had ended, what follows is read in the background,
+    /// unless it is in memory.
     pub(crate) fn after(&self, log: &Rc<LogCore>, from: Offset, next: Offset) {
         let in_order = {
             let mut state = self.0.borrow_mut();

@@ -28,7 +28,8 @@ const TAIL_BYTES: u64 = 8 << 20;
 /// What a read gives.
 #[derive(Clone, Debug, Default)]
 pub struct LogRead {
-    /// Whole record batches, in order; each slice holds one or more. The first may begin before the offset asked for. Empty at the durable end.
+    /// Whole record batches, in order; each slice holds one or more. The first may begin before the offset asked for.
+    /// Empty at the durable end.
     pub slices: Vec<IoBuf>,
     /// Bytes in all slices.
     pub bytes: usize,
@@ -153,7 +154,8 @@ async fn cold_frames(log: &Rc<LogCore>, from: Offset, want_bytes: usize) -> Resu
     if run.is_empty() { read_piece(log, from, want_bytes).await } else { Ok(run) }
 }
 
-/// Reads a piece of a segment and returns the frames in it from the one that holds `from` on, at least one; they are kept for the next reader as well.
+/// Reads a piece of a segment and returns the frames in it from the one that holds `from` on, at least one; they are
+/// kept for the next reader as well.
 pub(crate) async fn read_piece(
     log: &Rc<LogCore>,
     from: Offset,
@@ -222,7 +224,8 @@ impl Piece {
         Ok(Piece { segment, open, position, expected, until, limit, class })
     }
 
-    /// Reads the frames, checks each, and returns those from the one that holds `from` on; or says what is damaged before there is one.
+    /// Reads the frames, checks each, and returns those from the one that holds `from` on; or says what is damaged
+    /// before there is one.
     async fn read(&self, log: &LogCore, from: Offset) -> Result<Result<Vec<CachedFrame>, Box<Corruption>>, ReadError> {
         let Some(check) = log.frame_check(self.segment.base) else { return Err(ReadError::Closed) };
         let mut walk = Walk { position: self.position, expected: self.expected, limit: self.limit };
@@ -369,7 +372,7 @@ async fn rebuild(log: &Rc<LogCore>, segment: &Rc<Segment>) -> Result<Rc<OpenSegm
     let file = segment.open_for_reading().await.map_err(|error| io_error(log, error))?;
     let rebuilt = Indexes::rebuild(&file, &check, log.config.index_interval_bytes).await;
     let rebuilt = rebuilt.map_err(|error| io_error(log, error))?;
-    tracing::info!(partition = %log.id, segment = %segment.base, end = %rebuilt.end, "rebuilt the indexes of a segment");
+    tracing::info!(partition = %log.id, segment = %segment.base, end = %rebuilt.end, "rebuilt a segment's indexes");
     if Some(rebuilt.end) == end_of_sealed(log, segment) {
         let number = check.generations.number();
         let stored = segment.store_indexes(&rebuilt.indexes, number, rebuilt.end, rebuilt.end_position).await;

@@ -1,8 +1,9 @@
 //! Opening a log: what is on the disk, how far it was acknowledged, and where it goes on.
 //!
-//! In this order: list the segments; lock those that may still be written to; scan the frames of the last one; judge what stands behind
-//! the last good frame; make durable what was found; remove what lies beyond the end. It can crash at any point and starts again from the same files:
-//! nothing is changed before the judgement, and what is changed after it is changed back by nobody.
+//! In this order: list the segments; lock those that may still be written to; scan the frames of the last one; judge
+//! what stands behind the last good frame; make durable what was found; remove what lies beyond the end. It can crash
+//! at any point and starts again from the same files: nothing is changed before the judgement, and what is changed
+//! after it is changed back by nobody.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,8 +23,8 @@ use crate::lock::{LOCK_WAIT_MAX, lock_when_free};
 use crate::scan::{Behind, FrameScanner};
 use crate::segment::{Indexes, OpenSegment, Segment};
 
-/// Segments that may have had writes in flight when a process died: the last, and the one before it. A segment gets its first frame only when the one
-/// before is durable to its end, so none further back has any.
+/// Segments that may have had writes in flight when a process died: the last, and the one before it. A segment gets
+/// its first frame only when the one before is durable to its end, so none further back has any.
 const WRITABLE_SEGMENTS: usize = 2;
 
 /// What opening a log found.
@@ -60,7 +61,8 @@ pub enum OpenError {
     Corrupt(Box<Corruption>),
     /// Another process writes the log, or has requests in flight that do not end.
     #[error(
-        "partition {id}: {} is still written by another process after {LOCK_WAIT_MAX:?}. Stop the other broker, then start this one again",
+        "partition {id}: {} is still written by another process after {LOCK_WAIT_MAX:?}. Stop the other broker, then \
+         start this one again",
         path.display()
     )]
     Locked {
@@ -161,8 +163,9 @@ impl Context<'_> {
         Ok(names.iter().filter_map(|entry| segment(&entry.name)).collect())
     }
 
-    /// A process got as far as creating the first segment, and not to the entry in the generation table that comes before the first frame. Nothing was ever
-    /// written to the file, so it must be zero; otherwise it is the table that lost something.
+    /// A process got as far as creating the first segment, and not to the entry in the generation table that comes
+    /// before the first frame. Nothing was ever written to the file, so it must be zero; otherwise it is the table
+    /// that lost something.
     async fn never_opened(&self, bases: &[Offset]) -> Result<Recovered, OpenError> {
         let lost = |base, position| self.corrupt(base, position, base, Damage::GenerationsMissing, Offset::ZERO);
         for base in bases {
@@ -217,7 +220,8 @@ impl Context<'_> {
         Ok(self.recovered(known, sealed, last))
     }
 
-    /// Takes the locks of every file that may still be written to, before anything is read (rule 10 of the storage protocol). Oldest first.
+    /// Takes the locks of every file that may still be written to, before anything is read (rule 10 of the storage
+    /// protocol). Oldest first.
     async fn lock_writable(&self, bases: &[Offset]) -> Result<Vec<(Rc<Segment>, File)>, OpenError> {
         let mut files = Vec::new();
         for base in &bases[bases.len().saturating_sub(WRITABLE_SEGMENTS)..] {
@@ -251,7 +255,8 @@ impl Context<'_> {
         let began = last.end > base || last.behind.frames > 0 || known.proven_end() >= base;
         let mut extents = Vec::new();
         if let Some((segment, file)) = files.pop().filter(|_| !began) {
-            // The last segment was created ahead of its first frame, which never came: the end may lie in the one before it.
+            // The last segment was created ahead of its first frame, which never came: the end may lie in the one
+            // before it.
             extents.push(self.extent(known, segment, file).await?);
         }
         extents.push(last);
@@ -268,8 +273,9 @@ impl Context<'_> {
         self.scan(known, segment, file, indexes, None).await
     }
 
-    /// After a clean stop the indexes on disk say where the last frames are: only those are read. Frames before them are checked when they are
-    /// read, as those of sealed segments are. Whatever does not fit: `None`, and the whole segment is scanned.
+    /// After a clean stop the indexes on disk say where the last frames are: only those are read. Frames before them
+    /// are checked when they are read, as those of sealed segments are. Whatever does not fit: `None`, and the whole
+    /// segment is scanned.
     async fn extent_from_checkpoint(
         &self,
         known: &Rc<LogGenerations>,
@@ -314,8 +320,8 @@ impl Context<'_> {
         Ok(Extent { segment, file, indexes, indexes_from_files, end, end_position, file_bytes, fault, behind })
     }
 
-    /// Decides whether what is missing behind the last good frame had been acknowledged. If not, leaves the segment that the log ends in as the
-    /// last of `extents` and returns those beyond it.
+    /// Decides whether what is missing behind the last good frame had been acknowledged. If not, leaves the segment
+    /// that the log ends in as the last of `extents` and returns those beyond it.
     fn judge(&self, extents: &mut Vec<Extent>, proven: Offset) -> Result<Vec<Extent>, OpenError> {
         for extent in &*extents {
             if let Some((position, fault)) = extent.behind.unknown_generation {
@@ -342,8 +348,8 @@ impl Context<'_> {
         }
     }
 
-    /// The segments before the one that the log ends in. Each must reach to the next: where the header of its index says otherwise, its frames are
-    /// counted. (Without an index that shows only when they are read.)
+    /// The segments before the one that the log ends in. Each must reach to the next: where the header of its index
+    /// says otherwise, its frames are counted. (Without an index that shows only when they are read.)
     async fn sealed_before(
         &self,
         known: &Rc<LogGenerations>,
@@ -373,8 +379,8 @@ impl Context<'_> {
         Err(self.corrupt(segment.base, rebuilt.end_position, rebuilt.end, Damage::SegmentMissing, next))
     }
 
-    /// Makes durable what was found: a frame may so far be in the device's cache alone, and a name in the file system's. Then removes, durably, the
-    /// segments beyond the end (rule 8 of the storage protocol).
+    /// Makes durable what was found: a frame may so far be in the device's cache alone, and a name in the file
+    /// system's. Then removes, durably, the segments beyond the end (rule 8 of the storage protocol).
     async fn settle(&self, kept: impl Iterator<Item = &Extent>, beyond: &[Extent]) -> Result<(), OpenError> {
         for extent in kept {
             extent.file.fdatasync().await.map_err(|source| self.io("flush a segment", source))?;
@@ -396,12 +402,7 @@ impl Context<'_> {
                 frames: last.behind.frames,
             }
         };
-        if let Recovery::CutTail { end, segment, position, frames } = &found {
-            tracing::warn!(
-                partition = %self.id, %end, segment = %segment.display(), position, frames, fault = %last.fault,
-                "cut a tail that was never acknowledged"
-            );
-        }
+        tracing::debug!(partition = %self.id, ?found, fault = %last.fault, "opened a log");
         let open =
             Rc::new(OpenSegment { file: last.file, indexes: last.indexes.into(), from_files: last.indexes_from_files });
         last.segment.set_opened(Some(open.clone()));

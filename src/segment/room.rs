@@ -1,6 +1,7 @@
 //! Making room for the next frame: the first segment, the generation, space in the file, the next segment.
 //!
-//! Everything here comes before an offset is assigned. Where the disk is full nothing was written and nothing is in doubt (rule 13 of the storage protocol).
+//! Everything here comes before an offset is assigned. Where the disk is full nothing was written and nothing is in
+//! doubt (rule 13 of the storage protocol).
 
 use std::io;
 use std::path::Path;
@@ -18,7 +19,8 @@ use crate::layout::FileKind;
 use crate::segment::{Indexes, OpenSegment, Segment};
 use crate::state::{ActiveSegment, LogCore};
 
-/// A segment's file grows by its own length, but at least and at most by so many bytes: an idle log costs little, and a busy one grows seldom.
+/// A segment's file grows by its own length, but at least and at most by so many bytes: an idle log costs little, and
+/// a busy one grows seldom.
 const GROWTH_BYTES_MIN: u64 = 64 << 10;
 const GROWTH_BYTES_MAX: u64 = 64 << 20;
 /// Sealed segments of one log whose file and indexes stay open after their last use.
@@ -41,13 +43,14 @@ impl NoRoom {
     }
 }
 
-/// Creates the log's first segment. Its name and those of the directories above are durable before the generation table speaks of the log.
+/// Creates the log's first segment. Its name and those of the directories above are durable before the generation
+/// table speaks of the log.
 pub(crate) async fn begin(log: &LogCore) -> Result<(), NoRoom> {
     fs::create_dir_all(&log.dir).await.map_err(NoRoom::before_writing)?;
     let active = create_segment(log, Offset::ZERO).await?;
     // Also where the directories were there: the log that created them may not have come to this yet.
     let topic_dir = log.id.topic_dir(&log.root);
-    for dir in [Some(topic_dir.as_path()), Some(&log.root), log.root.parent()].into_iter().flatten() {
+    for dir in [&topic_dir, &log.root] {
         sync_dir(dir).await?;
     }
     log.state.borrow_mut().active = Some(active);
@@ -97,7 +100,8 @@ pub(crate) async fn grow(log: &LogCore, frame_bytes: u64) -> Result<(), NoRoom> 
     Ok(())
 }
 
-/// Extends the file from `room` bytes to at least `needed`, and in larger steps while the disk allows it. Returns its new length.
+/// Extends the file from `room` bytes to at least `needed`, and in larger steps while the disk allows it. Returns its
+/// new length.
 async fn preallocate(log: &LogCore, file: &File, room: u64, needed: u64) -> Result<u64, NoRoom> {
     let step = room.clamp(GROWTH_BYTES_MIN, GROWTH_BYTES_MAX);
     let wanted = (room + step).min(log.config.segment_bytes).max(needed);
@@ -109,8 +113,8 @@ async fn preallocate(log: &LogCore, file: &File, room: u64, needed: u64) -> Resu
     file.preallocate(needed).await.map(|()| needed).map_err(NoRoom::before_writing)
 }
 
-/// Seals the active segment and begins the next one at the offset that is assigned next. The new file exists durably beforehand, and gets its first
-/// frame only when the old one is durable to its end (rule 8 of the storage protocol).
+/// Seals the active segment and begins the next one at the offset that is assigned next. The new file exists durably
+/// beforehand, and gets its first frame only when the old one is durable to its end (rule 8 of the storage protocol).
 pub(crate) async fn roll(log: &Rc<LogCore>) -> Result<(), NoRoom> {
     let base = log.state.borrow().window.end();
     let next = create_segment(log, base).await?;
@@ -156,7 +160,8 @@ async fn finish_sealed(log: Rc<LogCore>, sealed: ActiveSegment, end: Offset) {
     let stored = sealed.segment.store_indexes(&indexes, number, end, sealed.position).await;
     let cut = sealed.open.file.truncate(sealed.position).await;
     if let Err(error) = stored.and(cut) {
-        tracing::warn!(partition = %log.id, segment = %sealed.segment.base, %error, "could not finish a sealed segment");
+        let segment = sealed.segment.base;
+        tracing::warn!(partition = %log.id, %segment, %error, "could not finish a sealed segment");
     }
 }
 

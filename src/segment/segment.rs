@@ -156,7 +156,8 @@ impl Indexes {
         self.first_written_at = self.first_written_at.or(Some(header.written_at));
     }
 
-    /// Builds the indexes of a sealed segment from its frames. Damaged frames are left out; reading what they held finds the damage.
+    /// Builds the indexes of a sealed segment from its frames. Damaged frames are left out; reading what they held
+    /// finds the damage.
     ///
     /// # Errors
     /// When the file cannot be read.

@@ -2,11 +2,11 @@
 //!
 //! # Group commit
 //! While writes are at the device the next frame gathers. Two rules decide:
-//! 1. **What becomes one frame.** An append of more than [`COPY_BYTES_MAX`] becomes a frame by itself, in place when it came in a
-//!    [`FrameBuf`]. Smaller ones are copied together, in order, up to `frame_bytes_max`.
-//! 2. **When it goes.** A frame of [`FULL_FRAME_BYTES`] or more goes while fewer than `writes_in_flight_max` writes are at the device. A smaller one goes
-//!    only while fewer than [`SMALL_WRITES_IN_FLIGHT_MAX`] are: each costs a flush of the device whatever its size, so those that come meanwhile
-//!    had better share one.
+//! 1. **What becomes one frame.** An append of more than [`COPY_BYTES_MAX`] becomes a frame by itself, in place when
+//!    it came in a [`FrameBuf`]. Smaller ones are copied together, in order, up to `frame_bytes_max`.
+//! 2. **When it goes.** A frame of [`FULL_FRAME_BYTES`] or more goes while fewer than `writes_in_flight_max` writes
+//!    are at the device. A smaller one goes only while fewer than [`SMALL_WRITES_IN_FLIGHT_MAX`] are: each costs a
+//!    flush of the device whatever its size, so those that come meanwhile had better share one.
 //!
 //! An append that finds the log idle is written at once: nothing waits for a timer.
 
@@ -20,11 +20,13 @@ use crate::payload::frame_bytes_for;
 #[cfg(doc)]
 use crate::payload::FrameBuf;
 
-/// Up to here an append is copied into a frame that it shares. Copying costs some 10 µs for 64 KiB, a write of its own some 100 µs.
+/// Up to here an append is copied into a frame that it shares. Copying costs some 10 µs for 64 KiB, a write of its
+/// own some 100 µs.
 pub(crate) const COPY_BYTES_MAX: usize = 64 * 1024;
 /// From here on a frame does not wait for company.
 pub(crate) const FULL_FRAME_BYTES: usize = 64 * 1024;
-/// Writes that may be at the device when a frame of less than [`FULL_FRAME_BYTES`] joins them: one under way and one queued behind it.
+/// Writes that may be at the device when a frame of less than [`FULL_FRAME_BYTES`] joins them: one under way and one
+/// queued behind it.
 pub(crate) const SMALL_WRITES_IN_FLIGHT_MAX: usize = 2;
 
 /// Tells an append's caller how it ended.

@@ -67,8 +67,9 @@ fn find_in_frame(frame: &CachedFrame, timestamp: Timestamp) -> Option<(Offset, T
         .find_map(|batch| find_in_batch(&batch, timestamp, &mut scratch))
 }
 
-/// The record in a batch. A producer's records are not looked at when they enter: where they cannot be read here (another compression, or
-/// records that are not what the header says), the batch's first offset and latest timestamp stand for them.
+/// The record in a batch. A producer's records are not looked at when they enter: where they cannot be read here
+/// (another compression, or records that are not what the header says), the batch's first offset and latest timestamp
+/// stand for them.
 fn find_in_batch(batch: &BatchView<'_>, timestamp: Timestamp, scratch: &mut Scratch) -> Option<(Offset, Timestamp)> {
     let header = *batch.header();
     let whole_batch = (header.base_offset, header.max_timestamp);

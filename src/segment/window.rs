@@ -1,7 +1,7 @@
 //! The writes at the device, and the durable offset that follows them.
 //!
-//! Writes complete in any order. Durable is the end of those that are complete without a gap: a frame behind a gap may be on the disk
-//! and still be cut by recovery, so it must not be acknowledged.
+//! Writes complete in any order. Durable is the end of those that are complete without a gap: a frame behind a gap
+//! may be on the disk and still be cut by recovery, so it must not be acknowledged.
 
 use std::collections::VecDeque;
 

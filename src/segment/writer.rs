@@ -1,7 +1,9 @@
-//! The one writer of a log: takes what is staged, makes room, assigns offsets, builds frames and sends them to the device.
+//! The one writer of a log: takes what is staged, makes room, assigns offsets, builds frames and sends them to the
+//! device.
 //!
-//! It is a task that runs while there is something to do. Each round looks at the state and takes one step; whatever had to be waited for, the
-//! next round looks again. Offsets are assigned only when the frame has room and goes to the device in the same breath, so that a failure before uses none.
+//! It is a task that runs while there is something to do. Each round looks at the state and takes one step; whatever
+//! had to be waited for, the next round looks again. Offsets are assigned only when the frame has room and goes to
+//! the device in the same breath, so that a failure before uses none.
 
 use std::rc::Rc;
 use std::time::Duration;

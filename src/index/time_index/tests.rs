@@ -39,6 +39,8 @@ fn calls_out_of_order_are_ignored() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn nothing_below_the_start_is_as_late_as_asked(
         // (timestamp, records, whether the index is told) of each frame.

@@ -76,6 +76,8 @@ fn zeros_noise_and_too_few_bytes_are_told_apart() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn headers_round_trip(header in arbitrary_header()) {
         let frame = sealed(&header);

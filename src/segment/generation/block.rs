@@ -70,7 +70,8 @@ pub(crate) struct Block {
     pub(crate) table: TableId,
     /// From 0.
     pub(crate) number: u32,
-    /// Of a core's table: its blocks known to be durable when this one was written. Of a merged one: how many blocks it has.
+    /// Of a core's table: its blocks known to be durable when this one was written. Of a merged one: how many blocks
+    /// it has.
     pub(crate) proven_blocks: u32,
     /// At most [`ENTRIES_MAX`].
     pub(crate) facts: Vec<Fact>,

@@ -33,8 +33,8 @@ impl Fact {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogGenerations {
     number: LogNumber,
-    /// Those that own any offset at all: generations and start offsets both rise strictly. A generation that starts at or above a newer one
-    /// owns nothing and is left out. Never empty.
+    /// Those that own any offset at all: generations and start offsets both rise strictly. A generation that starts
+    /// at or above a newer one owns nothing and is left out. Never empty.
     starts: Vec<(Generation, Offset)>,
     /// The clean stop of the latest generation that had one.
     closed: Option<(Generation, Offset)>,

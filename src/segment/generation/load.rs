@@ -27,7 +27,8 @@ pub struct GenerationHistory {
     pub(super) logs: Arc<BTreeMap<LogId, LogGenerations>>,
 }
 
-/// Why the generation tables cannot be used. The broker must not start: without them it cannot tell acknowledged frames from left-overs.
+/// Why the generation tables cannot be used. The broker must not start: without them it cannot tell acknowledged
+/// frames from left-overs.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file system failed.
@@ -39,15 +40,18 @@ pub enum LoadError {
         source: io::Error,
     },
     /// Another process writes the table, or has requests in flight that do not end.
-    #[error("generation table {} is still written by another process after {LOCK_WAIT_MAX:?}; stop the other broker", path.display())]
+    #[error(
+        "generation table {} is still written by another process after {LOCK_WAIT_MAX:?}; stop the other broker",
+        path.display()
+    )]
     Locked {
         /// The table.
         path: PathBuf,
     },
     /// Both copies of a block that was relied upon are damaged.
     #[error(
-        "generation table {} is damaged: block {block} of {proven} is unreadable in both copies. Nothing was changed. Restore the file from a \
-         copy of the data directory made while the broker was stopped",
+        "generation table {} is damaged: block {block} of {proven} is unreadable in both copies. Nothing was changed. \
+         Restore the file from a copy of the data directory made while the broker was stopped",
         path.display()
     )]
     Damaged {
@@ -69,12 +73,13 @@ pub enum LoadError {
 }
 
 impl GenerationHistory {
-    /// Reads all tables in `dir`, which is created when it is missing (the directory above it is there, durably), and puts one merged table in their place. Called once at the start of a process,
-    /// before any log is opened, by the one process that owns the data directory.
+    /// Reads all tables in `dir`, which is created when it is missing (the directory above it is there, durably), and
+    /// puts one merged table in their place. Called once at the start of a process, before any log is opened, by the
+    /// one process that owns the data directory.
     ///
     /// # Errors
-    /// When a table cannot be read, or is damaged where it was relied upon. A disk that is too full for the merged table is no error: the
-    /// older tables then stay.
+    /// When a table cannot be read, or is damaged where it was relied upon. A disk that is too full for the merged
+    /// table is no error: the older tables then stay.
     pub async fn load(dir: &Path) -> Result<GenerationHistory, LoadError> {
         create_durably(dir).await.map_err(|source| LoadError::Io { action: "create the directory of", source })?;
         let found = list(dir).await?;

@@ -1,4 +1,5 @@
-//! Which life of a log owns which of its offsets (rule 2 of the storage protocol). Files: `docs/formats/generations.md`.
+//! Which life of a log owns which of its offsets (rule 2 of the storage protocol). Files:
+//! `docs/formats/generations.md`.
 //!
 //! - `history`: what is known of one log, and the merging of facts; pure
 //! - `block`: the codec of a table's blocks; pure

@@ -1,4 +1,5 @@
-//! The table that one core writes as it goes. Entries of many logs share a write; one write is in flight, and the next gathers meanwhile.
+//! The table that one core writes as it goes. Entries of many logs share a write; one write is in flight, and the
+//! next gathers meanwhile.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -63,7 +64,8 @@ pub enum RecordError {
     /// There is no room on the disk. Nothing was written; later entries may succeed.
     #[error("the disk is full: the generation table cannot grow ({0})")]
     StorageFull(#[source] Arc<io::Error>),
-    /// A write or flush of the table failed, now or before. Nothing is recorded on this core any more until the broker is started again.
+    /// A write or flush of the table failed, now or before. Nothing is recorded on this core any more until the
+    /// broker is started again.
     #[error("the generation table of this core failed: {0}. Mend the disk and restart the broker")]
     Failed(#[source] Arc<io::Error>),
 }
@@ -200,9 +202,11 @@ impl Inner {
         })
     }
 
-    /// A failed write leaves the table in an unknown state: nothing is written to it again (rule 12 of the storage protocol).
+    /// A failed write leaves the table in an unknown state: nothing is written to it again (rule 12 of the storage
+    /// protocol).
     fn fail(&self, error: io::Error) -> RecordError {
-        tracing::error!(table = %self.dir.join(self.table.file_name()).display(), %error, "the generation table failed");
+        let table = self.dir.join(self.table.file_name());
+        tracing::error!(table = %table.display(), %error, "the generation table failed");
         let error = Arc::new(error);
         self.state.borrow_mut().failed = Some(error.clone());
         RecordError::Failed(error)

@@ -1,7 +1,7 @@
 //! Many seeds, each a machine that loses power or its process again and again while it writes.
 //!
-//! After every recovery, for every log: what was acknowledged is there and unchanged; what anyone read is there and unchanged; nothing is there that
-//! was not sent, or twice; the order is that of the calls.
+//! After every recovery, for every log: what was acknowledged is there and unchanged; what anyone read is there and
+//! unchanged; nothing is there that was not sent, or twice; the order is that of the calls.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

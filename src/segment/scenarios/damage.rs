@@ -1,4 +1,5 @@
-//! Every region of every file, damaged: told from a torn tail, reported with its place, and nothing on the disk touched.
+//! Every region of every file, damaged: told from a torn tail, reported with its place, and nothing on the disk
+//! touched.
 
 use std::path::PathBuf;
 
@@ -9,8 +10,8 @@ use super::support::*;
 use crate::frame::FrameHeader;
 use crate::{Corruption, Damage, FrameFault, GenerationHistory, LoadError, Log, OpenError, ReadError, Recovery};
 
-/// Partition 0 with appends 1 to 13, each a frame of one block but for 4 to 10, which take 16 KiB: segments at 0, 6 and 10. Stopped without
-/// a clean end; segments 0 and 6 are sealed and have their indexes.
+/// Partition 0 with appends 1 to 13, each a frame of one block but for 4 to 10, which take 16 KiB: segments at 0, 6
+/// and 10. Stopped without a clean end; segments 0 and 6 are sealed and have their indexes.
 fn written() -> Sim {
     let sim = sim(100);
     sim.run(|| async {

@@ -1,4 +1,5 @@
-//! Bounds, and the ends of a log's life: what is refused, when a segment is sealed, closing, deleting, and what costs nothing.
+//! Bounds, and the ends of a log's life: what is refused, when a segment is sealed, closing, deleting, and what costs
+//! nothing.
 
 use std::path::Path;
 use std::time::Duration;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ringmq_runtime::executor::{ExecutorConfig, spawn_executor};
-use ringmq_runtime::{probe, task};
+use ringmq_runtime::{fs, probe, task};
 use ringmq_wire::{Offset, ShardIndex, Timestamp};
 
 use super::support::{batch, copied, framed, log_id, read_all, tags};
@@ -31,6 +31,7 @@ where
     let dir = dir.to_owned();
     let handle = spawn_executor(ExecutorConfig::default(), move || async move {
         probe::prepare_data_dir(&dir).expect("a data directory");
+        fs::create_dir_all(dir.join("logs")).await.expect("a directory of logs");
         main(dir).await
     });
     handle.expect("an executor").join().expect("no panic")

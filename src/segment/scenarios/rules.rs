@@ -1,4 +1,5 @@
-//! The histories of the storage protocol: what each rule is there for, told once with the rule kept. Its name begins with the rule's number.
+//! The histories of the storage protocol: what each rule is there for, told once with the rule kept. Its name begins
+//! with the rule's number.
 
 use std::io;
 use std::path::Path;
@@ -13,7 +14,8 @@ use super::support::*;
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, Generation, LogNumber};
 use crate::{Append, AppendError, Damage, FrameFault, Log, OpenError, Payload, ReadError, Recovery};
 
-/// Two frames of one record and 12 KiB each that were at the device together, so neither knows the other to be durable. The process is killed behind them.
+/// Two frames of one record and 12 KiB each that were at the device together, so neither knows the other to be
+/// durable. The process is killed behind them.
 fn two_frames_at_once(sim: &Sim) {
     sim.run(|| async {
         let (log, _) = open_one().await;
@@ -391,7 +393,8 @@ fn made_up_frame(number: LogNumber, durable_offset: i64) -> Vec<u8> {
     frame
 }
 
-/// A log whose first append carries a made-up frame where it could be found; then that append's own header is lost, and the process with it.
+/// A log whose first append carries a made-up frame where it could be found; then that append's own header is lost,
+/// and the process with it.
 fn torn_with(planted: &[u8]) -> Sim {
     let sim = sim(14);
     sim.run(|| async {

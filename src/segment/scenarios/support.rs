@@ -26,8 +26,9 @@ pub(super) fn sim(seed: u64) -> Sim {
 pub(super) fn sim_with_disk(seed: u64, disk: DiskConfig) -> Sim {
     let sim = Sim::new(SimConfig { seed, disk, wall_clock_ms: EPOCH_MS, ..SimConfig::default() });
     sim.run(|| async {
-        fs::create_dir_all("/data").await.expect("a data directory");
+        fs::create_dir_all(ROOT).await.expect("a data directory");
         fs::sync_dir("/").await.expect("a durable data directory");
+        fs::sync_dir("/data").await.expect("a durable directory of logs");
     });
     sim
 }
@@ -76,7 +77,8 @@ pub(super) fn file_path(partition: u32, name: &str) -> PathBuf {
     log_id(partition).log_dir(Path::new(ROOT)).join(name)
 }
 
-/// A batch of `records` records whose values carry `tag`, their number and `value_bytes` bytes that follow from both. Record i has timestamp `tag`.
+/// A batch of `records` records whose values carry `tag`, their number and `value_bytes` bytes that follow from both.
+/// Record i has timestamp `tag`.
 pub(super) fn batch(tag: u64, records: u32, value_bytes: usize) -> Bytes {
     let mut builder = BatchBuilder::new(if tag.is_multiple_of(5) { Compression::Lz4 } else { Compression::None });
     for number in 0..records {
@@ -119,7 +121,8 @@ pub(super) struct Seen {
     pub(super) number: u32,
 }
 
-/// Everything that the log gives, by offset. Asserts that offsets have no gap and that every value is one that [`batch`] made.
+/// Everything that the log gives, by offset. Asserts that offsets have no gap and that every value is one that
+/// [`batch`] made.
 pub(super) async fn read_all(log: &Log, max_bytes: usize) -> Vec<Seen> {
     read_from(log, 0, max_bytes).await
 }

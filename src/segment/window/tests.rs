@@ -31,6 +31,8 @@ fn what_lands_after_the_window_was_abandoned_moves_nothing() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn everything_passes_once_and_in_order(order in Just((0..30_usize).collect::<Vec<_>>()).prop_shuffle()) {
         let mut window = WriteWindow::new(Offset::ZERO, 0);

@@ -55,6 +55,8 @@ fn a_block_of_zeros_is_none() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn blocks_round_trip_and_damage_is_noticed(block in arbitrary_block(), at in 0..BLOCK_BYTES, bit in 0_u8..8) {
         let mut bytes = vec![0xEE; BLOCK_BYTES];

@@ -50,6 +50,8 @@ fn a_clean_stop_counts_for_the_latest_generation_alone() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn facts_may_come_in_any_order_and_twice(
         starts in prop::collection::vec(0_i64..20, 1..12),
