@@ -82,7 +82,7 @@ table! {
         /// Address and port that clients connect to. Port 0 lets the kernel choose a free one, which the
         /// `ringmq ready` line then names.
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 9092)),
-            Valid::Form("IP:PORT, such as \"127.0.0.1:9092\", \"0.0.0.0:9092\" (all of IPv4) or \"[::]:9092\" (all of IPv6)");
+            Valid::Form("IP:PORT, such as \"127.0.0.1:9092\", \"0.0.0.0:9092\" (all of IPv4) or \"[::]:9092\" (IPv6 and IPv4)");
         /// Address that clients are told to use. "auto" names the address that each client reached.
         advertise: Advertise = Advertise::Auto,
             Valid::Form("\"auto\", or HOST or HOST:PORT, such as \"broker-1.example.com:9092\"");

@@ -74,3 +74,12 @@ fn ends_with_tasks_left_behind() {
         task::yield_now().await;
     });
 }
+
+#[test]
+fn the_limit_of_open_files_is_raised_to_its_bound() {
+    let raised = super::raise_open_files().expect("no privilege is needed");
+    let limits = std::fs::read_to_string("/proc/self/limits").expect("the kernel says");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line for it");
+    let [soft, hard] = line.split_whitespace().skip(3).take(2).collect::<Vec<_>>()[..] else { panic!("{line}") };
+    assert_eq!((soft, hard), (hard, raised.to_string().as_str()), "{line}");
+}

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{ListenOptions, TcpListener, TcpStream};
+use super::{ListenOptions, Reservation, TcpListener, TcpStream};
 use crate::executor::{ExecutorConfig, spawn_executor};
 use crate::testing::run;
 use crate::{channel, task, time};
@@ -214,5 +214,27 @@ fn the_wildcard_of_ipv6_takes_ipv4_and_names_it_so() {
         let (server, peer) = listener.accept().await.expect("accepted");
         assert_eq!(peer, client.local_addr().expect("connected"));
         assert_eq!(server.local_addr().expect("connected"), SocketAddr::from(([127, 0, 0, 1], port)));
+    });
+}
+
+#[test]
+fn a_reserved_port_is_shared_by_its_own_listeners_and_nobody_else() {
+    run(|| async {
+        let shared = ListenOptions { reuse_port: true, ..ListenOptions::default() };
+        let first = Reservation::take(any_port()).expect("a free port");
+        let address = first.address();
+        assert_ne!(address.port(), 0);
+        let in_use =
+            |taken: std::io::Result<Reservation>| taken.expect_err("it is in use").kind() == ErrorKind::AddrInUse;
+        assert!(in_use(Reservation::take(address)), "before its own listeners are there");
+        let one = TcpListener::bind(address, shared).expect("the port is its own");
+        let two = TcpListener::bind(address, shared).expect("the port is its own");
+        assert!(in_use(Reservation::take(address)), "beside its own listeners");
+        drop(first);
+        assert!(in_use(Reservation::take(address)), "its own listeners keep it");
+
+        let client = TcpStream::connect(address).await.expect("connected");
+        let accepted = futures_lite::future::or(one.accept(), two.accept()).await.expect("accepted");
+        assert_eq!(accepted.1, client.local_addr().expect("connected"));
     });
 }

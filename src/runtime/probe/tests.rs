@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use super::{direct_io, disk_polling, io_uring, kernel, locked_memory, prepare_data_dir};
+use super::{direct_io, disk_polling, free_disk, io_uring, kernel, locked_memory, prepare_data_dir};
 use crate::glommio::probe::{ask_io_uring, judge_locked_memory};
 use crate::testing::scratch;
 
@@ -13,6 +13,16 @@ fn finds_what_this_machine_has() {
     direct_io(dir.path()).expect("the tests run on a disk");
     prepare_data_dir(dir.path()).expect("the tests run on a disk");
     assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 0, "nothing is left behind");
+}
+
+#[test]
+fn too_little_free_disk_says_how_much_there_is() {
+    let dir = scratch();
+    assert!(free_disk(dir.path(), 1).expect("the tests run on a disk with room").detail.contains("MiB for"));
+    let problem = free_disk(dir.path(), u64::MAX).expect_err("no disk has that much");
+    assert!(problem.what.contains("are wanted"), "{problem}");
+    let nowhere = free_disk(Path::new("/no/such/directory"), 1).expect_err("there is none");
+    assert!(nowhere.what.contains("cannot be found out"), "{nowhere}");
 }
 
 #[test]

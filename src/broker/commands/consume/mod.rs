@@ -1,7 +1,7 @@
 //! `ringmq consume`: the records of a topic on standard output.
 //!
-//! [`range`] finds where each partition begins and ends, [`fetch`] brings batches as they are stored, [`format`] turns
-//! their records into output; [`run`] ties them together.
+//! `range` finds where each partition begins and ends, `fetch` brings batches as they are stored, `format` turns
+//! their records into output; `run` ties them together.
 
 mod fetch;
 mod format;
