@@ -19,7 +19,7 @@ use crate::layout::LogId;
 use crate::reader::{self, LogRead, ReadError};
 use crate::recovery::{OpenError, Recovered, Recovery, recover};
 use crate::staging::Staged;
-use crate::state::{ActiveSegment, LogCore, LogState, Phase};
+use crate::state::{LogCore, LogState, Phase};
 use crate::window::WriteWindow;
 use crate::{timestamp, writer};
 
@@ -360,12 +360,6 @@ async fn remove_dirs(root: &Path, id: LogId) -> io::Result<()> {
 
 fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Recovered) -> LogCore {
     let position = recovered.active.as_ref().map_or(0, |active| active.position);
-    let active = recovered.active.map(|active| ActiveSegment {
-        segment: active.segment,
-        open: active.open,
-        position: active.position,
-        room: active.room,
-    });
     let state = LogState {
         phase: Phase::Open,
         poison: None,
@@ -375,7 +369,7 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         window: WriteWindow::new(recovered.end, position),
         sealed: recovered.sealed,
         sealed_open: std::collections::VecDeque::new(),
-        active,
+        active: recovered.active,
         known: recovered.generations,
         generation: None,
         writing: false,

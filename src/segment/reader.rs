@@ -168,7 +168,7 @@ pub(crate) async fn read_piece(
         match piece.read(log, from).await? {
             Ok(frames) => break frames,
             // The hint may be what is wrong.
-            Err(_) if piece.open.from_files && !rebuilt => {
+            Err(_) if piece.is_sealed && piece.open.from_files && !rebuilt => {
                 rebuilt = true;
                 let open = rebuild(log, &piece.segment).await?;
                 piece.segment.set_opened(Some(open));
@@ -186,6 +186,7 @@ pub(crate) async fn read_piece(
 struct Piece {
     segment: Rc<Segment>,
     open: Rc<OpenSegment>,
+    is_sealed: bool,
     /// A frame begins here, and it is the one of `expected`.
     position: u64,
     expected: Offset,
@@ -221,7 +222,8 @@ impl Piece {
         };
         let at_tail = active_end.is_some_and(|end| end.saturating_sub(position) <= TAIL_BYTES);
         let class = if at_tail { IoClass::TailRead } else { IoClass::ColdRead };
-        Ok(Piece { segment, open, position, expected, until, limit, class })
+        let is_sealed = active_end.is_none();
+        Ok(Piece { segment, open, is_sealed, position, expected, until, limit, class })
     }
 
     /// Reads the frames, checks each, and returns those from the one that holds `from` on; or says what is damaged

@@ -21,7 +21,7 @@ use crate::generation::{Generations, LogGenerations};
 use crate::layout::{FileKind, LogId, parse_file_name};
 use crate::lock::{LOCK_WAIT_MAX, lock_when_free};
 use crate::scan::{Behind, FrameScanner};
-use crate::segment::{Indexes, OpenSegment, Segment};
+use crate::segment::{ActiveSegment, Indexes, OpenSegment, Segment};
 
 /// Segments that may have had writes in flight when a process died: the last, and the one before it. A segment gets
 /// its first frame only when the one before is durable to its end, so none further back has any.
@@ -45,7 +45,7 @@ pub enum Recovery {
         segment: PathBuf,
         /// Where in it.
         position: u64,
-        /// Headers of frames found behind the cut.
+        /// Headers of frames found behind the cut; none if the first one is damaged and the only one.
         frames: u32,
     },
 }
@@ -88,19 +88,9 @@ pub(crate) struct Recovered {
     pub(crate) generations: Option<Rc<LogGenerations>>,
     /// Proven to be durable to the base of the next one.
     pub(crate) sealed: Vec<Rc<Segment>>,
-    pub(crate) active: Option<RecoveredActive>,
+    pub(crate) active: Option<ActiveSegment>,
     pub(crate) end: Offset,
     pub(crate) found: Recovery,
-}
-
-/// The segment that gets the next frame.
-pub(crate) struct RecoveredActive {
-    pub(crate) segment: Rc<Segment>,
-    pub(crate) open: Rc<OpenSegment>,
-    /// Where the next frame goes.
-    pub(crate) position: u64,
-    /// The file's length.
-    pub(crate) room: u64,
 }
 
 /// Finds out what `root` holds of the log.
@@ -148,6 +138,15 @@ struct Extent {
     /// What stands there instead of a frame.
     fault: FrameFault,
     behind: Behind,
+}
+
+impl Extent {
+    /// Whether nothing that this life of the log wrote stands behind the last good frame, as far as can be told.
+    fn is_whole(&self) -> bool {
+        use FrameFault::{HeaderChecksum, Lengths, OtherOffset, PayloadChecksum};
+        let begun = matches!(self.fault, HeaderChecksum | Lengths | OtherOffset(_) | PayloadChecksum);
+        self.behind.frames == 0 && !begun
+    }
 }
 
 impl Context<'_> {
@@ -392,7 +391,7 @@ impl Context<'_> {
     }
 
     fn recovered(&self, known: Rc<LogGenerations>, sealed: Vec<Rc<Segment>>, last: Extent) -> Recovered {
-        let found = if last.behind.frames == 0 {
+        let found = if last.is_whole() {
             Recovery::Clean { end: last.end }
         } else {
             Recovery::CutTail {
@@ -406,8 +405,7 @@ impl Context<'_> {
         let open =
             Rc::new(OpenSegment { file: last.file, indexes: last.indexes.into(), from_files: last.indexes_from_files });
         last.segment.set_opened(Some(open.clone()));
-        let active =
-            RecoveredActive { segment: last.segment, open, position: last.end_position, room: last.file_bytes };
+        let active = ActiveSegment { segment: last.segment, open, position: last.end_position, room: last.file_bytes };
         Recovered { generations: Some(known), sealed, active: Some(active), end: last.end, found }
     }
 

@@ -16,8 +16,8 @@ use crate::failure::is_full;
 use crate::frame::{Generation, LogNumber};
 use crate::generation::{Fact, LogGenerations, RecordError};
 use crate::layout::FileKind;
-use crate::segment::{Indexes, OpenSegment, Segment};
-use crate::state::{ActiveSegment, LogCore};
+use crate::segment::{ActiveSegment, Indexes, OpenSegment, Segment};
+use crate::state::LogCore;
 
 /// A segment's file grows by its own length, but at least and at most by so many bytes: an idle log costs little, and
 /// a busy one grows seldom.

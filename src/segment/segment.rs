@@ -33,6 +33,16 @@ pub(crate) struct OpenSegment {
     pub(crate) from_files: bool,
 }
 
+/// The segment that gets the next frame.
+pub(crate) struct ActiveSegment {
+    pub(crate) segment: Rc<Segment>,
+    pub(crate) open: Rc<OpenSegment>,
+    /// Where the next frame goes.
+    pub(crate) position: u64,
+    /// Up to here the file has space.
+    pub(crate) room: u64,
+}
+
 /// What the frames of a segment are found by.
 #[derive(Clone, Debug)]
 pub(crate) struct Indexes {

@@ -20,7 +20,7 @@ use crate::frame::Generation;
 use crate::generation::{Generations, LogGenerations};
 use crate::layout::LogId;
 use crate::read_ahead::ReadAhead;
-use crate::segment::{OpenSegment, Segment};
+use crate::segment::{ActiveSegment, Segment};
 use crate::staging::{Staging, Waiter};
 use crate::window::WriteWindow;
 
@@ -79,16 +79,6 @@ pub(crate) enum Phase {
     Closing,
     /// Nothing more.
     Closed,
-}
-
-/// The segment that gets the next frame.
-pub(crate) struct ActiveSegment {
-    pub(crate) segment: Rc<Segment>,
-    pub(crate) open: Rc<OpenSegment>,
-    /// Where the next frame goes.
-    pub(crate) position: u64,
-    /// Up to here the file has space.
-    pub(crate) room: u64,
 }
 
 /// A frame at the device, and who waits for it.

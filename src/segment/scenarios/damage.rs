@@ -105,6 +105,17 @@ fn a_torn_last_frame_is_cut_and_said_so() {
 }
 
 #[test]
+fn a_last_frame_with_a_torn_header_is_cut_and_said_so_as_well() {
+    let sim = written();
+    flip(&sim, 10, 8192 + 50);
+    sim.run(|| async {
+        let (_, found) = open_one().await;
+        let segment = segment_path(10);
+        assert_eq!(found, Recovery::CutTail { end: Offset::new(12), segment, position: 8192, frames: 0 });
+    });
+}
+
+#[test]
 fn swapped_blocks_are_told_by_their_place() {
     let sim = written();
     let file = sim.disk().read(segment_path(10)).expect("a segment");
