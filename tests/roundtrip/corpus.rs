@@ -7,6 +7,9 @@ use bytes::Bytes;
 /// Files longer than this would make one key most of the run.
 const FILE_BYTES_MAX: u64 = 8 << 20;
 
+/// A longer line is more than a default broker takes in one batch.
+const LINE_BYTES_MAX: usize = 512 << 10;
+
 /// One text file: its key and its lines' bytes.
 #[derive(Debug)]
 pub(crate) struct TextFile {
@@ -84,6 +87,9 @@ impl Corpus {
             return;
         }
         let file = TextFile { key: Bytes::from(path.display().to_string()), text: Bytes::from(text) };
+        if file.lines().any(|line| line.len() > LINE_BYTES_MAX) {
+            return;
+        }
         self.bytes += file.text.len() as u64;
         self.lines += file.lines().count() as u64;
         self.files.push(file);

@@ -14,6 +14,8 @@ use crate::corpus::Corpus;
 
 /// Small enough that many batches are in flight over the whole run, large enough to be a real load.
 const BATCH_BYTES: usize = 256 << 10;
+/// About what a record takes beside its key and value.
+const RECORD_OVERHEAD_BYTES: usize = 12;
 /// How often an unanswered batch is sent again before the run gives up: a minute, at the pause below.
 const ATTEMPTS_MAX: u32 = 600;
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -106,11 +108,11 @@ async fn send_files(
         let text = &corpus.files()[file];
         let (mut batch, mut bytes, mut first_line) = (Vec::new(), 0, 0);
         for (number, line) in text.lines().enumerate() {
-            bytes += line.len() + 1;
+            bytes += line.len() + text.key.len() + RECORD_OVERHEAD_BYTES;
             batch.push(Record::value(line).with_key(text.key.clone()));
             if bytes >= BATCH_BYTES {
                 let lines = batch.len();
-                let base_offset = send_batch(client, partition, &batch, bytes, progress, &mut sent.sent_again).await?;
+                let base_offset = send_batch(client, partition, &batch, progress, &mut sent.sent_again).await?;
                 sent.batches.push(Acknowledged { partition, base_offset, file, first_line, lines });
                 batch.clear();
                 (bytes, first_line) = (0, number + 1);
@@ -118,7 +120,7 @@ async fn send_files(
         }
         if !batch.is_empty() {
             let lines = batch.len();
-            let base_offset = send_batch(client, partition, &batch, bytes, progress, &mut sent.sent_again).await?;
+            let base_offset = send_batch(client, partition, &batch, progress, &mut sent.sent_again).await?;
             sent.batches.push(Acknowledged { partition, base_offset, file, first_line, lines });
         }
     }
@@ -129,10 +131,10 @@ async fn send_batch(
     client: &Client,
     partition: PartitionIndex,
     records: &[Record],
-    bytes: usize,
     progress: &Progress,
     sent_again: &mut u64,
 ) -> Result<i64, String> {
+    let text_bytes: usize = records.iter().map(|record| record.value.as_ref().map_or(0, |line| line.len() + 1)).sum();
     for attempt in 0..ATTEMPTS_MAX {
         progress.shared.in_flight.fetch_add(1, Ordering::Relaxed);
         let answer = client.producer().send_batch(TOPIC, partition, records.to_vec()).await;
@@ -140,9 +142,13 @@ async fn send_batch(
         progress.shared.moved.notify_waiters();
         match answer {
             Ok(deliveries) => {
-                progress.shared.acknowledged.fetch_add(bytes as u64, Ordering::Relaxed);
+                progress.shared.acknowledged.fetch_add(text_bytes as u64, Ordering::Relaxed);
                 *sent_again += u64::from(attempt > 0);
                 return Ok(deliveries.offsets.start.get());
+            }
+            // The broker refuses this batch, now and later.
+            Err(error) if error.code().is_some() && !error.is_retriable() => {
+                return Err(format!("partition {partition}: {error}"));
             }
             Err(error) if attempt + 1 == ATTEMPTS_MAX => return Err(format!("partition {partition}: {error}")),
             // The broker is down: the run has ended it on purpose and starts it again.
