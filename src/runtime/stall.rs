@@ -1,5 +1,5 @@
-//! Who held the core: every task's poll is timed, and what took longer than the executor's threshold is remembered
-//! and logged.
+//! Who held the core: every task's poll is timed, and what took longer than the executor's threshold is counted, told
+//! on request, and logged at level `debug` as it happens.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -64,7 +64,7 @@ impl StallLog {
         }
         if self.logged.get().is_none_or(|logged| now.saturating_duration_since(logged) >= LOG_INTERVAL) {
             self.logged.set(Some(now));
-            tracing::warn!(
+            tracing::debug!(
                 task,
                 held_ms = held.as_secs_f64() * 1e3,
                 "a task held its core: nothing else ran meanwhile"

@@ -131,7 +131,7 @@ table! {
         /// How long an idle shard spins before it sleeps, in microseconds; 0 is off. Shortens a round trip on an
         /// idle core, and harms where shards share their cores with anything else.
         spin_before_park_us: u64 = 0, Valid::Integer(0..=10_000);
-        /// A task that holds a core for longer than this is logged as a stall, in milliseconds.
+        /// A task that holds a core for longer than this is counted as a stall, in milliseconds.
         stall_threshold_ms: u64 = 5, Valid::Integer(1..=10_000);
         [topic_defaults: TopicDefaults] "Settings of a topic whose creator does not say otherwise."
     }
