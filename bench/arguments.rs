@@ -6,7 +6,7 @@ use ringmq_client::{Acks, BrokerAddress};
 /// Which broker and which topic.
 #[derive(Debug, Clone, Args)]
 pub struct Target {
-    /// Brokers to start from: HOST[:PORT], several with commas between them
+    /// Brokers to start from: `HOST[:PORT]`, several with commas between them
     #[arg(long, env = "RINGMQ_BROKERS", value_name = "ADDR", default_value = "localhost:9092", value_delimiter = ',')]
     pub brokers: Vec<BrokerAddress>,
     /// The topic

@@ -4,9 +4,9 @@
 //! something only beside what the same machine did in the same minute. The measurements use the broker's own runtime
 //! (executors pinned to the processors that the process may use, direct I/O, TCP on the loopback interface) and
 //! nothing of the broker above it:
-//! - [`disk`]: sequential direct writes and reads, and small durable writes, without a network;
-//! - [`loopback`]: bytes and round trips over TCP, without a disk;
-//! - [`pipe`]: both together, doing what a durable produce cannot do without: receive, checksum, write, flush, reply.
+//! - `disk`: sequential direct writes and reads, and small durable writes, without a network;
+//! - `loopback`: bytes and round trips over TCP, without a disk;
+//! - `pipe`: both together, doing what a durable produce cannot do without: receive, checksum, write, flush, reply.
 
 mod cores;
 mod disk;
@@ -77,9 +77,9 @@ pub struct Limits {
     pub rtt_us_p50: f64,
     /// The better of the two below.
     pub pipe_bytes_per_second: f64,
-    /// [`pipe`] with each write durable by itself (`O_DSYNC`).
+    /// `pipe` with each write durable by itself (`O_DSYNC`).
     pub pipe_dsync_bytes_per_second: f64,
-    /// [`pipe`] with an `fdatasync` for all writes of a file that completed before it.
+    /// `pipe` with an `fdatasync` for all writes of a file that completed before it.
     pub pipe_fdatasync_bytes_per_second: f64,
     /// Processors used.
     pub cores: usize,
