@@ -58,6 +58,8 @@ async fn read_partition(
     let end = latest.offset.unwrap_or(Offset::ZERO);
     let mut batches = acknowledged.iter().copied().peekable();
     let mut offset = Offset::ZERO;
+    // Records in front of the next acknowledged batch that are copies of it.
+    let mut copied = 0;
     while offset < end {
         let fetched = client.consumer().fetch(TOPIC, partition, offset, FetchOptions::default()).await.map_err(fail)?;
         for record in &fetched.records {
@@ -71,11 +73,18 @@ async fn read_partition(
                     let line =
                         batch.first_line + usize::try_from(offset.get() - batch.base_offset).unwrap_or(usize::MAX);
                     files.take(batch.file, line, key, value)?;
+                    copied = 0;
                     if line + 1 == batch.first_line + batch.lines {
                         batches.next();
                     }
                 }
-                _ => found.records_twice += 1,
+                // Only the batch that comes next can have been sent before without an answer.
+                Some(batch) => {
+                    files.expect_copy(batch, copied % batch.lines, key, value)?;
+                    copied += 1;
+                    found.records_twice += 1;
+                }
+                None => return Err(format!("partition {partition}: offset {offset} holds what nobody sent")),
             }
             found.records += 1;
             offset = Offset::new(offset.get() + 1);
@@ -119,6 +128,20 @@ impl<'a> Files<'a> {
         self.digests[file].update(value);
         self.digests[file].update(b"\n");
         Ok(())
+    }
+
+    /// A record of a batch that was sent before its acknowledged copy: the same key and line, and nothing else.
+    fn expect_copy(&self, batch: &Acknowledged, index: usize, key: &[u8], value: &[u8]) -> Result<(), String> {
+        let file = &self.corpus.files()[batch.file];
+        let line = file.lines().nth(batch.first_line + index);
+        if key == file.key && line.as_deref() == Some(value) {
+            return Ok(());
+        }
+        Err(format!(
+            "a record of {} stands where only a copy of {} may be",
+            key.escape_ascii(),
+            file.key.escape_ascii()
+        ))
     }
 
     /// Every file's digest as read back against the digest of its text.
