@@ -349,13 +349,22 @@ async fn remove_dirs(root: &Path, id: LogId) -> io::Result<()> {
     let (topic_dir, log_dir) = (id.topic_dir(root), id.log_dir(root));
     if fs::exists(&log_dir).await? {
         fs::remove_dir_all(&log_dir).await?;
-        fs::sync_dir(&topic_dir).await?;
+        unless_gone(fs::sync_dir(&topic_dir).await)?;
     }
-    if fs::exists(&topic_dir).await? && fs::read_dir(&topic_dir).await?.is_empty() {
-        fs::remove_dir_all(&topic_dir).await?;
+    if fs::exists(&topic_dir).await? && unless_gone(fs::read_dir(&topic_dir).await)?.is_empty() {
+        unless_gone(fs::remove_dir_all(&topic_dir).await)?;
         fs::sync_dir(root).await?;
     }
     Ok(())
+}
+
+/// The topic's other partitions are removed at the same time, on other cores too: one of them may have found the topic's
+/// directory empty and removed it first, which is what was wanted.
+fn unless_gone<T: Default>(result: io::Result<T>) -> io::Result<T> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
+        result => result,
+    }
 }
 
 fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Recovered) -> LogCore {
