@@ -87,8 +87,8 @@ pub fn kernel() -> Result<Finding, Problem> {
 }
 
 /// Makes an existing data directory fit for the executors of this process; call it once for each data directory
-/// before any executor opens a file there. It writes a block of real data into `.io-probe`, which every executor
-/// reads before the first file of that device: without it glommio may poll the disk and spin where it should sleep.
+/// before any executor opens a file there. It writes a block of real data into a file without a name, and reads it
+/// before any other file of that device: without it glommio may poll the disk and spin where it should sleep.
 ///
 /// # Errors
 /// When the file cannot be written or the directory has no direct I/O.
