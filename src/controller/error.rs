@@ -224,7 +224,8 @@ impl ChangeError {
     pub fn code(&self) -> ErrorCode {
         match self {
             ChangeError::Log(AppendError::StorageFull(_)) => ErrorCode::StorageFull,
-            ChangeError::Log(AppendError::Poisoned(_) | AppendError::NotReady(_)) => ErrorCode::StorageFailed,
+            ChangeError::Log(AppendError::NotReady(_)) => ErrorCode::StorageNotReady,
+            ChangeError::Log(AppendError::Poisoned(_)) => ErrorCode::StorageFailed,
             ChangeError::Log(AppendError::Overloaded { .. }) => ErrorCode::Overloaded,
             ChangeError::Log(AppendError::Closed) => ErrorCode::ShuttingDown,
             ChangeError::Log(AppendError::TooLarge { .. }) => ErrorCode::RequestTooLarge,

@@ -54,7 +54,9 @@ impl File {
     /// Opens or creates a file.
     ///
     /// # Errors
-    /// What open(2) says; [`io::ErrorKind::Unsupported`] where the file system has no direct I/O.
+    /// What open(2) says; [`io::ErrorKind::Unsupported`] where the file system has no direct I/O. With
+    /// [`OpenOptions::create_new`] the file may have been made before something failed, such as for want of a second
+    /// descriptor. It is removed again if that is possible; else it stays, empty.
     pub async fn open(path: impl AsRef<Path>, options: OpenOptions) -> io::Result<File> {
         let path = path.as_ref();
         let context = backend::current();

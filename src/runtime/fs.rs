@@ -3,8 +3,9 @@
 //! On the glommio backend everything here runs on the executor's blocking thread, one operation at a time, and never
 //! on its core: an fsync of a directory or the removal of a large file may take many milliseconds.
 
+use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::backend::{self, Backend};
 use crate::file::describe;
@@ -78,10 +79,19 @@ pub async fn remove_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
     dispatch!("remove", path, remove_dir_all(path))
 }
 
+/// Removes an empty directory.
+///
+/// # Errors
+/// [`io::ErrorKind::DirectoryNotEmpty`] when something is in it; what rmdir(2) says.
+pub async fn remove_dir(path: impl AsRef<Path>) -> io::Result<()> {
+    let path = path.as_ref();
+    dispatch!("remove", path, remove_dir(path))
+}
+
 /// Makes the names in a directory durable: those created, renamed and removed before this call.
 ///
 /// # Errors
-/// What fsync(2) says.
+/// What open(2) and fsync(2) say. Who has to know which of the two takes a [`Dir`].
 pub async fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
     let path = path.as_ref();
     dispatch!("flush directory", path, sync_dir(path))
@@ -122,6 +132,61 @@ pub async fn read_small(path: impl AsRef<Path>, bytes_max: usize) -> io::Result<
 pub async fn write_small_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> io::Result<()> {
     let path = path.as_ref();
     dispatch!("write", path, write_small_atomic(path, bytes))
+}
+
+/// An open directory, whose names can be made durable without another descriptor.
+///
+/// Opening it may fail for want of one, and then nothing was asked of the disk. That is worth knowing apart from a
+/// failed flush, after which nobody knows what the disk holds.
+#[derive(Clone)]
+pub struct Dir {
+    path: PathBuf,
+    backend: DirBackend,
+}
+
+#[derive(Clone)]
+enum DirBackend {
+    Glommio(glommio::fs::Dir),
+    #[cfg(feature = "sim")]
+    Sim,
+}
+
+impl Dir {
+    /// Opens a directory.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub async fn open(path: impl AsRef<Path>) -> io::Result<Dir> {
+        let path = path.as_ref();
+        let backend = match &backend::current().backend {
+            Backend::Glommio(core) => glommio::fs::Dir::open(core, path).await.map(DirBackend::Glommio),
+            #[cfg(feature = "sim")]
+            Backend::Sim(world) => world.open_dir(path).await.map(|()| DirBackend::Sim),
+        };
+        let backend = backend.map_err(|source| describe("open directory", path, source))?;
+        Ok(Dir { path: path.to_owned(), backend })
+    }
+
+    /// As [`sync_dir`].
+    ///
+    /// # Errors
+    /// What fsync(2) says. After an error nobody knows which names are durable.
+    pub async fn sync(&self) -> io::Result<()> {
+        match (&self.backend, &backend::current().backend) {
+            (DirBackend::Glommio(dir), Backend::Glommio(core)) => dir.sync(core).await,
+            #[cfg(feature = "sim")]
+            (_, Backend::Sim(world)) => world.sync_dir(&self.path).await,
+            #[cfg(feature = "sim")]
+            (DirBackend::Sim, Backend::Glommio(_)) => unreachable!("a simulated directory stays in its simulation"),
+        }
+        .map_err(|source| describe("flush directory", &self.path, source))
+    }
+}
+
+impl fmt::Debug for Dir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dir").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]

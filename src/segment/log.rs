@@ -379,6 +379,7 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         sealed: recovered.sealed,
         sealed_open: std::collections::VecDeque::new(),
         active: recovered.active,
+        left_over: None,
         known: recovered.generations,
         generation: None,
         writing: false,

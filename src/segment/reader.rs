@@ -15,6 +15,7 @@ use crate::failure::{Corruption, Damage};
 use crate::frame::{FrameFault, FrameHeader};
 use crate::layout::{FileKind, LogId};
 use crate::room::keep_open;
+use crate::scan::next_frame;
 use crate::segment::{Indexes, OpenSegment, Segment};
 use crate::state::{LogCore, Phase};
 
@@ -226,8 +227,8 @@ impl Piece {
         Ok(Piece { segment, open, is_sealed, position, expected, until, limit, class })
     }
 
-    /// Reads the frames, checks each, and returns those from the one that holds `from` on; or says what is damaged
-    /// before there is one.
+    /// Reads the frames, checks each, and returns those from the one that holds `from` on; or says that it is damaged.
+    /// Damage before it is stepped over: frames say for themselves which offsets they hold.
     async fn read(&self, log: &LogCore, from: Offset) -> Result<Result<Vec<CachedFrame>, Box<Corruption>>, ReadError> {
         let Some(check) = log.frame_check(self.segment.base) else { return Err(ReadError::Closed) };
         let mut walk = Walk { position: self.position, expected: self.expected, limit: self.limit };
@@ -241,13 +242,39 @@ impl Piece {
             let further = match halt {
                 Halt::Inside { frame_end } => frame_end,
                 Halt::EndOfPiece => (walk.position + PIECE_BYTES_MIN as u64).min(self.limit),
-                Halt::Bad(fault) => return Ok(Err(self.corruption(log, &walk, fault))),
+                Halt::Bad(fault) => {
+                    if !self.step_over(log, &mut walk, &check, from).await? {
+                        return Ok(Err(self.corruption(log, &walk, fault)));
+                    }
+                    until = until.max((walk.position + PIECE_BYTES_MIN as u64).min(self.limit));
+                    continue;
+                }
             };
             if further <= until {
                 // There is no more: the file is shorter than it was.
                 return Ok(Err(self.corruption(log, &walk, FrameFault::EndOfFile)));
             }
             until = further;
+        }
+    }
+
+    /// Goes on behind the damage that the walk has come to, if a frame begins there at or below `from`; `false` when
+    /// `from` is in the damaged part.
+    async fn step_over(
+        &self,
+        log: &LogCore,
+        walk: &mut Walk,
+        check: &FrameCheck,
+        from: Offset,
+    ) -> Result<bool, ReadError> {
+        let behind = walk.position + BLOCK_BYTES as u64;
+        let next = next_frame(&self.open.file, check, self.class, behind, self.limit).await;
+        match next.map_err(|error| io_error(log, error))? {
+            Some((position, offset)) if walk.expected <= offset && offset <= from => {
+                (walk.position, walk.expected) = (position, offset);
+                Ok(true)
+            }
+            _ => Ok(false),
         }
     }
 

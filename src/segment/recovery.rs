@@ -1,9 +1,14 @@
 //! Opening a log: what is on the disk, how far it was acknowledged, and where it goes on.
 //!
-//! In this order: list the segments; lock those that may still be written to; scan the frames of the last one; judge
-//! what stands behind the last good frame; make durable what was found; remove what lies beyond the end. It can crash
-//! at any point and starts again from the same files: nothing is changed before the judgement, and what is changed
-//! after it is changed back by nobody.
+//! In this order: list the segments; find the last one that was ever written to, locking each on the way; scan its
+//! frames; judge what stands behind the last good one; make durable what was found; remove what lies beyond the end.
+//! It can crash at any point and starts again from the same files: nothing is changed before the judgement, and what
+//! is changed after it is changed back by nobody.
+//!
+//! # What a segment's content proves
+//! A segment is created ahead of its first frame, and gets that frame only when the one before is durable to its end.
+//! So an empty file, or one of zeros alone, proves nothing: its roll may have failed, and the log gone on before it.
+//! Any other byte proves that the segment before was complete, and that nothing is in flight there any more.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,10 +27,6 @@ use crate::layout::{FileKind, LogId, parse_file_name};
 use crate::lock::{LOCK_WAIT_MAX, lock_when_free};
 use crate::scan::{Behind, FrameScanner};
 use crate::segment::{ActiveSegment, Indexes, OpenSegment, Segment};
-
-/// Segments that may have had writes in flight when a process died: the last, and the one before it. A segment gets
-/// its first frame only when the one before is durable to its end, so none further back has any.
-const WRITABLE_SEGMENTS: usize = 2;
 
 /// What opening a log found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +141,39 @@ struct Extent {
     behind: Behind,
 }
 
+/// The end of a log as its files have it.
+struct Tail {
+    /// The segment that the log ends in: the last one that was ever written to, or else the first.
+    last: Extent,
+    /// The one before it, looked at where `last` has no good frame to speak for itself.
+    before: Option<Extent>,
+    /// Segments behind `last` that were created and never written to, newest first.
+    unused: Vec<Extent>,
+}
+
+impl Tail {
+    fn extents(&self) -> impl Iterator<Item = &Extent> {
+        self.before.iter().chain([&self.last]).chain(&self.unused)
+    }
+
+    /// Takes out those of the unused segments that do not go on where the log ends.
+    fn take_beyond(&mut self) -> Vec<Extent> {
+        let end = self.last.end;
+        self.unused.extract_if(.., |unused| unused.segment.base != end).collect()
+    }
+
+    /// The segment that gets the next frame: an unused one where there is one, else the last.
+    fn into_active(self) -> Extent {
+        self.unused.into_iter().next().unwrap_or(self.last)
+    }
+}
+
 impl Extent {
+    /// Whether nothing was ever written to the file.
+    fn is_unused(&self) -> bool {
+        self.end_position == 0 && !self.behind.written
+    }
+
     /// Whether nothing that this life of the log wrote stands behind the last good frame, as far as can be told.
     fn is_whole(&self) -> bool {
         use FrameFault::{HeaderChecksum, Lengths, OtherOffset, PayloadChecksum};
@@ -201,34 +234,37 @@ impl Context<'_> {
     }
 
     async fn recover(&self, known: Rc<LogGenerations>, bases: &[Offset]) -> Result<Recovered, OpenError> {
-        let files = self.lock_writable(bases).await?;
         if bases[0] != Offset::ZERO {
             return Err(self.corrupt(Offset::ZERO, 0, Offset::ZERO, Damage::SegmentMissing, bases[0]));
         }
-        let mut extents = self.scan_writable(&known, files).await?;
-        let proven = extents.iter().filter_map(|extent| extent.behind.proven_end).max();
-        let proven = known.proven_end().max(proven.unwrap_or(Offset::ZERO));
-        let beyond = self.judge(&mut extents, proven)?;
-        let Some(last) = extents.pop() else { return Ok(Recovered::empty()) };
+        let mut tail = self.find_tail(&known, bases).await?;
+        self.judge(&known, &tail)?;
 
-        let sealed = self.sealed_before(&known, bases, last.segment.base).await?;
-        let clean = known.clean_end() == Some(last.end) && beyond.is_empty();
+        let beyond = tail.take_beyond();
+        let kept: Vec<Offset> =
+            bases.iter().copied().filter(|base| !beyond.iter().any(|extent| extent.segment.base == *base)).collect();
+        let sealed = self.sealed(&known, &kept).await?;
+        let clean = known.clean_end() == Some(tail.last.end) && beyond.is_empty();
         if !clean {
-            self.settle(extents.iter().chain([&last]), &beyond).await?;
+            self.settle(tail.extents(), &beyond).await?;
         }
-        Ok(self.recovered(known, sealed, last))
+        Ok(self.recovered(known, sealed, tail))
     }
 
-    /// Takes the locks of every file that may still be written to, before anything is read (rule 10 of the storage
-    /// protocol). Oldest first.
-    async fn lock_writable(&self, bases: &[Offset]) -> Result<Vec<(Rc<Segment>, File)>, OpenError> {
-        let mut files = Vec::new();
-        for base in &bases[bases.len().saturating_sub(WRITABLE_SEGMENTS)..] {
-            let segment = Rc::new(Segment::new(&self.dir, *base));
-            let file = self.open_locked(&segment).await?;
-            files.push((segment, file));
+    /// Goes back from the newest segment to the last one that was ever written to. Each file is locked before it is
+    /// read (rule 10 of the storage protocol): what a killed process had in flight has landed then, and a segment
+    /// that is still without content stays so.
+    async fn find_tail(&self, known: &Rc<LogGenerations>, bases: &[Offset]) -> Result<Tail, OpenError> {
+        let mut unused = Vec::new();
+        let (mut at, mut last) = (bases.len() - 1, self.extent(known, bases[bases.len() - 1]).await?);
+        while last.is_unused() && at > 0 {
+            at -= 1;
+            let before = self.extent(known, bases[at]).await?;
+            unused.push(std::mem::replace(&mut last, before));
         }
-        Ok(files)
+        let speaks_for_itself = last.end > last.segment.base || at == 0;
+        let before = if speaks_for_itself { None } else { Some(self.extent(known, bases[at - 1]).await?) };
+        Ok(Tail { last, before, unused })
     }
 
     async fn open_locked(&self, segment: &Segment) -> Result<File, OpenError> {
@@ -242,33 +278,16 @@ impl Context<'_> {
         }
     }
 
-    /// Scans the last segment, and the one before it unless that is proven to be complete. Oldest first.
-    async fn scan_writable(
-        &self,
-        known: &Rc<LogGenerations>,
-        mut files: Vec<(Rc<Segment>, File)>,
-    ) -> Result<Vec<Extent>, OpenError> {
-        let Some((segment, file)) = files.pop() else { return Ok(Vec::new()) };
-        let base = segment.base;
-        let last = self.extent(known, segment, file).await?;
-        let began = last.end > base || last.behind.frames > 0 || known.proven_end() >= base;
-        let mut extents = Vec::new();
-        if let Some((segment, file)) = files.pop().filter(|_| !began) {
-            // The last segment was created ahead of its first frame, which never came: the end may lie in the one
-            // before it.
-            extents.push(self.extent(known, segment, file).await?);
-        }
-        extents.push(last);
-        Ok(extents)
-    }
-
-    async fn extent(&self, known: &Rc<LogGenerations>, segment: Rc<Segment>, file: File) -> Result<Extent, OpenError> {
+    /// How far the frames of the segment with that base reach. Its file is locked before it is read.
+    async fn extent(&self, known: &Rc<LogGenerations>, base: Offset) -> Result<Extent, OpenError> {
+        let segment = Rc::new(Segment::new(&self.dir, base));
+        let file = self.open_locked(&segment).await?;
         if let Some(end) = known.clean_end()
             && let Some(extent) = self.extent_from_checkpoint(known, &segment, &file, end).await?
         {
             return Ok(extent);
         }
-        let indexes = Indexes::new(segment.base, self.config.index_interval_bytes);
+        let indexes = Indexes::new(base, self.config.index_interval_bytes);
         self.scan(known, segment, file, indexes, None).await
     }
 
@@ -319,44 +338,44 @@ impl Context<'_> {
         Ok(Extent { segment, file, indexes, indexes_from_files, end, end_position, file_bytes, fault, behind })
     }
 
-    /// Decides whether what is missing behind the last good frame had been acknowledged. If not, leaves the segment
-    /// that the log ends in as the last of `extents` and returns those beyond it.
-    fn judge(&self, extents: &mut Vec<Extent>, proven: Offset) -> Result<Vec<Extent>, OpenError> {
-        for extent in &*extents {
+    /// Decides whether what is missing behind the last good frame had been acknowledged.
+    fn judge(&self, known: &LogGenerations, tail: &Tail) -> Result<(), OpenError> {
+        let proven = tail.extents().filter_map(|extent| extent.behind.proven_end).fold(known.proven_end(), Offset::max);
+        for extent in tail.extents() {
             if let Some((position, fault)) = extent.behind.unknown_generation {
                 let damage = Damage::Frame(fault);
                 return Err(self.corrupt(extent.segment.base, position, extent.end, damage, proven));
             }
         }
-        let mut beyond = Vec::new();
-        if let [before, last] = &extents[..] {
-            if before.end > last.segment.base {
-                let (base, damage) = (last.segment.base, Damage::SegmentsOverlap);
-                return Err(self.corrupt(base, 0, base, damage, proven));
+        let last = &tail.last;
+        if let Some(before) = &tail.before {
+            // Something was written to the last segment, so this one was durable to its end.
+            let begin = last.segment.base;
+            if before.end > begin {
+                return Err(self.corrupt(begin, 0, begin, Damage::SegmentsOverlap, proven));
             }
-            if before.end < last.segment.base {
-                beyond.extend(extents.pop());
+            if before.end < begin {
+                return Err(self.ends_early(before, proven.max(begin)));
             }
         }
-        match extents.last() {
-            Some(last) if last.end < proven => {
-                let damage = Damage::Frame(last.fault);
-                Err(self.corrupt(last.segment.base, last.end_position, last.end, damage, proven))
-            }
-            _ => Ok(beyond),
+        if last.end >= proven {
+            return Ok(());
         }
+        // What is missing may have been all that the next segment held.
+        let next = tail.unused.iter().find(|unused| unused.segment.base == last.end);
+        Err(self.ends_early(next.unwrap_or(last), proven))
     }
 
-    /// The segments before the one that the log ends in. Each must reach to the next: where the header of its index
-    /// says otherwise, its frames are counted. (Without an index that shows only when they are read.)
-    async fn sealed_before(
-        &self,
-        known: &Rc<LogGenerations>,
-        bases: &[Offset],
-        last: Offset,
-    ) -> Result<Vec<Rc<Segment>>, OpenError> {
+    fn ends_early(&self, extent: &Extent, proven: Offset) -> OpenError {
+        let damage = Damage::Frame(extent.fault);
+        self.corrupt(extent.segment.base, extent.end_position, extent.end, damage, proven)
+    }
+
+    /// The segments before the last of `bases`. Each must reach to the next: where the header of its index says
+    /// otherwise, its frames are counted. (Without an index that shows only when they are read.)
+    async fn sealed(&self, known: &Rc<LogGenerations>, bases: &[Offset]) -> Result<Vec<Rc<Segment>>, OpenError> {
         let mut sealed = Vec::new();
-        for pair in bases.windows(2).take_while(|pair| pair[0] < last) {
+        for pair in bases.windows(2) {
             let (segment, next) = (Rc::new(Segment::new(&self.dir, pair[0])), pair[1]);
             let indexed_end = segment.indexed_end(known.number()).await;
             if indexed_end.is_some_and(|end| end != next) {
@@ -390,23 +409,21 @@ impl Context<'_> {
         fs::sync_dir(&self.dir).await.map_err(|source| self.io("flush the directory", source))
     }
 
-    fn recovered(&self, known: Rc<LogGenerations>, sealed: Vec<Rc<Segment>>, last: Extent) -> Recovered {
+    fn recovered(&self, known: Rc<LogGenerations>, sealed: Vec<Rc<Segment>>, tail: Tail) -> Recovered {
+        let last = &tail.last;
+        let end = last.end;
         let found = if last.is_whole() {
-            Recovery::Clean { end: last.end }
+            Recovery::Clean { end }
         } else {
-            Recovery::CutTail {
-                end: last.end,
-                segment: last.segment.path(FileKind::Log),
-                position: last.end_position,
-                frames: last.behind.frames,
-            }
+            let segment = last.segment.path(FileKind::Log);
+            Recovery::CutTail { end, segment, position: last.end_position, frames: last.behind.frames }
         };
         tracing::debug!(partition = %self.id, ?found, fault = %last.fault, "opened a log");
-        let open =
-            Rc::new(OpenSegment { file: last.file, indexes: last.indexes.into(), from_files: last.indexes_from_files });
-        last.segment.set_opened(Some(open.clone()));
-        let active = ActiveSegment { segment: last.segment, open, position: last.end_position, room: last.file_bytes };
-        Recovered { generations: Some(known), sealed, active: Some(active), end: last.end, found }
+        let Extent { segment, file, indexes, indexes_from_files, end_position, file_bytes, .. } = tail.into_active();
+        let open = Rc::new(OpenSegment { file, indexes: indexes.into(), from_files: indexes_from_files });
+        segment.set_opened(Some(open.clone()));
+        let active = ActiveSegment { segment, open, position: end_position, room: file_bytes };
+        Recovered { generations: Some(known), sealed, active: Some(active), end, found }
     }
 
     fn corrupt(&self, base: Offset, position: u64, expected: Offset, damage: Damage, proven_end: Offset) -> OpenError {

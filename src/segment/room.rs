@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ringmq_runtime::file::{File, OpenOptions};
+use ringmq_runtime::fs::Dir;
 use ringmq_runtime::{fs, random};
 use ringmq_wire::Offset;
 
@@ -47,18 +48,23 @@ impl NoRoom {
 /// table speaks of the log.
 pub(crate) async fn begin(log: &LogCore) -> Result<(), NoRoom> {
     fs::create_dir_all(&log.dir).await.map_err(NoRoom::before_writing)?;
+    let above = [open_dir(&log.id.topic_dir(&log.root)).await?, open_dir(&log.root).await?];
     let active = create_segment(log, Offset::ZERO).await?;
     // Also where the directories were there: the log that created them may not have come to this yet.
-    let topic_dir = log.id.topic_dir(&log.root);
-    for dir in [&topic_dir, &log.root] {
+    for dir in &above {
         sync_dir(dir).await?;
     }
     log.state.borrow_mut().active = Some(active);
     Ok(())
 }
 
-async fn sync_dir(dir: &Path) -> Result<(), NoRoom> {
-    fs::sync_dir(dir).await.map_err(|source| NoRoom::Broken { action: "flush the directory of", source })
+/// Whatever can be missing for a flush is asked for before anything is changed: what fails then can be tried again.
+async fn open_dir(path: &Path) -> Result<Dir, NoRoom> {
+    Dir::open(path).await.map_err(NoRoom::before_writing)
+}
+
+async fn sync_dir(dir: &Dir) -> Result<(), NoRoom> {
+    dir.sync().await.map_err(|source| NoRoom::Broken { action: "flush the directory of", source })
 }
 
 /// Makes (generation, start offset) durable before the first frame of this opening (rule 2 of the storage protocol).
@@ -74,6 +80,7 @@ pub(crate) async fn raise_generation(log: &LogCore) -> Result<(), NoRoom> {
     let opened = Fact::Opened { id: log.id, number: known.number(), generation, start };
     log.generations.record(opened).await.map_err(|error| match error {
         RecordError::StorageFull(error) => NoRoom::Full(error),
+        RecordError::NotReady(error) => NoRoom::NotReady(error),
         RecordError::Failed(error) => {
             NoRoom::Broken { action: "raise the generation of", source: io::Error::new(error.kind(), error) }
         }
@@ -179,20 +186,52 @@ pub(crate) fn keep_open(log: &LogCore, segment: &Rc<Segment>) {
 
 /// A new segment without any space yet, whose name is durable.
 async fn create_segment(log: &LogCore, base: Offset) -> Result<ActiveSegment, NoRoom> {
+    let dir = open_dir(&log.dir).await?;
+    remove_left_over(log).await.map_err(NoRoom::before_writing)?;
     let segment = Rc::new(Segment::new(&log.dir, base));
-    let file = create_file(&segment).await.map_err(NoRoom::before_writing)?;
-    sync_dir(&log.dir).await?;
+    log.state.borrow_mut().left_over = Some(segment.clone());
+    let file = match create_file(&segment, &dir).await {
+        Ok(file) => file,
+        Err(no_room) => {
+            if let Err(error) = remove_left_over(log).await {
+                tracing::warn!(
+                    partition = %log.id, segment = %base, %error,
+                    "a segment that could not be made ready stays, empty; it is removed before the next one is made"
+                );
+            }
+            return Err(no_room);
+        }
+    };
+    log.state.borrow_mut().left_over = None;
     let indexes = Indexes::new(base, log.config.index_interval_bytes);
     let open = Rc::new(OpenSegment { file, indexes: indexes.into(), from_files: false });
     segment.set_opened(Some(open.clone()));
     Ok(ActiveSegment { segment, open, position: 0, room: 0 })
 }
 
-async fn create_file(segment: &Segment) -> io::Result<File> {
+/// Removes what an attempt to create a segment left behind. The log may go on in the segment before, beyond the offset
+/// in that file's name, and recovery knows empty files for what they are only behind all others: so this comes before
+/// the next one is created.
+async fn remove_left_over(log: &LogCore) -> io::Result<()> {
+    let left_over = log.state.borrow().left_over.clone();
+    if let Some(segment) = left_over {
+        segment.remove_files().await?;
+        log.state.borrow_mut().left_over = None;
+    }
+    Ok(())
+}
+
+async fn create_file(segment: &Segment, dir: &Dir) -> Result<File, NoRoom> {
+    let file = open_new(segment).await.map_err(NoRoom::before_writing)?;
+    sync_dir(dir).await?;
+    Ok(file)
+}
+
+async fn open_new(segment: &Segment) -> io::Result<File> {
     let path = segment.path(FileKind::Log);
     let options = OpenOptions { write: true, create_new: true, dsync: true };
     let file = match File::open(&path, options).await {
-        // What an attempt without room left behind.
+        // A process that was killed had this request under way. Nothing was written to the file: that comes later.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             segment.remove_files().await?;
             File::open(&path, options).await?

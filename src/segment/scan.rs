@@ -105,8 +105,8 @@ pub(crate) struct Behind {
     pub(crate) proven_end: Option<Offset>,
     /// The first frame of this log whose generation is newer than the tables know, with its position.
     pub(crate) unknown_generation: Option<(u64, FrameFault)>,
-    /// The first of `frames`: its position and base offset.
-    pub(crate) first: Option<(u64, Offset)>,
+    /// Whether any byte is not zero: something was written there once, whatever it was.
+    pub(crate) written: bool,
 }
 
 impl Behind {
@@ -125,6 +125,7 @@ impl Behind {
             }
             for (block, at) in piece.chunks(BLOCK_BYTES).zip((at..).step_by(BLOCK_BYTES)) {
                 behind.judge(check.header(block, at, file_bytes), at);
+                behind.written = behind.written || block.iter().any(|byte| *byte != 0);
             }
             at += piece.len().next_multiple_of(BLOCK_BYTES) as u64;
         }
@@ -136,7 +137,6 @@ impl Behind {
             Ok(header) => {
                 self.frames += 1;
                 self.proven_end = self.proven_end.max(Some(header.durable_offset));
-                self.first = self.first.or(Some((position, header.base_offset)));
             }
             Err(fault @ FrameFault::UnknownGeneration(_)) => {
                 self.unknown_generation = self.unknown_generation.or(Some((position, fault)));
@@ -144,4 +144,32 @@ impl Behind {
             Err(_) => {}
         }
     }
+}
+
+/// Finds the first frame that counts at or behind `position` and ends by `limit`: its own position and base offset.
+/// Its payload is not looked at.
+///
+/// # Errors
+/// When the file cannot be read.
+pub(crate) async fn next_frame(
+    file: &File,
+    check: &FrameCheck,
+    class: IoClass,
+    position: u64,
+    limit: u64,
+) -> io::Result<Option<(u64, Offset)>> {
+    let mut at = position;
+    while at < limit {
+        let piece = file.read_at(at, PIECE_BYTES, class).await?;
+        if piece.is_empty() {
+            break;
+        }
+        let mut blocks = piece.chunks(BLOCK_BYTES).zip((at..limit).step_by(BLOCK_BYTES));
+        let found = blocks.find_map(|(block, at)| check.header(block, at, limit).ok().map(|header| (at, header)));
+        if let Some((at, header)) = found {
+            return Ok(Some((at, header.base_offset)));
+        }
+        at += piece.len().next_multiple_of(BLOCK_BYTES) as u64;
+    }
+    Ok(None)
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use ringmq_index::{Coverage, FramePlace, IndexKind, OffsetIndex, TimeIndex};
+use ringmq_runtime::buffer::BLOCK_BYTES;
 use ringmq_runtime::file::{File, IoClass, OpenOptions};
 use ringmq_runtime::fs;
 use ringmq_wire::{Offset, Timestamp};
@@ -13,7 +14,7 @@ use ringmq_wire::{Offset, Timestamp};
 use crate::check::FrameCheck;
 use crate::frame::{FrameHeader, LogNumber};
 use crate::layout::{FileKind, file_name};
-use crate::scan::{Behind, FrameScanner};
+use crate::scan::{FrameScanner, next_frame};
 
 /// The largest index file that is read: entries for every block of a 16 GiB segment.
 const INDEX_BYTES_MAX: usize = 64 << 20;
@@ -108,7 +109,7 @@ impl Segment {
     /// The end offset that the header of the offset index names, if it is sound and of this log: a hint.
     pub(crate) async fn indexed_end(&self, number: LogNumber) -> Option<Offset> {
         let file = File::open(self.path(FileKind::Index), OpenOptions::default()).await.ok()?;
-        let first = file.read_at(0, ringmq_runtime::buffer::BLOCK_BYTES, IoClass::ColdRead).await.ok()?;
+        let first = file.read_at(0, BLOCK_BYTES, IoClass::ColdRead).await.ok()?;
         let coverage = Coverage::decode(&first, IndexKind::Offset).ok()?;
         let fits = coverage.segment_base == self.base && coverage.log_number == number.0;
         fits.then_some(coverage.end)
@@ -177,10 +178,13 @@ impl Indexes {
         loop {
             match scanner.next().await? {
                 Ok(header) => indexes.push(&header),
-                Err(_) => match next_frame_behind(file, check, scanner.position()).await? {
-                    Some((position, offset)) if offset >= scanner.expected() => scanner.skip_to(position, offset),
-                    _ => break,
-                },
+                Err(_) => {
+                    let (behind, limit) = (scanner.position() + BLOCK_BYTES as u64, scanner.file_bytes());
+                    match next_frame(file, check, IoClass::ColdRead, behind, limit).await? {
+                        Some((position, offset)) if offset >= scanner.expected() => scanner.skip_to(position, offset),
+                        _ => break,
+                    }
+                }
             }
         }
         Ok(Rebuilt { indexes, end: scanner.expected(), end_position: scanner.position() })
@@ -192,10 +196,4 @@ pub(crate) struct Rebuilt {
     pub(crate) indexes: Indexes,
     pub(crate) end: Offset,
     pub(crate) end_position: u64,
-}
-
-/// Where the next frame begins behind one that is damaged at `position`.
-async fn next_frame_behind(file: &File, check: &FrameCheck, position: u64) -> io::Result<Option<(u64, Offset)>> {
-    let next_block = position + ringmq_runtime::buffer::BLOCK_BYTES as u64;
-    Ok(Behind::look(file, check, IoClass::ColdRead, next_block).await?.first)
 }

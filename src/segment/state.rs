@@ -60,6 +60,8 @@ pub(crate) struct LogState {
     pub(crate) sealed_open: VecDeque<Rc<Segment>>,
     /// `None` until the first append ever.
     pub(crate) active: Option<ActiveSegment>,
+    /// A segment whose file was created, or may have been, and which is not in use.
+    pub(crate) left_over: Option<Rc<Segment>>,
     /// What the generation tables know; `None` until the first append ever.
     pub(crate) known: Option<Rc<LogGenerations>>,
     /// The generation of this opening; `None` until its first append.

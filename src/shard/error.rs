@@ -21,7 +21,8 @@ pub(crate) fn rejected(rejected: &AppendRejected) -> WireError {
 pub(crate) fn append_failed(cause: &AppendError) -> Option<WireError> {
     let code = match cause {
         AppendError::StorageFull(_) => ErrorCode::StorageFull,
-        AppendError::NotReady(_) | AppendError::Poisoned(_) => ErrorCode::StorageFailed,
+        AppendError::NotReady(_) => ErrorCode::StorageNotReady,
+        AppendError::Poisoned(_) => ErrorCode::StorageFailed,
         AppendError::Overloaded { .. } => ErrorCode::Overloaded,
         AppendError::TooLarge { .. } => ErrorCode::BatchTooLarge,
         AppendError::Closed => return None,

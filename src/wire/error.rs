@@ -104,9 +104,11 @@ error_codes! {
     PartitionOffline = 51 "PARTITION_OFFLINE" final
         "The partition is offline because its log is damaged or its disk failed; the broker's log names the file."
     StorageFull = 52 "STORAGE_FULL" retry
-        "The broker's disk is full; free space or shorten retention, and writes go on by themselves."
+        "The broker's disk is full; free space on that file system or delete topics, and writes go on by themselves."
     StorageFailed = 53 "STORAGE_FAILED" final
         "The broker's disk reported an error; whether the records are stored is unknown until the partition is recovered."
+    StorageNotReady = 54 "STORAGE_NOT_READY" retry
+        "The broker could not open a file or make room in one, and nothing was written; wait a moment and send again."
 
     ShuttingDown = 70 "SHUTTING_DOWN" retry
         "The broker is shutting down; connect to another one, or to this one when it is back."

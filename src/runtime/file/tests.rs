@@ -1,4 +1,5 @@
 use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 use super::{File, IoClass, OpenOptions};
@@ -192,4 +193,39 @@ fn a_file_that_is_removed_while_it_is_opened_is_no_panic() {
         }
         assert!(found > 0);
     });
+}
+
+/// Tells the test program, run again as a child, which directory to create files in.
+const CHILD_DIR: &str = "RINGMQ_RUNTIME_TEST_DIR";
+
+/// What the child of the test below does.
+#[test]
+#[ignore = "run by a_file_that_cannot_be_opened_twice_leaves_no_name_behind"]
+fn create_with_one_descriptor_left() {
+    let Ok(dir) = std::env::var(CHILD_DIR) else { return };
+    run(move || async move {
+        let dir = PathBuf::from(dir);
+        let _device_is_known = File::open(dir.join("first"), CREATE).await.expect("created");
+        let next = std::fs::File::open("/dev/null").expect("opened").as_raw_fd();
+        let one_left = libc::rlimit { rlim_cur: u64::try_from(next).expect("a descriptor") + 1, rlim_max: 4096 };
+        // SAFETY: the kernel reads one `rlimit`.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const one_left) }, 0);
+        let error = File::open(dir.join("second"), CREATE).await.expect_err("one descriptor is not enough");
+        assert!(error.to_string().contains("os error 24"), "{error}");
+        assert!(!dir.join("second").exists());
+        println!("checked");
+    });
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_twice_leaves_no_name_behind() {
+    let dir = scratch();
+    let child = std::process::Command::new(std::env::current_exe().expect("this program"))
+        .args(["--ignored", "--exact", "file::tests::create_with_one_descriptor_left", "--nocapture"])
+        .env(CHILD_DIR, dir.path())
+        .output()
+        .expect("a child");
+    let said = [child.stdout, child.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(child.status.success() && said.contains("checked"), "{said}");
 }

@@ -1,8 +1,8 @@
 use std::io::ErrorKind;
 
 use super::{
-    DirEntry, create_dir_all, exists, free_bytes, read_dir, read_small, remove_dir_all, remove_file, rename, sync_dir,
-    write_small_atomic,
+    Dir, DirEntry, create_dir_all, exists, free_bytes, read_dir, read_small, remove_dir, remove_dir_all, remove_file,
+    rename, sync_dir, write_small_atomic,
 };
 use crate::testing::{run, scratch};
 
@@ -26,6 +26,13 @@ fn directories_and_names() {
         assert_eq!(read_small(root.join("a/b/2"), 10).await.expect("read"), b"1");
         assert!(!exists(root.join("a/b/1")).await.expect("looked"));
         remove_file(root.join("a/b/2")).await.expect("removed");
+        let kept = Dir::open(root.join("a/b")).await.expect("opened");
+        kept.sync().await.expect("flushed");
+        let full = remove_dir(root.join("a/b")).await.expect_err("something is in it");
+        assert_eq!(full.kind(), ErrorKind::DirectoryNotEmpty);
+        remove_dir(root.join("a/b/c")).await.expect("removed");
+        remove_file(root.join("a/b/10")).await.expect("removed");
+        remove_dir(root.join("a/b")).await.expect("removed");
         remove_dir_all(root.join("a")).await.expect("removed");
         assert!(!exists(root.join("a")).await.expect("looked"));
         assert!(free_bytes(&root).await.expect("known") > 0);
@@ -59,6 +66,8 @@ fn errors_name_the_path() {
             remove_file(&missing).await,
             remove_dir_all(&missing).await,
             sync_dir(&missing).await,
+            Dir::open(&missing).await.map(drop),
+            remove_dir(&missing).await,
             free_bytes(&missing).await.map(drop),
             read_small(&missing, 1).await.map(drop),
             write_small_atomic(missing.join("file"), b"").await,

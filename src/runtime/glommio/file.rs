@@ -28,10 +28,16 @@ impl File {
             Some(_) | None => Path::new("."),
         };
         let device = device::introduce(core, parent).await.map_err(no_direct_io)?;
-        let path = path.to_owned();
-        let named = core.requests.blocking(move || open_by_name(&path, options)).await?;
-        let dma = core.requests.start(open_directly(named, options)).await.map_err(no_direct_io)?;
-        Ok(File { dma: Rc::new(dma), requests: core.requests.clone(), read_bytes_max: device.read_bytes_max })
+        let by_name = path.to_owned();
+        let named = core.requests.blocking(move || open_by_name(&by_name, options)).await?;
+        let opened = core.requests.start(open_directly(named, options)).await;
+        if opened.is_err() && options.create_new {
+            // Whoever is told that there is no file should find none. Where even this fails, the name stays.
+            let created = path.to_owned();
+            let _ = core.requests.blocking(move || fs::remove_file(created)).await;
+        }
+        let dma = Rc::new(opened.map_err(no_direct_io)?);
+        Ok(File { dma, requests: core.requests.clone(), read_bytes_max: device.read_bytes_max })
     }
 
     pub(crate) async fn read_at(&self, pos: u64, len: usize) -> io::Result<IoBuf> {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::core::Core;
 use super::sys;
@@ -42,6 +43,27 @@ pub(crate) async fn remove_file(core: &Core, path: &Path) -> io::Result<()> {
 pub(crate) async fn remove_dir_all(core: &Core, path: &Path) -> io::Result<()> {
     let path = path.to_owned();
     core.requests.blocking(move || fs::remove_dir_all(path)).await
+}
+
+pub(crate) async fn remove_dir(core: &Core, path: &Path) -> io::Result<()> {
+    let path = path.to_owned();
+    core.requests.blocking(move || fs::remove_dir(path)).await
+}
+
+/// An open directory.
+#[derive(Clone)]
+pub(crate) struct Dir(Arc<fs::File>);
+
+impl Dir {
+    pub(crate) async fn open(core: &Core, path: &Path) -> io::Result<Dir> {
+        let path = path.to_owned();
+        core.requests.blocking(move || Ok(Dir(Arc::new(fs::File::open(path)?)))).await
+    }
+
+    pub(crate) async fn sync(&self, core: &Core) -> io::Result<()> {
+        let dir = self.0.clone();
+        core.requests.blocking(move || dir.sync_all()).await
+    }
 }
 
 pub(crate) async fn sync_dir(core: &Core, path: &Path) -> io::Result<()> {

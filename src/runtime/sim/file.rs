@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::disk::device::Request;
 use super::disk::fault::Operation;
-use super::disk::filesystem::HandleId;
+use super::disk::filesystem::{HandleId, Landing};
 use super::disk::names::os_error;
 use super::disk::path::Names;
 use super::trace::content_hash;
@@ -25,7 +25,16 @@ impl File {
         let names = Names::parse(path)?;
         let process = world.disk.borrow().files.process();
         let request = name_request(Operation::Open, names.text());
-        let handle = world.submit(&request, move |files| files.open(&names, options, process)).await?;
+        let opened = world.submit_landing(&request, move |files, landing| match landing {
+            Landing::Completed | Landing::PowerLost => files.open(&names, options, process),
+            Landing::Failed(error) => Err(error),
+            // The file is there, and nobody has it open.
+            Landing::FailedLate(error) => files.open(&names, options, process).and_then(|handle| {
+                files.close(handle);
+                Err(error)
+            }),
+        });
+        let handle = opened.await?;
         Ok(File { world: world.clone(), handle })
     }
 

@@ -43,6 +43,19 @@ impl World {
         self.submit(&request, move |files| files.remove_dir_all(&names)).await
     }
 
+    pub(crate) async fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let names = Names::parse(path)?;
+        let request = name_request(Operation::Remove, names.text());
+        self.submit(&request, move |files| files.remove_dir(&names)).await
+    }
+
+    /// What there is to opening a directory: it must be there, and anything may be in the way.
+    pub(crate) async fn open_dir(&self, path: &Path) -> io::Result<()> {
+        let names = Names::parse(path)?;
+        let request = name_request(Operation::Open, names.text());
+        self.submit(&request, move |files| files.names().list(&names).map(drop)).await
+    }
+
     pub(crate) async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let names = Names::parse(path)?;
         let upto = self.disk.borrow().files.completed();

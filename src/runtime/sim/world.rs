@@ -73,6 +73,7 @@ impl World {
         self.submit_landing(request, |files, landing| match landing {
             Landing::Completed | Landing::PowerLost => effect(files),
             Landing::Failed(error) => Err(error),
+            Landing::FailedLate(error) => effect(files).and(Err(error)),
         })
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use ringmq_runtime::buffer::AlignedBuf;
 use ringmq_runtime::file::{File, IoClass, OpenOptions};
+use ringmq_runtime::fs::Dir;
 use ringmq_runtime::local::{Sender, oneshot};
 use ringmq_runtime::{fs, task};
 use ringmq_wire::ShardIndex;
@@ -18,6 +19,7 @@ use super::block::{Block, ENTRIES_MAX, TableId, TableWriter};
 use super::history::{Fact, LogGenerations};
 use super::load::{GenerationHistory, LoadError, encode_pair};
 use super::{PAIR_BYTES, pair_position};
+use crate::failure::is_full;
 use crate::layout::LogId;
 
 /// Pairs that one write takes at most.
@@ -64,10 +66,21 @@ pub enum RecordError {
     /// There is no room on the disk. Nothing was written; later entries may succeed.
     #[error("the disk is full: the generation table cannot grow ({0})")]
     StorageFull(#[source] Arc<io::Error>),
+    /// The table could not be made ready, for want of a descriptor, say. Nothing was written; later entries may
+    /// succeed.
+    #[error("the generation table could not be made ready ({0})")]
+    NotReady(#[source] Arc<io::Error>),
     /// A write or flush of the table failed, now or before. Nothing is recorded on this core any more until the
     /// broker is started again.
     #[error("the generation table of this core failed: {0}. Mend the disk and restart the broker")]
     Failed(#[source] Arc<io::Error>),
+}
+
+impl RecordError {
+    /// Of a failure before anything was written.
+    fn before_writing(error: io::Error) -> RecordError {
+        if is_full(&error) { RecordError::StorageFull(Arc::new(error)) } else { RecordError::NotReady(Arc::new(error)) }
+    }
 }
 
 impl Generations {
@@ -160,46 +173,39 @@ impl Inner {
         let open = self.state.borrow().file.clone();
         let mut open = match open {
             Some(open) => open,
-            None => OpenTable { file: self.create().await?, blocks: 0, room_bytes: 0 },
+            None => self.create().await?,
         };
         let needed = pair_position(open.blocks) + (pairs * PAIR_BYTES) as u64;
         if needed > open.room_bytes {
-            let room_bytes = needed.next_multiple_of(GROWTH_BYTES);
-            open.file.preallocate(room_bytes).await.map_err(|error| match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => RecordError::StorageFull(Arc::new(error)),
-                _ => self.fail(error),
-            })?;
-            open.room_bytes = room_bytes;
+            open.room_bytes = needed.next_multiple_of(GROWTH_BYTES);
+            open.file.preallocate(open.room_bytes).await.map_err(RecordError::before_writing)?;
         }
         self.state.borrow_mut().file = Some(open.clone());
         Ok(open)
     }
 
-    async fn create(&self) -> Result<File, RecordError> {
+    async fn create(&self) -> Result<OpenTable, RecordError> {
+        let dir = Dir::open(&self.dir).await.map_err(RecordError::before_writing)?;
+        let file = self.open_new().await.map_err(RecordError::before_writing)?;
+        dir.sync().await.map_err(|error| self.fail(error))?;
+        Ok(OpenTable { file, blocks: 0, room_bytes: 0 })
+    }
+
+    async fn open_new(&self) -> io::Result<File> {
         let path = self.dir.join(self.table.file_name());
-        let create = async {
-            let options = OpenOptions { write: true, create_new: true, dsync: true };
-            let file = match File::open(&path, options).await {
-                // An earlier attempt that had no room; nothing was written to it.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    fs::remove_file(&path).await?;
-                    File::open(&path, options).await?
-                }
-                opened => opened?,
-            };
-            if !file.try_lock_exclusive()? {
-                return Err(io::Error::new(
-                    io::ErrorKind::ResourceBusy,
-                    "another process has locked the new generation table",
-                ));
+        let options = OpenOptions { write: true, create_new: true, dsync: true };
+        let file = match File::open(&path, options).await {
+            // An earlier attempt that failed; nothing was written to it.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(&path).await?;
+                File::open(&path, options).await?
             }
-            fs::sync_dir(&self.dir).await?;
-            Ok(file)
+            opened => opened?,
         };
-        create.await.map_err(|error: io::Error| match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => RecordError::StorageFull(Arc::new(error)),
-            _ => self.fail(error),
-        })
+        if file.try_lock_exclusive()? {
+            return Ok(file);
+        }
+        Err(io::Error::new(io::ErrorKind::ResourceBusy, "another process has locked the new generation table"))
     }
 
     /// A failed write leaves the table in an unknown state: nothing is written to it again (rule 12 of the storage

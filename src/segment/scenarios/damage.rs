@@ -1,14 +1,16 @@
 //! Every region of every file, damaged: told from a torn tail, reported with its place, and nothing on the disk
 //! touched.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ringmq_runtime::sim::Sim;
-use ringmq_wire::Offset;
+use ringmq_wire::{Offset, Timestamp};
 
 use super::support::*;
 use crate::frame::FrameHeader;
-use crate::{Corruption, Damage, FrameFault, GenerationHistory, LoadError, Log, OpenError, ReadError, Recovery};
+use crate::{
+    Corruption, Damage, FrameFault, GenerationHistory, LoadError, Log, LogConfig, OpenError, ReadError, Recovery,
+};
 
 /// Partition 0 with appends 1 to 13, each a frame of one block but for 4 to 10, which take 16 KiB: segments at 0, 6
 /// and 10. Stopped without a clean end; segments 0 and 6 are sealed and have their indexes.
@@ -56,7 +58,7 @@ fn refused(sim: &Sim) -> Corruption {
 
 /// Opens the log without any frame in memory.
 async fn open_cold() -> (Log, Recovery) {
-    let history = GenerationHistory::load(std::path::Path::new(TABLES)).await.expect("sound tables");
+    let history = GenerationHistory::load(Path::new(TABLES)).await.expect("sound tables");
     open(&deps(history, 0), 0).await.expect("a sound log")
 }
 
@@ -158,7 +160,7 @@ fn a_frame_of_a_log_that_was_there_before_is_told_by_the_log_number() {
     sim.run(|| async {
         // The old life ends with its files; the next one begins as a new log.
         let deps = start().await;
-        Log::remove_files(std::path::Path::new(ROOT), log_id(0), &deps.generations).await.expect("removed");
+        Log::remove_files(Path::new(ROOT), log_id(0), &deps.generations).await.expect("removed");
         let (log, found) = open(&deps, 0).await.expect("an empty log");
         assert_eq!(found, Recovery::Empty);
         append_tags(&log, [3, 4]).await;
@@ -368,7 +370,7 @@ fn a_rotten_block_of_a_table_is_read_from_its_copy_and_both_refuse_the_start() {
         sim.disk().flip_bit(table(&sim), copy + 70, 0).expect("a table");
     }
     let before = sim.disk().files();
-    let loaded = sim.run(|| GenerationHistory::load(std::path::Path::new(TABLES)));
+    let loaded = sim.run(|| GenerationHistory::load(Path::new(TABLES)));
     let Err(error @ LoadError::Damaged { block: 0, proven: 1, .. }) = loaded else { panic!("{loaded:?}") };
     assert!(error.to_string().contains("Nothing was changed"), "{error}");
     assert_eq!(sim.disk().files(), before);
@@ -404,15 +406,137 @@ fn an_unused_segment_is_no_log_and_data_in_it_is_corruption() {
     assert_eq!(refused(&sim).damage, Damage::GenerationsMissing);
 }
 
+/// Creates a file of that length under the name of a segment, with `content` somewhere in it.
+fn stray_segment(sim: &Sim, base: i64, len: u64, content: &[u8]) {
+    sim.run(|| async {
+        let options = ringmq_runtime::file::OpenOptions { write: true, create_new: true, dsync: true };
+        let stray = ringmq_runtime::file::File::open(segment_path(base), options).await.expect("a new file");
+        stray.preallocate(len).await.expect("room");
+    });
+    sim.kill();
+    if !content.is_empty() {
+        sim.disk().overwrite(segment_path(base), 4096, content).expect("a file");
+    }
+}
+
 #[test]
 fn a_segment_that_reaches_into_the_next_one_is_corruption() {
     let sim = written();
-    let file = sim.disk().read(segment_path(10)).expect("a segment");
-    // The beginning of the last segment's file under a later name, and nothing in it that counts there.
-    sim.run(|| async {
-        let options = ringmq_runtime::file::OpenOptions { write: true, create_new: true, dsync: true };
-        let stray = ringmq_runtime::file::File::open(segment_path(11), options).await.expect("a new file");
-        stray.preallocate(file.len() as u64).await.expect("room");
-    });
+    stray_segment(&sim, 11, 64 << 10, b"something was written here");
     assert_eq!(refused(&sim).damage, Damage::SegmentsOverlap);
+}
+
+#[test]
+fn segments_that_were_created_and_never_written_to_are_removed_wherever_they_begin() {
+    for unused in [vec![(11, 0)], vec![(12, 64 << 10)], vec![(11, 4096), (12, 0), (13, 0)], vec![(20, 0), (30, 4096)]] {
+        let sim = written();
+        for (base, len) in &unused {
+            stray_segment(&sim, *base, *len, b"");
+        }
+        sim.run(|| async {
+            let (log, found) = open_one().await;
+            assert_eq!(found, Recovery::Clean { end: Offset::new(13) }, "{unused:?}");
+            append_tags(&log, [14]).await;
+            assert_eq!(tags(&read_all(&log, 1 << 20).await), (1..=14).collect::<Vec<_>>(), "{unused:?}");
+        });
+        sim.crash();
+        // The one that begins where the log ended is the next segment.
+        let expected = if unused.iter().any(|(base, _)| *base == 13) { vec![0, 6, 10, 13] } else { vec![0, 6, 10] };
+        assert_eq!(segments(&sim), expected, "{unused:?}");
+        sim.run(|| async {
+            let (log, _) = open_cold().await;
+            assert_eq!(tags(&read_all(&log, 1 << 20).await), (1..=14).collect::<Vec<_>>(), "{unused:?}");
+        });
+    }
+}
+
+#[test]
+fn whatever_was_written_to_a_segment_proves_the_one_before_it() {
+    // The last frame of segment 10, which nothing but the next segment speaks of.
+    for content in [&b"anything"[..], &[0, 0, 1]] {
+        let sim = written();
+        flip(&sim, 10, 8192 + 500);
+        stray_segment(&sim, 13, 8192, content);
+        let corruption = refused(&sim);
+        assert_eq!(corruption.damage, Damage::Frame(FrameFault::PayloadChecksum));
+        assert_eq!((corruption.segment.clone(), corruption.position), (segment_path(10), 8192));
+        assert_eq!((corruption.expected, corruption.proven_end), (Offset::new(12), Offset::new(13)));
+    }
+    // A good end, and in the next segment a first frame that never became whole: it alone is cut.
+    let sim = written();
+    stray_segment(&sim, 13, 8192, b"torn");
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        append_tags(&log, [14]).await;
+        assert_eq!(tags(&read_all(&log, 1 << 20).await), (1..=14).collect::<Vec<_>>());
+    });
+    assert_eq!(segments(&sim), [0, 6, 10, 13]);
+}
+
+#[test]
+fn a_damaged_end_before_a_segment_in_use_is_never_cut() {
+    // Segment 6 ends with offset 9, and segment 10 goes on. The indexes are gone: the frames alone speak.
+    for index in ["index", "timeindex"] {
+        for damaged_too in [None, Some(50), Some(500)] {
+            let sim = written();
+            let file = sim.disk().read(segment_path(6)).expect("a segment");
+            let last = file.len() as u64 - 4096;
+            flip(&sim, 6, last);
+            sim.disk().remove(file_path(0, &format!("00000000000000000006.{index}"))).expect("a file");
+            if let Some(at) = damaged_too {
+                // Nothing good is left in the last segment.
+                for frame in 0..3 {
+                    flip(&sim, 10, frame * 4096 + at);
+                }
+            }
+            if damaged_too.is_some() {
+                let corruption = refused(&sim);
+                assert_eq!(corruption.segment, segment_path(6));
+                assert_eq!((corruption.expected, corruption.proven_end.get() >= 10), (Offset::new(9), true));
+                continue;
+            }
+            sim.run(|| async {
+                let (log, _) = open_cold().await;
+                assert_eq!(log.offsets().end, Offset::new(13));
+                let error = log.read(Offset::new(9), 1 << 20).await.expect_err("damaged");
+                assert!(matches!(error, ReadError::Corrupt(_)), "{error}");
+                assert_eq!(tags(&read_from(&log, 10, 1 << 20).await), [11, 12, 13]);
+            });
+        }
+    }
+}
+
+#[test]
+fn what_stands_close_behind_damage_can_be_read() {
+    // Sixty frames of one block in one segment, with an index entry for the first alone, and no frame in memory.
+    let config = LogConfig { segment_bytes: 1 << 20, index_interval_bytes: 1 << 20, ..small() };
+    for (sealed, at) in [(false, 10), (false, 300), (true, 10), (true, 300)] {
+        let sim = sim(107);
+        sim.run(|| async {
+            let history = GenerationHistory::load(Path::new(TABLES)).await.expect("sound tables");
+            let log = Log::open(Path::new(ROOT), log_id(0), config.clone(), &deps(history, 0)).await;
+            let (log, _) = log.expect("an empty log");
+            append_tags(&log, 1..=60).await;
+            if sealed {
+                log.roll_if_due(Timestamp::new(i64::MAX));
+                append_tags(&log, [61]).await;
+            }
+            // Two side by side, and one alone.
+            for frame in [7, 8, 20] {
+                flip(&sim, 0, frame * 4096 + at);
+            }
+            for offset in 0..60_u32 {
+                let read = log.read(Offset::new(offset.into()), 100).await;
+                if [7, 8, 20].contains(&offset) {
+                    let Err(ReadError::Corrupt(corruption)) = read else { panic!("offset {offset}: {read:?}") };
+                    // Without a header nothing tells the second of two damaged frames from the first.
+                    let place = if offset == 8 && at == 10 { 7 } else { offset };
+                    assert_eq!(corruption.position, u64::from(place) * 4096);
+                } else {
+                    assert_eq!(read.expect("sound").next_offset, Offset::new(i64::from(offset) + 1));
+                }
+            }
+            assert_eq!(tags(&read_from(&log, 21, 1 << 20).await), (22..=60 + u64::from(sealed)).collect::<Vec<_>>());
+        });
+    }
 }

@@ -4,6 +4,7 @@
 //! - `crash_loop`: many seeds of many lives, checked against everything that was acknowledged and read
 //! - `model`: appends and reads against a vector
 //! - `damage`: every region of every file, damaged
+//! - `steps`: every step of making room, failing
 //! - `limits`: full disks, failed writes, rolling, closing, deleting
 //! - `real_disk`: the same code on io_uring
 
@@ -13,4 +14,5 @@ mod limits;
 mod model;
 mod real_disk;
 mod rules;
+mod steps;
 mod support;

@@ -44,6 +44,11 @@ impl SimDisk {
         self.inject(Fault::on(Operation::Flush, pattern).error(error));
     }
 
+    /// How many requests have failed for an injected fault so far.
+    pub fn faults_met(&self) -> u64 {
+        self.world.disk.borrow().faults.met()
+    }
+
     /// Takes back every fault that has not been met.
     pub fn clear_faults(&self) {
         self.world.disk.borrow_mut().faults.clear();

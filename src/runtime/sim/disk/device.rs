@@ -91,7 +91,7 @@ impl Disk {
     /// Lands the first request that has completed by now.
     pub(crate) fn land_due(&mut self, now: Duration) -> Option<(RequestId, Ended)> {
         let (id, request) = self.requests.pop_due(now)?;
-        let landing = request.fault.map_or(Landing::Completed, Landing::Failed);
+        let landing = request.fault.map_or(Landing::Completed, Landing::failed);
         let ended = (request.effect)(&mut self.files, landing);
         if let Some(handle) = request.handle {
             self.files.end_request(handle);
@@ -105,7 +105,7 @@ impl Disk {
         self.dice.shuffle(&mut in_flight);
         for request in in_flight {
             if self.dice.coin() {
-                let landing = request.fault.map_or(Landing::PowerLost, Landing::Failed);
+                let landing = request.fault.map_or(Landing::PowerLost, Landing::failed);
                 // Nobody waits any more: the tasks are gone.
                 drop((request.effect)(&mut self.files, landing));
             }

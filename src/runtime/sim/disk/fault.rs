@@ -46,11 +46,13 @@ pub enum Operation {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Fault {
-    operation: Operation,
+    /// `None`: any.
+    operation: Option<Operation>,
     pattern: String,
     to_pass: u64,
     to_fail: u64,
     error: FaultError,
+    late: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +65,16 @@ impl Fault {
     /// The next such request to a path that fits `pattern` fails with an input/output error (EIO).
     /// In the pattern `*` stands for any text, also across directories.
     pub fn on(operation: Operation, pattern: impl Into<String>) -> Fault {
-        Fault { operation, pattern: pattern.into(), to_pass: 0, to_fail: 1, error: FaultError::Os(libc::EIO) }
+        Fault::new(Some(operation), pattern.into())
+    }
+
+    /// As [`Fault::on`], for requests of every kind: with [`Fault::after`] each step of a program can be made to fail.
+    pub fn on_any(pattern: impl Into<String>) -> Fault {
+        Fault::new(None, pattern.into())
+    }
+
+    fn new(operation: Option<Operation>, pattern: String) -> Fault {
+        Fault { operation, pattern, to_pass: 0, to_fail: 1, error: FaultError::Os(libc::EIO), late: false }
     }
 
     /// Lets that many fitting requests pass first.
@@ -77,6 +88,14 @@ impl Fault {
     #[must_use]
     pub fn times(mut self, failures: u64) -> Fault {
         self.to_fail = failures;
+        self
+    }
+
+    /// Fails late: the request does what it is meant to do, and its answer is an error all the same. So does an open
+    /// that has made the file's name and then finds no descriptor left.
+    #[must_use]
+    pub fn late(mut self) -> Fault {
+        self.late = true;
         self
     }
 
@@ -95,6 +114,14 @@ impl Fault {
     }
 }
 
+/// How a request fails.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: io::Error,
+    /// Whether it has done what it is meant to do.
+    pub(crate) late: bool,
+}
+
 /// A disk that does not answer for a while.
 #[derive(Clone, Debug)]
 struct Stall {
@@ -107,6 +134,7 @@ struct Stall {
 pub(crate) struct Faults {
     faults: Vec<Fault>,
     stalls: Vec<Stall>,
+    met: u64,
 }
 
 impl Faults {
@@ -126,24 +154,31 @@ impl Faults {
         self.stalls.clear();
     }
 
-    /// The error that this request meets, if a fault wants it. Every fitting fault counts it; the oldest one decides.
-    pub(crate) fn meet(&mut self, operation: Operation, path: &str) -> Option<io::Error> {
+    /// How many requests have met one.
+    pub(crate) fn met(&self) -> u64 {
+        self.met
+    }
+
+    /// The failure that this request meets, if a fault wants it. Every fitting fault counts it; the oldest one decides.
+    pub(crate) fn meet(&mut self, operation: Operation, path: &str) -> Option<Failure> {
         let mut met = None;
         for fault in &mut self.faults {
-            if fault.operation != operation || !path::matches(&fault.pattern, path) {
+            if fault.operation.is_some_and(|wanted| wanted != operation) || !path::matches(&fault.pattern, path) {
                 continue;
             }
             if fault.to_pass > 0 {
                 fault.to_pass -= 1;
             } else if met.is_none() {
                 fault.to_fail = fault.to_fail.saturating_sub(1);
-                met = Some(match fault.error {
+                let error = match fault.error {
                     FaultError::Os(errno) => io::Error::from_raw_os_error(errno),
                     FaultError::Kind(kind) => io::Error::new(kind, format!("injected fault: {operation:?} of {path}")),
-                });
+                };
+                met = Some(Failure { error, late: fault.late });
             }
         }
         self.faults.retain(|fault| fault.to_fail > 0);
+        self.met += u64::from(met.is_some());
         met
     }
 

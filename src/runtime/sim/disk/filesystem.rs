@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::content::{Content, Sequence};
 use super::fate::{CrashReport, Fates};
+use super::fault::Failure;
 use super::names::{InodeId, Namespace, os_error};
 use super::path::Names;
 use crate::buffer::BLOCK_BYTES;
@@ -27,8 +28,16 @@ pub(crate) enum Landing {
     Completed,
     /// It fails with this error.
     Failed(io::Error),
+    /// It does what it is meant to do, and fails with this error.
+    FailedLate(io::Error),
     /// The power goes while it is under way, and it was near enough its end to leave something behind.
     PowerLost,
+}
+
+impl Landing {
+    pub(crate) fn failed(Failure { error, late }: Failure) -> Landing {
+        if late { Landing::FailedLate(error) } else { Landing::Failed(error) }
+    }
 }
 
 /// What has been asked of a file or directory since it was made.
@@ -255,6 +264,7 @@ impl FileSystem {
                 let durable = dsync && self.dice.coin();
                 self.write_live(inode, position, data, durable)
             }
+            Landing::FailedLate(error) => self.write_live(inode, position, data, dsync).and(Err(error)),
             // A write that the device refused may have got through in parts; one that found no room has not begun.
             Landing::Failed(error) if error.kind() == io::ErrorKind::StorageFull => Err(error),
             Landing::Failed(error) => {
@@ -288,6 +298,10 @@ impl FileSystem {
                 self.file(inode)?.content.flush(upto);
                 self.counters.entry(inode).or_default().flushes += 1;
                 Ok(())
+            }
+            Landing::FailedLate(error) => {
+                self.file(inode)?.content.flush(upto);
+                Err(error)
             }
             Landing::Failed(error) => {
                 self.file(inode)?.content.fail_flush(upto);
@@ -347,6 +361,14 @@ impl FileSystem {
         Ok(())
     }
 
+    pub(crate) fn remove_dir(&mut self, names: &Names) -> io::Result<()> {
+        if !self.names.is_directory(self.names.lookup(names)?) {
+            return Err(os_error(libc::ENOTDIR));
+        }
+        let sequence = self.next_sequence();
+        self.names.remove(sequence, names).map(drop)
+    }
+
     pub(crate) fn remove_dir_all(&mut self, names: &Names) -> io::Result<()> {
         for (name, is_directory) in self.names.list(names)? {
             let mut child = names.clone();
@@ -357,9 +379,7 @@ impl FileSystem {
                 self.remove_file(&child)?;
             }
         }
-        let sequence = self.next_sequence();
-        self.names.remove(sequence, names)?;
-        Ok(())
+        self.remove_dir(names)
     }
 
     /// `upto` is what had completed when the request was submitted.

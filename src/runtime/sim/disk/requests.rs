@@ -1,12 +1,11 @@
 //! Requests on their way: each completes when its latency is over, so in any order.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
-use super::fault::{Faults, Operation};
+use super::fault::{Failure, Faults, Operation};
 use super::filesystem::{FileSystem, HandleId, Landing};
 use super::path;
 use crate::sim::config::LatencyConfig;
@@ -32,7 +31,7 @@ pub(crate) struct InFlight {
     pub(crate) path: Rc<str>,
     /// The descriptor that it keeps open.
     pub(crate) handle: Option<HandleId>,
-    pub(crate) fault: Option<io::Error>,
+    pub(crate) fault: Option<Failure>,
     pub(crate) effect: Effect,
 }
 

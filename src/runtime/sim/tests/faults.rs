@@ -90,6 +90,46 @@ fn every_kind_of_request_can_fail() {
 }
 
 #[test]
+fn a_late_failure_has_done_what_was_asked() {
+    run(|disk| async move {
+        let file = durable_file("/a", 1).await;
+        let late = |operation, path: &str| disk.inject(Fault::on(operation, path).os_error(libc::EMFILE).late());
+        late(Operation::Open, "/new");
+        File::open("/new", CREATE).await.unwrap_err();
+        let opened = File::open("/new", CREATE).await.map(drop);
+        assert_eq!(opened.unwrap_err().kind(), ErrorKind::AlreadyExists, "the name was made");
+        let opened = File::open("/new", WRITE).await.unwrap();
+        assert!(opened.try_lock_exclusive().unwrap(), "and nobody has it open");
+        late(Operation::Write, "/a");
+        write(&file, 7, 0).await.unwrap_err();
+        assert_eq!(read(&file, 0).await, vec![7; BLOCK_BYTES]);
+        late(Operation::Preallocate, "/a");
+        file.preallocate(3 * BLOCK).await.unwrap_err();
+        assert_eq!(file.size().await.unwrap(), 3 * BLOCK);
+        late(Operation::Flush, "/a");
+        file.fdatasync().await.unwrap_err();
+        assert_eq!(disk.read_durable("/a").unwrap().len(), 3 * BLOCK_BYTES);
+        late(Operation::Remove, "/new");
+        crate::fs::remove_file("/new").await.unwrap_err();
+        assert_eq!(disk.faults_met(), 5);
+        assert_eq!(disk.files(), [std::path::PathBuf::from("/a")]);
+    });
+}
+
+#[test]
+fn each_request_in_turn_can_be_made_to_fail() {
+    run(|disk| async move {
+        disk.inject(Fault::on_any("/d*").after(1).times(2));
+        crate::fs::create_dir_all("/d").await.unwrap();
+        crate::fs::Dir::open("/d").await.unwrap_err();
+        crate::fs::exists("/other").await.unwrap();
+        crate::fs::read_dir("/d").await.unwrap_err();
+        crate::fs::remove_dir("/d").await.unwrap();
+        assert_eq!(disk.faults_met(), 2);
+    });
+}
+
+#[test]
 fn a_failed_flush_is_not_made_up_for_by_the_next() {
     let history = |seed| {
         let sim = Sim::new(SimConfig::with_seed(seed));
@@ -302,6 +342,10 @@ fn what_the_kernel_refuses_is_refused() {
         assert_eq!(kind(crate::fs::rename("/d", "/d/e/f").await), ErrorKind::InvalidInput);
         assert_eq!(kind(crate::fs::create_dir_all("/a").await), ErrorKind::NotADirectory);
         assert_eq!(kind(crate::fs::sync_dir("/none").await), ErrorKind::NotFound);
+        assert_eq!(kind(crate::fs::Dir::open("/none").await.map(drop)), ErrorKind::NotFound);
+        assert_eq!(kind(crate::fs::Dir::open("/a").await.map(drop)), ErrorKind::NotADirectory);
+        assert_eq!(kind(crate::fs::remove_dir("/a").await), ErrorKind::NotADirectory);
+        assert_eq!(kind(crate::fs::remove_dir("/d").await), ErrorKind::DirectoryNotEmpty);
     });
 }
 
