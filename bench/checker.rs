@@ -4,8 +4,10 @@ use crc_fast::{CrcAlgorithm, Digest};
 use ringmq_wire::Offset;
 use ringmq_wire::batch::{BATCH_HEADER_BYTES, BATCH_LENGTH_PREFIX_BYTES, BatchError, BatchHeader};
 
-/// The part of a header that the checksum leaves out: all up to and with the checksum itself.
-const UNCHECKED_BYTES: usize = 21;
+/// Where a batch's checksum stands (docs/formats/record-batch.md).
+pub(crate) const CHECKSUM_AT: usize = 17;
+/// Where the bytes start that it covers: behind itself.
+pub(crate) const CHECKSUMMED_FROM: usize = 21;
 
 /// What is wrong with a stream of batches.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +121,7 @@ impl SectionChecker {
             return Err(CheckError::Offsets { expected, base, next });
         }
         let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
-        digest.update(&self.header[UNCHECKED_BYTES..]);
+        digest.update(&self.header[CHECKSUMMED_FROM..]);
         // The length field's least is the rest of the header.
         let left = header.batch_length as usize - (BATCH_HEADER_BYTES - BATCH_LENGTH_PREFIX_BYTES);
         self.batch = Some(Batch { header, digest, left });

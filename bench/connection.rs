@@ -5,7 +5,7 @@
 //! event loop: the kernel wakes a thread once for each response, and nothing else runs in between.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use ringmq_client::BrokerAddress;
@@ -48,8 +48,7 @@ impl Connection {
     }
 
     fn open_one(address: &BrokerAddress) -> io::Result<Self> {
-        let found: Vec<_> = (address.host(), address.port()).to_socket_addrs()?.collect();
-        let mut stream = TcpStream::connect(&found[..])?;
+        let mut stream = TcpStream::connect(&address.resolve_blocking()?[..])?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SILENCE_MAX))?;
         stream.set_write_timeout(Some(SILENCE_MAX))?;

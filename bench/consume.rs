@@ -15,7 +15,7 @@ use crate::checker::Counted;
 use crate::consumer::{Consumer, Span};
 use crate::cpu::Meter;
 use crate::error::{LoadError, WorkerError};
-use crate::report::{Latencies, Report, Run};
+use crate::report::{Latencies, Report, Run, conclude};
 use crate::topic::{Place, Topic, TopicError, assign};
 use crate::workers;
 
@@ -47,9 +47,7 @@ pub struct Arguments {
 /// # Errors
 /// [`LoadError`]; figures of a run in which connections failed are printed all the same.
 pub fn run(arguments: &Arguments) -> Result<(), LoadError> {
-    let (report, failure) = measure(arguments)?;
-    report.print(arguments.target.json).map_err(LoadError::Output)?;
-    failure.map_or(Ok(()), Err)
+    conclude(measure(arguments)?, arguments.target.json)
 }
 
 /// Consumes. Besides the figures gives what went wrong, if something did after the clock had started.
@@ -85,10 +83,7 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
     let (counted, failures): (Vec<Counted>, Vec<Option<WorkerError>>) = outcomes.into_iter().unzip();
     let Counted { records, bytes } = counted.into_iter().fold(Counted::default(), Counted::plus);
     let failure = LoadError::of_workers(failures);
-    let mut latencies = Latencies::new()?;
-    for consumer in &consumers {
-        latencies.add(consumer.latencies());
-    }
+    let latencies = Latencies::of_all(consumers.iter().map(Consumer::latencies))?;
     let errors = failure.as_ref().map_or(0, LoadError::count);
     let run = Run { records, bytes, errors, elapsed };
     Ok((Report::new(run, &latencies, spent, None, &topic.flush), failure))

@@ -1,12 +1,16 @@
 //! `ringmq-bench`: what this machine can do, and what a broker does with it.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ringmq_bench::{consume, limits, produce};
 
+/// As `ringmq --version` has it: a figure belongs to a commit.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("RINGMQ_COMMIT"), ")");
+
 #[derive(Debug, Parser)]
-#[command(name = "ringmq-bench", version, about)]
+#[command(name = "ringmq-bench", version = VERSION, about)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,

@@ -1,24 +1,29 @@
-//! The batches that a producer sends: encoded before the clock starts, distinct, and sent round robin.
+//! The batches that a producer sends: encoded before the clock starts, sent round robin, and each time made into batches
+//! that were never there before.
 //!
-//! Preparing them up front keeps the generator's share of the processor small: it shares the cores with the broker, so
-//! what it spends on encoding would be taken for the broker's cost.
+//! The generator shares the cores with the broker, so what it spends on encoding would be taken for the broker's cost.
+//! What it does for each batch is little: it writes a new number into each record, and the checksum over the whole,
+//! which brings the batch into the processor's cache right before the kernel copies it from there.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use ringmq_wire::Timestamp;
 use ringmq_wire::batch::{BatchBuilder, BuildError, Compression, RecordRef};
 
-/// What one producer's full batches take up together, about: few enough to stay in a processor's cache, as the data of
-/// a program that has just made it would.
-const POOL_BYTES: usize = 2 * 1024 * 1024;
-/// At least so many full batches are distinct, however large they are, and at most so many, however small.
+use crate::checker::{CHECKSUM_AT, CHECKSUMMED_FROM};
+
+/// What one producer's full batches take up together, about.
+const POOL_BYTES: usize = 4 * 1024 * 1024;
+/// At least so many full batches are prepared, however large they are, and at most so many, however small.
 const POOL_BATCHES: std::ops::RangeInclusive<usize> = 2..=1024;
 /// What is read of a payload file.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// A record's number takes up so many bytes at the start of its value, or all of a shorter one.
+const NUMBER_BYTES_MAX: usize = 8;
 
 /// Where the values of records come from.
 #[derive(Debug)]
@@ -70,6 +75,43 @@ impl Values {
     }
 }
 
+/// The numbers that one producer's records get: no two producers of a run give the same, and none gives one twice.
+///
+/// They are scrambled, so that they compress no better than random bytes, by a permutation that is another in each run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Numbers {
+    next: u64,
+    step: u64,
+    seed: u64,
+}
+
+impl Numbers {
+    /// The numbers of producer `index` of `producers` in the run with this seed.
+    pub(crate) fn new(seed: u64, index: usize, producers: usize) -> Self {
+        Self { next: index as u64, step: producers as u64, seed }
+    }
+
+    fn write_next(&mut self, place: &mut [u8]) {
+        let bits = u32::try_from(8 * place.len()).unwrap_or(u64::BITS);
+        let bytes = scramble(self.next, self.seed, bits).to_le_bytes();
+        place.copy_from_slice(&bytes[..place.len()]);
+        self.next = self.next.wrapping_add(self.step);
+    }
+}
+
+/// A permutation of the numbers of `bits` bits, 8 to 64: every step can be undone (an odd factor has an inverse modulo a
+/// power of two, and a shift to the right by half the bits leaves the upper half to restore the lower one from).
+fn scramble(number: u64, seed: u64, bits: u32) -> u64 {
+    const FACTORS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93];
+    let mask = u64::MAX >> (u64::BITS - bits);
+    let mut scrambled = (number ^ seed) & mask;
+    for factor in FACTORS {
+        scrambled = scrambled.wrapping_mul(factor) & mask;
+        scrambled ^= scrambled >> (bits / 2);
+    }
+    scrambled
+}
+
 /// The sizes that were asked for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
@@ -82,54 +124,139 @@ pub(crate) struct Shape {
 /// One producer's batches.
 #[derive(Debug)]
 pub(crate) struct Payload {
-    /// All of one length and one number of records.
-    pub(crate) full: Vec<Bytes>,
+    /// Full batches, all of one length and one number of records, and behind them the rest, if there is one.
+    templates: Vec<BytesMut>,
+    /// How many of them are full.
+    full: usize,
+    /// The full one whose turn it is.
+    turn: usize,
+    /// Where each record's number stands, in every template.
+    number_positions: Vec<usize>,
+    number_bytes: usize,
+    /// `None` leaves the values as they are.
+    numbers: Option<Numbers>,
     pub(crate) records_per_batch: u64,
-    /// The last batch, when the records do not fill it.
-    pub(crate) rest: Option<Bytes>,
     /// How many full batches make up the records, without the rest.
     pub(crate) full_count: u64,
+    /// How many records do not fill a batch.
     pub(crate) rest_records: u64,
 }
 
+/// A batch that is ready to be sent: valid until as many others have been made ready as there are full ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ready(usize);
+
 impl Payload {
-    /// Batches for so many records in all.
+    /// Batches for so many records in all. With `numbers`, no record is ever sent twice, as long as the values are long
+    /// enough to hold as many numbers as there are records.
     ///
     /// # Errors
     /// When a record is larger than the format allows.
-    pub(crate) fn prepare(shape: Shape, records: u64, values: &mut Values) -> Result<Self, BuildError> {
+    pub(crate) fn prepare(
+        shape: Shape,
+        records: u64,
+        values: &mut Values,
+        numbers: Option<Numbers>,
+    ) -> Result<Self, BuildError> {
         let now = now();
-        let (first, records_per_batch) = build(shape, now, u64::MAX, values)?;
+        let (first, number_positions) = build(shape, now, u64::MAX, values)?;
+        let records_per_batch = number_positions.len() as u64;
         let (full_count, rest_records) = (records / records_per_batch, records % records_per_batch);
-        let rest = match rest_records {
-            0 => None,
-            count => Some(build(shape, now, count, values)?.0),
-        };
         let wanted = (POOL_BYTES / first.len()).clamp(*POOL_BATCHES.start(), *POOL_BATCHES.end());
-        let distinct = usize::try_from(full_count.max(1)).map_or(wanted, |count| count.min(wanted));
-        let mut full = vec![first];
-        while full.len() < distinct {
-            full.push(build(shape, now, records_per_batch, values)?.0);
+        let full = usize::try_from(full_count.max(1)).map_or(wanted, |count| count.min(wanted));
+        let mut templates = vec![first];
+        while templates.len() < full {
+            templates.push(build(shape, now, records_per_batch, values)?.0);
         }
-        Ok(Self { full, records_per_batch, rest, full_count, rest_records })
+        if rest_records > 0 {
+            templates.push(build(shape, now, rest_records, values)?.0);
+        }
+        let number_bytes = shape.record_bytes.min(NUMBER_BYTES_MAX);
+        let turn = 0;
+        Ok(Self {
+            templates,
+            full,
+            turn,
+            number_positions,
+            number_bytes,
+            numbers,
+            records_per_batch,
+            full_count,
+            rest_records,
+        })
+    }
+
+    /// How many batches can be ready at the same time.
+    pub(crate) fn ready_max(&self) -> usize {
+        self.full
+    }
+
+    /// The length of each full batch.
+    pub(crate) fn full_bytes(&self) -> usize {
+        self.templates[0].len()
+    }
+
+    /// The length of the batch with the rest, if there is one.
+    pub(crate) fn rest_bytes(&self) -> Option<usize> {
+        self.templates.get(self.full).map(BytesMut::len)
+    }
+
+    /// Makes the next full batch ready.
+    pub(crate) fn next_full(&mut self) -> Ready {
+        let index = self.turn;
+        self.turn = (self.turn + 1) % self.full;
+        self.renew(index)
+    }
+
+    /// Makes the batch with the rest ready, if there is one.
+    pub(crate) fn rest(&mut self) -> Option<Ready> {
+        (self.full < self.templates.len()).then(|| self.renew(self.full))
+    }
+
+    /// The bytes of a batch that is ready.
+    pub(crate) fn bytes(&self, ready: Ready) -> &[u8] {
+        &self.templates[ready.0]
+    }
+
+    /// Gives every record of a template a new number, and the whole its checksum.
+    fn renew(&mut self, index: usize) -> Ready {
+        if let Some(numbers) = &mut self.numbers {
+            let batch = &mut self.templates[index];
+            // The rest's records lie where the first ones of a full batch do.
+            let in_batch = |&&position: &&usize| position < batch.len();
+            let records = self.number_positions.iter().take_while(in_batch).count();
+            for &position in &self.number_positions[..records] {
+                numbers.write_next(&mut batch[position..position + self.number_bytes]);
+            }
+            let checksum = crc_fast::crc32_iscsi(&batch[CHECKSUMMED_FROM..]);
+            batch[CHECKSUM_AT..CHECKSUMMED_FROM].copy_from_slice(&checksum.to_be_bytes());
+        }
+        Ready(index)
     }
 }
 
-/// One batch of at most `records_max` records, and how many there are.
-fn build(shape: Shape, now: Timestamp, records_max: u64, values: &mut Values) -> Result<(Bytes, u64), BuildError> {
+/// One batch of at most `records_max` records, and where the value of each starts.
+fn build(
+    shape: Shape,
+    now: Timestamp,
+    records_max: u64,
+    values: &mut Values,
+) -> Result<(BytesMut, Vec<usize>), BuildError> {
+    /// What a record without headers has behind its value: their number, 0.
+    const BEHIND_VALUE_BYTES: usize = 1;
     let mut builder = BatchBuilder::with_capacity(Compression::None, shape.batch_bytes.max(shape.record_bytes));
     let mut value = vec![0; shape.record_bytes];
-    let mut records = 0;
-    while records < records_max {
+    let mut positions = Vec::new();
+    while (positions.len() as u64) < records_max {
         let size = RecordRef { timestamp: now, key: None, value: Some(&value), headers: &[] };
-        if records > 0 && builder.len_bytes_with(&size) > shape.batch_bytes {
+        if !positions.is_empty() && builder.len_bytes_with(&size) > shape.batch_bytes {
             break;
         }
         values.fill(&mut value);
         builder.append(&RecordRef { timestamp: now, key: None, value: Some(&value), headers: &[] })?;
-        records += 1;
+        positions.push(builder.len_bytes() - BEHIND_VALUE_BYTES - value.len());
     }
-    Ok((builder.finish()?, records))
+    Ok((BytesMut::from(builder.finish()?), positions))
 }
 
 fn now() -> Timestamp {
@@ -138,93 +265,4 @@ fn now() -> Timestamp {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use ringmq_wire::batch::{BatchLimits, Scratch, split_batches, validate_batch};
-
-    use super::*;
-
-    fn values_in(batch: &Bytes) -> Vec<Vec<u8>> {
-        let mut scratch = Scratch::default();
-        let mut found = Vec::new();
-        for view in split_batches(batch) {
-            let records = view.unwrap().records(&mut scratch).unwrap();
-            found.extend(records.map(|record| record.unwrap().value.unwrap().to_vec()));
-        }
-        found
-    }
-
-    #[test]
-    fn batches_are_as_large_as_asked_and_hold_exactly_the_records() {
-        let shape = Shape { record_bytes: 1000, batch_bytes: 50_000 };
-        let payload = Payload::prepare(shape, 1234, &mut Values::random(1)).unwrap();
-        assert_eq!(payload.full_count * payload.records_per_batch + payload.rest_records, 1234);
-        let record_overhead_max = 12;
-        for batch in &payload.full {
-            let header = validate_batch(batch, &BatchLimits::default()).unwrap();
-            assert_eq!(u64::from(header.record_count), payload.records_per_batch);
-            assert_eq!(batch.len(), payload.full[0].len());
-            assert!(batch.len() <= 50_000 && batch.len() + 1000 + record_overhead_max > 50_000, "{}", batch.len());
-        }
-        let rest = validate_batch(payload.rest.as_ref().unwrap(), &BatchLimits::default()).unwrap();
-        assert_eq!(u64::from(rest.record_count), payload.rest_records);
-    }
-
-    #[test]
-    fn a_batch_holds_a_record_however_small_it_should_be() {
-        let shape = Shape { record_bytes: 5000, batch_bytes: 100 };
-        let payload = Payload::prepare(shape, 3, &mut Values::random(1)).unwrap();
-        assert_eq!((payload.records_per_batch, payload.full_count, payload.rest_records), (1, 3, 0));
-        assert_eq!(values_in(&payload.full[0])[0].len(), 5000);
-    }
-
-    #[test]
-    fn random_values_differ_from_each_other_and_between_producers() {
-        let shape = Shape { record_bytes: 100, batch_bytes: 10_000 };
-        let mut seen = HashSet::new();
-        let mut count = 0;
-        for seed in 0..3 {
-            let payload = Payload::prepare(shape, 100_000, &mut Values::random(seed)).unwrap();
-            assert!(payload.full.len() >= 100);
-            for value in payload.full.iter().take(10).flat_map(values_in) {
-                count += 1;
-                seen.insert(value);
-            }
-        }
-        assert_eq!(seen.len(), count);
-    }
-
-    #[test]
-    fn random_values_cannot_be_compressed() {
-        let shape = Shape { record_bytes: 1000, batch_bytes: 100_000 };
-        let payload = Payload::prepare(shape, 1000, &mut Values::random(7)).unwrap();
-        let mut compressed = BatchBuilder::new(Compression::Lz4);
-        for value in values_in(&payload.full[0]) {
-            let timestamp = Timestamp::new(0);
-            compressed.append(&RecordRef { timestamp, key: None, value: Some(&value), headers: &[] }).unwrap();
-        }
-        let compressed = compressed.finish().unwrap();
-        assert!(compressed.len() * 100 > payload.full[0].len() * 98, "{} bytes", compressed.len());
-    }
-
-    #[test]
-    fn a_file_is_used_from_end_to_end_and_again() {
-        let shape = Shape { record_bytes: 4, batch_bytes: 1 };
-        let mut values = Values::File { bytes: Bytes::from_static(b"abcdefghij"), at: 0 };
-        let payload = Payload::prepare(shape, 5, &mut values).unwrap();
-        let found: Vec<u8> = payload.full.iter().flat_map(values_in).flatten().collect();
-        assert_eq!(found, b"abcdefghijabcdefghij");
-    }
-
-    #[test]
-    fn an_empty_or_missing_file_is_an_error() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("payload");
-        assert!(Values::read_file(&path).is_err());
-        std::fs::write(&path, b"").unwrap();
-        assert!(Values::read_file(&path).is_err());
-        std::fs::write(&path, b"x").unwrap();
-        assert_eq!(Values::read_file(&path).unwrap(), &b"x"[..]);
-    }
-}
+mod tests;

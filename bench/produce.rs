@@ -1,7 +1,8 @@
 //! `ringmq-bench produce`: how fast the broker takes records.
 //!
 //! Each producer is one thread with one connection to the shard that owns its partitions. It keeps a number of requests
-//! in flight and sends batches that were encoded before the clock started. A record counts when it is acknowledged.
+//! in flight and sends batches that were encoded before the clock started, with new numbers in their records each time. A
+//! record counts when it is acknowledged.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -13,9 +14,9 @@ use ringmq_client::blocking::Client;
 use crate::arguments::{AcksArgument, Target, share};
 use crate::cpu::Meter;
 use crate::error::{LoadError, WorkerError};
-use crate::payload::{Payload, Shape, Values};
+use crate::payload::{Numbers, Payload, Shape, Values};
 use crate::producer::{Producer, Sent};
-use crate::report::{Latencies, Report, Run};
+use crate::report::{Latencies, Report, Run, conclude};
 use crate::topic::{Topic, assign};
 use crate::workers;
 
@@ -49,7 +50,7 @@ pub struct Arguments {
     /// Records that are sent before the clock starts, rounded up to whole batches
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub warmup: u64,
-    /// Values come from this file instead of being random
+    /// Values come from this file instead of being random and distinct; a producer prepares a few MiB of it and repeats them
     #[arg(long, value_name = "FILE")]
     pub payload: Option<PathBuf>,
 }
@@ -59,9 +60,7 @@ pub struct Arguments {
 /// # Errors
 /// [`LoadError`]; figures of a run in which connections failed are printed all the same.
 pub fn run(arguments: &Arguments) -> Result<(), LoadError> {
-    let (report, failure) = measure(arguments)?;
-    report.print(arguments.target.json).map_err(LoadError::Output)?;
-    failure.map_or(Ok(()), Err)
+    conclude(measure(arguments)?, arguments.target.json)
 }
 
 /// Produces. Besides the figures gives what went wrong, if something did after the clock had started.
@@ -77,10 +76,8 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
 
     let before = topic.offsets(&client, OffsetSpec::Latest)?;
     let meter = Meter::start(&topic.partitions[0].addresses[0]);
-    let (outcomes, mut elapsed) = workers::run(&mut producers, "producing", arguments.records, |producer, done| {
-        let (full, rest) = (producer.payload().full_count, producer.payload().rest.clone());
-        producer.produce(full, rest, done)
-    });
+    let (outcomes, mut elapsed) =
+        workers::run(&mut producers, "producing", arguments.records, |producer, done| producer.produce(done));
     let (sent, failures): (Vec<Sent>, Vec<Option<WorkerError>>) = outcomes.into_iter().unzip();
     let Sent { mut records, bytes } = sent.into_iter().fold(Sent::default(), Sent::plus);
     let mut failure = LoadError::of_workers(failures);
@@ -94,10 +91,7 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
     }
     let spent = meter.stop();
 
-    let mut latencies = Latencies::new()?;
-    for producer in &producers {
-        latencies.add(producer.latencies());
-    }
+    let latencies = Latencies::of_all(producers.iter().map(Producer::latencies))?;
     let errors = failure.as_ref().map_or(0, LoadError::count);
     let run = Run { records, bytes, errors, elapsed };
     Ok((Report::new(run, &latencies, spent, Some(arguments.acks.name()), &topic.flush), failure))
@@ -113,13 +107,15 @@ fn prepare(arguments: &Arguments, topic: &Topic) -> Result<Vec<Producer>, LoadEr
     let workers = usize::from(arguments.producers);
     let assigned = assign(&topic.partitions, workers);
     let mut producers = Vec::with_capacity(workers);
+    // Another in each run: what a run writes was never written before.
+    let seed = fastrand::u64(..);
     let shape = Shape { record_bytes: arguments.record_bytes as usize, batch_bytes: arguments.batch_bytes as usize };
     for (index, places) in assigned.into_iter().enumerate() {
-        let mut values = match &file {
-            Some(bytes) => Values::File { bytes: bytes.clone(), at: bytes.len() / workers * index },
-            None => Values::random(index as u64),
+        let (mut values, numbers) = match &file {
+            Some(bytes) => (Values::File { bytes: bytes.clone(), at: bytes.len() / workers * index }, None),
+            None => (Values::random(seed.wrapping_add(index as u64)), Some(Numbers::new(seed, index, workers))),
         };
-        let payload = Payload::prepare(shape, share(arguments.records, index, workers), &mut values)?;
+        let payload = Payload::prepare(shape, share(arguments.records, index, workers), &mut values, numbers)?;
         let (acks, in_flight) = (arguments.acks.to_wire(), usize::from(arguments.in_flight));
         producers.push(Producer::connect(&topic.name, &places, payload, acks, in_flight)?);
     }
@@ -133,7 +129,7 @@ fn warm_up(arguments: &Arguments, producers: &mut [Producer]) -> Result<(), Load
     let each = arguments.warmup.div_ceil(producers.len() as u64);
     let (outcomes, _) = workers::run(producers, "warming up", arguments.warmup, |producer, done| {
         let batches = each.div_ceil(producer.payload().records_per_batch);
-        producer.produce(batches, None, done)
+        producer.warm_up(batches, done)
     });
     for producer in producers {
         producer.forget_latencies()?;

@@ -14,7 +14,7 @@ use ringmq_wire::{CorrelationId, Detail, ErrorCode, Offset, WireError};
 
 use crate::connection::{Connection, invalid};
 use crate::error::{LoadError, WorkerError};
-use crate::payload::Payload;
+use crate::payload::{Payload, Ready};
 use crate::report::Latencies;
 use crate::topic::Place;
 
@@ -68,16 +68,15 @@ impl Producer {
     ) -> Result<Self, LoadError> {
         let mut routes = Vec::with_capacity(places.len());
         for place in places {
-            let full = request_head(topic, place.partition, acks, &payload.full[0])?;
-            let rest =
-                payload.rest.as_ref().map(|rest| request_head(topic, place.partition, acks, rest)).transpose()?;
+            let head = |batch_bytes| request_head(topic, place.partition, acks, batch_bytes);
+            let (full, rest) = (head(payload.full_bytes())?, payload.rest_bytes().map(head).transpose()?);
             routes.push(Route { full, rest });
         }
         let (Some(home), Some(route)) = (places.first(), routes.first()) else {
             return Err(LoadError::Connect(invalid("a producer has no partition")));
         };
         let connection = Connection::open(&home.addresses).map_err(LoadError::Connect)?;
-        let (max, bytes) = (connection.hello().request_bytes_max, route.full.len() + payload.full[0].len());
+        let (max, bytes) = (connection.hello().request_bytes_max, route.full.len() + payload.full_bytes());
         if bytes > max as usize {
             return Err(LoadError::RequestTooLarge { bytes, max });
         }
@@ -107,21 +106,29 @@ impl Producer {
         Ok(())
     }
 
-    /// Sends so many full batches and then `rest`, and waits until all are acknowledged or something fails.
-    pub(crate) fn produce(&mut self, full: u64, rest: Option<Bytes>, done: &AtomicU64) -> (Sent, Option<WorkerError>) {
+    /// Sends all records that were prepared, and waits until they are acknowledged or something fails.
+    pub(crate) fn produce(&mut self, done: &AtomicU64) -> (Sent, Option<WorkerError>) {
+        let left = Left { full: self.payload.full_count, rest: self.payload.rest_records > 0 };
+        self.run(left, done)
+    }
+
+    /// Sends so many full batches besides, and waits until they are acknowledged or something fails.
+    pub(crate) fn warm_up(&mut self, full: u64, done: &AtomicU64) -> (Sent, Option<WorkerError>) {
+        self.run(Left { full, rest: false }, done)
+    }
+
+    fn run(&mut self, mut left: Left, done: &AtomicU64) -> (Sent, Option<WorkerError>) {
         let mut acknowledged = Sent::default();
-        let mut left = Left { full, rest };
         let failure = loop {
-            if let Err(error) = self.fill(&mut left, &mut acknowledged) {
-                break Some(error);
-            }
-            if self.free.len() == self.in_flight.len() && left.is_empty() {
-                break None;
-            }
             let before = acknowledged.records;
-            if self.has_responses
-                && let Err(error) = self.take_answers(&mut acknowledged)
-            {
+            let step = if !left.is_empty() && !self.free.is_empty() {
+                self.send(&mut left, &mut acknowledged)
+            } else if self.free.len() < self.in_flight.len() {
+                self.take_answers(&mut acknowledged)
+            } else {
+                break None;
+            };
+            if let Err(error) = step {
                 break Some(error);
             }
             done.fetch_add(acknowledged.records - before, Ordering::Relaxed);
@@ -129,31 +136,31 @@ impl Producer {
         (acknowledged, failure)
     }
 
-    /// Sends as many batches as may be in flight, with one write.
-    fn fill(&mut self, left: &mut Left, acknowledged: &mut Sent) -> Result<(), WorkerError> {
+    /// Sends as many batches as may be in flight and can be ready at the same time, with one write.
+    fn send(&mut self, left: &mut Left, acknowledged: &mut Sent) -> Result<(), WorkerError> {
         let mut heads = Vec::new();
-        let mut queued: Vec<(usize, Range<usize>, Bytes)> = Vec::new();
-        while let Some(&place) = self.free.last() {
+        let mut queued: Vec<(usize, Range<usize>, Ready)> = Vec::new();
+        while queued.len() < self.payload.ready_max()
+            && let Some(&place) = self.free.last()
+        {
+            let Some((batch, kind)) = left.take(&mut self.payload) else { break };
             let route = &self.routes[self.turn % self.routes.len()];
-            let (head, batch, records) = match left.take(&self.payload) {
-                Some((batch, Kind::Full)) => (&route.full, batch, self.payload.records_per_batch),
-                Some((batch, Kind::Rest)) => {
-                    (route.rest.as_ref().unwrap_or(&route.full), batch, self.payload.rest_records)
-                }
-                None => break,
+            let (head, records) = match kind {
+                Kind::Full => (&route.full, self.payload.records_per_batch),
+                Kind::Rest => (route.rest.as_ref().unwrap_or(&route.full), self.payload.rest_records),
             };
             let start = heads.len();
             heads.extend_from_slice(head);
             set_correlation_id(&mut heads[start..], place);
             self.free.pop();
             self.turn += 1;
-            let sent = Sent { records, bytes: batch.len() as u64 };
+            let sent = Sent { records, bytes: self.payload.bytes(batch).len() as u64 };
             self.in_flight[place] = Some(Request { started: Instant::now(), sent });
             queued.push((place, start..heads.len(), batch));
         }
         let mut pieces: Vec<IoSlice<'_>> = Vec::with_capacity(2 * queued.len());
         for (_, head, batch) in &queued {
-            pieces.extend([IoSlice::new(&heads[head.clone()]), IoSlice::new(batch)]);
+            pieces.extend([IoSlice::new(&heads[head.clone()]), IoSlice::new(self.payload.bytes(*batch))]);
         }
         self.connection.write(&mut pieces)?;
         if !self.has_responses {
@@ -197,7 +204,7 @@ impl Producer {
 /// Batches that are still to be sent.
 struct Left {
     full: u64,
-    rest: Option<Bytes>,
+    rest: bool,
 }
 
 enum Kind {
@@ -207,28 +214,33 @@ enum Kind {
 
 impl Left {
     fn is_empty(&self) -> bool {
-        self.full == 0 && self.rest.is_none()
+        self.full == 0 && !self.rest
     }
 
-    fn take(&mut self, payload: &Payload) -> Option<(Bytes, Kind)> {
-        if self.full == 0 {
-            return self.rest.take().map(|rest| (rest, Kind::Rest));
+    fn take(&mut self, payload: &mut Payload) -> Option<(Ready, Kind)> {
+        if self.full > 0 {
+            self.full -= 1;
+            return Some((payload.next_full(), Kind::Full));
         }
-        self.full -= 1;
-        let place = usize::try_from(self.full % payload.full.len() as u64).unwrap_or(0);
-        Some((payload.full[place].clone(), Kind::Full))
+        let rest = std::mem::take(&mut self.rest).then(|| payload.rest()).flatten();
+        rest.map(|rest| (rest, Kind::Rest))
     }
 }
 
 /// All of a request but its one section, with correlation id 0.
-fn request_head(topic: &TopicName, partition: PartitionIndex, acks: Acks, batch: &Bytes) -> Result<Bytes, LoadError> {
-    let too_large = |_| LoadError::RequestTooLarge { bytes: batch.len(), max: u32::MAX };
-    let records_bytes = u32::try_from(batch.len()).map_err(too_large)?;
+fn request_head(
+    topic: &TopicName,
+    partition: PartitionIndex,
+    acks: Acks,
+    batch_bytes: usize,
+) -> Result<Bytes, LoadError> {
+    let too_large = |_| LoadError::RequestTooLarge { bytes: batch_bytes, max: u32::MAX };
+    let records_bytes = u32::try_from(batch_bytes).map_err(too_large)?;
     let partitions = vec![ProducePartition { partition, records_bytes }];
     let topics = vec![ProduceTopic { topic: topic.clone(), partitions }];
     let head = ProduceHead { acks, timeout_ms: 30_000, topics };
     let mut out = BytesMut::new();
-    let too_large = |_| LoadError::RequestTooLarge { bytes: batch.len(), max: u32::MAX };
+    let too_large = |_| LoadError::RequestTooLarge { bytes: batch_bytes, max: u32::MAX };
     frame::encode_request_head(CorrelationId::new(0), &head, &mut out).map_err(too_large)?;
     Ok(out.freeze())
 }
@@ -292,18 +304,18 @@ mod tests {
     use ringmq_wire::protocol::frame::RequestHead;
 
     use super::*;
-    use crate::payload::{Shape, Values};
+    use crate::payload::{Numbers, Shape, Values};
     use crate::testing::{self, Peer};
 
     /// Sends 95 records in batches of 10 to a peer.
     fn produce_95(peer: &Peer, acks: Acks, in_flight: usize) -> (Sent, Option<WorkerError>) {
         let shape = Shape { record_bytes: 100, batch_bytes: 1200 };
-        let payload = Payload::prepare(shape, 95, &mut Values::random(1)).unwrap();
+        let numbers = Some(Numbers::new(1, 0, 1));
+        let payload = Payload::prepare(shape, 95, &mut Values::random(1), numbers).unwrap();
         assert_eq!((payload.records_per_batch, payload.full_count, payload.rest_records), (10, 9, 5));
         let places = [peer.place.clone()];
         let mut producer = Producer::connect(&testing::topic(), &places, payload, acks, in_flight).unwrap();
-        let (full, rest) = (producer.payload.full_count, producer.payload.rest.clone());
-        producer.produce(full, rest, &AtomicU64::new(0))
+        producer.produce(&AtomicU64::new(0))
     }
 
     /// The records in a request, which must be one valid batch.
@@ -406,11 +418,10 @@ mod tests {
     #[test]
     fn a_prepared_head_is_a_request_with_its_own_correlation_id() {
         let topic = TopicName::parse("t").unwrap();
-        let batch = Bytes::from_static(&[7; 100]);
-        let mut head = request_head(&topic, PartitionIndex::new(5), Acks::All, &batch).unwrap().to_vec();
+        let mut head = request_head(&topic, PartitionIndex::new(5), Acks::All, 100).unwrap().to_vec();
         set_correlation_id(&mut head, 9);
         let decoded = frame::decode_request_head(&head, u32::MAX).unwrap().unwrap();
         assert_eq!(decoded.correlation_id, CorrelationId::new(9));
-        assert_eq!(decoded.body_bytes as usize, head.len() - REQUEST_HEAD_BYTES + batch.len());
+        assert_eq!(decoded.body_bytes as usize, head.len() - REQUEST_HEAD_BYTES + 100);
     }
 }

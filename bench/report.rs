@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::cpu::Spent;
+use crate::error::LoadError;
 
 /// What a run did. `bytes` are those of record batches, without the protocol around them; a gigabyte is 10^9 bytes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -57,13 +58,20 @@ impl Latencies {
         Histogram::new(3).map(Self)
     }
 
+    /// Those of many workers together.
+    pub(crate) fn of_all<'a>(workers: impl Iterator<Item = &'a Self>) -> Result<Self, hdrhistogram::CreationError> {
+        let mut all = Self::new()?;
+        workers.for_each(|worker| all.add(worker));
+        Ok(all)
+    }
+
     pub(crate) fn record(&mut self, duration: Duration) {
         // It grows by itself, to 2^63 nanoseconds; what is longer counts as that.
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).min(u64::MAX >> 1);
         let _ = self.0.record(nanoseconds);
     }
 
-    pub(crate) fn add(&mut self, other: &Self) {
+    fn add(&mut self, other: &Self) {
         // They have the same precision and grow by themselves.
         let _ = self.0.add(&other.0);
     }
@@ -128,6 +136,12 @@ impl Report {
         }
         writeln!(out, "{:18} acks {}, flush {}", "mode", self.acks.unwrap_or("-"), self.flush)
     }
+}
+
+/// Ends a run: prints its figures, also those of a run in which something failed, and then gives what failed.
+pub(crate) fn conclude((report, failure): (Report, Option<LoadError>), json: bool) -> Result<(), LoadError> {
+    report.print(json).map_err(LoadError::Output)?;
+    failure.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]

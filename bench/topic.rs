@@ -1,7 +1,9 @@
 //! The topic under load: created or checked before the clock starts, and where its partitions are.
 
 use ringmq_client::blocking::Client;
-use ringmq_client::{BrokerAddress, Error, ErrorCode, NewTopic, OffsetSpec, PartitionIndex, TopicName};
+use ringmq_client::{
+    BrokerAddress, Error, ErrorCode, NewTopic, OffsetSpec, PartitionAddresses, PartitionIndex, TopicName,
+};
 
 /// Why there is no topic to put under load.
 #[derive(Debug, thiserror::Error)]
@@ -67,22 +69,22 @@ impl Topic {
         if found != partitions as usize {
             return Err(TopicError::Partitions { topic: topic.to_owned(), found, wanted: partitions });
         }
-        let brokers = admin.describe_cluster()?.brokers;
-        let mut places = Vec::with_capacity(found);
-        for partition in described.partitions {
-            let place = partition.metadata;
-            let Some(broker) = brokers.iter().find(|broker| broker.id == place.leader) else {
-                return Err(contradiction(format!("broker {} leads a partition and is not listed", place.leader)));
-            };
-            let direct = place.shard_port.map(|port| BrokerAddress::new(broker.host.clone(), port));
-            let public = BrokerAddress::new(broker.host.clone(), broker.port);
-            places.push(Place { partition: place.partition, addresses: direct.into_iter().chain([public]).collect() });
+        let reached = admin.partition_addresses(topic)?;
+        if reached.len() != found {
+            return Err(contradiction(format!(
+                "{found} partitions are described and {} can be reached",
+                reached.len()
+            )));
         }
+        let place = |PartitionAddresses { partition, direct, public }| Place {
+            partition,
+            addresses: direct.into_iter().chain([public]).collect(),
+        };
         // A broker without such a setting flushes before it acknowledges, always.
         let flush = described.settings.into_iter().find(|setting| setting.key == "flush");
         Ok(Self {
             name: TopicName::parse(topic).map_err(|error| contradiction(error.to_string()))?,
-            partitions: places,
+            partitions: reached.into_iter().map(place).collect(),
             flush: flush.map_or_else(|| "durable".to_owned(), |setting| setting.value),
         })
     }

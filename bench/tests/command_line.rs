@@ -25,6 +25,14 @@ fn every_verb_explains_its_flags() {
 }
 
 #[test]
+fn the_version_names_the_commit() {
+    let output = bench(&["--version"]);
+    let version = String::from_utf8_lossy(&output.stdout).into_owned();
+    let start = concat!("ringmq-bench ", env!("CARGO_PKG_VERSION"), " (commit ");
+    assert!(version.starts_with(start) && version.trim_end().ends_with(')'), "{version}");
+}
+
+#[test]
 fn what_cannot_be_done_exits_with_an_error() {
     let unknown = bench(&["measure"]);
     assert!(!unknown.status.success());

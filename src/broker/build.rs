@@ -1,6 +1,7 @@
-//! Tells the binary the commit that it is built from.
+//! Tells a binary the commit that it is built from: `ringmq`, and `ringmq-bench`, which is built with this script too.
 //!
 //! `RINGMQ_COMMIT` in the environment wins; then git is asked; a build outside of a clone says `unknown`.
+#![forbid(unsafe_code)]
 
 use std::process::Command;
 

@@ -1,7 +1,7 @@
-//! Broker addresses as people write them, and the socket addresses that stand behind a name.
+//! Addresses as people write them, and the socket addresses that stand behind a name.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
 /// The port of an address that names none.
@@ -22,21 +22,74 @@ pub struct BrokerAddress {
     port: u16,
 }
 
-/// Text that is not a broker address.
+/// A host and perhaps a port, as people write them: `HOST`, `HOST:PORT`, `[IPV6]:PORT`, `[IPV6]` or a bare IPv6 address.
+///
+/// ```
+/// use ringmq_client::HostPort;
+/// let address: HostPort = "[::1]:0".parse()?;
+/// assert_eq!((address.host.as_str(), address.port), ("::1", Some(0)));
+/// assert_eq!("queue.example".parse::<HostPort>()?.port, None);
+/// # Ok::<(), ringmq_client::AddressError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// A host name or an IP address, without brackets; not empty.
+    pub host: String,
+    /// The port, if one is named. It may be 0, which means something only to who listens.
+    pub port: Option<u16>,
+}
+
+/// Text that is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Nothing but white space, or nothing between two commas.
-    #[error("a broker address is empty; write HOST, HOST:PORT or [IPV6]:PORT, several with commas between them")]
+    #[error("an address is empty; write HOST, HOST:PORT or [IPV6]:PORT, several with commas between them")]
     Empty,
     /// No host stands in front of the port.
-    #[error("the broker address `{0}` has no host; write HOST:PORT, for example localhost:9092")]
+    #[error("the address `{0}` has no host; write HOST:PORT, for example localhost:9092")]
     NoHost(String),
-    /// The host has characters that no name and no IP address has.
+    /// The host has characters that no name and no IP address has, or is longer than a name can be.
     #[error("`{0}` is not a host name or an IP address; write HOST:PORT or [IPV6]:PORT")]
     BadHost(String),
     /// The port is not a number between 1 and 65535.
-    #[error("the port in the broker address `{0}` is not a number between 1 and 65535")]
+    #[error("the port in the address `{0}` is not a number between 1 and 65535")]
     BadPort(String),
+}
+
+/// The longest name that a resolver takes, in characters (RFC 1035, section 2.3.4).
+const HOST_BYTES_MAX: usize = 253;
+
+impl FromStr for HostPort {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(AddressError::Empty);
+        }
+        let (host, port) = split_port(text)?;
+        let port = port.map(|digits| parse_port(digits).ok_or_else(|| AddressError::BadPort(text.to_owned())));
+        let port = port.transpose()?;
+        if host.is_empty() {
+            return Err(AddressError::NoHost(text.to_owned()));
+        }
+        let is_name = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+        // The zone of a link-local address (`fe80::1%eth0`) needs an interface number that only the resolver knows.
+        if host.len() > HOST_BYTES_MAX || !is_name && host.parse::<Ipv6Addr>().is_err() {
+            return Err(AddressError::BadHost(text.to_owned()));
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.host.as_str(), self.port) {
+            (host, None) => f.write_str(host),
+            (host, Some(port)) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            (host, Some(port)) => write!(f, "{host}:{port}"),
+        }
+    }
 }
 
 impl BrokerAddress {
@@ -69,47 +122,55 @@ impl BrokerAddress {
         text.split(',').map(|entry| entry.trim().parse()).collect()
     }
 
-    /// Every socket address behind the host, in the order in which to try them.
+    /// Every socket address behind the host, in the order in which to try them. It may block on a resolver: for the
+    /// start of a program, not for a task.
     ///
-    /// `localhost` never asks a resolver: it is both loopback addresses (RFC 6761, section 6.3), so that a broker which
-    /// listens on only one of them is found.
-    pub(crate) async fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
-        if self.host.eq_ignore_ascii_case("localhost") {
-            let loopbacks = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-            return Ok(loopbacks.map(|ip| SocketAddr::new(ip, self.port)).to_vec());
+    /// `localhost` never asks a resolver: it is both loopback addresses (RFC 6761, section 6.3), IPv4 first.
+    ///
+    /// # Errors
+    /// What the resolver says.
+    pub fn resolve_blocking(&self) -> std::io::Result<Vec<SocketAddr>> {
+        match self.loopbacks() {
+            Some(loopbacks) => Ok(loopbacks),
+            None => (self.host.as_str(), self.port).to_socket_addrs().map(each_once),
         }
-        let mut found: Vec<SocketAddr> = Vec::new();
-        for address in tokio::net::lookup_host((self.host.as_str(), self.port)).await? {
-            if !found.contains(&address) {
-                found.push(address);
-            }
-        }
-        Ok(found)
     }
+
+    /// As [`BrokerAddress::resolve_blocking`], for tasks. That `localhost` is both loopback addresses has a broker which
+    /// listens on only one of them found.
+    pub(crate) async fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
+        match self.loopbacks() {
+            Some(loopbacks) => Ok(loopbacks),
+            None => tokio::net::lookup_host((self.host.as_str(), self.port)).await.map(each_once),
+        }
+    }
+
+    fn loopbacks(&self) -> Option<Vec<SocketAddr>> {
+        let loopbacks = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        let is_local = self.host.eq_ignore_ascii_case("localhost");
+        is_local.then(|| loopbacks.map(|ip| SocketAddr::new(ip, self.port)).to_vec())
+    }
+}
+
+fn each_once(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut found: Vec<SocketAddr> = Vec::new();
+    for address in addresses {
+        if !found.contains(&address) {
+            found.push(address);
+        }
+    }
+    found
 }
 
 impl FromStr for BrokerAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let text = text.trim();
-        if text.is_empty() {
-            return Err(AddressError::Empty);
+        let HostPort { host, port } = text.parse()?;
+        match port {
+            Some(0) => Err(AddressError::BadPort(text.trim().to_owned())),
+            port => Ok(Self { host, port: port.unwrap_or(DEFAULT_PORT) }),
         }
-        let (host, port) = split_port(text)?;
-        let port = match port {
-            None => DEFAULT_PORT,
-            Some(digits) => parse_port(digits).ok_or_else(|| AddressError::BadPort(text.to_owned()))?,
-        };
-        if host.is_empty() {
-            return Err(AddressError::NoHost(text.to_owned()));
-        }
-        let is_name = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
-        // The zone of a link-local address (`fe80::1%eth0`) needs an interface number that only the resolver knows.
-        if !is_name && host.parse::<Ipv6Addr>().is_err() {
-            return Err(AddressError::BadHost(text.to_owned()));
-        }
-        Ok(Self::new(host, port))
     }
 }
 
@@ -134,21 +195,18 @@ fn split_port(text: &str) -> Result<(&str, Option<&str>), AddressError> {
     }
 }
 
-/// A port a client can connect to: digits alone (no sign), and not 0.
+/// Digits alone: no sign.
 fn parse_port(digits: &str) -> Option<u16> {
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    digits.parse().ok().filter(|port| *port != 0)
+    digits.parse().ok()
 }
 
 impl fmt::Display for BrokerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
+        let (host, port) = (self.host.clone(), Some(self.port));
+        HostPort { host, port }.fmt(f)
     }
 }
 
@@ -270,6 +328,17 @@ mod tests {
     }
 
     #[test]
+    fn a_port_may_be_left_out_or_be_zero_where_somebody_listens() {
+        for (text, host, port) in [("[::]:0", "::", Some(0)), ("0.0.0.0:80", "0.0.0.0", Some(80)), ("a", "a", None)] {
+            let found: HostPort = text.parse().unwrap();
+            assert_eq!((found.host.as_str(), found.port), (host, port), "{text}");
+            assert_eq!(found.to_string(), text);
+        }
+        let long = "a".repeat(HOST_BYTES_MAX + 1);
+        assert_eq!(long.parse::<HostPort>(), Err(AddressError::BadHost(long)));
+    }
+
+    #[test]
     fn lists_and_collections_keep_their_order() {
         let expected = vec![BrokerAddress::new("a", 1), BrokerAddress::new("b", 9092), BrokerAddress::new("::1", 2)];
         assert_eq!("a:1, b,[::1]:2".into_brokers(), Ok(expected.clone()));
@@ -289,7 +358,9 @@ mod tests {
     async fn localhost_is_both_loopbacks() {
         let found = BrokerAddress::new("LocalHost", 7).resolve().await.unwrap();
         assert_eq!(found, ["127.0.0.1:7".parse().unwrap(), "[::1]:7".parse().unwrap()]);
-        let literal = BrokerAddress::new("::1", 7).resolve().await.unwrap();
-        assert_eq!(literal, ["[::1]:7".parse().unwrap()]);
+        assert_eq!(BrokerAddress::new("localhost", 7).resolve_blocking().unwrap(), found);
+        let literal = BrokerAddress::new("::1", 7);
+        assert_eq!(literal.resolve().await.unwrap(), ["[::1]:7".parse().unwrap()]);
+        assert_eq!(literal.resolve_blocking().unwrap(), ["[::1]:7".parse().unwrap()]);
     }
 }

@@ -11,6 +11,7 @@ use ringmq_wire::{ErrorCode, TopicId, WireError};
 
 use crate::cluster::{AnswerLost, Cluster, ControllerInfo};
 use crate::error::Error;
+use crate::metadata::PartitionAddresses;
 use crate::retry::Retry;
 
 /// Creates, deletes, lists and describes topics, and finds the controller.
@@ -192,6 +193,16 @@ impl Admin {
         let (answer, _) = self.cluster.ask_controller("describe topics", &request, &mut retry, |_| false).await?;
         in_order(&names, answer.topics.iter().map(|described| described.name.as_str()))?;
         Ok(answer.topics.into_iter().map(describe).collect())
+    }
+
+    /// Where each partition of a topic can be reached, by index, for programs that keep connections of their own. The
+    /// client's own operations go there by themselves.
+    ///
+    /// # Errors
+    /// [`Error::Broker`] with [`ErrorCode::UnknownTopic`], or no answer.
+    pub async fn partition_addresses(&self, topic: &str) -> Result<Vec<PartitionAddresses>, Error> {
+        let mut retry = self.retry("metadata");
+        Ok(self.cluster.route(topic, &mut retry).await?.addresses())
     }
 
     /// Every broker with its shards.

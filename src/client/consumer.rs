@@ -9,7 +9,7 @@ use crate::cluster::Cluster;
 use crate::error::{BoxError, Error};
 use crate::fetch::{FetchFrom, FetchOptions, Fetched, RawFetched, fetch_many, fetch_raw};
 use crate::fetched::Source;
-use crate::list_offsets::{PartitionOffset, list_offsets};
+use crate::list_offsets::{PartitionOffset, list_offsets, list_offsets_each};
 use crate::record::ConsumedRecord;
 use crate::retry::Retry;
 use crate::subscription::{RecordStream, Start, SubscribeOptions};
@@ -89,9 +89,23 @@ impl Consumer {
     /// [`Error::Broker`] when the topic is unknown or a partition cannot answer; no answer in time.
     pub async fn list_offsets(&self, topic: &str, at: OffsetSpec) -> Result<Vec<PartitionOffset>, Error> {
         let mut retry = Retry::new("list offsets", self.cluster.options.timeout);
-        let route = self.cluster.route(topic, &mut retry).await?;
-        let all: Vec<PartitionIndex> = (0..route.partition_count()).map(PartitionIndex::new).collect();
+        let all = self.cluster.route(topic, &mut retry).await?.indexes();
         list_offsets(&self.cluster, topic, &all, at, &mut retry).await
+    }
+
+    /// As [`Consumer::list_offsets`], with an outcome for each partition: one that is offline does not hide the others.
+    /// The outer result is the request's.
+    ///
+    /// # Errors
+    /// Outer: [`Error::Broker`] when the topic is unknown; no answer in time. Inner: [`Error::Broker`].
+    pub async fn list_offsets_each(
+        &self,
+        topic: &str,
+        at: OffsetSpec,
+    ) -> Result<Vec<Result<PartitionOffset, Error>>, Error> {
+        let mut retry = Retry::new("list offsets", self.cluster.options.timeout);
+        let all = self.cluster.route(topic, &mut retry).await?.indexes();
+        list_offsets_each(&self.cluster, topic, &all, at, &mut retry).await
     }
 
     /// As [`Consumer::list_offsets`], for one partition.

@@ -73,7 +73,7 @@ pub use ringmq_wire::{
     TopicNameError, WireError,
 };
 
-pub use address::{AddressError, BrokerAddress, DEFAULT_PORT, IntoBrokers};
+pub use address::{AddressError, BrokerAddress, DEFAULT_PORT, HostPort, IntoBrokers};
 pub use admin::{Admin, NewTopic, TopicDescription};
 pub use client::{Client, ClientBuilder};
 pub use cluster::ControllerInfo;
@@ -82,6 +82,7 @@ pub use consumer::Consumer;
 pub use error::{Attempt, BoxError, Error};
 pub use fetch::{FetchFrom, FetchOptions, Fetched, RawFetched};
 pub use list_offsets::PartitionOffset;
+pub use metadata::PartitionAddresses;
 pub use options::ClientOptions;
 pub use partitioner::Partitioner;
 pub use producer::{AckedBy, Deliveries, Delivery, Producer};

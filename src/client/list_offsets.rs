@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use ringmq_wire::protocol::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, OffsetSpec};
-use ringmq_wire::{Offset, PartitionIndex, Timestamp, TopicName, WireError};
+use ringmq_wire::protocol::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, ListedOffset, OffsetSpec};
+use ringmq_wire::{ErrorCode, Offset, PartitionIndex, Timestamp, TopicName, WireError};
 use tokio::time::Instant;
 
 use crate::address::BrokerAddress;
@@ -24,6 +24,9 @@ pub struct PartitionOffset {
 }
 
 /// The offset of each of `partitions`, in their order, asked for until every one has answered or the time is up.
+///
+/// # Errors
+/// That of the first partition that has one, as well.
 pub(crate) async fn list_offsets(
     cluster: &Cluster,
     topic: &str,
@@ -31,15 +34,45 @@ pub(crate) async fn list_offsets(
     at: OffsetSpec,
     retry: &mut Retry,
 ) -> Result<Vec<PartitionOffset>, Error> {
+    list_offsets_each(cluster, topic, partitions, at, retry).await?.into_iter().collect()
+}
+
+/// The offset of each of `partitions`, in their order, or why it has none to give.
+///
+/// # Errors
+/// When the topic is unknown, or not all have answered in time.
+pub(crate) async fn list_offsets_each(
+    cluster: &Cluster,
+    topic: &str,
+    partitions: &[PartitionIndex],
+    at: OffsetSpec,
+    retry: &mut Retry,
+) -> Result<Vec<Result<PartitionOffset, Error>>, Error> {
+    let mut listed: HashMap<PartitionIndex, Result<PartitionOffset, Error>> = HashMap::new();
     loop {
-        match try_list_offsets(cluster, topic, partitions, at, retry).await {
-            Ok(listed) => return Ok(listed),
-            Err(error) => {
-                cluster.doubt(topic, &error);
-                retry.pause_after(error).await?;
+        let open: Vec<_> = partitions.iter().copied().filter(|partition| !listed.contains_key(partition)).collect();
+        let error = match try_list_offsets(cluster, topic, &open, at, retry).await {
+            Ok(answers) => {
+                let (passing, lasting): (Vec<_>, Vec<_>) =
+                    answers.into_iter().partition(|(_, answer)| answer.as_ref().is_err_and(Error::is_retriable));
+                listed.extend(lasting);
+                match passing.into_iter().find_map(|(_, answer)| answer.err()) {
+                    Some(error) => error,
+                    None => break,
+                }
             }
-        }
+            Err(error) => error,
+        };
+        cluster.doubt(topic, &error);
+        retry.pause_after(error).await?;
     }
+    let outcome = |partition: &PartitionIndex| match listed.get(partition) {
+        Some(Ok(found)) => Ok(*found),
+        _ => listed.remove(partition).unwrap_or_else(|| {
+            Err(Error::Nonsense(format!("offsets of topic `{topic}` came without partition {partition}")))
+        }),
+    };
+    Ok(partitions.iter().map(outcome).collect())
 }
 
 async fn try_list_offsets(
@@ -48,7 +81,7 @@ async fn try_list_offsets(
     partitions: &[PartitionIndex],
     at: OffsetSpec,
     retry: &mut Retry,
-) -> Result<Vec<PartitionOffset>, Error> {
+) -> Result<Vec<(PartitionIndex, Result<PartitionOffset, Error>)>, Error> {
     let mut groups: HashMap<BrokerAddress, (Connection, Vec<PartitionIndex>)> = HashMap::new();
     for &partition in partitions {
         let route = cluster.route_to(topic, partition, retry).await?;
@@ -56,16 +89,11 @@ async fn try_list_offsets(
         groups.entry(address).or_insert_with(|| (connection, Vec::new())).1.push(partition);
     }
     let name = cluster.route(topic, retry).await?.topic.clone();
-    let mut listed: HashMap<PartitionIndex, PartitionOffset> = HashMap::new();
+    let mut answers = Vec::with_capacity(partitions.len());
     for (address, (connection, group)) in groups {
-        let found = request(&connection, &address, &name, &group, at, retry.attempt_deadline()).await?;
-        listed.extend(found.into_iter().map(|found| (found.partition, found)));
+        answers.extend(request(&connection, &address, &name, &group, at, retry.attempt_deadline()).await?);
     }
-    let found = |partition: &PartitionIndex| {
-        let missing = || Error::Nonsense(format!("offsets of topic `{topic}` came without partition {partition}"));
-        listed.get(partition).copied().ok_or_else(missing)
-    };
-    partitions.iter().map(found).collect()
+    Ok(answers)
 }
 
 async fn request(
@@ -75,18 +103,18 @@ async fn request(
     partitions: &[PartitionIndex],
     at: OffsetSpec,
     deadline: Instant,
-) -> Result<Vec<PartitionOffset>, Error> {
+) -> Result<Vec<(PartitionIndex, Result<PartitionOffset, Error>)>, Error> {
     let partitions = partitions.iter().map(|&partition| ListOffsetsPartition { partition, at }).collect();
     let request = ListOffsetsRequest { topics: vec![ListOffsetsTopic { topic: topic.clone(), partitions }] };
     let answer = connection.call(&request, deadline).await;
     let answer = answer.map_err(|error| Error::of_request("list offsets", address, error))?;
-    let mut listed = Vec::new();
-    for found in answer.topics.into_iter().flat_map(|topic| topic.partitions) {
-        if !found.error.is_none() {
-            let source = WireError { code: found.error, detail: found.detail };
-            return Err(Error::about_partition(topic, found.partition, source));
-        }
-        listed.push(PartitionOffset { partition: found.partition, offset: found.offset, timestamp: found.timestamp });
-    }
-    Ok(listed)
+    let outcome = |found: ListedOffset| {
+        let ListedOffset { partition, error: code, detail, offset, timestamp } = found;
+        let offset = match code {
+            ErrorCode::None => Ok(PartitionOffset { partition, offset, timestamp }),
+            code => Err(Error::about_partition(topic, partition, WireError { code, detail })),
+        };
+        (partition, offset)
+    };
+    Ok(answer.topics.into_iter().flat_map(|topic| topic.partitions).map(outcome).collect())
 }

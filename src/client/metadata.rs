@@ -22,6 +22,17 @@ pub(crate) struct TopicRoute {
     fetched_at: Instant,
 }
 
+/// Where one partition can be reached: by the port of the shard that owns it, and by its broker's public one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionAddresses {
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// The shard's own port; `None` when there is only the public one.
+    pub direct: Option<BrokerAddress>,
+    /// The public address of the broker that leads the partition: it passes requests on to the shard.
+    pub public: BrokerAddress,
+}
+
 /// How to reach the broker that leads one partition, and the shard that owns it.
 #[derive(Debug, Clone)]
 pub(crate) struct PartitionRoute {
@@ -35,8 +46,23 @@ impl TopicRoute {
         u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)
     }
 
+    /// Every partition's index.
+    pub(crate) fn indexes(&self) -> Vec<PartitionIndex> {
+        (0..self.partition_count()).map(PartitionIndex::new).collect()
+    }
+
     pub(crate) fn partition(&self, partition: PartitionIndex) -> Option<&PartitionRoute> {
         self.partitions.get(partition.as_usize())
+    }
+
+    /// The addresses of all partitions, by index.
+    pub(crate) fn addresses(&self) -> Vec<PartitionAddresses> {
+        let addresses = |(index, route): (u32, &PartitionRoute)| PartitionAddresses {
+            partition: PartitionIndex::new(index),
+            direct: route.direct.as_deref().cloned(),
+            public: BrokerAddress::clone(&route.public),
+        };
+        (0..).zip(&self.partitions).map(addresses).collect()
     }
 
     fn is_newer_than(&self, age: Duration) -> bool {

@@ -215,7 +215,7 @@ async fn positions(
     let route = cluster.route(topic, &mut retry).await?;
     let partitions = match &options.partitions {
         Some(chosen) => chosen.clone(),
-        None => (0..route.partition_count()).map(PartitionIndex::new).collect(),
+        None => route.indexes(),
     };
     let mut ask = async |at| list_offsets(cluster, topic, &partitions, at, &mut retry).await;
     let known = |listed: &PartitionOffset| {

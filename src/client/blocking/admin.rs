@@ -9,6 +9,7 @@ use super::runtime_thread::RuntimeThread;
 use crate::admin::{NewTopic, TopicDescription};
 use crate::cluster::ControllerInfo;
 use crate::error::Error;
+use crate::metadata::PartitionAddresses;
 
 /// As [`crate::Admin`].
 #[derive(Debug, Clone)]
@@ -84,6 +85,14 @@ impl Admin {
     /// As [`crate::Admin::describe_topics`].
     pub fn describe_topics(&self, topics: &[impl AsRef<str>]) -> Result<Vec<Result<TopicDescription, Error>>, Error> {
         self.thread.wait(self.inner.describe_topics(topics))
+    }
+
+    /// As [`crate::Admin::partition_addresses`].
+    ///
+    /// # Errors
+    /// As [`crate::Admin::partition_addresses`].
+    pub fn partition_addresses(&self, topic: &str) -> Result<Vec<PartitionAddresses>, Error> {
+        self.thread.wait(self.inner.partition_addresses(topic))
     }
 
     /// As [`crate::Admin::describe_cluster`].

@@ -68,6 +68,14 @@ impl Consumer {
         self.thread.wait(self.inner.list_offsets(topic, at))
     }
 
+    /// As [`crate::Consumer::list_offsets_each`].
+    ///
+    /// # Errors
+    /// As [`crate::Consumer::list_offsets_each`].
+    pub fn list_offsets_each(&self, topic: &str, at: OffsetSpec) -> Result<Vec<Result<PartitionOffset, Error>>, Error> {
+        self.thread.wait(self.inner.list_offsets_each(topic, at))
+    }
+
     /// As [`crate::Consumer::list_offset`].
     ///
     /// # Errors

@@ -1,0 +1,146 @@
+use std::collections::HashSet;
+
+use ringmq_wire::batch::{BatchLimits, Scratch, split_batches, validate_batch};
+
+use super::*;
+
+/// Everything that a producer sends, batch by batch, with the records of `warmup_batches` in front.
+fn sent(payload: &mut Payload, warmup_batches: u64) -> Vec<Vec<u8>> {
+    let mut batches = Vec::new();
+    for _ in 0..warmup_batches + payload.full_count {
+        let ready = payload.next_full();
+        batches.push(payload.bytes(ready).to_vec());
+    }
+    if let Some(ready) = payload.rest() {
+        batches.push(payload.bytes(ready).to_vec());
+    }
+    batches
+}
+
+fn values_in(batch: &[u8]) -> Vec<Vec<u8>> {
+    let mut scratch = Scratch::default();
+    let mut found = Vec::new();
+    for view in split_batches(batch) {
+        let records = view.unwrap().records(&mut scratch).unwrap();
+        found.extend(records.map(|record| record.unwrap().value.unwrap().to_vec()));
+    }
+    found
+}
+
+/// The batches of producer `index` of three.
+fn random(shape: Shape, records: u64, index: usize) -> Payload {
+    let seed = 7;
+    let mut values = Values::random(seed + index as u64);
+    Payload::prepare(shape, records, &mut values, Some(Numbers::new(seed, index, 3))).unwrap()
+}
+
+#[test]
+fn batches_are_as_large_as_asked_and_hold_exactly_the_records() {
+    let shape = Shape { record_bytes: 1000, batch_bytes: 50_000 };
+    let mut payload = random(shape, 1234, 0);
+    assert_eq!(payload.full_count * payload.records_per_batch + payload.rest_records, 1234);
+    let record_overhead_max = 12;
+    let (full_bytes, rest_bytes) = (payload.full_bytes(), payload.rest_bytes());
+    let mut batches = sent(&mut payload, 0);
+    let rest = batches.pop().unwrap();
+    assert_eq!(Some(rest.len()), rest_bytes);
+    let header = validate_batch(&rest, &BatchLimits::default()).unwrap();
+    assert_eq!(u64::from(header.record_count), payload.rest_records);
+    for batch in batches {
+        let header = validate_batch(&batch, &BatchLimits::default()).unwrap();
+        assert_eq!(u64::from(header.record_count), payload.records_per_batch);
+        assert_eq!(batch.len(), full_bytes);
+        assert!(batch.len() <= 50_000 && batch.len() + 1000 + record_overhead_max > 50_000, "{}", batch.len());
+    }
+}
+
+#[test]
+fn a_batch_holds_a_record_however_small_it_should_be() {
+    let mut payload = random(Shape { record_bytes: 5000, batch_bytes: 100 }, 3, 0);
+    assert_eq!((payload.records_per_batch, payload.full_count, payload.rest_records), (1, 3, 0));
+    assert_eq!(values_in(&sent(&mut payload, 0)[0])[0].len(), 5000);
+}
+
+#[test]
+fn no_record_of_a_run_is_sent_twice() {
+    for record_bytes in [3, 8, 100] {
+        let shape = Shape { record_bytes, batch_bytes: 100_000 };
+        let mut seen = HashSet::new();
+        let mut count = 0;
+        for producer in 0..3 {
+            let mut payload = random(shape, 200_000, producer);
+            let batches = sent(&mut payload, 5);
+            for batch in &batches {
+                validate_batch(batch, &BatchLimits::default()).expect("the checksum is that of the new numbers");
+            }
+            let values: Vec<_> = batches.iter().flat_map(|batch| values_in(batch)).collect();
+            count += values.len();
+            seen.extend(values);
+        }
+        assert_eq!(seen.len(), count, "records of {record_bytes} bytes");
+    }
+    // Two runs differ as well: their templates and their permutations have other seeds.
+    let shape = Shape { record_bytes: 100, batch_bytes: 1000 };
+    let run = |seed| {
+        let numbers = Numbers::new(seed, 0, 1);
+        sent(&mut Payload::prepare(shape, 100, &mut Values::random(seed), Some(numbers)).unwrap(), 0).concat()
+    };
+    assert_ne!(run(1), run(2));
+}
+
+#[test]
+fn every_batch_differs_however_often_the_prepared_ones_have_been_sent() {
+    let mut payload = random(Shape { record_bytes: 1000, batch_bytes: 1_000_000 }, 50_000, 0);
+    assert!(payload.full_count > 2 * payload.ready_max() as u64, "each is sent several times");
+    let batches = sent(&mut payload, 0);
+    assert_eq!(batches.iter().collect::<HashSet<_>>().len(), batches.len());
+}
+
+#[test]
+fn scrambling_is_a_permutation() {
+    for bits in [8, 16] {
+        let found: HashSet<u64> = (0..1 << bits).map(|number| scramble(number, 0x1234_5678, bits)).collect();
+        assert_eq!(found.len(), 1 << bits);
+        assert!(found.iter().all(|found| *found < 1 << bits));
+    }
+    let found: HashSet<u64> = (0..100_000).map(|number| scramble(number, 99, 64)).collect();
+    assert_eq!(found.len(), 100_000);
+}
+
+#[test]
+fn compression_does_not_make_batches_smaller() {
+    for record_bytes in [8, 100, 1000] {
+        let mut payload = random(Shape { record_bytes, batch_bytes: 100_000 }, 20_000, 0);
+        for batch in [sent(&mut payload, 0).remove(0), sent(&mut payload, 0).pop().unwrap()] {
+            let values = values_in(&batch);
+            let mut compressed = BatchBuilder::new(Compression::Lz4);
+            for value in &values {
+                let timestamp = Timestamp::new(0);
+                compressed.append(&RecordRef { timestamp, key: None, value: Some(value), headers: &[] }).unwrap();
+            }
+            let value_bytes = values.len() * record_bytes;
+            let compressed = compressed.finish().unwrap().len();
+            assert!(compressed >= value_bytes, "{value_bytes} bytes of values became {compressed}");
+        }
+    }
+}
+
+#[test]
+fn a_file_is_used_from_end_to_end_and_again() {
+    let shape = Shape { record_bytes: 4, batch_bytes: 1 };
+    let mut values = Values::File { bytes: Bytes::from_static(b"abcdefghij"), at: 0 };
+    let mut payload = Payload::prepare(shape, 5, &mut values, None).unwrap();
+    let found: Vec<u8> = sent(&mut payload, 0).iter().flat_map(|batch| values_in(batch)).flatten().collect();
+    assert_eq!(found, b"abcdefghijabcdefghij");
+}
+
+#[test]
+fn an_empty_or_missing_file_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("payload");
+    assert!(Values::read_file(&path).is_err());
+    std::fs::write(&path, b"").unwrap();
+    assert!(Values::read_file(&path).is_err());
+    std::fs::write(&path, b"x").unwrap();
+    assert_eq!(Values::read_file(&path).unwrap(), &b"x"[..]);
+}
