@@ -1,23 +1,18 @@
 //! One broker process in a directory of its own.
 
-use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::process::target_binary;
-
-/// Long enough for a debug broker on a busy machine; a condition that is not met by then is not met at all.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+use crate::lines::Lines;
+use crate::process::{self, CommandOutput, send_signal, target_binary};
 
 /// How a test wants its broker.
 #[derive(Debug, Clone)]
 pub struct BrokerOptions {
-    /// `--listen`; port 0 by default.
+    /// `--listen`; port 0 by default. Once the broker is ready, the address that it has: so it is found there again.
     pub listen: String,
     /// `--cores`; all by default.
     pub cores: String,
@@ -25,21 +20,26 @@ pub struct BrokerOptions {
     pub config: Option<String>,
     /// Further arguments of `ringmq serve`.
     pub args: Vec<String>,
+    /// A command that ends in `exec "$@"` or the like: it gets the broker's command line as its last arguments.
+    pub launcher: Vec<String>,
 }
 
 impl Default for BrokerOptions {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:0".into(), cores: "all".into(), config: None, args: Vec::new() }
+        let (args, launcher) = (Vec::new(), Vec::new());
+        Self { listen: "127.0.0.1:0".into(), cores: "all".into(), config: None, args, launcher }
     }
 }
 
-/// How a broker process ended, and what it had logged.
+/// How a broker process ended, and what it left behind.
 #[derive(Debug)]
 pub struct Exit {
     /// The process's status.
     pub status: ExitStatus,
-    /// Its standard error.
+    /// Its standard error, as far as the test had not read it.
     pub log: String,
+    /// The directory above its data.
+    pub directory: TempDir,
 }
 
 /// A running broker. Dropping it kills the process and removes its directory.
@@ -48,8 +48,9 @@ pub struct Broker {
     child: Child,
     address: SocketAddr,
     options: BrokerOptions,
-    directory: TempDir,
-    log: Option<std::thread::JoinHandle<String>>,
+    log: Lines,
+    /// Taken only at the end.
+    directory: Option<TempDir>,
 }
 
 impl Broker {
@@ -60,32 +61,29 @@ impl Broker {
 
     /// Starts a broker in a new directory and waits until it is ready.
     pub fn start_with(options: BrokerOptions) -> Self {
-        // Beside the build, not in /tmp: that may be a tmpfs, which has no direct I/O.
-        let target = target_binary("ringmq").ancestors().nth(2).map(Path::to_path_buf).expect("a target directory");
-        let directory = tempfile::Builder::new().prefix("broker-").tempdir_in(target).expect("a temporary directory");
-        Self::start_in(directory, options).unwrap_or_else(|exit| panic!("the broker did not start:\n{}", exit.log))
+        Self::start_in(new_directory(), options)
+            .unwrap_or_else(|exit| panic!("the broker did not start:\n{}", exit.log))
     }
 
-    /// Starts a broker in `directory`; gives back how it ended when it ends before it is ready.
-    pub fn start_in(directory: TempDir, options: BrokerOptions) -> Result<Self, Exit> {
-        let mut command = Command::new(target_binary("ringmq"));
-        command.arg("serve").arg("--listen").arg(&options.listen).arg("--cores").arg(&options.cores);
-        command.arg("--data-dir").arg(directory.path().join("data"));
-        if let Some(config) = &options.config {
-            let path = directory.path().join("broker.toml");
-            std::fs::write(&path, config).expect("the configuration can be written");
-            command.arg("--config").arg(path);
-        }
-        command.args(&options.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the broker's binary can be started");
-        let log = collect(child.stderr.take().expect("standard error is piped"));
-        match ready_address(child.stdout.take().expect("standard output is piped")) {
-            Some(address) => Ok(Self { child, address, options, directory, log: Some(log) }),
+    /// Starts a broker in `directory` and waits until it is ready.
+    ///
+    /// # Errors
+    /// How it ended, when it ended before that; killed when it neither became ready nor ended.
+    pub fn start_in(directory: TempDir, mut options: BrokerOptions) -> Result<Self, Exit> {
+        let mut child = serve(directory.path(), &options).spawn().expect("the broker's binary can be started");
+        let stdout = Lines::of(child.stdout.take().expect("standard output is piped"));
+        let log = Lines::of(child.stderr.take().expect("standard error is piped"));
+        let address = stdout.next().and_then(|line| line.strip_prefix("ringmq ready ")?.parse::<SocketAddr>().ok());
+        match address {
+            Some(address) => {
+                options.listen = address.to_string();
+                Ok(Self { child, address, options, log, directory: Some(directory) })
+            }
             None => {
                 // It may hang instead of ending: a test must not.
                 let _ = child.kill();
                 let status = child.wait().expect("the broker can be waited for");
-                Err(Exit { status, log: log.join().expect("the log reader does not panic") })
+                Err(Exit { status, log: log.rest().join("\n"), directory })
             }
         }
     }
@@ -100,47 +98,78 @@ impl Broker {
         self.child.id()
     }
 
+    /// The directory above its data.
+    pub fn directory(&self) -> &Path {
+        self.directory.as_ref().map_or(Path::new(""), TempDir::path)
+    }
+
     /// Its data directory.
     pub fn data_dir(&self) -> PathBuf {
-        self.directory.path().join("data")
+        data_dir(self.directory())
+    }
+
+    /// What it logs from now on.
+    pub fn log(&self) -> &Lines {
+        &self.log
+    }
+
+    /// A client command with pipes for all its streams, still to be started.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = process::ringmq(args);
+        command.arg("--brokers").arg(self.address.to_string());
+        command
+    }
+
+    /// Runs a client command to its end; `stdin` is all it reads.
+    pub fn run(&self, args: &[&str], stdin: &[u8]) -> CommandOutput {
+        process::run(self.command(args), stdin)
+    }
+
+    /// Creates a topic.
+    ///
+    /// # Panics
+    /// When it cannot.
+    #[track_caller]
+    pub fn create_topic(&self, name: &str, partitions: u32) {
+        self.run(&["topic", "create", name, "--partitions", &partitions.to_string()], b"").expect_success();
     }
 
     /// SIGTERM, then its end.
-    pub fn terminate(self) -> (Exit, TempDir) {
-        self.end(signal_name::TERM)
+    pub fn terminate(self) -> Exit {
+        self.end("TERM")
     }
 
     /// SIGKILL, then its end.
-    pub fn kill(self) -> (Exit, TempDir) {
-        self.end(signal_name::KILL)
+    pub fn kill(self) -> Exit {
+        self.end("KILL")
     }
 
-    /// SIGTERM, a clean end, and the same broker again on the same directory.
+    /// SIGTERM, a clean end, and the same broker again on the same directory and address.
     pub fn restart(self) -> Self {
         let options = self.options.clone();
-        let (exit, directory) = self.terminate();
+        let exit = self.terminate();
         assert!(exit.status.success(), "SIGTERM ended the broker with {}:\n{}", exit.status, exit.log);
-        Self::start_in(directory, options).unwrap_or_else(|exit| panic!("no second start:\n{}", exit.log))
+        Self::start_in(exit.directory, options).unwrap_or_else(|exit| panic!("no second start:\n{}", exit.log))
     }
 
-    /// SIGKILL and the same broker again on the same directory.
+    /// SIGKILL and the same broker again on the same directory and address.
     pub fn kill_and_restart(self) -> Self {
         let options = self.options.clone();
-        let (_, directory) = self.kill();
-        Self::start_in(directory, options).unwrap_or_else(|exit| panic!("no start after a kill:\n{}", exit.log))
+        let exit = self.kill();
+        Self::start_in(exit.directory, options).unwrap_or_else(|exit| panic!("no start after a kill:\n{}", exit.log))
     }
 
     /// Sends the process a signal by its name, such as `USR1`.
     pub fn signal(&self, name: &str) {
-        send_signal(self.child.id(), name);
+        send_signal(&self.child, name);
     }
 
-    fn end(mut self, signal: &str) -> (Exit, TempDir) {
-        send_signal(self.child.id(), signal);
+    /// Sends the process a signal by its name and waits for its end.
+    pub fn end(mut self, signal: &str) -> Exit {
+        self.signal(signal);
         let status = self.child.wait().expect("the broker can be waited for");
-        let log = self.log.take().map(|log| log.join().expect("the log reader does not panic")).unwrap_or_default();
-        let empty = tempfile::tempdir().expect("a temporary directory");
-        (Exit { status, log }, std::mem::replace(&mut self.directory, empty))
+        let directory = self.directory.take().expect("it has one until it ends");
+        Exit { status, log: self.log.rest().join("\n"), directory }
     }
 }
 
@@ -152,37 +181,33 @@ impl Drop for Broker {
     }
 }
 
-/// Names as `kill` takes them.
-mod signal_name {
-    pub(super) const TERM: &str = "TERM";
-    pub(super) const KILL: &str = "KILL";
+/// A directory for one broker. It lies beside the build, not in the system's temporary one, which may be in memory.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn new_directory() -> TempDir {
+    let target = target_binary("ringmq").ancestors().nth(2).map(Path::to_path_buf).expect("a target directory");
+    tempfile::Builder::new().prefix("broker-").tempdir_in(target).expect("a temporary directory")
 }
 
-fn send_signal(pid: u32, name: &str) {
-    let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().expect("kill runs");
-    assert!(status.success(), "kill -{name} {pid} failed");
+/// Where in its directory a broker has its data.
+pub fn data_dir(directory: &Path) -> PathBuf {
+    directory.join("data")
 }
 
-/// Reads a stream to its end on a thread of its own, so that the broker never blocks on a full pipe.
-fn collect(mut stream: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        // A killed broker ends its pipe; what was read until then counts.
-        let _ = stream.read_to_end(&mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
-}
-
-/// The address of the line `ringmq ready ADDR`; none when the stream ends or nothing comes in time.
-fn ready_address(stdout: impl Read + Send + 'static) -> Option<SocketAddr> {
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            if let Some(address) = line.strip_prefix("ringmq ready ") {
-                // The test may have given up already.
-                let _ = sender.send(address.parse().ok());
-            }
-        }
-    });
-    receiver.recv_timeout(READY_WITHIN).ok().flatten()
+/// `ringmq serve` as the options say.
+fn serve(directory: &Path, options: &BrokerOptions) -> Command {
+    let mut line = options.launcher.clone();
+    line.extend([target_binary("ringmq").display().to_string(), "serve".into()]);
+    line.extend(["--listen".into(), options.listen.clone(), "--cores".into(), options.cores.clone()]);
+    line.extend(["--data-dir".into(), data_dir(directory).display().to_string()]);
+    if let Some(config) = &options.config {
+        let path = directory.join("broker.toml");
+        std::fs::write(&path, config).expect("the configuration can be written");
+        line.extend(["--config".into(), path.display().to_string()]);
+    }
+    line.extend_from_slice(&options.args);
+    let mut command = Command::new(&line[0]);
+    command.args(&line[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
 }

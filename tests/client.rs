@@ -1,21 +1,14 @@
 //! The client crate against a real broker that goes away and comes back.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::time::Duration;
 
 use ringmq_client::{Client, ConsumedRecord, Delivery, Error, NewTopic, Record, Start};
-use ringmq_tests::{Broker, BrokerOptions};
+use ringmq_tests::Broker;
 use tokio::sync::mpsc;
 
 /// Long enough for a debug broker on a busy machine to come back.
 const LONG: Duration = Duration::from_secs(60);
-
-/// A broker that is found at the same address after a restart.
-fn broker_with_a_port() -> Broker {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
-    Broker::start_with(BrokerOptions { listen: free.to_string(), ..BrokerOptions::default() })
-}
 
 /// Sends numbered records one after the other until `enough` is closed, and tells each outcome.
 async fn send_numbers(client: Client, outcomes: mpsc::Sender<(u64, Result<Delivery, Error>)>) {
@@ -30,7 +23,7 @@ async fn send_numbers(client: Client, outcomes: mpsc::Sender<(u64, Result<Delive
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_client_goes_on_through_a_stop_and_a_kill() {
     const EACH: usize = 100;
-    let mut broker = broker_with_a_port();
+    let mut broker = Broker::start();
     let client = Client::builder().brokers(broker.address()).timeout(LONG).connect().await.expect("the broker is up");
     client.admin().create_topic(NewTopic::new("numbers").partitions(4)).await.expect("a new topic");
 

@@ -3,14 +3,16 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use ringmq_tests::{Broker, BrokerOptions, RawConnection, batch, produce_head, run_ringmq};
+use ringmq_tests::{Broker, BrokerOptions, RawConnection, batch, data_dir, produce_head};
 use ringmq_wire::ErrorCode;
 
 /// How many flushes the device below `dir` has completed, from the kernel's block statistics; none where the file
 /// system shows no device, or the device has no volatile cache, so that nothing needs to be flushed.
 fn device_flushes(dir: &Path) -> Option<u64> {
     let device = std::fs::metadata(dir).expect("the directory is there").dev();
-    let (major, minor) = (libc::major(device), libc::minor(device));
+    // How the C library takes a device number apart (makedev(3)).
+    let major = (device >> 8) & 0xfff | (device >> 32) & !0xfff;
+    let minor = device & 0xff | (device >> 12) & !0xff;
     let block =
         std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).expect("a block device below the data");
     // A partition's queue is that of its disk.
@@ -31,8 +33,7 @@ fn device_flushes(dir: &Path) -> Option<u64> {
 #[test]
 fn each_serial_acknowledged_produce_flushes_the_device() {
     let broker = Broker::start();
-    let address = broker.address().to_string();
-    run_ringmq(&["topic", "create", "flushed", "--brokers", &address], b"").expect_success();
+    broker.create_topic("flushed", 1);
     let mut connection = RawConnection::open(broker.address()).expect("a connection");
     let record = batch(&[b"on disk"]);
     let data = broker.data_dir();
@@ -73,20 +74,18 @@ fn segment_files(dir: &Path) -> Vec<PathBuf> {
 #[test]
 fn a_damaged_partition_goes_offline_and_the_rest_serves() {
     let broker = Broker::start();
-    let address = broker.address().to_string();
-    run_ringmq(&["topic", "create", "hurt", "--partitions", "3", "--brokers", &address], b"").expect_success();
+    broker.create_topic("hurt", 3);
     for partition in ["0", "1", "2"] {
         for round in 0..3 {
             let text = format!("secret {partition} {round}\n").repeat(500);
-            let args = ["produce", "hurt", "--partition", partition, "--brokers", &address, "-"];
-            run_ringmq(&args, text.as_bytes()).expect_success();
+            broker.run(&["produce", "hurt", "--partition", partition, "-"], text.as_bytes()).expect_success();
         }
     }
-    let (exit, directory) = broker.terminate();
+    let exit = broker.terminate();
     assert!(exit.status.success(), "{}", exit.log);
 
     // One bit of the first acknowledged record of partition 1.
-    let files = segment_files(&directory.path().join("data"));
+    let files = segment_files(&data_dir(exit.directory.path()));
     let needle = b"secret 1 0";
     let (path, mut bytes, position) = files
         .iter()
@@ -100,42 +99,48 @@ fn a_damaged_partition_goes_offline_and_the_rest_serves() {
     std::fs::write(&path, &bytes).expect("a segment can be written");
     let damaged = bytes;
 
-    let broker = Broker::start_in(directory, BrokerOptions::default()).expect("the broker always boots");
-    let address = broker.address().to_string();
+    let options = BrokerOptions::default();
+    let broker = Broker::start_in(exit.directory, options).expect("the broker always boots");
     for partition in ["0", "2"] {
-        let read = run_ringmq(&["consume", "hurt", "--partition", partition, "--brokers", &address], b"");
-        assert_eq!(read.expect_success().stdout_text().lines().count(), 1_500);
-        let args = ["produce", "hurt", "--partition", partition, "--message", "more", "--brokers", &address];
-        run_ringmq(&args, b"").expect_success();
+        let read = broker.run(&["consume", "hurt", "--partition", partition], b"").expect_success();
+        assert_eq!(read.stdout_text().lines().count(), 1_500);
     }
-    let read = run_ringmq(&["consume", "hurt", "--partition", "1", "--brokers", &address], b"");
+    let read = broker.run(&["consume", "hurt", "--partition", "1"], b"");
     assert!(!read.success && read.stdout.is_empty(), "damaged records are not served: {read:?}");
-    let args = ["produce", "hurt", "--partition", "1", "--message", "x", "--brokers", &address, "--timeout", "3s"];
-    assert!(!run_ringmq(&args, b"").success, "nothing is appended to a damaged log");
-    let described = run_ringmq(&["topic", "describe", "hurt", "--brokers", &address], b"").expect_success();
+    // The offline partition is named, and hides none of the others.
+    for from in ["earliest", "0", "@0"] {
+        let read = broker.run(&["consume", "hurt", "--from", from], b"");
+        assert_eq!((read.code, read.stdout_text().lines().count()), (Some(1), 3_000), "{}", read.stderr);
+        assert!(!read.stdout_text().contains("secret 1"));
+        assert!(read.stderr.contains("partition 1 of topic `hurt`: PARTITION_OFFLINE"), "{}", read.stderr);
+    }
+
+    for partition in ["0", "2"] {
+        broker.run(&["produce", "hurt", "--partition", partition, "--message", "more"], b"").expect_success();
+    }
+    let produced = broker.run(&["produce", "hurt", "--partition", "1", "--message", "x", "--timeout", "3s"], b"");
+    assert!(!produced.success, "nothing is appended to a damaged log");
+    let described = broker.run(&["topic", "describe", "hurt"], b"").expect_success();
     assert!(described.stdout_text().contains("offline"), "{}", described.stdout_text());
 
-    let (exit, directory) = broker.terminate();
+    let exit = broker.terminate();
     assert!(exit.status.success(), "{}", exit.log);
     let file = path.file_name().expect("a file").to_str().expect("a text name");
     assert!(exit.log.contains("hurt") && exit.log.contains(file), "the report names topic and file: {}", exit.log);
-    let path = directory.path().join("data").join(path.strip_prefix(directory.path().join("data")).expect("below"));
     assert!(std::fs::read(path).expect("still there") == damaged, "a damaged file is evidence: nothing changes it");
 }
 
 #[test]
 fn what_was_never_acknowledged_may_be_cut_and_offsets_go_on() {
     let broker = Broker::start();
-    let address = broker.address().to_string();
-    run_ringmq(&["topic", "create", "torn", "--brokers", &address], b"").expect_success();
+    broker.create_topic("torn", 1);
     for round in 0..5 {
         let message = format!("kept {round}");
-        run_ringmq(&["produce", "torn", "--message", &message, "--brokers", &address], b"").expect_success();
+        broker.run(&["produce", "torn", "--message", &message], b"").expect_success();
     }
-    let options = BrokerOptions::default();
-    let (_, directory) = broker.kill();
+    let exit = broker.kill();
     // Half of a write that never completed: garbage behind the last frame.
-    let path = segment_files(&directory.path().join("data"))
+    let path = segment_files(&data_dir(exit.directory.path()))
         .into_iter()
         .find(|path| std::fs::read(path).expect("readable").windows(6).any(|window| window == b"kept 4"))
         .expect("the topic's segment");
@@ -148,10 +153,10 @@ fn what_was_never_acknowledged_may_be_cut_and_offsets_go_on() {
     bytes[behind..behind + 4096].fill(0xa5);
     std::fs::write(&path, &bytes).expect("writable");
 
-    let broker = Broker::start_in(directory, options).expect("a torn tail does not stop the broker");
-    let address = broker.address().to_string();
-    let output = run_ringmq(&["produce", "torn", "--message", "next", "--brokers", &address], b"").expect_success();
+    let options = BrokerOptions::default();
+    let broker = Broker::start_in(exit.directory, options).expect("a torn tail does not stop the broker");
+    let output = broker.run(&["produce", "torn", "--message", "next"], b"").expect_success();
     assert!(output.stdout_text().contains('5'), "offsets go on at 5: {}", output.stdout_text());
-    let read = run_ringmq(&["consume", "torn", "--brokers", &address], b"").expect_success();
+    let read = broker.run(&["consume", "torn"], b"").expect_success();
     assert_eq!(read.stdout_text(), "kept 0\nkept 1\nkept 2\nkept 3\nkept 4\nnext\n");
 }

@@ -1,7 +1,7 @@
 //! Bytes that no client would send: whoever sends them gets an error or is cut off, and everybody else is served.
 
 use bytes::Bytes;
-use ringmq_tests::{Broker, RawConnection, batch, name, produce_head, run_ringmq};
+use ringmq_tests::{Broker, RawConnection, batch, name, produce_head};
 use ringmq_wire::batch::BATCH_HEADER_BYTES;
 use ringmq_wire::protocol::frame::encode_request_head;
 use ringmq_wire::protocol::preamble::ClientPreamble;
@@ -14,8 +14,7 @@ use ringmq_wire::{CorrelationId, ErrorCode, Offset, PartitionIndex};
 /// A broker with one topic, `t`, of two partitions with one record each.
 fn broker() -> Broker {
     let broker = Broker::start();
-    let address = broker.address().to_string();
-    run_ringmq(&["topic", "create", "t", "--partitions", "2", "--brokers", &address], b"").expect_success();
+    broker.create_topic("t", 2);
     let mut connection = RawConnection::open(broker.address()).expect("a connection");
     let record = batch(&[b"first"]);
     let answer = connection.produce(&produce_head("t", &[(0, &record), (1, &record)]), &[record.clone(), record]);
@@ -31,8 +30,7 @@ fn codes(response: &ProduceResponse) -> Vec<ErrorCode> {
 fn assert_serving(broker: &Broker) {
     let mut connection = RawConnection::open(broker.address()).expect("new connections are accepted");
     connection.call(&ListTopicsRequest {}).expect("an answer").expect("no error");
-    let address = broker.address().to_string();
-    let read = run_ringmq(&["consume", "t", "--partition", "0", "--brokers", &address], b"").expect_success();
+    let read = broker.run(&["consume", "t", "--partition", "0"], b"").expect_success();
     assert_eq!(read.stdout, b"first\n", "what was stored is untouched");
 }
 
@@ -286,10 +284,8 @@ fn fetches_out_of_range_say_what_the_range_is() {
 #[test]
 fn a_peer_that_never_reads_does_not_grow_the_broker() {
     let broker = broker();
-    let address = broker.address().to_string();
     let line = "x".repeat(1_000) + "\n";
-    run_ringmq(&["produce", "t", "--partition", "1", "--brokers", &address, "-"], line.repeat(8_000).as_bytes())
-        .expect_success();
+    broker.run(&["produce", "t", "--partition", "1", "-"], line.repeat(8_000).as_bytes()).expect_success();
     let before = resident_bytes(broker.pid());
     let mut connection = RawConnection::open(broker.address()).expect("a connection");
     let fetch = FetchRequest {

@@ -4,10 +4,12 @@
 
 mod batches;
 mod broker;
+mod lines;
 mod process;
 mod raw;
 
 pub use batches::{batch, name, produce_head};
-pub use broker::{Broker, BrokerOptions, Exit};
-pub use process::{CommandOutput, run_bench, run_ringmq, target_binary};
+pub use broker::{Broker, BrokerOptions, Exit, data_dir, new_directory};
+pub use lines::Lines;
+pub use process::{CommandOutput, ringmq, run_bench, run_ringmq, send_signal, target_binary};
 pub use raw::RawConnection;

@@ -1,7 +1,8 @@
 //! Where the built commands are, and how to run one to its end.
 
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// The path of a binary that `cargo test --workspace` built beside this test.
 ///
@@ -13,7 +14,9 @@ pub fn target_binary(name: &str) -> PathBuf {
     let profile_dir = test.ancestors().skip(1).find(|dir| dir.join(name).is_file());
     match profile_dir {
         Some(dir) => dir.join(name),
-        None => panic!("{name} is not built beside {}: run `cargo build --workspace` first", test.display()),
+        None => {
+            panic!("{name} is not built beside {}: run `cargo build -p ringmq -p ringmq-bench` first", test.display())
+        }
     }
 }
 
@@ -47,26 +50,40 @@ impl CommandOutput {
     }
 }
 
+/// `ringmq` with pipes for all its streams, still to be started.
+pub fn ringmq(args: &[&str]) -> Command {
+    piped(Command::new(target_binary("ringmq")), args)
+}
+
 /// Runs `ringmq` with `args` to its end; `stdin` is all it reads.
 pub fn run_ringmq(args: &[&str], stdin: &[u8]) -> CommandOutput {
-    run(target_binary("ringmq"), args, stdin)
+    run(ringmq(args), stdin)
 }
 
 /// Runs `ringmq-bench` with `args` to its end.
 pub fn run_bench(args: &[&str]) -> CommandOutput {
-    run(target_binary("ringmq-bench"), args, b"")
+    run(piped(Command::new(target_binary("ringmq-bench")), args), b"")
 }
 
-fn run(program: PathBuf, args: &[&str], stdin: &[u8]) -> CommandOutput {
-    use std::io::Write;
-    let mut child = Command::new(&program)
-        .args(args)
-        .env_remove("RINGMQ_BROKERS")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
+/// Sends a process a signal by its name, such as `TERM`.
+///
+/// # Panics
+/// When it has ended already.
+#[track_caller]
+pub fn send_signal(child: &Child, name: &str) {
+    let status = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status().expect("kill runs");
+    assert!(status.success(), "kill -{name} {} failed", child.id());
+}
+
+fn piped(mut command: Command, args: &[&str]) -> Command {
+    command.args(args).env_remove("RINGMQ_BROKERS");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs a command with pipes for its streams to its end.
+pub(crate) fn run(mut command: Command, stdin: &[u8]) -> CommandOutput {
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
     let mut pipe = child.stdin.take().expect("standard input is piped");
     let bytes = stdin.to_vec();
     // A thread of its own, so that neither side waits for the other with a full pipe.

@@ -1,13 +1,12 @@
 //! What can be typed: every command, flag and default of `ringmq`.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringmq_client::BrokerAddress;
 
-use crate::config::values::{Advertise, Cores, LogFormat, LogLevel};
+use crate::config::values::{Advertise, Cores, Listen, LogFormat, LogLevel};
 use crate::exit;
 use crate::start::Start;
 
@@ -48,22 +47,34 @@ pub enum Command {
     ListTopics(ListTopicsArgs),
     /// The reference's name for `topic describe`.
     #[command(hide = true)]
-    DescribeTopic(DescribeTopicArgs),
+    DescribeTopic(TopicNameArgs),
     /// The reference's name for `topic delete`.
     #[command(hide = true)]
-    DeleteTopic(DeleteTopicArgs),
+    DeleteTopic(TopicNameArgs),
 }
+
+// A paragraph is one line: it is wrapped to the terminal's width.
+const SERVE_HELP: &str = "\
+Signals:
+  SIGTERM, SIGINT  stop: answer what was read, flush, close the logs; a second one ends at once
+  SIGUSR1          log each shard's requests, the time that each of their stages took, and its stalls
+
+Exit codes:
+  0    stopped by a signal, cleanly
+  1    could not start, or stopped by itself; standard error says why
+  2    the command line or the configuration is wrong; nothing was done
+  130  ended by a second signal, before the stop was clean";
 
 /// Flags of `ringmq serve`; each goes over the same key of the file.
 #[derive(Debug, Args)]
-#[command(after_help = exit::HELP)]
+#[command(after_help = SERVE_HELP)]
 pub struct ServeArgs {
     /// Configuration file (TOML). Without one, every key has its default.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Address to listen on; port 0 lets the kernel choose [default: 127.0.0.1:9092]
-    #[arg(long, value_name = "IP:PORT")]
-    pub listen: Option<SocketAddr>,
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Option<Listen>,
     /// Address that clients are told to use [default: the one that each client reached]
     #[arg(long, value_name = "HOST[:PORT]")]
     pub advertise: Option<Advertise>,
@@ -126,9 +137,9 @@ pub enum TopicCommand {
     /// List all topics.
     List(ListTopicsArgs),
     /// Show a topic's settings and partitions.
-    Describe(DescribeTopicArgs),
+    Describe(TopicNameArgs),
     /// Delete a topic and its records.
-    Delete(DeleteTopicArgs),
+    Delete(TopicNameArgs),
 }
 
 /// Flags of `topic create`.
@@ -166,10 +177,10 @@ pub struct ListTopicsArgs {
     pub output: OutputArgs,
 }
 
-/// Flags of `topic describe`.
+/// Flags of `topic describe` and `topic delete`.
 #[derive(Debug, Args)]
 #[command(after_help = exit::HELP)]
-pub struct DescribeTopicArgs {
+pub struct TopicNameArgs {
     /// The topic.
     pub name: String,
     /// Where the brokers are.
@@ -180,21 +191,6 @@ pub struct DescribeTopicArgs {
     pub output: OutputArgs,
 }
 
-/// Flags of `topic delete`.
-#[derive(Debug, Args)]
-#[command(after_help = exit::HELP)]
-pub struct DeleteTopicArgs {
-    /// The topic.
-    pub name: String,
-    /// Where the brokers are.
-    #[command(flatten)]
-    pub connection: ConnectionArgs,
-    /// How results are printed.
-    #[command(flatten)]
-    pub output: OutputArgs,
-}
-
-// A paragraph is one line: it is wrapped to the terminal's width.
 const PRODUCE_HELP: &str = "\
 A record is the bytes of one line, unchanged and without its newline; an empty line is an empty record, and a last \
 line without newline counts. The topic must exist. Records with the same key go to the same partition in the order of \
@@ -253,7 +249,8 @@ pub enum RecordFormat {
 
 const CONSUME_HELP: &str = "\
 It ends at the end that the log had when it started, unless --follow is given. Within a partition, records come in the \
-order of their offsets.
+order of their offsets. A partition that is offline or damaged is named on standard error; the others are read to \
+their ends, and the exit code is 1.
 
 With --format json, bytes that are not UTF-8 come as `value_base64` (`key_base64`) in place of `value` (`key`).
 
@@ -283,9 +280,23 @@ pub struct ConsumeArgs {
     /// How records are printed.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: RecordFormat,
+    /// As --format, by the name of the flag that every command has.
+    #[arg(long, value_name = "FORMAT", conflicts_with = "format")]
+    pub output: Option<OutputFormat>,
     /// Where the brokers are.
     #[command(flatten)]
     pub connection: ConnectionArgs,
+}
+
+impl ConsumeArgs {
+    /// How records are printed, whichever flag says it.
+    pub fn record_format(&self) -> RecordFormat {
+        match self.output {
+            None => self.format,
+            Some(OutputFormat::Text) => RecordFormat::Text,
+            Some(OutputFormat::Json) => RecordFormat::Json,
+        }
+    }
 }
 
 /// Flags of `ringmq doctor`.

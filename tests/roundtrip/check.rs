@@ -7,8 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::corpus::Corpus;
 use crate::send::{Acknowledged, Sent};
-use crate::server::Signal;
-use crate::{PARTITIONS, TOPIC};
+use crate::{PARTITIONS, Signal, TOPIC};
 
 /// What was found.
 #[derive(Debug, Default)]

@@ -1,9 +1,9 @@
 //! Puts real text through a broker that is stopped in the middle, and proves that every byte comes back.
 //!
-//! `ringmq-roundtrip term|kill --ringmq PATH --dir DIR --mib N TEXT_ROOT…` takes text files below the roots, sends one record a
-//! line keyed by file through 8 partitions, and after two fifths of it ends the broker (SIGTERM or SIGKILL) while
-//! produces are in flight, starts it again and goes on. Then it reads everything back and compares, by key: the order of
-//! the lines, and the SHA-256 of the whole.
+//! `ringmq-roundtrip term|kill --dir DIR --mib N TEXT_ROOT…` takes text files below the roots, sends one record a line
+//! keyed by file through 8 partitions of the `ringmq` beside it, and after two fifths of it ends the broker (SIGTERM or
+//! SIGKILL) while produces are in flight, starts it again and goes on. Then it reads everything back and compares, by
+//! key: the order of the lines, and the SHA-256 of the whole.
 //!
 //! After SIGTERM nothing may be there twice: what the broker had read it has answered. After SIGKILL a batch that was
 //! never acknowledged, and so was sent again, may be.
@@ -13,21 +13,37 @@
 mod check;
 mod corpus;
 mod send;
-mod server;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use corpus::Corpus;
-use server::{Server, Signal};
+use ringmq_client::Client;
+use ringmq_tests::{Broker, BrokerOptions};
 
 const PARTITIONS: u32 = 8;
 const TOPIC: &str = "roundtrip";
 
+/// How the broker is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    Term,
+    Kill,
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Term => "SIGTERM",
+            Self::Kill => "SIGKILL",
+        })
+    }
+}
+
 struct Arguments {
     signal: Signal,
-    ringmq: PathBuf,
     dir: PathBuf,
     bytes: u64,
     roots: Vec<PathBuf>,
@@ -40,23 +56,16 @@ fn arguments() -> Result<Arguments, String> {
         Some("kill") => Signal::Kill,
         other => return Err(format!("the first argument is term or kill, not {other:?}")),
     };
-    let (mut ringmq, mut dir, mut mib, mut roots) = (None, None, 1024_u64, Vec::new());
+    let (mut dir, mut mib, mut roots) = (None, 1024_u64, Vec::new());
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
         match arg.as_str() {
-            "--ringmq" => ringmq = Some(PathBuf::from(value()?)),
             "--dir" => dir = Some(PathBuf::from(value()?)),
             "--mib" => mib = value()?.parse().map_err(|error| format!("--mib: {error}"))?,
             _ => roots.push(PathBuf::from(arg)),
         }
     }
-    Ok(Arguments {
-        signal,
-        ringmq: ringmq.ok_or("--ringmq PATH is missing")?,
-        dir: dir.ok_or("--dir DIR is missing")?,
-        bytes: mib << 20,
-        roots,
-    })
+    Ok(Arguments { signal, dir: dir.ok_or("--dir DIR is missing")?, bytes: mib << 20, roots })
 }
 
 #[tokio::main]
@@ -78,8 +87,8 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     let corpus = Arc::new(Corpus::gather(&arguments.roots, arguments.bytes)?);
     println!("{} bytes of text in {} files, {} lines", corpus.bytes(), corpus.files().len(), corpus.lines());
 
-    let mut server = Server::start(&arguments.ringmq, &arguments.dir)?;
-    let client = server.client().await?;
+    let broker = start(&arguments.dir)?;
+    let client = connect(&broker).await?;
     client
         .admin()
         .create_topic(ringmq_client::NewTopic::new(TOPIC).partitions(PARTITIONS))
@@ -94,15 +103,35 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     if in_flight == 0 {
         return Err("no produce was in flight when the signal went out: this run proves nothing".into());
     }
-    server.end(arguments.signal)?;
-    server.start_again()?;
+    // On a thread of its own: the client tries on meanwhile.
+    let back = move || match arguments.signal {
+        Signal::Term => broker.restart(),
+        Signal::Kill => broker.kill_and_restart(),
+    };
+    let broker = tokio::task::spawn_blocking(back).await.map_err(|error| format!("no second start: {error}"))?;
     let sent = sending.await.map_err(|error| format!("the sender panicked: {error}"))??;
     println!("{} batches acknowledged, {} of them sent more than once", sent.batches.len(), sent.sent_again);
 
-    let client = server.client().await?;
+    let client = connect(&broker).await?;
     let found = check::read_and_check(&client, &corpus, &sent, arguments.signal).await?;
-    server.end(Signal::Term)?;
+    let exit = broker.terminate();
+    if !exit.status.success() {
+        return Err(format!("SIGTERM ended the broker with {}:\n{}", exit.status, exit.log));
+    }
     println!("{} keys in order, SHA-256 equal; {} records twice", corpus.files().len(), found.records_twice);
     println!("counted {}", found.records);
     Ok(())
+}
+
+fn start(dir: &std::path::Path) -> Result<Broker, String> {
+    let created = std::fs::create_dir_all(dir).and_then(|()| tempfile::tempdir_in(dir));
+    let directory = created.map_err(|error| format!("cannot make a directory in {}: {error}", dir.display()))?;
+    let args = vec!["--log-level".into(), "warn".into()];
+    let started = Broker::start_in(directory, BrokerOptions { args, ..BrokerOptions::default() });
+    started.map_err(|exit| format!("the broker ended with {} before it was ready:\n{}", exit.status, exit.log))
+}
+
+async fn connect(broker: &Broker) -> Result<Client, String> {
+    let address = broker.address();
+    Client::connect(address).await.map_err(|error| format!("cannot connect to {address}: {error}"))
 }

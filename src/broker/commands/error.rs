@@ -2,7 +2,7 @@
 
 use std::io;
 
-use ringmq_client::Error;
+use ringmq_client::{Error, ErrorCode};
 use thiserror::Error as ThisError;
 
 use crate::config::ConfigError;
@@ -72,6 +72,23 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// Whether only one partition has this: others can still be read.
+    pub fn is_of_one_partition(&self) -> bool {
+        match self {
+            Self::Batch { .. } | Self::Client(Error::Unreadable { .. }) => true,
+            Self::Client(error) => matches!(
+                error.code(),
+                Some(
+                    ErrorCode::PartitionOffline
+                        | ErrorCode::StorageFailed
+                        | ErrorCode::OffsetOutOfRange
+                        | ErrorCode::UnknownPartition
+                )
+            ),
+            _ => false,
+        }
+    }
+
     /// How the process ends; whoever closed the output early had what it wanted.
     pub fn exit(&self) -> Exit {
         match self {

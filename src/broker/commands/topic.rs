@@ -4,7 +4,7 @@ use ringmq_client::{NewTopic, TopicDescription};
 use serde::Serialize;
 
 use super::{CommandError, connect};
-use crate::cli::{CreateTopicArgs, DeleteTopicArgs, DescribeTopicArgs, ListTopicsArgs, OutputFormat};
+use crate::cli::{CreateTopicArgs, ListTopicsArgs, OutputFormat, TopicNameArgs};
 use crate::exit::Exit;
 use crate::output;
 
@@ -59,7 +59,7 @@ pub async fn list(args: &ListTopicsArgs) -> Result<Exit, CommandError> {
 ///
 /// # Errors
 /// When there is no such topic or no broker answers.
-pub async fn describe(args: &DescribeTopicArgs) -> Result<Exit, CommandError> {
+pub async fn describe(args: &TopicNameArgs) -> Result<Exit, CommandError> {
     let topic = connect(&args.connection).await?.admin().describe_topic(&args.name).await?;
     let described = Described::new(&topic);
     match args.output.output {
@@ -73,7 +73,7 @@ pub async fn describe(args: &DescribeTopicArgs) -> Result<Exit, CommandError> {
 ///
 /// # Errors
 /// When there is no such topic or no broker answers.
-pub async fn delete(args: &DeleteTopicArgs) -> Result<Exit, CommandError> {
+pub async fn delete(args: &TopicNameArgs) -> Result<Exit, CommandError> {
     connect(&args.connection).await?.admin().delete_topic(&args.name).await?;
     match args.output.output {
         OutputFormat::Text => output::print(&format!("deleted topic {}", args.name))?,

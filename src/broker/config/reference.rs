@@ -8,6 +8,9 @@ const HEAD: &str = "\
 # The broker needs no file at all: these are the values it takes without one. Copy what you want to change,
 # and start it with `ringmq serve --config FILE`. Flags of `ringmq serve` go over the file.
 # `ringmq serve --check` validates a file and prints what would be in force.
+#
+# SIGTERM stops the broker cleanly. SIGUSR1 has it log, for each shard, how many requests it has served, how long each
+# stage of them took, and which tasks held its core for longer than stall_threshold_ms.
 ";
 
 const LINE_WIDTH: usize = 110;

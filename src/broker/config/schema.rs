@@ -9,7 +9,7 @@ use ringmq_controller::metadata::{SettingKey, TopicSettings};
 use ringmq_shard::Limits;
 use serde::{Deserialize, Serialize};
 
-use super::values::{Advertise, Automatic, Cores, LogFormat, LogLevel, ShardPorts};
+use super::values::{Advertise, Automatic, Cores, Listen, LogFormat, LogLevel, ShardPorts};
 
 /// 2^10 bytes.
 pub const KIB: u64 = 1 << 10;
@@ -80,9 +80,10 @@ table! {
     /// Everything that one broker process can be told.
     Config, keys BROKER_KEYS, prefix "" {
         /// Address and port that clients connect to. Port 0 lets the kernel choose a free one, which the
-        /// `ringmq ready` line then names.
-        listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 9092)),
-            Valid::Form("IP:PORT, such as \"127.0.0.1:9092\", \"0.0.0.0:9092\" (all of IPv4) or \"[::]:9092\" (IPv6 and IPv4)");
+        /// `ringmq ready` line then names. Of a name with several addresses the first is listened on; `localhost` is
+        /// 127.0.0.1.
+        listen: Listen = Listen::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 9092))),
+            Valid::Form("HOST:PORT, such as \"127.0.0.1:9092\", \"0.0.0.0:9092\" (all of IPv4) or \"[::]:9092\" (IPv6 and IPv4)");
         /// Address that clients are told to use. "auto" names the address that each client reached.
         advertise: Advertise = Advertise::Auto,
             Valid::Form("\"auto\", or HOST or HOST:PORT, such as \"broker-1.example.com:9092\"");

@@ -1,6 +1,8 @@
+use ringmq_client::HostPort;
+
 use super::file::{parse, render};
 use super::schema::{self, Config, Valid};
-use super::values::{Advertise, Automatic, Cores, LogLevel, ShardPorts};
+use super::values::{Advertise, Automatic, Cores, Listen, LogLevel, ShardPorts};
 use super::{ConfigError, reference};
 
 fn problems(text: &str) -> Vec<String> {
@@ -87,8 +89,8 @@ fn numbers_out_of_range_are_named_with_line_value_and_range() {
 #[test]
 fn a_value_of_the_wrong_type_is_named_with_line_and_form() {
     let cases = [
-        ("\nlisten = 9092\n", "ringmq.toml:2: listen = 9092: ", "valid: IP:PORT"),
-        ("listen = \"localhost\"\n", "ringmq.toml:1: listen = \"localhost\": ", "valid: IP:PORT"),
+        ("\nlisten = 9092\n", "ringmq.toml:2: listen = 9092: ", "valid: HOST:PORT"),
+        ("listen = \"localhost\"\n", "ringmq.toml:1: listen = \"localhost\": ", "valid: HOST:PORT"),
         ("pin_cores = \"no\"\n", "ringmq.toml:1: pin_cores = \"no\": ", "valid: true or false"),
         ("cores = [0, 0]\n", "ringmq.toml:1: cores = [0, 0]: CPU 0 is named twice", "valid: \"all\""),
         ("cores = \"0-\"\n", "ringmq.toml:1: cores = \"0-\": ", "not a CPU number"),
@@ -136,7 +138,7 @@ fn what_check_prints_reads_back_the_same() {
 
 #[test]
 fn advertised_addresses_take_every_form_of_host() {
-    let address = |host: &str, port| Advertise::Address { host: host.to_owned(), port };
+    let address = |host: &str, port| Advertise::Address(HostPort { host: host.to_owned(), port });
     let cases = [
         ("auto", Advertise::Auto),
         ("broker-1", address("broker-1", None)),
@@ -152,6 +154,21 @@ fn advertised_addresses_take_every_form_of_host() {
     for text in ["", "host:", "host:0", "host:65536", "[fd00::1", "[fd00::1]9093", "a b", "host/path"] {
         assert!(text.parse::<Advertise>().is_err(), "{text:?}");
     }
+}
+
+#[test]
+fn listening_takes_names_and_any_port_but_wants_one() {
+    for text in ["127.0.0.1:9092", "[::]:0", "localhost:9092", "broker-1.example.com:1"] {
+        assert_eq!(text.parse::<Listen>().expect("valid").to_string(), text);
+    }
+    for text in ["localhost", "[::1]", ":9092", "host:65536", "a b:1"] {
+        assert!(text.parse::<Listen>().is_err(), "{text:?}");
+    }
+    let resolved = |text: &str| text.parse::<Listen>().expect("valid").resolve();
+    assert_eq!(resolved("localhost:7").expect("known")[0].to_string(), "127.0.0.1:7");
+    // No resolver is asked for a label of more than 63 characters (RFC 1035, section 2.3.4).
+    let nowhere = "a".repeat(64);
+    assert!(resolved(&format!("{nowhere}:7")).expect_err("no such host").contains(&nowhere));
 }
 
 #[test]
@@ -175,6 +192,7 @@ fn shard_ports_fit_the_number_of_shards() {
 
 /// `configs/broker.toml` is written from the schema: `RINGMQ_WRITE_REFERENCE=1` writes it anew.
 #[test]
+#[allow(clippy::disallowed_methods, reason = "a test, on no executor")]
 fn the_reference_file_is_what_the_schema_says() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/broker.toml");
     if std::env::var_os("RINGMQ_WRITE_REFERENCE").is_some() {

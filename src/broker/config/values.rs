@@ -1,9 +1,61 @@
 //! The types of keys that are more than a number: how they are written, read and shown.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
+use ringmq_client::{AddressError, BrokerAddress, HostPort};
 use serde::{Deserialize, Serialize};
+
+/// The address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Listen {
+    host: String,
+    port: u16,
+}
+
+impl Listen {
+    /// The port; 0 has the kernel choose one.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The socket addresses behind the host; the first is listened on. It may block on a resolver.
+    ///
+    /// # Errors
+    /// What the resolver says, in words.
+    pub fn resolve(&self) -> Result<Vec<SocketAddr>, String> {
+        let addresses = BrokerAddress::new(self.host.clone(), self.port).resolve_blocking();
+        match addresses {
+            Ok(addresses) if !addresses.is_empty() => Ok(addresses),
+            Ok(_) => Err(format!("no address stands behind the name `{}`", self.host)),
+            Err(error) => Err(format!("the name `{}` cannot be resolved: {error}", self.host)),
+        }
+    }
+}
+
+impl From<SocketAddr> for Listen {
+    fn from(address: SocketAddr) -> Self {
+        Self { host: address.ip().to_string(), port: address.port() }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let HostPort { host, port } = text.parse().map_err(|error: AddressError| error.to_string())?;
+        let port = port.ok_or_else(|| format!("`{text}` names no port; write HOST:PORT (port 0 for any free one)"))?;
+        Ok(Self { host, port })
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        HostPort { host: self.host.clone(), port: Some(self.port) }.fmt(f)
+    }
+}
 
 /// The address that clients are told to use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,13 +63,8 @@ use serde::{Deserialize, Serialize};
 pub enum Advertise {
     /// Each client is told the address that it reached.
     Auto,
-    /// Every client is told this one.
-    Address {
-        /// A host name, or an IP address without brackets.
-        host: String,
-        /// The public port; the one listened on when it is left out.
-        port: Option<u16>,
-    },
+    /// Every client is told this one; without a port, with the one listened on.
+    Address(HostPort),
 }
 
 impl FromStr for Advertise {
@@ -27,32 +74,11 @@ impl FromStr for Advertise {
         if text == "auto" {
             return Ok(Self::Auto);
         }
-        let (host, port) = split_host_port(text)?;
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
-        if host.is_empty() || host.len() > 255 || !host.chars().all(legal) {
-            return Err(format!("`{host}` is neither a host name nor an IP address"));
+        match text.parse() {
+            Ok(HostPort { port: Some(0), .. }) => Err(AddressError::BadPort(text.to_owned()).to_string()),
+            Ok(address) => Ok(Self::Address(address)),
+            Err(error) => Err(error.to_string()),
         }
-        Ok(Self::Address { host: host.to_owned(), port })
-    }
-}
-
-/// Splits `HOST`, `HOST:PORT`, `[IPv6]:PORT`, `[IPv6]` or a bare IPv6 address.
-fn split_host_port(text: &str) -> Result<(&str, Option<u16>), String> {
-    let parse_port = |port: &str| match port.parse::<u16>() {
-        Ok(port) if port > 0 => Ok(port),
-        _ => Err(format!("`{port}` is not a port (1 to 65535)")),
-    };
-    if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').ok_or_else(|| format!("`{text}` lacks the closing `]`"))?;
-        return match rest.strip_prefix(':') {
-            Some(port) => Ok((host, Some(parse_port(port)?))),
-            None if rest.is_empty() => Ok((host, None)),
-            None => Err(format!("`{rest}` after `]` is not a port")),
-        };
-    }
-    match text.split_once(':') {
-        Some((host, port)) if !port.contains(':') => Ok((host, Some(parse_port(port)?))),
-        _ => Ok((text, None)),
     }
 }
 
@@ -60,9 +86,7 @@ impl fmt::Display for Advertise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
-            Self::Address { host, port: None } => f.write_str(host),
-            Self::Address { host, port: Some(port) } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Address { host, port: Some(port) } => write!(f, "{host}:{port}"),
+            Self::Address(address) => address.fmt(f),
         }
     }
 }
@@ -209,6 +233,20 @@ enum WordOrList<N> {
     Word(String),
     Number(N),
     List(Vec<N>),
+}
+
+impl TryFrom<String> for Listen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Listen> for String {
+    fn from(listen: Listen) -> Self {
+        listen.to_string()
+    }
 }
 
 impl TryFrom<String> for Advertise {

@@ -68,6 +68,10 @@ pub(super) fn serve(plan: Plan) -> Result<(), ServeError> {
     signals::listen(sender.clone())
         .map_err(|source| ServeError::Start { what: "the signal thread".to_owned(), source })?;
     examine(&plan)?;
+    if !plan.passed_over.is_empty() {
+        let (listen, passed_over) = (plan.listen.ip(), &plan.passed_over);
+        tracing::warn!(%listen, ?passed_over, "the name to listen on has several addresses: only the first is used");
+    }
     let reservation = reserve(plan.listen)?;
     let listen = reservation.address();
     let mut broker = Broker::start(&plan, listen, sender)?;
@@ -83,6 +87,7 @@ pub(super) fn serve(plan: Plan) -> Result<(), ServeError> {
 }
 
 /// Looks for what the machine lacks before anything is started, and makes the data directory.
+#[allow(clippy::disallowed_methods, reason = "the executors are not there yet")]
 fn examine(plan: &Plan) -> Result<(), ServeError> {
     probe::kernel()?;
     probe::io_uring()?;
@@ -280,6 +285,7 @@ impl Broker {
 }
 
 /// Waits for an executor's thread on a thread of its own.
+#[allow(clippy::disallowed_types, reason = "a thread that waits for an executor cannot be one")]
 fn watch<E: Send + 'static>(
     member: Member,
     handle: ExecutorHandle<Result<(), E>>,

@@ -45,7 +45,9 @@ pub(super) enum ServeError {
         address: SocketAddr,
     },
     /// The address cannot be listened on for another reason.
-    #[error("cannot listen on {address}: {source}")]
+    #[error(
+        "cannot listen on {address}: {source}; name an address of this machine with --listen, and a port that the user may use"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,

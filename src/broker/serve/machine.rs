@@ -63,6 +63,7 @@ pub fn tail_cache_bytes(setting: Automatic) -> u64 {
 }
 
 /// Memory that the process may use: the machine's, or less where a control group says so.
+#[allow(clippy::disallowed_methods, reason = "tables of the kernel, read before the executors are there")]
 fn memory_bytes() -> u64 {
     let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo_total(&text));
     let group = std::fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| control_group_limit(&text));
@@ -76,6 +77,7 @@ fn meminfo_total(text: &str) -> Option<u64> {
 }
 
 /// The least `memory.max` on the way from the process's control group to the root (cgroups(7), version 2).
+#[allow(clippy::disallowed_methods, reason = "as above")]
 fn control_group_limit(cgroups: &str) -> Option<u64> {
     let group = cgroups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let limit = |dir: &Path| {

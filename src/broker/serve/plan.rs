@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ringmq_client::HostPort;
 use ringmq_controller::ControllerConfig;
 use ringmq_controller::metadata::TopicSettings;
 use ringmq_runtime::executor::{CpuId, ExecutorConfig};
@@ -24,6 +25,8 @@ const BROKER: BrokerId = BrokerId::new(0);
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) listen: SocketAddr,
+    /// Further addresses behind the name in the configuration, which are not listened on.
+    pub(super) passed_over: Vec<SocketAddr>,
     pub(super) data_dir: PathBuf,
     pub(super) shard_count: NonZeroU16,
     cpus: Vec<CpuId>,
@@ -35,8 +38,11 @@ impl Plan {
     /// Brings the configuration and the machine together.
     ///
     /// # Errors
-    /// When they do not fit: a CPU that the process may not use, more shards than ports.
+    /// When they do not fit: a name that nobody knows, a CPU that the process may not use, more shards than ports.
     pub(super) fn new(config: &Config) -> Result<Self, ServeError> {
+        let unfit = |why| ServeError::Unfit(format!("listen = \"{}\": {why}", config.listen));
+        let mut addresses = config.listen.resolve().map_err(unfit)?;
+        let listen = addresses.remove(0);
         let cpus = machine::cpus(config)?;
         let shard_count = u16::try_from(cpus.len()).ok().and_then(NonZeroU16::new);
         let shard_count = shard_count.ok_or_else(|| ServeError::Unfit(format!("cores names {} CPUs", cpus.len())))?;
@@ -47,7 +53,8 @@ impl Plan {
             return Err(ServeError::Unfit(format!("shard_ports takes port {port}, which is the public one (listen)")));
         }
         Ok(Self {
-            listen: config.listen,
+            listen,
+            passed_over: addresses,
             data_dir: config.data_dir.clone(),
             shard_count,
             cpus,
@@ -121,7 +128,7 @@ impl Plan {
     fn advertise(&self) -> Option<Advertise> {
         match &self.config.advertise {
             values::Advertise::Auto => None,
-            values::Advertise::Address { host, port } => Some(Advertise { host: host.clone(), port: *port }),
+            values::Advertise::Address(HostPort { host, port }) => Some(Advertise { host: host.clone(), port: *port }),
         }
     }
 

@@ -12,6 +12,7 @@ use super::broker::Event;
 ///
 /// # Errors
 /// When the handlers or their thread cannot be installed.
+#[allow(clippy::disallowed_types, reason = "signals come to a thread that is no executor")]
 pub(super) fn listen(events: mpsc::Sender<Event>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
     let forward = move || {

@@ -1,5 +1,7 @@
 //! `serve --check`, and how a wrong configuration is told.
 
+#![allow(clippy::disallowed_methods, reason = "a test, on no executor")]
+
 use std::path::PathBuf;
 use std::process::{Command, Output};
 

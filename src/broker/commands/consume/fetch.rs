@@ -38,7 +38,7 @@ pub(super) struct Chunk {
     pub batches: Bytes,
 }
 
-/// Starts to read `ranges`; the receiver ends when all of them are read, or after an error.
+/// Starts to read `ranges`; the receiver ends when all of them are read or have met an error.
 pub(super) fn start(
     consumer: &Consumer,
     topic: &str,
@@ -88,7 +88,7 @@ impl Reader {
                 Ok(Some(next)) => range.from = next,
                 Ok(None) => return,
                 Err(error) => {
-                    // Nobody listens any more after the first error.
+                    // Nobody listens any more after an error that is not of this partition alone.
                     let _ = self.chunks.send(Err(error)).await;
                     return;
                 }

@@ -18,98 +18,123 @@ pub(super) struct Range {
     pub end: Option<Offset>,
 }
 
+/// What can be read, and why the rest cannot.
+#[derive(Debug, Default)]
+pub(super) struct Ranges {
+    /// By partition.
+    pub readable: Vec<Range>,
+    /// An error for each partition that gave no offsets.
+    pub unreadable: Vec<CommandError>,
+}
+
 /// Asks the broker where to begin and, unless it follows, where to end.
 ///
 /// # Errors
 /// When there is no such topic or partition, or an offset is named that a partition does not have.
-pub(super) async fn ranges(consumer: &Consumer, args: &ConsumeArgs) -> Result<Vec<Range>, CommandError> {
-    let ends = offsets(consumer, args, OffsetSpec::Latest).await?;
+pub(super) async fn ranges(consumer: &Consumer, args: &ConsumeArgs) -> Result<Ranges, CommandError> {
+    let ends = listed(consumer, args, OffsetSpec::Latest).await?;
     let starts = match args.from {
-        Start::Earliest => offsets(consumer, args, OffsetSpec::Earliest).await?,
-        Start::Latest => ends.clone(),
-        Start::Offset(offset) => {
-            let earliest = offsets(consumer, args, OffsetSpec::Earliest).await?;
-            check_offset(&args.topic, offset, &earliest, &ends)?;
-            ends.iter().map(|end| Position { offset: Offset::new(offset), ..*end }).collect()
-        }
-        Start::Time(time) => {
-            let found = listed(consumer, args, OffsetSpec::Timestamp(Timestamp::new(time))).await?;
-            // No record is that young: begin with the next one that comes.
-            let start = |found: &PartitionOffset, end: &Position| Position {
-                offset: found.offset.unwrap_or(end.offset),
-                ..*end
-            };
-            found.iter().zip(&ends).map(|(found, end)| start(found, end)).collect()
-        }
+        Start::Earliest | Start::Offset(_) => Some(listed(consumer, args, OffsetSpec::Earliest).await?),
+        Start::Time(time) => Some(listed(consumer, args, OffsetSpec::Timestamp(Timestamp::new(time))).await?),
+        Start::Latest => None,
     };
-    let range = |(start, end): (Position, Position)| Range {
-        partition: end.partition,
-        from: start.offset,
-        end: (!args.follow).then_some(end.offset),
-    };
-    Ok(starts.into_iter().zip(ends).map(range).collect())
-}
-
-/// An offset that a partition surely has.
-#[derive(Debug, Clone, Copy)]
-struct Position {
-    partition: PartitionIndex,
-    offset: Offset,
-}
-
-async fn offsets(consumer: &Consumer, args: &ConsumeArgs, at: OffsetSpec) -> Result<Vec<Position>, CommandError> {
-    let position = |listed: PartitionOffset| match listed.offset {
-        Some(offset) => Ok(Position { partition: listed.partition, offset }),
-        None => {
-            let reason = format!("partition {} was listed without an offset", listed.partition);
-            Err(CommandError::from(Error::Nonsense(reason)))
+    let mut starts = starts.map(Vec::into_iter);
+    let mut ranges = Ranges::default();
+    for end in ends {
+        // One for each, in the same order.
+        let start = starts.as_mut().and_then(Iterator::next).transpose();
+        match (start, end) {
+            (Ok(start), Ok(end)) => ranges.readable.push(range(args, start, end)?),
+            (Err(error), _) | (_, Err(error)) if args.partition.is_none() => ranges.unreadable.push(error.into()),
+            (Err(error), _) | (_, Err(error)) => return Err(error.into()),
         }
-    };
-    listed(consumer, args, at).await?.into_iter().map(position).collect()
+    }
+    Ok(ranges)
 }
 
 /// The offsets of all partitions that are to be read, by partition.
-async fn listed(consumer: &Consumer, args: &ConsumeArgs, at: OffsetSpec) -> Result<Vec<PartitionOffset>, Error> {
+async fn listed(
+    consumer: &Consumer,
+    args: &ConsumeArgs,
+    at: OffsetSpec,
+) -> Result<Vec<Result<PartitionOffset, Error>>, Error> {
     match args.partition {
-        None => consumer.list_offsets(&args.topic, at).await,
-        Some(partition) => {
-            consumer.list_offset(&args.topic, PartitionIndex::new(partition), at).await.map(|listed| vec![listed])
-        }
+        None => consumer.list_offsets_each(&args.topic, at).await,
+        Some(partition) => Ok(vec![consumer.list_offset(&args.topic, PartitionIndex::new(partition), at).await]),
     }
 }
 
-fn check_offset(topic: &str, offset: i64, starts: &[Position], ends: &[Position]) -> Result<(), CommandError> {
-    let outside = |(start, end): &(&Position, &Position)| !(start.offset.get()..=end.offset.get()).contains(&offset);
-    match starts.iter().zip(ends).find(outside) {
-        None => Ok(()),
-        Some((start, end)) => Err(CommandError::OffsetOutOfRange {
-            topic: topic.to_owned(),
-            partition: start.partition.get(),
-            offset,
-            start: start.offset.get(),
-            end: end.offset.get(),
-        }),
+/// From where the partition begins, as far as that was asked for, to where it ends.
+fn range(args: &ConsumeArgs, start: Option<PartitionOffset>, end: PartitionOffset) -> Result<Range, CommandError> {
+    let partition = end.partition;
+    let none = || Error::Nonsense(format!("partition {partition} was listed without an offset"));
+    let end = end.offset.ok_or_else(none)?;
+    let found = start.and_then(|start| start.offset);
+    let from = match args.from {
+        Start::Earliest => found.ok_or_else(none)?,
+        // With a time no record may be that young: begin with the next one that comes.
+        Start::Latest | Start::Time(_) => found.unwrap_or(end),
+        Start::Offset(offset) => checked_offset(args, partition, offset, found.ok_or_else(none)?, end)?,
+    };
+    Ok(Range { partition, from, end: (!args.follow).then_some(end) })
+}
+
+/// The offset that was named, if the partition has it; its end counts.
+fn checked_offset(
+    args: &ConsumeArgs,
+    partition: PartitionIndex,
+    offset: i64,
+    start: Offset,
+    end: Offset,
+) -> Result<Offset, CommandError> {
+    if (start.get()..=end.get()).contains(&offset) {
+        return Ok(Offset::new(offset));
     }
+    let (topic, partition, start, end) = (args.topic.clone(), partition.get(), start.get(), end.get());
+    Err(CommandError::OffsetOutOfRange { topic, partition, offset, start, end })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use clap::Parser;
 
-    fn positions(offsets: &[i64]) -> Vec<Position> {
-        let position = |(partition, offset)| Position { partition: PartitionIndex::new(partition), offset };
-        (0..).zip(offsets.iter().copied().map(Offset::new)).map(position).collect()
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn args(flags: &[&str]) -> ConsumeArgs {
+        let line = ["ringmq", "consume", "t"].iter().chain(flags);
+        match Cli::try_parse_from(line).expect("valid").command {
+            Command::Consume(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn at(offset: Option<i64>) -> PartitionOffset {
+        PartitionOffset { partition: PartitionIndex::new(1), offset: offset.map(Offset::new), timestamp: None }
     }
 
     #[test]
     fn an_offset_must_lie_in_every_partition_that_is_read() {
-        let (starts, ends) = (positions(&[0, 5]), positions(&[10, 7]));
+        let named = |offset: &str| range(&args(&["--from", offset]), Some(at(Some(5))), at(Some(7)));
         for offset in 5..=7 {
-            check_offset("t", offset, &starts, &ends).expect("in both, the end included");
+            assert_eq!(named(&offset.to_string()).expect("in it, the end included").from, Offset::new(offset));
         }
-        let error = check_offset("t", 8, &starts, &ends).expect_err("beyond the second").to_string();
-        assert!(error.contains("offset 8 of partition 1 of topic `t`") && error.contains("5 to 7"), "{error}");
-        let error = check_offset("t", 4, &starts, &ends).expect_err("before the second").to_string();
-        assert!(error.contains("partition 1"), "{error}");
+        for outside in ["4", "8"] {
+            let error = named(outside).expect_err("outside").to_string();
+            assert!(error.contains("partition 1") && error.contains("valid: 5 to 7"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_range_ends_where_the_log_did_unless_it_is_followed() {
+        let found = |flags: &[&str], start| range(&args(flags), start, at(Some(7))).expect("valid");
+        let (partition, end) = (PartitionIndex::new(1), Some(Offset::new(7)));
+        let earliest = found(&[], Some(at(Some(5))));
+        assert_eq!(earliest, Range { partition, from: Offset::new(5), end });
+        let latest = found(&["--from", "latest", "--follow"], None);
+        assert_eq!(latest, Range { partition, from: Offset::new(7), end: None });
+        let young = found(&["--from", "@99"], Some(at(None)));
+        assert_eq!(young, Range { partition, from: Offset::new(7), end });
+        range(&args(&[]), Some(at(None)), at(Some(7))).expect_err("every log has an earliest offset");
     }
 }

@@ -1,7 +1,9 @@
 //! The walk of one `consume`: find the offsets, fetch ahead, print.
 
+use std::collections::BTreeSet;
 use std::io::{self, StdoutLock, Write};
 
+use ringmq_wire::PartitionIndex;
 use ringmq_wire::batch::{Scratch, split_batches};
 
 use super::fetch::{self, Chunk, damaged};
@@ -9,10 +11,10 @@ use super::format::write_record;
 use super::range;
 use crate::cli::{ConsumeArgs, RecordFormat};
 use crate::commands::{CommandError, connect};
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 
 /// Prints the records that were asked for. Runs on a thread that may block: standard output may be a slow pipe, and
-/// the fetching goes on meanwhile.
+/// the fetching goes on meanwhile. A partition that cannot be read is told on standard error; the others go on.
 ///
 /// # Errors
 /// When the topic, a partition or an offset is unknown, a broker does not answer, or standard output fails.
@@ -20,14 +22,23 @@ pub async fn run(args: &ConsumeArgs) -> Result<Exit, CommandError> {
     let client = connect(&args.connection).await?;
     let consumer = client.consumer();
     let ranges = range::ranges(&consumer, args).await?;
-    let mut chunks = fetch::start(&consumer, &args.topic, ranges);
-    let mut printer = Printer::new(args.format, args.count);
+    ranges.unreadable.iter().for_each(|error| exit::report(error));
+    let mut exit = if ranges.unreadable.is_empty() { Exit::Done } else { Exit::Failed };
+    let mut chunks = fetch::start(&consumer, &args.topic, ranges.readable);
+    let mut printer = Printer::new(args.record_format(), args.count);
     while printer.wants_more()
         && let Some(chunk) = chunks.recv().await
     {
-        printer.print(&chunk?)?;
+        match chunk.and_then(|chunk| printer.print(&chunk)) {
+            Ok(()) => {}
+            Err(error) if error.is_of_one_partition() => {
+                exit::report(&error);
+                exit = Exit::Failed;
+            }
+            Err(error) => return Err(error),
+        }
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 struct Printer {
@@ -38,11 +49,14 @@ struct Printer {
     scratch: Scratch,
     /// How many more records are wanted.
     left: Option<u64>,
+    /// Partitions with a damaged batch: what lies behind it is not shown as if nothing were missing.
+    damaged: BTreeSet<PartitionIndex>,
 }
 
 impl Printer {
     fn new(format: RecordFormat, count: Option<u64>) -> Self {
-        Self { format, out: io::stdout().lock(), text: Vec::new(), scratch: Scratch::default(), left: count }
+        let (text, scratch, damaged) = (Vec::new(), Scratch::default(), BTreeSet::new());
+        Self { format, out: io::stdout().lock(), text, scratch, left: count, damaged }
     }
 
     fn wants_more(&self) -> bool {
@@ -50,11 +64,17 @@ impl Printer {
     }
 
     fn print(&mut self, chunk: &Chunk) -> Result<(), CommandError> {
+        if self.damaged.contains(&chunk.range.partition) {
+            return Ok(());
+        }
         self.text.clear();
         // What stands before a damaged batch is good, so it is printed before the error is told.
         let rendered = self.render(chunk);
         self.out.write_all(&self.text)?;
         self.out.flush()?;
+        if rendered.is_err() {
+            self.damaged.insert(chunk.range.partition);
+        }
         rendered
     }
 

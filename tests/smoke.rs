@@ -1,10 +1,34 @@
 //! A broker and its commands end to end: serve, produce, consume, signals, restart.
 
-mod support;
-
 use std::io::Write;
+use std::process::{Child, ChildStdin};
 
-use support::{Broker, Lines, signal};
+use ringmq_tests::{Broker, BrokerOptions, Lines, data_dir, new_directory, ringmq, run_ringmq, send_signal};
+
+/// Somebody who types records into topic `t`, and somebody who watches them come; the watcher is killed at the end.
+struct Terminals {
+    producer: Child,
+    input: ChildStdin,
+    follower: Child,
+    seen: Lines,
+}
+
+impl Terminals {
+    fn open(broker: &Broker) -> Self {
+        let mut follower = broker.command(&["consume", "t", "--follow"]).spawn().expect("it starts");
+        let seen = Lines::of(follower.stdout.take().expect("a pipe"));
+        let mut producer = broker.command(&["produce", "t"]).spawn().expect("it starts");
+        let input = producer.stdin.take().expect("a pipe");
+        Self { producer, input, follower, seen }
+    }
+
+    /// Ends the watcher; gives the producer with its input.
+    fn close(mut self) -> (Child, ChildStdin) {
+        self.follower.kill().expect("it runs");
+        self.follower.wait().expect("it ends");
+        (self.producer, self.input)
+    }
+}
 
 fn lines(text: &str) -> Vec<&str> {
     let mut lines: Vec<_> = text.lines().collect();
@@ -15,20 +39,22 @@ fn lines(text: &str) -> Vec<&str> {
 #[test]
 fn what_was_produced_is_there_after_a_clean_restart() {
     let broker = Broker::start();
-    broker.stdout(&["topic", "create", "t", "--partitions", "3"], b"");
+    broker.create_topic("t", 3);
     let text: String = (0..1000).map(|n| format!("line {n}\n")).collect();
-    let printed = broker.stdout(&["produce", "t", "-", "--output", "json"], text.as_bytes());
+    let printed =
+        broker.run(&["produce", "t", "-", "--output", "json"], text.as_bytes()).expect_success().stdout_text();
     let counts = printed.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
     assert_eq!(counts.map(|line| line["count"].as_u64().expect("a count")).sum::<u64>(), 1000);
 
-    let (status, log, dir) = broker.end("TERM");
-    assert_eq!(status.code(), Some(0), "{log:?}");
-    let broker = Broker::start_in(dir, &["--log-format", "json"]);
-    assert_eq!(lines(&broker.stdout(&["consume", "t"], b"")), lines(&text));
-    let (status, log, _dir) = broker.end("INT");
-    assert_eq!(status.code(), Some(0), "{log:?}");
-    for line in log {
-        let entry: serde_json::Value = serde_json::from_str(&line).expect("every log line is a JSON object");
+    let exit = broker.end("TERM");
+    assert_eq!(exit.status.code(), Some(0), "{}", exit.log);
+    let options = BrokerOptions { args: vec!["--log-format".into(), "json".into()], ..BrokerOptions::default() };
+    let broker = Broker::start_in(exit.directory, options).expect("it starts again");
+    assert_eq!(lines(&broker.run(&["consume", "t"], b"").expect_success().stdout_text()), lines(&text));
+    let exit = broker.end("INT");
+    assert_eq!(exit.status.code(), Some(0), "{}", exit.log);
+    for line in exit.log.lines() {
+        let entry: serde_json::Value = serde_json::from_str(line).expect("every log line is a JSON object");
         assert!(entry["level"].is_string(), "{entry}");
     }
 }
@@ -38,7 +64,7 @@ fn results_come_as_json_for_scripts() {
     let broker = Broker::start();
     let json = |args: &[&str]| -> serde_json::Value {
         let all: Vec<_> = args.iter().copied().chain(["--output", "json"]).collect();
-        serde_json::from_str(&broker.stdout(&all, b"")).expect("JSON")
+        serde_json::from_slice(&broker.run(&all, b"").expect_success().stdout).expect("JSON")
     };
     let created = json(&["topic", "create", "t", "--partitions", "2", "--set", "segment_bytes=1048576"]);
     assert_eq!((created["name"].as_str(), created["partitions"].as_u64()), (Some("t"), Some(2)));
@@ -58,60 +84,52 @@ fn results_come_as_json_for_scripts() {
 #[test]
 fn a_record_is_sent_when_the_input_pauses() {
     let broker = Broker::start();
-    broker.stdout(&["topic", "create", "t"], b"");
-    let mut follower = broker.command(&["consume", "t", "--follow"]).spawn().expect("it starts");
-    let seen = Lines::of(follower.stdout.take().expect("a pipe"));
-    let mut producer = broker.command(&["produce", "t"]).spawn().expect("it starts");
-    let mut input = producer.stdin.take().expect("a pipe");
+    broker.create_topic("t", 1);
+    let mut terminals = Terminals::open(&broker);
     for line in ["one", "two"] {
-        writeln!(input, "{line}").expect("it reads");
-        assert_eq!(seen.next().as_deref(), Some(line), "before the input ends");
+        writeln!(terminals.input, "{line}").expect("it reads");
+        assert_eq!(terminals.seen.next().as_deref(), Some(line), "before the input ends");
     }
+    let (mut producer, input) = terminals.close();
     drop(input);
     assert!(producer.wait().expect("it ends").success());
-    follower.kill().expect("it runs");
-    follower.wait().expect("it ends");
 }
 
 #[test]
 fn an_interrupted_produce_says_what_was_acknowledged() {
     let broker = Broker::start();
-    broker.stdout(&["topic", "create", "t"], b"");
-    let mut follower = broker.command(&["consume", "t", "--follow"]).spawn().expect("it starts");
-    let seen = Lines::of(follower.stdout.take().expect("a pipe"));
-    let mut producer = broker.command(&["produce", "t"]).spawn().expect("it starts");
-    let mut input = producer.stdin.take().expect("a pipe");
-    input.write_all(b"one\ntwo\n").expect("it reads");
-    assert_eq!((seen.next().as_deref(), seen.next().as_deref()), (Some("one"), Some("two")));
-    signal(&producer, "INT");
+    broker.create_topic("t", 1);
+    let mut terminals = Terminals::open(&broker);
+    terminals.input.write_all(b"one\ntwo\n").expect("it reads");
+    assert_eq!((terminals.seen.next().as_deref(), terminals.seen.next().as_deref()), (Some("one"), Some("two")));
+    let (producer, _input) = terminals.close();
+    send_signal(&producer, "INT");
     let output = producer.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(130));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "partition=0 first_offset=0 last_offset=1 count=2\n");
     assert!(String::from_utf8_lossy(&output.stderr).contains("2 records were acknowledged"));
-    follower.kill().expect("it runs");
-    follower.wait().expect("it ends");
 }
 
 #[test]
 fn a_line_that_no_batch_holds_ends_a_produce_with_its_number() {
     let broker = Broker::start();
-    broker.stdout(&["topic", "create", "t", "--set", "batch_bytes_max=2048"], b"");
+    broker.run(&["topic", "create", "t", "--set", "batch_bytes_max=2048"], b"").expect_success();
     let text = format!("short\n{}\nafter\n", "x".repeat(3000));
     let output = broker.run(&["produce", "t", "-"], text.as_bytes());
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("line 2") && stderr.contains("batch_bytes_max"), "{stderr}");
+    assert_eq!(output.code, Some(1), "{}", output.stderr);
+    assert!(output.stderr.contains("line 2") && output.stderr.contains("batch_bytes_max"), "{}", output.stderr);
     let fits = "x".repeat(1900);
-    broker.stdout(&["produce", "t", "-"], format!("{fits}\n{fits}\n").as_bytes());
-    assert!(broker.stdout(&["consume", "t"], b"").ends_with(&format!("{fits}\n{fits}\n")));
+    broker.run(&["produce", "t", "-"], format!("{fits}\n{fits}\n").as_bytes()).expect_success();
+    let read = broker.run(&["consume", "t"], b"").expect_success().stdout_text();
+    assert!(read.ends_with(&format!("{fits}\n{fits}\n")));
 }
 
 #[test]
 fn a_reader_that_has_enough_ends_a_consume_quietly() {
     let broker = Broker::start();
-    broker.stdout(&["topic", "create", "t"], b"");
+    broker.create_topic("t", 1);
     let text: String = (0..200_000).map(|n| format!("line {n}\n")).collect();
-    broker.stdout(&["produce", "t", "-"], text.as_bytes());
+    broker.run(&["produce", "t", "-"], text.as_bytes()).expect_success();
     let mut consumer = broker.command(&["consume", "t"]).spawn().expect("it starts");
     drop(consumer.stdout.take());
     let output = consumer.wait_with_output().expect("it ends");
@@ -121,8 +139,8 @@ fn a_reader_that_has_enough_ends_a_consume_quietly() {
 #[test]
 fn offsets_and_partitions_that_are_not_there_are_told_with_what_is() {
     let broker = Broker::start();
-    broker.stdout(&["topic", "create", "t", "--partitions", "2"], b"");
-    broker.stdout(&["produce", "t", "--partition", "0", "--message", "m", "--count", "5"], b"");
+    broker.create_topic("t", 2);
+    broker.run(&["produce", "t", "--partition", "0", "--message", "m", "--count", "5"], b"").expect_success();
     let cases: [(&[&str], &str); 3] = [
         (&["consume", "t", "--partition", "0", "--from", "6"], "valid: 0 to 5"),
         (&["produce", "t", "--partition", "2", "--message", "m"], "its 2 partitions are numbered from 0"),
@@ -130,52 +148,50 @@ fn offsets_and_partitions_that_are_not_there_are_told_with_what_is() {
     ];
     for (args, expected) in cases {
         let output = broker.run(args, b"");
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{args:?}: {stderr}");
-        assert!(stderr.contains(expected), "{args:?}: {stderr}");
+        assert_eq!(output.code, Some(1), "{args:?}: {}", output.stderr);
+        assert!(output.stderr.contains(expected), "{args:?}: {}", output.stderr);
     }
 }
 
 #[test]
 fn statistics_are_logged_when_asked_for() {
     let broker = Broker::start();
-    broker.stdout(&["topic", "create", "t"], b"");
-    broker.stdout(&["produce", "t", "--message", "m"], b"");
+    broker.create_topic("t", 1);
+    broker.run(&["produce", "t", "--message", "m"], b"").expect_success();
     broker.signal("USR1");
-    let line = broker.log.until("Produce=");
-    assert!(line.contains("Produce=1"), "{line}");
+    let line = broker.log().until("Produce=");
+    assert!(line.contains("Produce=1") && line.contains("_us[n=") && line.contains("p99="), "{line}");
 }
 
 #[test]
 fn a_signal_during_the_start_is_a_clean_end() {
-    let dir = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-    let data = dir.path().join("data");
+    let directory = new_directory();
+    let data = data_dir(directory.path());
     let data = data.to_str().expect("a text path");
     let flags = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data, "--log-level", "debug"];
-    let mut child = support::ringmq(&flags).spawn().expect("it starts");
+    let mut child = ringmq(&flags).spawn().expect("it starts");
     let log = Lines::of(child.stderr.take().expect("a pipe"));
     log.until("the machine has what a broker needs");
-    signal(&child, "TERM");
+    send_signal(&child, "TERM");
     let status = child.wait().expect("it ends");
     assert_eq!(status.code(), Some(0), "{:?}", log.rest());
 }
 
 #[test]
 fn doctor_tells_what_a_broker_needs() {
-    let dir = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-    let data = dir.path().join("data");
+    let directory = new_directory();
+    let data = data_dir(directory.path());
     let data = data.to_str().expect("a text path");
-    let output = support::ringmq(&["doctor", "--data-dir", data, "--output", "json"]).output().expect("it runs");
+    let output = run_ringmq(&["doctor", "--data-dir", data, "--output", "json"], b"");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let checks = report.as_array().expect("a list");
     let subjects: Vec<_> = checks.iter().map(|check| check["subject"].as_str().expect("a subject")).collect();
     assert_eq!(subjects, ["kernel", "io_uring", "locked memory", "direct I/O", "disk polling", "free disk", "CPUs"]);
     let healthy = checks.iter().all(|check| check["ok"] == true);
-    assert_eq!(output.status.success(), healthy, "{report}");
+    assert_eq!(output.success, healthy, "{report}");
     assert!(!std::path::Path::new(data).exists(), "an examination makes nothing");
 
-    let text = support::ringmq(&["doctor", "--data-dir", data]).output().expect("it runs").stdout;
-    let text = String::from_utf8(text).expect("text");
+    let text = run_ringmq(&["doctor", "--data-dir", data], b"").stdout_text();
     let good = checks.iter().filter(|check| check["ok"] == true).count();
     assert_eq!(text.lines().filter(|line| line.starts_with("ok ")).count(), good, "{text}");
 }
