@@ -1,4 +1,5 @@
 //! What the fuzz targets have in common: the properties that every decoder must have, whatever the bytes.
+#![forbid(unsafe_code)]
 
 use std::fmt::Debug;
 

@@ -1,4 +1,9 @@
 //! The same code on io_uring and a real file system.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "what real files and processes do is the point"
+)]
 
 use std::future::Future;
 use std::io::{BufRead, BufReader, Write};
@@ -98,11 +103,9 @@ fn a_damaged_byte_on_a_real_disk_is_found() {
 }
 
 /// A file from outside of the log, through the page cache.
-#[allow(clippy::disallowed_types)] // The damage comes from outside.
 struct Opened(std::fs::File);
 
 impl Opened {
-    #[allow(clippy::disallowed_types)]
     fn of(path: &Path) -> Opened {
         Opened(std::fs::OpenOptions::new().write(true).open(path).expect("a segment"))
     }
