@@ -1,4 +1,4 @@
-//! Every command of the README runs as it stands there.
+//! Every command of the README runs as it stands there, and those of CONTRIBUTING name what is there.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,6 +30,7 @@ fn on_this_build(command: &str) -> String {
     let profile = ringmq.parent().expect("a profile directory").display().to_string();
     command
         .replace("cargo run --example ", &format!("{profile}/examples/"))
+        .replace("cargo run --release -p ringmq-bench -- ", &format!("{profile}/ringmq-bench "))
         .replace("target/release/ringmq", &ringmq.display().to_string())
 }
 
@@ -44,23 +45,69 @@ fn every_command_of_the_readme_runs() {
 
     let broker = Broker::start();
     for command in commands {
-        let output = Command::new("bash")
-            .args(["-euo", "pipefail", "-c", &on_this_build(&command)])
-            .env("RINGMQ_BROKERS", broker.address().to_string())
-            .current_dir(root())
-            .output()
-            .expect("bash runs");
-        assert!(
-            output.status.success(),
-            "`{command}` ended with {}\n{}{}",
-            output.status,
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let printed = run_in_root(&command, &broker.address().to_string());
         if command.contains("consume hello") {
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            assert_eq!(text.matches("hello, ring\n").count(), 3, "{text}");
-            assert!(text.contains("one line, one record\n"), "{text}");
+            assert_eq!(printed.matches("hello, ring\n").count(), 3, "{printed}");
+            assert!(printed.contains("one line, one record\n"), "{printed}");
         }
     }
+}
+
+/// Runs a command on this build in the root of the clone; gives what it prints.
+fn run_in_root(command: &str, brokers: &str) -> String {
+    let output = Command::new("bash")
+        .args(["-euo", "pipefail", "-c", &on_this_build(command)])
+        .env("RINGMQ_BROKERS", brokers)
+        .current_dir(root())
+        .output()
+        .expect("bash runs");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "`{command}` ended with {}\n{stdout}{stderr}", output.status);
+    stdout.into_owned()
+}
+
+/// The commands in the table of CONTRIBUTING. Most build half of the workspace, so all but one are not run: it is looked
+/// whether the packages, tests, scripts and fuzz targets that they name are there.
+#[test]
+fn the_commands_of_contributing_name_what_is_there() {
+    let text = std::fs::read_to_string(root().join("CONTRIBUTING.md")).expect("CONTRIBUTING is there");
+    let rows = text.lines().filter(|line| line.starts_with('|'));
+    let commands: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+    assert!(commands.len() >= 5, "CONTRIBUTING lost its commands: {commands:?}");
+    for command in commands {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        for pair in words.windows(2) {
+            match pair {
+                ["-p", package] => assert!(packages().contains(&(*package).to_owned()), "`{command}`: {package}"),
+                ["--test", test] => {
+                    let source = std::fs::read_to_string(root().join(format!("tests/{test}.rs"))).expect(command);
+                    let filter = words.last().expect("words");
+                    let named = source.lines().any(|line| line.starts_with("fn ") && line.contains(filter));
+                    assert!(named, "`{command}`: no test of that name");
+                }
+                _ => {}
+            }
+        }
+        if words[0].starts_with("scripts/") {
+            assert!(root().join(words[0]).is_file(), "`{command}`");
+        }
+        if words[0] == "scripts/fuzz" {
+            assert!(root().join(format!("fuzz/targets/{}.rs", words[2])).is_file(), "`{command}`");
+        }
+        if words.contains(&"--help") {
+            assert!(run_in_root(command, "").contains("Usage:"), "`{command}`");
+        }
+    }
+}
+
+/// The names of the workspace's packages.
+fn packages() -> Vec<String> {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("the workspace has a manifest");
+    let (_, members) = manifest.split_once("members = [").expect("members");
+    let members = members.split(']').next().expect("an end").split('"').skip(1).step_by(2);
+    let name = |member: &str| {
+        let manifest = std::fs::read_to_string(root().join(member).join("Cargo.toml")).expect("a member's manifest");
+        manifest.lines().find_map(|line| line.strip_prefix("name = ")).expect("a name").trim_matches('"').to_owned()
+    };
+    members.map(name).collect()
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use ringmq::cli::Cli;
 
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
