@@ -78,23 +78,31 @@ struct Header {
     entries_checksum: u32,
 }
 
-/// The whole file: header, then what `put_entries` appends.
-pub(crate) fn encode_entries(
-    kind: IndexKind,
-    coverage: &Coverage,
-    entry_bytes: usize,
-    entry_count: usize,
-    put_entries: impl FnOnce(&mut Vec<u8>),
-) -> Vec<u8> {
-    let mut file = Vec::with_capacity(HEADER_BYTES + entry_bytes * entry_count);
+/// An entry of an index file.
+pub(crate) trait Entry: Sized {
+    const KIND: IndexKind;
+    const BYTES: usize;
+
+    /// Appends its [`Entry::BYTES`] bytes.
+    fn put(&self, into: &mut Vec<u8>);
+
+    /// Reads what [`Entry::put`] appended.
+    fn get(bytes: &[u8]) -> Self;
+}
+
+/// The whole file.
+pub(crate) fn encode<E: Entry>(coverage: &Coverage, entries: &[E]) -> Vec<u8> {
+    let mut file = Vec::with_capacity(HEADER_BYTES + E::BYTES * entries.len());
     file.resize(HEADER_BYTES, 0);
-    put_entries(&mut file);
-    debug_assert_eq!(file.len(), HEADER_BYTES + entry_bytes * entry_count);
+    for entry in entries {
+        entry.put(&mut file);
+    }
+    debug_assert_eq!(file.len(), HEADER_BYTES + E::BYTES * entries.len());
     let entries_checksum = crc32fast::hash(&file[HEADER_BYTES..]);
 
     file[0..4].copy_from_slice(&MAGIC);
     file[4..6].copy_from_slice(&VERSION.to_be_bytes());
-    file[6..8].copy_from_slice(&(kind as u16).to_be_bytes());
+    file[6..8].copy_from_slice(&(E::KIND as u16).to_be_bytes());
     file[8..16].copy_from_slice(&coverage.segment_base.get().to_be_bytes());
     file[16..24].copy_from_slice(&coverage.log_number.to_be_bytes());
     file[24..32].copy_from_slice(&coverage.end.get().to_be_bytes());
@@ -103,29 +111,25 @@ pub(crate) fn encode_entries(
     file[48..56].copy_from_slice(&coverage.first_written_at.get().to_be_bytes());
     // Entries number at most the blocks of a segment, which have 32 bits; a lie here would only make the file be
     // built again.
-    file[56..60].copy_from_slice(&u32::try_from(entry_count).unwrap_or(u32::MAX).to_be_bytes());
+    file[56..60].copy_from_slice(&u32::try_from(entries.len()).unwrap_or(u32::MAX).to_be_bytes());
     file[60..64].copy_from_slice(&entries_checksum.to_be_bytes());
     let header_checksum = crc32fast::hash(&file[..CHECKSUM_AT]);
     file[CHECKSUM_AT..HEADER_BYTES].copy_from_slice(&header_checksum.to_be_bytes());
     file
 }
 
-/// The header's coverage and the checked bytes of the entries.
-pub(crate) fn decode_entries(
-    bytes: &[u8],
-    kind: IndexKind,
-    entry_bytes: usize,
-) -> Result<(Coverage, &[u8]), IndexError> {
-    let header = decode_header(bytes, kind)?;
+/// What [`encode`] made, with its checksums and lengths checked. Whether the entries make sense is for the caller.
+pub(crate) fn decode<E: Entry>(bytes: &[u8]) -> Result<(Coverage, Vec<E>), IndexError> {
+    let header = decode_header(bytes, E::KIND)?;
     let entries = &bytes[HEADER_BYTES..];
-    let expected = header.entry_count.saturating_mul(entry_bytes);
+    let expected = header.entry_count.saturating_mul(E::BYTES);
     if entries.len() != expected {
         return Err(IndexError::Length { expected: expected.saturating_add(HEADER_BYTES), found: bytes.len() });
     }
     if crc32fast::hash(entries) != header.entries_checksum {
         return Err(IndexError::Checksum);
     }
-    Ok((header.coverage, entries))
+    Ok((header.coverage, entries.chunks_exact(E::BYTES).map(E::get).collect()))
 }
 
 fn decode_header(bytes: &[u8], kind: IndexKind) -> Result<Header, IndexError> {

@@ -3,10 +3,7 @@
 use ringmq_wire::Offset;
 
 use crate::BLOCK_BYTES;
-use crate::file::{Coverage, IndexError, IndexKind, decode_entries, encode_entries, read_u32};
-
-/// Bytes of one entry: relative offset, block.
-const ENTRY_BYTES: usize = 8;
+use crate::file::{self, Coverage, IndexError, IndexKind, read_u32};
 
 /// Where a frame begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,12 +94,7 @@ impl OffsetIndex {
     /// The bytes of the index file.
     #[must_use]
     pub fn encode(&self, coverage: &Coverage) -> Vec<u8> {
-        encode_entries(IndexKind::Offset, coverage, ENTRY_BYTES, self.entries.len(), |entries| {
-            for entry in &self.entries {
-                entries.extend_from_slice(&entry.relative_offset.to_be_bytes());
-                entries.extend_from_slice(&entry.block.to_be_bytes());
-            }
-        })
+        file::encode(coverage, &self.entries)
     }
 
     /// Reads the bytes of an index file. Whether it covers the segment at hand is for the caller to judge by the
@@ -111,11 +103,7 @@ impl OffsetIndex {
     /// # Errors
     /// Whatever is wrong with the bytes: the index is then built again from the log.
     pub fn decode(bytes: &[u8], interval_bytes: u64) -> Result<(Coverage, OffsetIndex), IndexError> {
-        let (coverage, encoded) = decode_entries(bytes, IndexKind::Offset, ENTRY_BYTES)?;
-        let entries: Vec<Entry> = encoded
-            .chunks_exact(ENTRY_BYTES)
-            .map(|entry| Entry { relative_offset: read_u32(entry, 0), block: read_u32(entry, 4) })
-            .collect();
+        let (coverage, entries) = file::decode::<Entry>(bytes)?;
         let rising = entries.is_sorted_by(|a, b| a < b);
         let inside = entries.last().is_none_or(|last| {
             last.offset(coverage.segment_base) < coverage.end && last.position() < coverage.end_position
@@ -146,6 +134,21 @@ impl Entry {
 
     fn place(self, base: Offset) -> FramePlace {
         FramePlace { offset: self.offset(base), position: self.position() }
+    }
+}
+
+/// Relative offset, block.
+impl file::Entry for Entry {
+    const KIND: IndexKind = IndexKind::Offset;
+    const BYTES: usize = 8;
+
+    fn put(&self, into: &mut Vec<u8>) {
+        into.extend_from_slice(&self.relative_offset.to_be_bytes());
+        into.extend_from_slice(&self.block.to_be_bytes());
+    }
+
+    fn get(bytes: &[u8]) -> Entry {
+        Entry { relative_offset: read_u32(bytes, 0), block: read_u32(bytes, 4) }
     }
 }
 

@@ -2,10 +2,7 @@
 
 use ringmq_wire::{Offset, Timestamp};
 
-use crate::file::{Coverage, IndexError, IndexKind, decode_entries, encode_entries, read_i64, read_u32};
-
-/// Bytes of one entry: timestamp, relative offset.
-const ENTRY_BYTES: usize = 12;
+use crate::file::{self, Coverage, IndexError, IndexKind, read_i64, read_u32};
 
 /// The sparse time index of one segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,12 +61,7 @@ impl TimeIndex {
     /// The bytes of the index file.
     #[must_use]
     pub fn encode(&self, coverage: &Coverage) -> Vec<u8> {
-        encode_entries(IndexKind::Time, coverage, ENTRY_BYTES, self.entries.len(), |entries| {
-            for entry in &self.entries {
-                entries.extend_from_slice(&entry.latest_before.get().to_be_bytes());
-                entries.extend_from_slice(&entry.relative_offset.to_be_bytes());
-            }
-        })
+        file::encode(coverage, &self.entries)
     }
 
     /// Reads the bytes of an index file. Whether it covers the segment at hand is for the caller to judge by the
@@ -78,20 +70,28 @@ impl TimeIndex {
     /// # Errors
     /// Whatever is wrong with the bytes: the index is then built again from the log.
     pub fn decode(bytes: &[u8]) -> Result<(Coverage, TimeIndex), IndexError> {
-        let (coverage, encoded) = decode_entries(bytes, IndexKind::Time, ENTRY_BYTES)?;
-        let entries: Vec<Entry> = encoded
-            .chunks_exact(ENTRY_BYTES)
-            .map(|entry| Entry {
-                latest_before: Timestamp::new(read_i64(entry, 0)),
-                relative_offset: read_u32(entry, 8),
-            })
-            .collect();
+        let (coverage, entries) = file::decode::<Entry>(bytes)?;
         let rising =
             entries.is_sorted_by(|a, b| a.latest_before < b.latest_before && a.relative_offset < b.relative_offset);
         if !rising {
             return Err(IndexError::Disordered);
         }
         Ok((coverage, TimeIndex { base: coverage.segment_base, entries }))
+    }
+}
+
+/// Timestamp, relative offset.
+impl file::Entry for Entry {
+    const KIND: IndexKind = IndexKind::Time;
+    const BYTES: usize = 12;
+
+    fn put(&self, into: &mut Vec<u8>) {
+        into.extend_from_slice(&self.latest_before.get().to_be_bytes());
+        into.extend_from_slice(&self.relative_offset.to_be_bytes());
+    }
+
+    fn get(bytes: &[u8]) -> Entry {
+        Entry { latest_before: Timestamp::new(read_i64(bytes, 0)), relative_offset: read_u32(bytes, 8) }
     }
 }
 

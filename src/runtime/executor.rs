@@ -40,9 +40,11 @@ pub struct ExecutorConfig {
     /// The processor that its thread is pinned to; `None` lets the kernel move it. Default: `None`.
     pub cpu: Option<CpuId>,
     /// Memory that reads from files go into, in bytes, kept for good and registered with io_uring if the limit on
-    /// locked memory allows (it counts three times). What is read beyond it comes from the ordinary allocator, and a
-    /// read into fresh memory costs three times the processor time. So it is to hold the reads in flight and what
-    /// was read and is not yet sent. Default: 8 MiB; least: 64 KiB.
+    /// locked memory allows (it counts three times). A piece that does not fit in what is free of it comes from the
+    /// ordinary allocator, and a read into fresh memory costs three times the processor time. So who reads much sets it
+    /// to hold the reads in flight and what was read and is not yet sent. The broker passes the least: it reads the
+    /// past in pieces of 256 KiB and more, all of them into fresh memory, and starts under any limit on locked
+    /// memory. Default: 8 MiB; least: 64 KiB.
     pub io_memory_bytes: usize,
     /// Free buffers that the executor's pool keeps for reuse, in bytes. Default: 64 MiB.
     pub buffers_retained_bytes_max: usize,

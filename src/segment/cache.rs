@@ -11,6 +11,8 @@ use std::rc::{Rc, Weak};
 use ringmq_runtime::buffer::IoBuf;
 use ringmq_wire::{Offset, Timestamp};
 
+use crate::frame::FrameHeader;
+
 /// Of the cache's bytes, the part for frames read from the disk.
 const READ_PART: usize = 8;
 
@@ -62,6 +64,19 @@ pub(crate) struct CachedFrame {
     pub(crate) payload: IoBuf,
     /// What it counts for: a frame that was written keeps its whole buffer alive.
     pub(crate) memory_bytes: usize,
+}
+
+impl CachedFrame {
+    /// Of a whole frame in memory.
+    pub(crate) fn new(header: &FrameHeader, frame: &IoBuf, memory_bytes: usize) -> CachedFrame {
+        CachedFrame {
+            base_offset: header.base_offset,
+            next_offset: header.next_offset,
+            max_timestamp: header.max_timestamp,
+            payload: frame.slice(header.payload_range()),
+            memory_bytes,
+        }
+    }
 }
 
 /// Which frames of all logs go first.

@@ -52,6 +52,24 @@ pub struct InvalidConfig {
 }
 
 impl LogConfig {
+    /// With segments that an append of that many bytes fits into: where [`LogConfig::segment_bytes`] is too short for
+    /// it and the frame around it, it is raised.
+    ///
+    /// ```
+    /// # use ringmq_segment::LogConfig;
+    /// let batch_bytes_max = 16 << 20;
+    /// let config = LogConfig { segment_bytes: 16 << 20, ..LogConfig::default() }.with_room_for(batch_bytes_max);
+    /// assert!(config.segment_bytes > 16 << 20);
+    /// ```
+    #[must_use]
+    pub fn with_room_for(mut self, append_bytes: u32) -> LogConfig {
+        let append = u64::from(append_bytes);
+        // The reverse of `payload_bytes_limit`: 1/32 is more than 1/64 of the sum.
+        let least = append + append / 32 + 2 * BLOCK_BYTES as u64;
+        self.segment_bytes = self.segment_bytes.max(least);
+        self
+    }
+
     /// Checks that a log can be kept so.
     ///
     /// # Errors
@@ -79,5 +97,23 @@ impl LogConfig {
         // A buffer is at most 1/64 longer than asked for, and a block: see `buffer::size_class`.
         let frame = self.frame_bytes_limit();
         (frame - frame / 64).saturating_sub(BLOCK_BYTES).max(BLOCK_BYTES) - FRAME_HEADER_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::payload::frame_bytes_for;
+
+    proptest! {
+        #[test]
+        fn what_room_was_made_for_fits_with_its_frame(append in 0..=64_u32 << 20, segment in 4096..64_u64 << 20) {
+            let config = LogConfig { segment_bytes: segment, ..LogConfig::default() }.with_room_for(append);
+            prop_assert!(config.segment_bytes >= segment);
+            prop_assert!(config.payload_bytes_limit() >= append as usize);
+            prop_assert!(frame_bytes_for(config.payload_bytes_limit()) <= config.frame_bytes_limit());
+        }
     }
 }

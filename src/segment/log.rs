@@ -344,26 +344,28 @@ impl Log {
     }
 }
 
-/// Removes the log's directory, and its topic's when it was the last one in it.
+/// Removes the log's directory, durably, and its topic's when that was the last one in it. The topic's other logs may
+/// be removed at the same time, on other cores too: any of them may turn out to be the last.
 async fn remove_dirs(root: &Path, id: LogId) -> io::Result<()> {
-    let (topic_dir, log_dir) = (id.topic_dir(root), id.log_dir(root));
-    if fs::exists(&log_dir).await? {
-        fs::remove_dir_all(&log_dir).await?;
-        unless_gone(fs::sync_dir(&topic_dir).await)?;
+    let topic_dir = id.topic_dir(root);
+    let mut removed = was_there(fs::remove_dir_all(id.log_dir(root)).await)?;
+    match fs::remove_dir(&topic_dir).await {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+            if !removed || was_there(fs::sync_dir(&topic_dir).await)? {
+                return Ok(());
+            }
+            // Another one has taken the topic's directory meanwhile, and what was in it is gone when that is.
+        }
+        result => removed |= was_there(result)?,
     }
-    if fs::exists(&topic_dir).await? && unless_gone(fs::read_dir(&topic_dir).await)?.is_empty() {
-        unless_gone(fs::remove_dir_all(&topic_dir).await)?;
-        fs::sync_dir(root).await?;
-    }
-    Ok(())
+    if removed { fs::sync_dir(root).await } else { Ok(()) }
 }
 
-/// The topic's other partitions are removed at the same time, on other cores too: one of them may have found the topic's
-/// directory empty and removed it first, which is what was wanted.
-fn unless_gone<T: Default>(result: io::Result<T>) -> io::Result<T> {
+/// Whether there was something to do it to.
+fn was_there(result: io::Result<()>) -> io::Result<bool> {
     match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
-        result => result,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        result => result.map(|()| true),
     }
 }
 

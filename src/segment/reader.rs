@@ -12,7 +12,7 @@ use ringmq_wire::batch::BatchHeader;
 use crate::cache::CachedFrame;
 use crate::check::FrameCheck;
 use crate::failure::{Corruption, Damage};
-use crate::frame::{FrameFault, FrameHeader};
+use crate::frame::FrameFault;
 use crate::layout::{FileKind, LogId};
 use crate::room::keep_open;
 use crate::scan::next_frame;
@@ -350,7 +350,7 @@ impl Walk {
                 Ok(header) => {
                     let end = at + header.frame_bytes as usize;
                     if header.next_offset > from {
-                        frames.push(cached(&header, &bytes.slice(at..end)));
+                        frames.push(CachedFrame::new(&header, &bytes.slice(at..end), header.frame_bytes as usize));
                     }
                     at = end;
                     (self.position, self.expected) = (header.end_position(), header.next_offset);
@@ -358,16 +358,6 @@ impl Walk {
                 Err(fault) => return (frames, Halt::Bad(fault)),
             }
         }
-    }
-}
-
-fn cached(header: &FrameHeader, frame: &IoBuf) -> CachedFrame {
-    CachedFrame {
-        base_offset: header.base_offset,
-        next_offset: header.next_offset,
-        max_timestamp: header.max_timestamp,
-        payload: frame.slice(header.payload_range()),
-        memory_bytes: header.frame_bytes as usize,
     }
 }
 

@@ -156,7 +156,7 @@ fn launch(log: &Rc<LogCore>, group: Group) {
     let (header, frame, waiters) = build(log, &ready, staged);
     let buf = frame.freeze();
 
-    let in_flight = InFlight { frame: cached(&header, &buf), waiters };
+    let in_flight = InFlight { frame: CachedFrame::new(&header, &buf, buf.memory_bytes()), waiters };
     let flight = state.window.launch(header.next_offset, header.end_position(), in_flight);
     if let Some(active) = &mut state.active {
         active.position = header.end_position();
@@ -263,17 +263,6 @@ fn place_batches(payload: &mut [u8], base_offset: Offset, leader_epoch: LeaderEp
         set_leader_epoch(rest, leader_epoch);
         next = next.checked_add(u64::from(header.record_count)).unwrap_or(Offset::MAX);
         rest = &mut rest[header.size_bytes()..];
-    }
-}
-
-/// The frame as readers will want it.
-fn cached(header: &FrameHeader, buf: &IoBuf) -> CachedFrame {
-    CachedFrame {
-        base_offset: header.base_offset,
-        next_offset: header.next_offset,
-        max_timestamp: header.max_timestamp,
-        payload: buf.slice(header.payload_range()),
-        memory_bytes: buf.memory_bytes(),
     }
 }
 

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use ringmq_controller::MetadataUpdate;
 use ringmq_controller::metadata::{Image, Topic};
-use ringmq_runtime::buffer::BLOCK_BYTES;
 use ringmq_runtime::channel;
 use ringmq_runtime::local::Semaphore;
 use ringmq_runtime::task::Gate;
@@ -86,12 +85,13 @@ async fn open_partition(shard: &Shard, topic: &Topic, partition: PartitionIndex)
     let settings = topic.settings.resolve(&shard.config.topic_defaults);
     let limits = BatchLimits { batch_bytes_max: settings.batch_bytes_max, ..BatchLimits::default() };
     let config = LogConfig {
-        segment_bytes: settings.segment_bytes.max(segment_bytes_for(settings.batch_bytes_max)),
+        segment_bytes: settings.segment_bytes,
         segment_age: Duration::from_millis(settings.segment_age_ms),
         // What waits is bounded over all logs, where its memory is: by the bytes that requests may have in flight.
         staged_bytes_max: usize::MAX,
         ..shard.config.log.clone()
     };
+    let config = config.with_room_for(settings.batch_bytes_max);
     match Log::open(&shard.config.data_dir, id, config, &shard.storage).await {
         Ok((log, recovery)) => {
             report(&topic.name, partition, &recovery);
@@ -141,12 +141,6 @@ pub(crate) async fn close_all(shard: &Shard) {
         }
     })
     .await;
-}
-
-/// A segment that the largest batch fits into with the frame around it, whose buffer may be a little longer than needed.
-fn segment_bytes_for(batch_bytes_max: u32) -> u64 {
-    let batch = u64::from(batch_bytes_max);
-    batch + batch / 32 + 2 * BLOCK_BYTES as u64
 }
 
 /// Says what opening a log found, if it is out of the ordinary.

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use ringmq_runtime::sim::{Fault, Operation};
+use ringmq_runtime::task::Gate;
 use ringmq_runtime::{random, time};
 use ringmq_wire::batch::BatchLimits;
-use ringmq_wire::{LeaderEpoch, Offset, Timestamp};
+use ringmq_wire::{LeaderEpoch, Offset, ShardIndex, Timestamp};
 
 use super::support::*;
 use crate::frame::FrameHeader;
@@ -65,6 +66,29 @@ fn what_does_not_fit_a_segment_and_what_is_too_much_is_refused() {
             appending.await.expect("acknowledged");
         }
         log.append(framed(3, 1, 55_000)).await.expect("there is room again");
+    });
+}
+
+#[test]
+fn an_append_that_room_was_made_for_is_taken_into_an_empty_segment_and_a_used_one() {
+    let sim = sim(214);
+    sim.run(|| async {
+        let batch = framed(1, 1, 64_000);
+        let append_bytes = u32::try_from(batch.payload_bytes()).expect("small");
+        // As a topic's settings allow it: a segment that is no longer than the largest batch.
+        let config = LogConfig { segment_bytes: append_bytes.into(), ..small() };
+        let deps = start().await;
+        let (log, _) = Log::open(Path::new(ROOT), log_id(0), config.clone(), &deps).await.expect("an empty log");
+        assert!(matches!(log.append(batch).await, Err(AppendError::TooLarge { .. })));
+        log.close().await.expect("a clean stop");
+        let (log, _) = Log::open(Path::new(ROOT), log_id(0), config.with_room_for(append_bytes), &deps)
+            .await
+            .expect("an empty log");
+        for tag in 1..=3 {
+            log.append(framed(tag, 1, 64_000)).await.expect("acknowledged");
+            log.append(copied(tag + 10, 1, 100)).await.expect("acknowledged");
+        }
+        assert_eq!(tags(&read_all(&log, 1 << 20).await), [1, 11, 2, 12, 3, 13]);
     });
 }
 
@@ -294,6 +318,43 @@ fn a_deleted_log_frees_its_files_and_never_comes_back() {
 }
 
 #[test]
+fn all_logs_of_a_topic_are_removed_at_the_same_time() {
+    const PARTITIONS: u16 = 5;
+    let topic_dir = log_id(0).topic_dir(Path::new(ROOT));
+    for seed in 0..300 {
+        let sim = sim(seed);
+        sim.run(|| async {
+            let history = GenerationHistory::load(Path::new(TABLES)).await.expect("sound tables");
+            let gate = Gate::new();
+            for core in 0..PARTITIONS {
+                let generations = Generations::new(Path::new(TABLES), ShardIndex::new(core), history.clone());
+                let deps = LogDeps { generations, cache: TailCache::new(0) };
+                let (log, _) = open(&deps, core.into()).await.expect("an empty log");
+                // One of them was never appended to, and has no directory.
+                if core > 0 {
+                    append_tags(&log, [1]).await;
+                }
+                gate.spawn("delete", async move { log.delete().await.expect("removed, whoever comes last") })
+                    .expect("the gate is open");
+                if seed % 2 == 0 {
+                    time::sleep(Duration::from_micros(random::u64() % 3000)).await;
+                }
+            }
+            gate.close().await;
+        });
+        sim.crash();
+        sim.run(|| async {
+            assert!(!ringmq_runtime::fs::exists(&topic_dir).await.expect("known"), "it is gone for good, seed {seed}");
+            let deps = start().await;
+            for partition in 0..PARTITIONS {
+                let (_, found) = open(&deps, partition.into()).await.expect("an empty log");
+                assert_eq!(found, Recovery::Empty);
+            }
+        });
+    }
+}
+
+#[test]
 fn a_log_that_cannot_be_opened_can_be_removed() {
     let sim = sim(210);
     sim.run(|| async { append_tags(&open_one().await.0, [1, 2]).await });
@@ -334,7 +395,7 @@ fn reads_of_the_past_do_not_grow_memory_beyond_the_bound() {
     sim.run(|| async {
         let history = GenerationHistory::load(Path::new(TABLES)).await.expect("sound tables");
         let cache = TailCache::new(256 << 10);
-        let generations = Generations::new(Path::new(TABLES), ringmq_wire::ShardIndex::new(0), history);
+        let generations = Generations::new(Path::new(TABLES), ShardIndex::new(0), history);
         let (log, _) = open(&LogDeps { generations, cache: cache.clone() }, 0).await.expect("an empty log");
         for tag in 1..=150 {
             log.append(copied(tag, 1, 9_000)).await.expect("acknowledged");

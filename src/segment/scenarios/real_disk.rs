@@ -9,13 +9,14 @@ use std::future::Future;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Barrier};
 
 use ringmq_runtime::executor::{ExecutorConfig, spawn_executor};
 use ringmq_runtime::{fs, probe, task};
 use ringmq_wire::{Offset, ShardIndex, Timestamp};
 
 use super::support::{batch, copied, framed, log_id, read_all, tags};
-use crate::{Append, FrameBuf, Generations, Log, LogConfig, LogDeps, Payload, Recovery, TailCache};
+use crate::{Append, FrameBuf, GenerationHistory, Generations, Log, LogConfig, LogDeps, Payload, Recovery, TailCache};
 
 /// Tells the test binary, run again as a child, which directory to write in.
 const CHILD_DIR: &str = "RINGMQ_SEGMENT_TEST_DIR";
@@ -78,6 +79,47 @@ fn appends_of_all_sizes_come_back_from_memory_and_from_the_disk() {
         log.delete().await.expect("deleted");
         assert!(!dir.join("logs").join(log_id(0).to_string()).exists());
     });
+}
+
+#[test]
+fn two_cores_remove_the_logs_of_one_topic_at_the_same_time() {
+    const ROUNDS: usize = 10;
+    let dir = temporary();
+    let root = dir.path().join("logs");
+    let history = on_executor(dir.path(), |dir| async move {
+        GenerationHistory::load(&dir.join("generations")).await.expect("no tables yet")
+    });
+    let together = Arc::new(Barrier::new(2));
+    let cores: Vec<_> = (0..2_u16)
+        .map(|core| {
+            let (dir, history, together) = (dir.path().to_owned(), history.clone(), together.clone());
+            let main = move || async move {
+                let generations = Generations::new(&dir.join("generations"), ShardIndex::new(core), history);
+                let deps = LogDeps { generations, cache: TailCache::new(0) };
+                for _ in 0..ROUNDS {
+                    let mut logs = Vec::new();
+                    for partition in (u32::from(core)..12).step_by(2) {
+                        let opened = Log::open(&dir.join("logs"), log_id(partition), LogConfig::default(), &deps).await;
+                        let (log, _) = opened.expect("an empty log");
+                        log.append(copied(1, 1, 10)).await.expect("acknowledged");
+                        logs.push(log);
+                    }
+                    together.wait();
+                    for log in logs {
+                        log.delete().await.expect("removed, whoever comes last");
+                    }
+                    together.wait();
+                    assert!(!log_id(0).topic_dir(&dir.join("logs")).exists());
+                    together.wait();
+                }
+            };
+            spawn_executor(ExecutorConfig::default(), main).expect("an executor")
+        })
+        .collect();
+    for core in cores {
+        core.join().expect("no panic");
+    }
+    assert_eq!(root.read_dir().expect("the directory of logs").count(), 0);
 }
 
 #[test]
