@@ -16,6 +16,8 @@ unit *args:
 lint:
     cargo fmt --all
     cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo fmt --manifest-path fuzz/Cargo.toml
+    cargo clippy --manifest-path fuzz/Cargo.toml --target-dir fuzz/target --all-targets --locked -- -D warnings
 
 # The dependency arrows of docs/ARCHITECTURE.md, and the normal build without the simulator.
 arrows:

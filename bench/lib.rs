@@ -7,8 +7,9 @@
 //! | [`limits`] | how fast could any broker be, on this machine, in this minute? |
 //!
 //! The generators share the processors with the broker that they measure, so they do as little as possible for each
-//! byte: batches are encoded before the clock starts and sent from where they are; what is read is verified in the
-//! processor's cache and not kept; each connection has a thread that waits in the kernel.
+//! byte: batches are encoded before the clock starts, get new numbers and a checksum, and are sent from where they are;
+//! what is read is verified in the processor's cache and not kept; each connection has a thread that waits in the
+//! kernel.
 #![forbid(unsafe_code)]
 
 mod arguments;

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use ringmq_wire::WireError;
 use ringmq_wire::codec::Codec;
 use ringmq_wire::protocol::frame::{
-    RESPONSE_HEAD_BYTES, decode_error_body, decode_response_head, encode_request, encode_request_head,
+    FrameError, RESPONSE_HEAD_BYTES, decode_error_body, decode_response_head, encode_request, encode_request_head,
 };
 use ringmq_wire::protocol::preamble::{BrokerPreamble, ClientPreamble, PREAMBLE_BYTES};
 use ringmq_wire::protocol::{
@@ -76,16 +76,8 @@ impl RawConnection {
     where
         R: Request + Message,
     {
-        let id = self.id();
-        let mut out = BytesMut::new();
-        encode_request(id, request, &mut out).map_err(io::Error::other)?;
-        self.send(&out)?;
-        let (answered, result) = self.read_response()?;
-        assert_eq!(answered, id, "one request in flight has one answer");
-        Ok(match result {
-            Ok(body) => Ok(R::Response::decode_whole(&body).map_err(io::Error::other)?),
-            Err(error) => Err(error),
-        })
+        let body = self.exchange(|id, out| encode_request(id, request, out))?;
+        decoded(body)
     }
 
     /// Sends a produce with its sections and gives the answer.
@@ -94,17 +86,12 @@ impl RawConnection {
         head: &ProduceHead,
         sections: &[Bytes],
     ) -> io::Result<Result<ProduceResponse, WireError>> {
-        let id = self.id();
-        let mut out = BytesMut::new();
-        encode_request_head(id, head, &mut out).map_err(io::Error::other)?;
-        sections.iter().for_each(|section| out.extend_from_slice(section));
-        self.send(&out)?;
-        let (answered, result) = self.read_response()?;
-        assert_eq!(answered, id, "one request in flight has one answer");
-        Ok(match result {
-            Ok(body) => Ok(ProduceResponse::decode_whole(&body).map_err(io::Error::other)?),
-            Err(error) => Err(error),
-        })
+        let body = self.exchange(|id, out| {
+            encode_request_head(id, head, out)?;
+            sections.iter().for_each(|section| out.extend_from_slice(section));
+            Ok(())
+        })?;
+        decoded(body)
     }
 
     /// The body of the next response, sections included, or the error of the whole request.
@@ -139,13 +126,7 @@ impl RawConnection {
 
     /// Sends and reads a fetch: the head of the answer and its sections, concatenated.
     pub fn fetch(&mut self, request: &FetchRequest) -> io::Result<Result<(FetchResponseHead, Vec<u8>), WireError>> {
-        let id = self.id();
-        let mut out = BytesMut::new();
-        encode_request(id, request, &mut out).map_err(io::Error::other)?;
-        self.send(&out)?;
-        let (answered, result) = self.read_response()?;
-        assert_eq!(answered, id, "one request in flight has one answer");
-        let body = match result {
+        let body = match self.exchange(|id, out| encode_request(id, request, out))? {
             Ok(body) => body,
             Err(error) => return Ok(Err(error)),
         };
@@ -154,6 +135,21 @@ impl RawConnection {
             .map_err(io::Error::other)?
             .ok_or_else(|| io::Error::other("the head is not whole"))?;
         Ok(Ok((head, body[sections..].to_vec())))
+    }
+
+    /// Sends what `encode` makes and gives the body of its answer.
+    fn exchange(
+        &mut self,
+        encode: impl FnOnce(CorrelationId, &mut BytesMut) -> Result<(), FrameError>,
+    ) -> io::Result<Result<Vec<u8>, WireError>> {
+        self.next_id += 1;
+        let id = CorrelationId::new(self.next_id);
+        let mut out = BytesMut::new();
+        encode(id, &mut out).map_err(io::Error::other)?;
+        self.send(&out)?;
+        let (answered, result) = self.read_response()?;
+        assert_eq!(answered, id, "one request in flight has one answer");
+        Ok(result)
     }
 
     /// From now on a send fails when the broker takes no bytes for so long.
@@ -165,9 +161,11 @@ impl RawConnection {
     pub fn finish_sending(&mut self) -> io::Result<()> {
         self.stream.shutdown(std::net::Shutdown::Write)
     }
+}
 
-    fn id(&mut self) -> CorrelationId {
-        self.next_id += 1;
-        CorrelationId::new(self.next_id)
+fn decoded<T: Codec>(body: Result<Vec<u8>, WireError>) -> io::Result<Result<T, WireError>> {
+    match body {
+        Ok(body) => T::decode_whole(&body).map(Ok).map_err(io::Error::other),
+        Err(error) => Ok(Err(error)),
     }
 }

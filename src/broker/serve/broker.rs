@@ -70,7 +70,7 @@ pub(super) fn serve(plan: Plan) -> Result<(), ServeError> {
     examine(&plan)?;
     if !plan.passed_over.is_empty() {
         let (listen, passed_over) = (plan.listen.ip(), &plan.passed_over);
-        tracing::warn!(%listen, ?passed_over, "the name to listen on has several addresses: only the first is used");
+        tracing::info!(%listen, ?passed_over, "the name to listen on has several addresses: only the first is used");
     }
     let reservation = reserve(plan.listen)?;
     let listen = reservation.address();

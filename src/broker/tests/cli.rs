@@ -160,7 +160,7 @@ fn help_lists_exit_codes_and_defaults() {
         assert!(help.contains("Exit codes:"), "{args:?}:\n{help}");
     }
     let serve = stdout(&ringmq(&["serve", "--help"]));
-    for default in ["127.0.0.1:9092", "./ringmq-data", "[default: all]", "--check"] {
+    for default in ["127.0.0.1:9092", "./ringmq-data", "[default: all]", "--check", "SIGUSR1"] {
         assert!(serve.contains(default), "{default} is missing:\n{serve}");
     }
     let consume = stdout(&ringmq(&["consume", "--help"]));

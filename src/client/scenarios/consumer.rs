@@ -122,3 +122,34 @@ async fn offsets_are_listed_by_partition() {
     let error = consumer.list_offset("t", PartitionIndex::new(4), OffsetSpec::Latest).await.unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::UnknownPartition));
 }
+
+#[tokio::test]
+async fn partitions_that_are_offline_do_not_hide_the_others() {
+    let (broker, client) = with_topic().await;
+    let consumer = client.consumer();
+    let is_offline = |error: &Error| error.code() == Some(ErrorCode::PartitionOffline);
+    // All partitions of the shard that is asked first.
+    broker.fail_next(RequestType::ListOffsets, Fault::RefuseItems(ErrorCode::PartitionOffline));
+    let listed = consumer.list_offsets_each("t", OffsetSpec::Latest).await.unwrap();
+    let offline = listed.iter().filter(|found| found.as_ref().is_err_and(is_offline)).count();
+    assert_eq!((listed.len(), offline), (4, 2));
+    assert!(listed.iter().flatten().all(|found| found.offset == Some(Offset::ZERO)));
+
+    broker.fail_next(RequestType::ListOffsets, Fault::RefuseItems(ErrorCode::PartitionOffline));
+    let error = consumer.list_offsets("t", OffsetSpec::Latest).await.unwrap_err();
+    assert!(is_offline(&error), "{error}");
+    let unknown = consumer.list_offsets_each("none", OffsetSpec::Latest).await.unwrap_err();
+    assert_eq!(unknown.code(), Some(ErrorCode::UnknownTopic));
+}
+
+#[tokio::test]
+async fn the_addresses_of_partitions_are_those_of_their_shards() {
+    let (_broker, client) = with_topic().await;
+    let found = client.admin().partition_addresses("t").await.unwrap();
+    let indexes: Vec<u32> = found.iter().map(|place| place.partition.get()).collect();
+    assert_eq!(indexes, [0, 1, 2, 3]);
+    assert!(found.iter().all(|place| place.public == found[0].public));
+    let direct: Vec<_> = found.iter().map(|place| place.direct.clone().unwrap()).collect();
+    assert_ne!(direct[0], direct[1]);
+    assert_eq!((&direct[0], &direct[1]), (&direct[2], &direct[3]));
+}

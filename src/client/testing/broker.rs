@@ -243,7 +243,7 @@ impl State {
         Some(match request.request_type() {
             RequestType::Produce => self.produce(request, refusal),
             RequestType::Fetch => return self.fetch(request, refusal, waited),
-            RequestType::ListOffsets => encode(id, &self.list_offsets(&request.decode())),
+            RequestType::ListOffsets => encode(id, &self.list_offsets(&request.decode(), refusal)),
             RequestType::Metadata => encode(id, &self.metadata(request.decode())),
             RequestType::DiscoverController => encode(
                 id,
@@ -349,12 +349,15 @@ impl State {
         Some(out)
     }
 
-    fn list_offsets(&mut self, request: &ListOffsetsRequest) -> ListOffsetsResponse {
+    fn list_offsets(&mut self, request: &ListOffsetsRequest, refusal: ErrorCode) -> ListOffsetsResponse {
         let mut topics = Vec::new();
         for topic in &request.topics {
             let mut partitions = Vec::new();
             for wanted in &topic.partitions {
-                let found = self.log(&topic.topic, wanted.partition).map(|log| log.find(wanted.at));
+                let found = match refusal {
+                    ErrorCode::None => self.log(&topic.topic, wanted.partition).map(|log| log.find(wanted.at)),
+                    code => Err(code),
+                };
                 let error = found.err().unwrap_or(ErrorCode::None);
                 let (partition, offset) = (wanted.partition, found.ok().flatten());
                 partitions.push(ListedOffset { partition, error, detail: Detail::NONE, offset, timestamp: None });
