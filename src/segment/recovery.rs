@@ -419,10 +419,11 @@ impl Context<'_> {
             Recovery::CutTail { end, segment, position: last.end_position, frames: last.behind.frames }
         };
         tracing::debug!(partition = %self.id, ?found, fault = %last.fault, "opened a log");
+        let taken_over = !tail.unused.is_empty();
         let Extent { segment, file, indexes, indexes_from_files, end_position, file_bytes, .. } = tail.into_active();
         let open = Rc::new(OpenSegment { file, indexes: indexes.into(), from_files: indexes_from_files });
         segment.set_opened(Some(open.clone()));
-        let active = ActiveSegment { segment, open, position: end_position, room: file_bytes };
+        let active = ActiveSegment { segment, open, position: end_position, room: file_bytes, taken_over };
         Recovered { generations: Some(known), sealed, active: Some(active), end, found }
     }
 

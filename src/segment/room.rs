@@ -69,6 +69,9 @@ async fn sync_dir(dir: &Dir) -> Result<(), NoRoom> {
 
 /// Makes (generation, start offset) durable before the first frame of this opening (rule 2 of the storage protocol).
 pub(crate) async fn raise_generation(log: &LogCore) -> Result<(), NoRoom> {
+    if log.state.borrow().active.as_ref().is_some_and(|active| active.taken_over) {
+        sync_dir(&open_dir(&log.dir).await?).await?;
+    }
     let (mut known, generation, start) = {
         let state = log.state.borrow();
         let start = state.window.end();
@@ -206,7 +209,7 @@ async fn create_segment(log: &LogCore, base: Offset) -> Result<ActiveSegment, No
     let indexes = Indexes::new(base, log.config.index_interval_bytes);
     let open = Rc::new(OpenSegment { file, indexes: indexes.into(), from_files: false });
     segment.set_opened(Some(open.clone()));
-    Ok(ActiveSegment { segment, open, position: 0, room: 0 })
+    Ok(ActiveSegment { segment, open, position: 0, room: 0, taken_over: false })
 }
 
 /// Removes what an attempt to create a segment left behind. The log may go on in the segment before, beyond the offset

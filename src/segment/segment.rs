@@ -42,6 +42,8 @@ pub(crate) struct ActiveSegment {
     pub(crate) position: u64,
     /// Up to here the file has space.
     pub(crate) room: u64,
+    /// Created by an earlier process, which may not have come to making its name durable.
+    pub(crate) taken_over: bool,
 }
 
 /// What the frames of a segment are found by.

@@ -53,7 +53,7 @@ fn a_seed_replays_to_the_last_event() {
     let hash = |seed| {
         let sim = sim(seed);
         let outside = outside();
-        sim.run(|| live(outside, 12));
+        sim.run(|| live(outside, 12, || ()));
         sim.crash();
         sim.run(start_and_verify_nothing);
         sim.trace_hash()
@@ -90,7 +90,12 @@ fn lives(seed: u64) -> u64 {
             let file = if dice(4) == 0 { "*-00000.table" } else { "*.log" };
             sim.disk().inject(Fault::on(Operation::Write, file).after(dice(40)));
         }
-        sim.run(|| live(outside.clone(), life_ms));
+        let fault = (seed % 3 == 1).then(|| making_room_fails(&mut dice));
+        sim.run(|| {
+            let disk = sim.disk();
+            // Once the logs are open: what fails before keeps them from being opened, which is not what this is about.
+            live(outside.clone(), life_ms, move || fault.into_iter().for_each(|fault| disk.inject(fault)))
+        });
         sim.disk().clear_faults();
         end_life(&sim, &mut dice);
         // Recovery may be interrupted, and then again.
@@ -111,6 +116,20 @@ fn lives(seed: u64) -> u64 {
     outside.take().iter().map(|log| log.cut_tails).sum()
 }
 
+/// A failure on the way to the next segment or generation, once or several times, before or after it took effect.
+fn making_room_fails(dice: &mut impl FnMut(u64) -> u64) -> Fault {
+    let (operation, path) = match dice(5) {
+        0 => (Operation::CreateDir, "*"),
+        1 => (Operation::Preallocate, "*"),
+        2 => (Operation::Remove, "*.log"),
+        3 => (Operation::SyncDir, "*"),
+        // The directory of a log: readers open none.
+        _ => (Operation::Open, "/data/logs/*/0"),
+    };
+    let fault = Fault::on(operation, path).after(dice(12)).times(1 + dice(3)).os_error(24);
+    if dice(2) == 0 { fault.late() } else { fault }
+}
+
 fn dice(seed: u64) -> impl FnMut(u64) -> u64 {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     move |below| {
@@ -129,8 +148,8 @@ fn end_life(sim: &Sim, dice: &mut impl FnMut(u64) -> u64) {
     }
 }
 
-/// Opens the logs and writes and reads until the time is over.
-async fn live(outside: Shared, life_ms: u64) {
+/// Opens the logs, tells so, and writes and reads until the time is over.
+async fn live(outside: Shared, life_ms: u64, opened: impl FnOnce() + 'static) {
     task::spawn("life", async move {
         let deps = start().await;
         for partition in 0..LOGS {
@@ -142,6 +161,7 @@ async fn live(outside: Shared, life_ms: u64) {
             }
             task::spawn("reader", read(outside.clone(), partition, log.clone()));
         }
+        opened();
     });
     time::sleep(millis(life_ms)).await;
 }
@@ -180,7 +200,7 @@ async fn write(outside: Shared, partition: u32, log: Log) {
                     assert!(log.offsets().durable >= appended.next_offset, "acknowledged is durable");
                     outside.borrow_mut()[partition as usize].acknowledged.insert(tag, offsets);
                 }
-                Err(AppendError::StorageFull(_)) => {
+                Err(AppendError::StorageFull(_) | AppendError::NotReady(_)) => {
                     // Nothing was written, so it must never show.
                     outside.borrow_mut()[partition as usize].sent.remove(&tag);
                     time::sleep(millis(2)).await;

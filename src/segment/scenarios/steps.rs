@@ -235,3 +235,34 @@ fn a_roll_whose_file_cannot_even_be_removed_again_is_in_nobodys_way() {
         restart(&sim, outcomes, matches!(end, End::Close));
     }
 }
+
+#[test]
+fn a_segment_that_an_earlier_process_created_gets_a_durable_name_before_its_first_frame() {
+    for seed in 0..20 {
+        let sim = sim(seed);
+        let mut outcomes = Outcomes::default();
+        sim.run(async || {
+            let (log, _) = open_one().await;
+            outcomes.append(&log, [1, 4, 7, 8]).await;
+            sim.disk().inject(Fault::on(Operation::Open, "*.log").late());
+            sim.disk().inject(Fault::on(Operation::Remove, "*").times(u64::MAX));
+            outcomes.append(&log, [10]).await;
+            // Keeping the indexes would flush the directory by the way; it is no condition of a clean stop.
+            sim.disk().inject(Fault::on(Operation::Rename, "*").times(u64::MAX));
+            log.close().await.expect("a clean stop");
+            assert!(!sim.disk().durable_files().contains(&segment_path(4)), "the name was never flushed");
+        });
+        sim.disk().clear_faults();
+        sim.kill();
+        sim.run(async || {
+            let (log, found) = open_one().await;
+            assert!(matches!(found, Recovery::Clean { .. }));
+            let flushes = sim.disk().counters(segment_path(4).parent().expect("a directory")).flushes;
+            outcomes.append(&log, [11, 12]).await;
+            assert_eq!(sim.disk().counters(segment_path(4)).writes, 2, "it is the next segment");
+            assert_eq!(sim.disk().counters(segment_path(4).parent().expect("a directory")).flushes, flushes + 1);
+        });
+        sim.crash();
+        restart(&sim, outcomes, false);
+    }
+}
