@@ -180,7 +180,7 @@ mod tests {
             let mut corrupt = batch(10).to_vec();
             *corrupt.last_mut().unwrap() ^= 1;
             for (batches, expected) in [
-                (batch(20_000), ErrorCode::BatchTooLarge),
+                (batch(20_000), ErrorCode::RecordTooLarge),
                 (Bytes::from(corrupt), ErrorCode::CorruptBatch),
                 (batch(10).slice(..20), ErrorCode::InvalidBatch),
                 (Bytes::new(), ErrorCode::InvalidBatch),

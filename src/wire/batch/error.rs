@@ -34,6 +34,14 @@ pub enum BatchError {
         /// The limit.
         bytes_max: u32,
     },
+    /// The batch is larger than its limit, and it is a single record.
+    #[error("the record takes a batch of {bytes} bytes, but at most {bytes_max} are taken; send a smaller record")]
+    RecordTooLarge {
+        /// The size of its batch.
+        bytes: usize,
+        /// The limit.
+        bytes_max: u32,
+    },
     /// The checksum does not match the bytes.
     #[error("the batch's checksum is {stored:#010x}, but its bytes give {computed:#010x}; it was damaged on its way")]
     Checksum {
@@ -180,6 +188,7 @@ impl BatchError {
             Self::TooLarge { .. } | Self::TooManyRecords { .. } | Self::DecompressedTooLarge { .. } => {
                 ErrorCode::BatchTooLarge
             }
+            Self::RecordTooLarge { .. } => ErrorCode::RecordTooLarge,
             Self::UnknownCompression { .. } | Self::UnsupportedCompression { .. } => ErrorCode::UnsupportedCompression,
             Self::Timestamps { .. } => ErrorCode::InvalidTimestamp,
             _ => ErrorCode::InvalidBatch,

@@ -101,8 +101,7 @@ impl<'a> RecordIter<'a> {
     }
 
     fn take_record(&mut self) -> Result<Record<'a>, RecordProblem> {
-        let length = take_number(&mut self.rest, "length")?;
-        let mut body = take_bytes(&mut self.rest, "length", length)?;
+        let mut body = take_record_body(&mut self.rest)?;
         // The attributes of a record are unused; readers ignore them.
         take_bytes(&mut body, "attributes", 1)?;
         let timestamp_delta = take_varlong(&mut body).ok_or(RecordProblem::Varint { field: "timestamp delta" })?;
@@ -166,6 +165,13 @@ impl<'a> Iterator for RecordIter<'a> {
 }
 
 impl FusedIterator for RecordIter<'_> {}
+
+/// Takes one record off, without its length and without a look inside.
+#[inline]
+pub(super) fn take_record_body<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], RecordProblem> {
+    let length = take_number(bytes, "length")?;
+    take_bytes(bytes, "length", length)
+}
 
 fn take_headers(bytes: &[u8]) -> Result<Headers<'_>, RecordProblem> {
     let mut rest = bytes;

@@ -272,6 +272,11 @@ fn a_batch_is_checked_before_it_is_believed() {
     assert_eq!(reject(23, &[0, 0, 0, 2]), BatchError::OffsetDelta { last_offset_delta: 2, record_count: 2 });
     assert_eq!(reject(57, &[0, 0, 0, 9]), BatchError::RecordCount { count: 9, bytes: records });
     assert_eq!(reject(22, &[5]), BatchError::UnknownCompression { number: 5 });
+    let end = BATCH_HEADER_BYTES + records / 2;
+    assert_eq!(reject(BATCH_HEADER_BYTES, &[0]).code(), ErrorCode::InvalidBatch, "a record that ends too early");
+    assert!(matches!(reject(end, &[0x7f]), BatchError::Record { index: 1, problem: RecordProblem::Length { .. } }));
+    let one = patched(&patched(&good, 57, &1i32.to_be_bytes()), 23, &0i32.to_be_bytes());
+    assert_eq!(validate(&one), Err(BatchError::LeftOver { bytes: records / 2 }), "fewer records than there are");
     assert_eq!(reject(35, &0i64.to_be_bytes()), BatchError::Timestamps { base: 1_700_000_000_000, max: 0 });
     assert_eq!(reject(27, &(-2i64).to_be_bytes()).code(), ErrorCode::InvalidTimestamp);
     for (bits, word) in [(8, "append time"), (16, "transaction"), (32, "control"), (64, "delete horizon")] {
@@ -300,6 +305,11 @@ fn limits_hold_before_the_bytes_are_even_there() {
     let error = validate_batch(&large[..BATCH_HEADER_BYTES], &limits).expect_err("too large");
     assert_eq!(error, BatchError::TooLarge { bytes: large.len(), bytes_max: 100 });
     assert_eq!(error.code(), ErrorCode::BatchTooLarge);
+    let error = validate_batch(&large, &limits).expect_err("too large, and there");
+    assert_eq!(error, BatchError::RecordTooLarge { bytes: large.len(), bytes_max: 100 });
+    assert_eq!(error.code(), ErrorCode::RecordTooLarge);
+    let large = build(Compression::None, &[plain(&[0; 50]), plain(&[0; 50])]);
+    assert_eq!(validate_batch(&large, &limits).expect_err("too large").code(), ErrorCode::BatchTooLarge);
     let many = build(Compression::None, &[plain(b"a"), plain(b"b")]);
     let error = validate_batch(&many, &limits).expect_err("too many");
     assert_eq!(error, BatchError::TooManyRecords { count: 2, count_max: 1 });

@@ -1,6 +1,7 @@
 //! The check that every batch passes once, when it enters.
 
 use super::header::{CHECKSUMMED_FROM, checksums, decode_length};
+use super::record::take_record_body;
 use super::{BATCH_HEADER_BYTES, BATCH_LENGTH_PREFIX_BYTES, BatchError, BatchHeader, Compression, RECORD_BYTES_MIN};
 
 /// What a batch may ask for.
@@ -21,9 +22,9 @@ impl Default for BatchLimits {
 
 /// Checks the batch at the start of `bytes`, whose end may hold more batches, and decodes its header.
 ///
-/// The batch's bytes are read once, for the checksum. Its records are not looked at one by one: they are the
-/// producer's, and a consumer's iterator reports what is wrong with them. It is checked that so many of them can be
-/// there, and that their offsets have no gap.
+/// The batch's bytes are read once, for the checksum. Where they are not compressed, one step from record to record, along
+/// their lengths, shows that there are as many as the header says and that they fill the batch. What is inside of a
+/// record is the producer's, and a consumer's iterator reports what is wrong with it.
 ///
 /// # Errors
 /// [`BatchError`]; its [`code`](BatchError::code) is what the producer gets to see. A damaged batch is told from a
@@ -34,6 +35,9 @@ pub fn validate_batch(bytes: &[u8], limits: &BatchLimits) -> Result<BatchHeader,
     verify_checksum(batch)?;
     let header = BatchHeader::decode(batch)?;
     check_relations(&header, limits)?;
+    if header.compression() == Compression::None {
+        check_lengths(&batch[BATCH_HEADER_BYTES..], header.record_count)?;
+    }
     Ok(header)
 }
 
@@ -42,9 +46,20 @@ pub fn validate_batch(bytes: &[u8], limits: &BatchLimits) -> Result<BatchHeader,
 pub(super) fn whole_batch(bytes: &[u8], bytes_max: u32) -> Result<&[u8], BatchError> {
     let needed = BATCH_LENGTH_PREFIX_BYTES + decode_length(bytes)? as usize;
     if needed > bytes_max as usize {
-        return Err(BatchError::TooLarge { bytes: needed, bytes_max });
+        return Err(too_large(bytes, needed, bytes_max));
     }
     bytes.get(..needed).ok_or(BatchError::Truncated { needed, remaining: bytes.len() })
+}
+
+/// A single record that is too large does not become smaller in a smaller batch, so its sender is told apart, if the batch
+/// is there: a length alone may be a mere claim. The count is not known to be sound yet; either way the batch is refused.
+fn too_large(bytes: &[u8], needed: usize, bytes_max: u32) -> BatchError {
+    match BatchHeader::decode(bytes) {
+        Ok(header) if header.record_count == 1 && bytes.len() >= needed => {
+            BatchError::RecordTooLarge { bytes: needed, bytes_max }
+        }
+        _ => BatchError::TooLarge { bytes: needed, bytes_max },
+    }
 }
 
 /// Checks that the bytes of a batch are those that its checksum was made of.
@@ -79,6 +94,19 @@ fn check_relations(header: &BatchHeader, limits: &BatchLimits) -> Result<(), Bat
         return Err(BatchError::Timestamps { base, max });
     }
     Ok(())
+}
+
+/// Steps over the records: `count` of them fill `bytes`. A step costs little more than the byte that it reads, which the
+/// checksum has just brought into the cache.
+fn check_lengths(bytes: &[u8], count: u32) -> Result<(), BatchError> {
+    let mut rest = bytes;
+    for index in 0..count {
+        take_record_body(&mut rest).map_err(|problem| BatchError::Record { index, problem })?;
+    }
+    match rest.len() {
+        0 => Ok(()),
+        bytes => Err(BatchError::LeftOver { bytes }),
+    }
 }
 
 /// What only a broker writes would be believed by every consumer, so producers may not send it.

@@ -32,7 +32,7 @@ macro_rules! integers {
 
 integers! { u8 put_u8  u16 put_u16  u32 put_u32  u64 put_u64  i32 put_i32  i64 put_i64 }
 
-macro_rules! numbers {
+macro_rules! newtypes {
     ($($type:ident($inner:ty))*) => {$(
         impl Codec for $type {
             const BYTES_MIN: usize = size_of::<$inner>();
@@ -50,7 +50,7 @@ macro_rules! numbers {
     )*};
 }
 
-numbers! { PartitionIndex(u32) ShardIndex(u16) Timestamp(i64) }
+newtypes! { PartitionIndex(u32) ShardIndex(u16) Timestamp(i64) TopicId(Uuid) }
 
 macro_rules! non_negative_numbers {
     ($($type:ident($inner:ty))*) => {$(
@@ -101,18 +101,6 @@ impl Codec for Uuid {
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self::from_bytes(reader.take_array("uuid")?))
-    }
-}
-
-impl Codec for TopicId {
-    const BYTES_MIN: usize = 16;
-
-    fn encode(&self, out: &mut BytesMut) {
-        out.put_slice(self.as_bytes());
-    }
-
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self::from_bytes(reader.take_array("topic id")?))
     }
 }
 
