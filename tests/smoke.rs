@@ -159,7 +159,17 @@ fn statistics_are_logged_when_asked_for() {
     broker.create_topic("t", 1);
     broker.run(&["produce", "t", "--message", "m"], b"").expect_success();
     broker.signal("USR1");
-    let line = broker.log().until("Produce=");
+    // Each executor writes when it comes to it.
+    let (mut shard, mut controller) = (None, None);
+    while shard.is_none() || controller.is_none() {
+        let line = broker.log().until("statistics");
+        if line.contains("statistics of the controller") {
+            controller = Some(line);
+        } else if line.contains("Produce=") {
+            shard = Some(line);
+        }
+    }
+    let line = shard.expect("it was written");
     assert!(line.contains("Produce=1") && line.contains("_us[n=") && line.contains("p99="), "{line}");
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ringmq_runtime::channel::{Receiver, Sender};
 use ringmq_runtime::local::{Permit, Semaphore};
-use ringmq_runtime::task::{Gate, Stop};
+use ringmq_runtime::task::{self, Gate, Stop};
 use ringmq_runtime::{random, time};
 use ringmq_wire::protocol::{
     CreateTopicsRequest, CreateTopicsResponse, CreatedTopic, DeleteTopicsRequest, DeleteTopicsResponse, DeletedTopic,
@@ -116,8 +116,15 @@ fn refuse_waiting(requests: &mut Receiver<ControllerRequest>) {
         match request {
             ControllerRequest::CreateTopics { reply, .. } => drop(reply.send(Err(refusal))),
             ControllerRequest::DeleteTopics { reply, .. } => drop(reply.send(Err(refusal))),
+            ControllerRequest::LogStalls => log_stalls(),
         }
     }
+}
+
+/// The controller has little to do, so what it did for long says more of the machine than of itself.
+fn log_stalls() {
+    let stalls: Vec<String> = task::stalls().iter().map(ToString::to_string).collect();
+    tracing::info!(stats = stalls.join(" "), "statistics of the controller");
 }
 
 struct Controller {
@@ -136,6 +143,7 @@ impl Controller {
         match request {
             ControllerRequest::CreateTopics { request, reply } => self.create_topics(request, reply, room).await,
             ControllerRequest::DeleteTopics { request, reply } => self.delete_topics(request, reply, room).await,
+            ControllerRequest::LogStalls => log_stalls(),
         }
     }
 

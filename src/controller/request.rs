@@ -11,7 +11,7 @@ use crate::metadata::Image;
 /// The answer to a request: a response with an outcome for each topic, or one error for the request as a whole.
 pub type Reply<Response> = OneshotSender<Result<Response, WireError>>;
 
-/// A change that a client asks for.
+/// What the controller is asked: changes for clients, and one question of the broker's own.
 #[derive(Debug)]
 pub enum ControllerRequest {
     /// Create topics.
@@ -28,6 +28,8 @@ pub enum ControllerRequest {
         /// Takes the answer.
         reply: Reply<DeleteTopicsResponse>,
     },
+    /// Write to the log which tasks held the core of the controller's executor, in one line.
+    LogStalls,
 }
 
 /// A new image for a shard.

@@ -2,6 +2,7 @@
 //! on request, and logged at level `debug` as it happens.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -24,6 +25,13 @@ pub struct Stall {
     pub longest: Duration,
     /// How many of its polls took longer than [`ExecutorConfig::stall_threshold`](crate::executor::ExecutorConfig).
     pub count: u64,
+}
+
+/// As it stands in the log.
+impl fmt::Display for Stall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stall[{} longest_ms={:.1} n={}]", self.task, self.longest.as_secs_f64() * 1e3, self.count)
+    }
 }
 
 /// The stalls of one executor since it started, one entry a task name.

@@ -164,7 +164,7 @@ pub struct StatsSnapshot {
     pub counters: Vec<(&'static str, u64)>,
     /// Requests by type, those that came.
     pub requests: Vec<(RequestType, u64)>,
-    /// Tasks that held the core for longer than 5 ms in one go.
+    /// Tasks that held the core in one go for longer than the stall threshold of its executor.
     pub stalls: Vec<Stall>,
 }
 
@@ -218,7 +218,7 @@ impl fmt::Display for StatsSnapshot {
             )?;
         }
         for stall in &self.stalls {
-            write!(f, "stall[{} longest_ms={:.1} n={}] ", stall.task, stall.longest.as_secs_f64() * 1e3, stall.count)?;
+            write!(f, "{stall} ")?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use std::process;
 use std::sync::Arc;
 use std::sync::mpsc;
 
+use ringmq_controller::ControllerRequest;
 use ringmq_runtime::channel::{self, OneshotSender};
 use ringmq_runtime::executor::{self, ExecutorConfig, ExecutorHandle};
 use ringmq_runtime::net::Reservation;
@@ -132,6 +133,7 @@ struct Broker {
     running: Vec<Member>,
     rosters: Vec<OneshotSender<Arc<Roster>>>,
     mailboxes: Mailboxes,
+    controller: channel::Sender<ControllerRequest>,
 }
 
 impl Broker {
@@ -139,8 +141,8 @@ impl Broker {
     fn start(plan: &Plan, listen: SocketAddr, events: mpsc::Sender<Event>) -> Result<Self, ServeError> {
         let (requests, requests_receiver) = channel::bounded(CONTROLLER_REQUESTS_MAX);
         let Wiring { shards, metadata, started, rosters, mailboxes } = Wiring::new(plan.shard_count, &requests);
-        drop(requests);
-        let mut broker = Self { stops: BTreeMap::new(), running: Vec::new(), rosters, mailboxes };
+        let (stops, running) = (BTreeMap::new(), Vec::new());
+        let mut broker = Self { stops, running, rosters, mailboxes, controller: requests };
 
         let config = plan.controller();
         let run = |stop| ringmq_controller::run(config, requests_receiver, metadata, stop);
@@ -215,7 +217,7 @@ impl Broker {
                 }
                 Event::Ended(member, ended) => return Err(self.ended_early(member, ended)),
                 Event::Terminate => return Ok(Running::StoppedBySignal),
-                Event::LogStats => self.mailboxes.log_stats(),
+                Event::LogStats => self.log_stats(),
             }
         }
         let roster = Arc::new(Roster { shards: members.into_values().collect() });
@@ -237,7 +239,7 @@ impl Broker {
                     return Ok(());
                 }
                 Event::Ended(member, ended) => return Err(self.ended_early(member, ended)),
-                Event::LogStats => self.mailboxes.log_stats(),
+                Event::LogStats => self.log_stats(),
                 Event::Started(_) => {}
             }
         }
@@ -263,7 +265,7 @@ impl Broker {
                     tracing::warn!("a second signal: ending at once");
                     process::exit(i32::from(Exit::Interrupted.code()));
                 }
-                Event::LogStats => self.mailboxes.log_stats(),
+                Event::LogStats => self.log_stats(),
                 Event::Started(_) => {}
             }
         }
@@ -275,6 +277,14 @@ impl Broker {
                 Ok(())
             }
             None => errors.into_iter().next().map_or(Ok(()), Err),
+        }
+    }
+
+    /// Makes every executor write its statistics to the log.
+    fn log_stats(&self) {
+        self.mailboxes.log_stats();
+        if self.controller.try_send(ControllerRequest::LogStalls).is_err() {
+            tracing::warn!("the controller cannot be asked for its statistics: its door is full or closed");
         }
     }
 
