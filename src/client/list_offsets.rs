@@ -50,7 +50,10 @@ pub(crate) async fn list_offsets_each(
 ) -> Result<Vec<Result<PartitionOffset, Error>>, Error> {
     let mut listed: HashMap<PartitionIndex, Result<PartitionOffset, Error>> = HashMap::new();
     loop {
-        let open: Vec<_> = partitions.iter().copied().filter(|partition| !listed.contains_key(partition)).collect();
+        let mut open: Vec<_> = partitions.iter().copied().filter(|partition| !listed.contains_key(partition)).collect();
+        // The broker refuses a request that names one twice.
+        open.sort_unstable();
+        open.dedup();
         let error = match try_list_offsets(cluster, topic, &open, at, retry).await {
             Ok(answers) => {
                 let (passing, lasting): (Vec<_>, Vec<_>) =

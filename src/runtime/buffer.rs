@@ -133,6 +133,19 @@ impl IoBuf {
         }
     }
 
+    /// Whether both show parts of the same memory.
+    pub fn shares_memory_with(&self, other: &IoBuf) -> bool {
+        std::ptr::eq(self.all().as_ptr(), other.all().as_ptr())
+    }
+
+    /// All bytes of the memory.
+    fn all(&self) -> &[u8] {
+        match &self.memory {
+            Memory::Pooled(memory) => memory.as_bytes(),
+            Memory::Read(memory) => memory,
+        }
+    }
+
     /// The whole block-aligned memory, if this buffer shows all of it: what can be written to a file.
     pub(crate) fn whole(&self) -> Option<&Rc<DmaBuffer>> {
         match &self.memory {
@@ -150,11 +163,7 @@ impl Deref for IoBuf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        let memory: &[u8] = match &self.memory {
-            Memory::Pooled(memory) => memory.as_bytes(),
-            Memory::Read(memory) => memory,
-        };
-        &memory[self.start..self.start + self.len]
+        &self.all()[self.start..self.start + self.len]
     }
 }
 

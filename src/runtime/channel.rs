@@ -186,6 +186,11 @@ impl<T: Send> OneshotSender<T> {
         Ok(())
         // The drop of `self` wakes the receiver.
     }
+
+    /// Whether nobody waits for the value any more.
+    pub fn is_abandoned(&self) -> bool {
+        !lock(&self.0).receiver_alive
+    }
 }
 
 impl<T> Drop for OneshotSender<T> {

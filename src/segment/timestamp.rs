@@ -2,13 +2,21 @@
 
 use std::rc::Rc;
 
-use ringmq_wire::batch::{BatchView, Scratch, split_batches};
+use ringmq_runtime::task;
+use ringmq_wire::batch::{BatchView, DecompressLimits, Scratch, split_batches};
 use ringmq_wire::{Offset, Timestamp};
 
 use crate::cache::CachedFrame;
 use crate::reader::{PIECE_BYTES_MIN, ReadError, frames_from, open_sealed, readable_end};
 use crate::segment::Segment;
 use crate::state::LogCore;
+
+/// The most that the records of one batch are decompressed to, in bytes: some milliseconds of the core. A batch that grows
+/// beyond that is answered with as a whole.
+const DECOMPRESSED_BYTES_MAX: usize = 4 << 20;
+
+/// Records that are looked at before the core looks at its sockets and files again: some 200 µs.
+const RECORDS_IN_A_ROW_MAX: usize = 8192;
 
 /// The first durable record with a timestamp at or after `timestamp`, with its own timestamp.
 pub(crate) async fn find(log: &Rc<LogCore>, timestamp: Timestamp) -> Result<Option<(Offset, Timestamp)>, ReadError> {
@@ -18,10 +26,11 @@ pub(crate) async fn find(log: &Rc<LogCore>, timestamp: Timestamp) -> Result<Opti
         let Some((mut next, segment_end)) = range_in(log, &segment, timestamp).await? else { continue };
         while next < segment_end.min(end) {
             for frame in frames_from(log, next, PIECE_BYTES_MIN).await? {
-                if let Some(found) = find_in_frame(&frame, timestamp) {
+                if let Some(found) = find_in_frame(&frame, timestamp).await {
                     return Ok(Some(found));
                 }
                 next = frame.next_offset;
+                task::yield_to_io().await;
             }
         }
     }
@@ -56,33 +65,37 @@ async fn range_in(
     Ok(Some((indexes.times.start_for(timestamp), end)))
 }
 
-fn find_in_frame(frame: &CachedFrame, timestamp: Timestamp) -> Option<(Offset, Timestamp)> {
+/// The record in the first batch that says it has one: its header is checked when it enters, so that no look-up goes
+/// further than one batch.
+async fn find_in_frame(frame: &CachedFrame, timestamp: Timestamp) -> Option<(Offset, Timestamp)> {
     if frame.max_timestamp < timestamp {
         return None;
     }
-    let mut scratch = Scratch::default();
-    let batches = split_batches(&frame.payload).map_while(Result::ok);
-    batches
-        .filter(|batch| batch.header().max_timestamp >= timestamp)
-        .find_map(|batch| find_in_batch(&batch, timestamp, &mut scratch))
+    let mut batches = split_batches(&frame.payload).map_while(Result::ok);
+    let batch = batches.find(|batch| batch.header().max_timestamp >= timestamp)?;
+    Some(find_in_batch(&batch, timestamp).await)
 }
 
-/// The record in a batch. A producer's records are not looked at when they enter: where they cannot be read here
-/// (another compression, or records that are not what the header says), the batch's first offset and latest timestamp
+/// The record in a batch. What a producer's records hold is not looked at when they enter: where they cannot be read here
+/// (another compression, or too large) or are not what the header says, the batch's first offset and latest timestamp
 /// stand for them.
-fn find_in_batch(batch: &BatchView<'_>, timestamp: Timestamp, scratch: &mut Scratch) -> Option<(Offset, Timestamp)> {
+async fn find_in_batch(batch: &BatchView<'_>, timestamp: Timestamp) -> (Offset, Timestamp) {
     let header = *batch.header();
     let whole_batch = (header.base_offset, header.max_timestamp);
     if header.attributes.is_append_time() {
-        return Some(whole_batch);
+        return whole_batch;
     }
-    let Ok(records) = batch.records(scratch) else { return Some(whole_batch) };
-    for record in records {
+    let mut scratch = Scratch::new(DecompressLimits { decompressed_bytes_max: DECOMPRESSED_BYTES_MAX });
+    let Ok(records) = batch.records(&mut scratch) else { return whole_batch };
+    for (seen, record) in (1..).zip(records) {
         match record {
-            Ok(record) if record.timestamp >= timestamp => return Some((record.offset, record.timestamp)),
+            Ok(record) if record.timestamp >= timestamp => return (record.offset, record.timestamp),
             Ok(_) => {}
-            Err(_) => return Some(whole_batch),
+            Err(_) => return whole_batch,
+        }
+        if seen % RECORDS_IN_A_ROW_MAX == 0 {
+            task::yield_to_io().await;
         }
     }
-    None
+    whole_batch
 }

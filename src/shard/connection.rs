@@ -63,10 +63,10 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, peer: SocketAddr)
         Ok(()) => {
             let (ended, writer_ended) = local::oneshot();
             task::spawn("write responses", {
-                let session = session.clone();
+                let (session, kill) = (session.clone(), signals.kill.clone());
                 async move {
                     let written = outbox::write_responses(&session.outbox, &mut write, &session.shard.stats);
-                    let written = signals.kill.or_stop(written).await;
+                    let written = kill.or_stop(written).await;
                     if !matches!(written, Some(Ok(()))) {
                         // The peer is gone or takes nothing: there is no point in reading more from it.
                         session.outbox.break_off();
@@ -85,7 +85,7 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, peer: SocketAddr)
     if matches!(end, End::Fault(_) | End::Read(ReadEnd::Stopped)) {
         // Closing a socket with unread bytes resets it (RFC 1122, 4.2.2.13), and what the peer has not read yet is lost:
         // the error, or acknowledgements of what was stored.
-        let _ = time::timeout(LINGER, reader.discard(LINGER_BYTES)).await;
+        let _ = signals.kill.or_stop(time::timeout(LINGER, reader.discard(LINGER_BYTES))).await;
     }
     report(&shard, peer, &end);
 }
@@ -167,10 +167,14 @@ async fn read_request(session: &Rc<Session>, reader: &mut FrameReader) -> Result
         Ok(head) => head,
         Err(end) => return Err(tell_if_truncated(session, CorrelationId::new(0), end).await),
     };
+    let body_bytes = head.body_bytes as usize;
+    // What is announced takes up nothing until it begins to come.
+    if let Err(end) = reader.peek(body_bytes.min(1)).await {
+        return Err(tell_if_truncated(session, head.correlation_id, end.into()).await);
+    }
     session.receiving_since(None);
     let call = session.admit(&head).await;
     session.receiving_since(Some(call.received));
-    let body_bytes = head.body_bytes as usize;
     let handled = match head.known_type() {
         Ok(request_type) => {
             session.shard.stats.count_request(request_type);
@@ -214,14 +218,16 @@ async fn handle(
     let body = reader.peek(body_bytes).await?;
     match request_type {
         RequestType::Fetch => start_fetch(session, call, body),
-        RequestType::ListOffsets => start(session, call, body, list_offsets::handle),
-        RequestType::Metadata => start(session, call, body, metadata::handle),
-        RequestType::DiscoverController => start(session, call, body, discover_controller::handle),
-        RequestType::CreateTopics => start(session, call, body, create_topics::handle),
-        RequestType::DeleteTopics => start(session, call, body, delete_topics::handle),
-        RequestType::ListTopics => start(session, call, body, list_topics::handle),
-        RequestType::DescribeTopics => start(session, call, body, describe_topics::handle),
-        RequestType::DescribeCluster => start(session, call, body, describe_cluster::handle),
+        RequestType::ListOffsets => start(session, call, body, AnswerSize::OfRequest, list_offsets::handle),
+        RequestType::Metadata => start(session, call, body, AnswerSize::OfCluster, metadata::handle),
+        RequestType::DiscoverController => {
+            start(session, call, body, AnswerSize::OfRequest, discover_controller::handle)
+        }
+        RequestType::CreateTopics => start(session, call, body, AnswerSize::OfRequest, create_topics::handle),
+        RequestType::DeleteTopics => start(session, call, body, AnswerSize::OfRequest, delete_topics::handle),
+        RequestType::ListTopics => start(session, call, body, AnswerSize::OfCluster, list_topics::handle),
+        RequestType::DescribeTopics => start(session, call, body, AnswerSize::OfCluster, describe_topics::handle),
+        RequestType::DescribeCluster => start(session, call, body, AnswerSize::OfRequest, describe_cluster::handle),
         RequestType::Produce => {}
     }
     reader.consume(body_bytes);
@@ -260,8 +266,13 @@ fn start_fetch(session: &Rc<Session>, call: Call, body: &[u8]) {
 }
 
 /// Starts any other request and answers it with what its handler returns.
-fn start<Q, R, F>(session: &Rc<Session>, call: Call, body: &[u8], handler: impl FnOnce(Rc<Session>, Q) -> F + 'static)
-where
+fn start<Q, R, F>(
+    session: &Rc<Session>,
+    call: Call,
+    body: &[u8],
+    size: AnswerSize,
+    handler: impl FnOnce(Rc<Session>, Q) -> F + 'static,
+) where
     Q: Codec + 'static,
     R: Message,
     F: Future<Output = Result<R, WireError>> + 'static,
@@ -270,14 +281,27 @@ where
         Ok(request) => {
             let answering = session.clone();
             session.spawn("request", async move {
-                // Few at a time: their answers may be large, and all are held until the peer takes them.
+                // Few at a time: all answers are held until the peer takes them.
                 let turn = answering.control.acquire(1).await;
+                let _description = match size {
+                    AnswerSize::OfRequest => None,
+                    AnswerSize::OfCluster => Some(answering.shard.descriptions.acquire(1).await),
+                };
                 match handler(answering.clone(), request).await {
-                    Ok(response) => answering.answer(call, turn, &response),
+                    Ok(response) => answering.answer(call, turn, &response).await,
                     Err(error) => answering.refuse(call, &error),
                 }
             });
         }
         Err(error) => session.refuse(call, &WireError::from(&error)),
     }
+}
+
+/// What the size of an answer goes by.
+#[derive(Clone, Copy)]
+enum AnswerSize {
+    /// What was asked for, whose bytes are bounded already.
+    OfRequest,
+    /// All topics that there are, for a request of a few bytes: few of them are put together at the same time.
+    OfCluster,
 }

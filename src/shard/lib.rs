@@ -22,7 +22,8 @@
 //! | `split.rs`, `mailbox.rs`, `reply_bytes.rs` | cutting requests by owner; the door between shards; bounds on what comes back |
 //! | `directory.rs`, `topics.rs`, `placement.rs` | the applied metadata; applying it; describing it |
 //! | `partition.rs` | what a partition takes and how it fails |
-//! | `limits.rs`, `stats.rs`, `upkeep.rs`, `error.rs`, `throttle.rs` | bounds, counts, deadlines, codes, log lines |
+//! | `limits.rs`, `room.rs` | every bound; who gets what is bounded |
+//! | `stats.rs`, `upkeep.rs`, `error.rs`, `throttle.rs`, `turns.rs` | counts, deadlines, codes, log lines, giving way |
 //!
 //! # Invariants
 //! - Nothing is shared between shards but messages, and the counts of answers in flight.
@@ -44,12 +45,14 @@ mod outbox;
 mod partition;
 mod placement;
 mod reply_bytes;
+mod room;
 mod server;
 mod session;
 mod split;
 mod stats;
 mod throttle;
 mod topics;
+mod turns;
 mod upkeep;
 
 pub use config::{Advertise, ShardConfig};

@@ -24,14 +24,41 @@ pub(crate) const REQUESTS_IN_A_ROW_MAX: usize = 128;
 /// Record bytes that are copied for another shard before the core looks at its sockets and files again: some 200 µs.
 pub(crate) const COPY_BYTES_MAX: usize = MIB;
 
-/// Partitions that are described before the core looks at its sockets and files again: some 200 µs.
-pub(crate) const DESCRIBED_IN_A_ROW_MAX: usize = 1024;
+/// Partitions that are looked at before the core looks at its sockets and files again: some 200 µs.
+pub(crate) const PARTS_IN_A_ROW_MAX: usize = 1024;
 
 /// Responses are gathered into one write up to this size. Between two writes a slow peer's progress is noticed.
 pub(crate) const WRITE_BYTES_MAX: usize = MIB;
 
 /// Encoded responses that may wait for a peer before its requests are no longer read.
-pub(crate) const OUTBOX_BYTES_MAX: usize = MIB;
+pub(crate) const OUTBOX_BYTES_MAX: usize = 256 * KIB;
+
+/// What each connection may have in unanswered requests, and again in answers that it has not taken, whatever others
+/// hold: so that peers that are slow, or mean harm, never keep a small request of someone else waiting.
+pub(crate) const ALLOWANCE_BYTES: usize = 32 * KIB;
+
+/// The same for sections in unanswered produces.
+pub(crate) const ALLOWANCE_PARTS: usize = 64;
+
+/// What a fetch is taken to weigh while it is under way: its task, its place on each shard that it asks.
+pub(crate) const FETCH_BYTES: usize = 2 * KIB;
+
+/// What each topic of a fetch adds to that: its name, twice.
+pub(crate) const FETCH_TOPIC_BYTES: usize = 256;
+
+/// What each partition of a fetch adds to that: what is wanted, what is listened to, what is answered.
+pub(crate) const FETCH_PART_BYTES: usize = 512;
+
+/// What each partition of a fetch takes up in the head of its answer, at most, without the detail of an error.
+pub(crate) const FETCHED_PART_BYTES: usize = 64;
+
+/// Descriptions of many topics (Metadata, ListTopics, DescribeTopics) that a shard puts together at the same time. Each
+/// can take some megabytes per 10,000 partitions until it is encoded.
+pub(crate) const DESCRIPTIONS_MAX: usize = 16;
+
+/// An answer keeps at most this many times its own bytes of memory alive: where a few batches are taken out of large
+/// frames, they are copied.
+pub(crate) const PINNED_PER_BYTE_MAX: usize = 4;
 
 /// Partitions of one response whose errors are explained; the others have their code alone. Names are longer than what
 /// asks for them.
@@ -58,9 +85,12 @@ pub struct Limits {
     pub connection_bytes_max: usize,
     /// Bytes of unanswered requests of all connections of a shard. Default 256 MiB.
     pub shard_bytes_max: usize,
-    /// Partitions in unanswered produces and fetches of all connections of a shard: each costs memory beyond its bytes.
-    /// Default 262,144.
+    /// Sections in unanswered produces of all connections of a shard: each costs memory beyond its bytes. Default 262,144.
     pub shard_parts_max: usize,
+    /// Memory that the fetches of all connections of a shard take up while they are read for or wait, without the record
+    /// bytes that they find. When it is used up, those that wait are answered with what there is. Default 64 MiB: some
+    /// 25,000 fetches of one partition each.
+    pub shard_fetch_bytes_max: usize,
     /// Requests of one connection, other than produce and fetch, that are worked on at the same time. Default 4.
     pub control_in_flight_max: usize,
     /// Record bytes of one fetch response, whatever the client asks for (a single larger batch still passes). Default 16 MiB.
@@ -73,9 +103,11 @@ pub struct Limits {
     pub shard_response_bytes_max: usize,
     /// Bytes in flight from one shard to another, one way. Default 64 MiB.
     pub forwarded_bytes_max: usize,
-    /// Messages in flight from one shard to another. Default 1024.
+    /// Messages in flight from one shard to another, without fetches, which may wait for minutes and have
+    /// `shard_fetch_bytes_max`. Default 1024.
     pub forwarded_in_flight_max: usize,
-    /// How long a request waits for room in a mailbox before it is answered with `Overloaded`. Default 500 ms.
+    /// How long a request waits for room in a mailbox, or in what others have not taken of their answers, before it is
+    /// answered with `Overloaded`. Default 500 ms.
     pub forward_wait_max: Duration,
     /// Connections of one shard. Default 4096.
     pub connections_max: usize,
@@ -83,11 +115,14 @@ pub struct Limits {
     pub handshake_max: Duration,
     /// From the first byte of a frame to its last. Default 60 s.
     pub frame_receive_max: Duration,
+    /// The same while others wait for room that the frame takes up. Default 5 s.
+    pub frame_receive_crowded_max: Duration,
     /// A connection without a request for this long, and none in flight, is closed. Default 10 minutes.
     pub idle_max: Duration,
     /// A peer that takes none of its responses for this long is closed. Default 30 s.
     pub write_stall_max: Duration,
-    /// How long a stopping shard waits for its peers to take their last responses. Default 10 s.
+    /// How long a stopping shard waits for its peers to take their last responses. Each later step of the stop is given
+    /// as long, or twice as long. Default 10 s.
     pub drain_max: Duration,
 }
 
@@ -99,6 +134,7 @@ impl Limits {
         connection_bytes_max: 64 * MIB,
         shard_bytes_max: 256 * MIB,
         shard_parts_max: 1 << 18,
+        shard_fetch_bytes_max: 64 * MIB,
         control_in_flight_max: 4,
         fetch_bytes_max: 16 << 20,
         fetch_wait_max: Duration::from_secs(300),
@@ -110,6 +146,7 @@ impl Limits {
         connections_max: 4096,
         handshake_max: Duration::from_secs(5),
         frame_receive_max: Duration::from_secs(60),
+        frame_receive_crowded_max: Duration::from_secs(5),
         idle_max: Duration::from_secs(600),
         write_stall_max: Duration::from_secs(30),
         drain_max: Duration::from_secs(10),

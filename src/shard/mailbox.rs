@@ -7,6 +7,7 @@
 //! Buffers belong to the core that allocated them from its pool, so record bytes are copied when they cross.
 
 use std::fmt;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,7 +101,7 @@ struct Door {
     sender: channel::Sender<Message>,
     /// Record bytes on their way to that shard, until it has answered.
     bytes: Semaphore,
-    /// Messages that it has not answered yet.
+    /// Messages that it has not answered yet, without fetches.
     messages: Semaphore,
     /// Record bytes that it has sent back and that are not written to a socket yet.
     incoming: Account,
@@ -153,20 +154,41 @@ impl Doors {
     ) -> Result<Asked<T>, WireError> {
         let door = self.door(shard)?;
         let (reply, answer) = channel::oneshot();
-        let room = match time::timeout(self.wait_max, door.send(bytes, message(reply))).await {
-            Ok(Ok(room)) => room,
-            Ok(Err(_)) => return Err(ended(shard)),
-            Err(_) => return Err(overloaded(shard)),
+        let message = message(reply);
+        let sent = async {
+            let room = (door.messages.acquire(1).await, door.bytes.acquire(bytes + MESSAGE_BYTES).await);
+            door.sender.send(message).await.map(|()| room)
         };
-        Ok(Asked { shard, answer, _room: room, sent: Instant::now() })
+        let room = self.in_time(shard, sent).await?;
+        Ok(Asked { shard, answer, _room: Some(room), sent: Instant::now() })
     }
-}
 
-impl Door {
-    /// Waits for room and sends; gives the room that the message takes until it is answered.
-    async fn send(&self, bytes: usize, message: Message) -> Result<(Permit, Permit), channel::Closed<Message>> {
-        let room = (self.messages.acquire(1).await, self.bytes.acquire(bytes + MESSAGE_BYTES).await);
-        self.sender.send(message).await.map(|()| room)
+    /// As [`Self::ask`], for what may wait there for minutes: the sender has bounded how many of those there are, and
+    /// they take nothing from those that do not wait.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub(crate) async fn ask_to_wait<T: Send + 'static>(
+        &self,
+        shard: ShardIndex,
+        message: impl FnOnce(OneshotSender<T>) -> Message,
+    ) -> Result<Asked<T>, WireError> {
+        let door = self.door(shard)?;
+        let (reply, answer) = channel::oneshot();
+        self.in_time(shard, door.sender.send(message(reply))).await?;
+        Ok(Asked { shard, answer, _room: None, sent: Instant::now() })
+    }
+
+    async fn in_time<T>(
+        &self,
+        shard: ShardIndex,
+        sent: impl Future<Output = Result<T, channel::Closed<Message>>>,
+    ) -> Result<T, WireError> {
+        match time::timeout(self.wait_max, sent).await {
+            Ok(Ok(room)) => Ok(room),
+            Ok(Err(_)) => Err(ended(shard)),
+            Err(_) => Err(overloaded(shard)),
+        }
     }
 }
 
@@ -183,7 +205,7 @@ fn ended(shard: ShardIndex) -> WireError {
 pub(crate) struct Asked<T> {
     shard: ShardIndex,
     answer: OneshotReceiver<T>,
-    _room: (Permit, Permit),
+    _room: Option<(Permit, Permit)>,
     sent: Instant,
 }
 
@@ -208,7 +230,7 @@ pub(crate) async fn serve(shard: Rc<Shard>, mut inbox: Inbox, ended: Stop) {
         let until = if others == 0 { &shard.stop } else { &ended };
         let Some(Some(message)) = until.or_stop(inbox.0.recv()).await else { return };
         match message {
-            Message::Produce(forwarded) => handlers::produce::serve_forwarded(&shard, forwarded),
+            Message::Produce(forwarded) => handlers::produce::serve_forwarded(&shard, forwarded).await,
             Message::Fetch(forwarded) => handlers::fetch::serve_forwarded(&shard, forwarded),
             Message::ListOffsets(forwarded) => handlers::list_offsets::serve_forwarded(&shard, forwarded),
             Message::Describe(forwarded) => placement::serve_forwarded(&shard, forwarded),

@@ -5,9 +5,12 @@
 //! How much can wait here is bounded by the permits that every response holds: see [`Hold`].
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::io;
 use std::ops::Deref;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -15,11 +18,10 @@ use ringmq_runtime::buffer::IoBuf;
 use ringmq_runtime::local::{Event, Permit};
 use ringmq_runtime::net::WriteHalf;
 use ringmq_runtime::time::Instant;
-use ringmq_wire::protocol::frame::{FrameError, encode_error_response};
-use ringmq_wire::{CorrelationId, WireError};
 
 use crate::limits::{OUTBOX_BYTES_MAX, WRITE_BYTES_MAX};
 use crate::reply_bytes::CopiedBatches;
+use crate::room::Held;
 use crate::stats::{Stage, Stats};
 
 /// Record bytes on their way out, wherever they lie.
@@ -47,8 +49,10 @@ impl Deref for Slice {
 pub(crate) struct Hold {
     /// Its place among the connection's requests in flight.
     pub(crate) _slot: Permit,
-    /// Room in the bounds of what the connection and the shard hold until peers take it.
-    pub(crate) _room: [Option<Permit>; 2],
+    /// Its turn among those of its kind, where there are few.
+    pub(crate) _turn: Option<Permit>,
+    /// Room for itself, and for its records, in the bounds of what the connection and the shard hold until peers take it.
+    pub(crate) _room: Held,
     /// The last stage on its way, and when it began.
     pub(crate) stage: (Stage, Instant),
 }
@@ -109,43 +113,43 @@ struct Inner {
 }
 
 impl Outbox {
-    /// Puts a response in: `encode` appends its whole frame. With a broken connection nothing is done.
-    pub(crate) fn put(
-        &self,
-        hold: Hold,
-        correlation: CorrelationId,
-        encode: impl FnOnce(&mut BytesMut) -> Result<(), FrameError>,
-    ) {
-        self.put_with_records(hold, correlation, encode, Vec::new());
-    }
-
-    /// As [`Self::put`], with record bytes that follow the encoded part of the frame.
-    pub(crate) fn put_with_records(
-        &self,
-        hold: Hold,
-        correlation: CorrelationId,
-        encode: impl FnOnce(&mut BytesMut) -> Result<(), FrameError>,
-        records: Vec<Slice>,
-    ) {
+    /// Puts a response in: its encoded bytes, then the records of its sections. With a broken connection nothing is done.
+    pub(crate) fn put(&self, hold: Hold, encoded: &[u8], records: Vec<Slice>) {
         if self.0.broken.get() {
             return;
         }
         {
-            let mut guard = self.0.pending.borrow_mut();
-            let pending = &mut *guard;
-            let encoded_before = pending.encoded.len();
-            match encode(&mut pending.encoded) {
-                Ok(()) => {
-                    let at = pending.encoded.len();
-                    pending.slices.extend(records.into_iter().map(|slice| (at, slice)));
-                }
-                Err(error) => encode_error_response(correlation, &WireError::from(&error), &mut pending.encoded),
-            }
-            let added = pending.encoded.len() - encoded_before;
-            self.0.encoded_bytes.set(self.0.encoded_bytes.get() + added);
+            let mut pending = self.0.pending.borrow_mut();
+            pending.encoded.extend_from_slice(encoded);
+            let at = pending.encoded.len();
+            pending.slices.extend(records.into_iter().map(|slice| (at, slice)));
             pending.holds.push(hold);
         }
+        self.0.encoded_bytes.set(self.0.encoded_bytes.get() + encoded.len());
         self.0.changed.notify_all();
+    }
+
+    /// What `future` gives, or `None` once nothing can be sent any more.
+    pub(crate) async fn or_broken<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = pin!(future);
+        let mut broken = pin!(self.broken());
+        std::future::poll_fn(|cx| {
+            if broken.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            future.as_mut().poll(cx).map(Some)
+        })
+        .await
+    }
+
+    async fn broken(&self) {
+        loop {
+            let written = self.0.written.listen();
+            if self.0.broken.get() {
+                return;
+            }
+            written.await;
+        }
     }
 
     /// Waits until the peer has taken so much that another request may be read.

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use ringmq_controller::metadata::Topic;
 use ringmq_runtime::channel::OneshotSender;
 use ringmq_runtime::random::Set;
-use ringmq_runtime::task;
 use ringmq_segment::LogId;
 use ringmq_wire::protocol::{DescribedPartition, PartitionMetadata};
 use ringmq_wire::{ErrorCode, LeaderEpoch, Offset, PartitionIndex, WireError};
 
-use crate::limits::DESCRIBED_IN_A_ROW_MAX;
 use crate::mailbox::Message;
 use crate::server::Shard;
+use crate::session::Session;
 use crate::split::{self, Merged, Split};
+use crate::turns::Turns;
 
 /// Partitions of another shard that a client of this one wants to know of.
 pub(crate) struct ForwardedDescribe {
@@ -48,14 +48,44 @@ pub(crate) fn each_once<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<
     }
 }
 
-/// Every partition of every topic, in their order.
+/// Where every partition of every topic is, in their order. A partition whose shard cannot be asked now shows as any that
+/// serves: where it is, is known here, and that it is offline is told to whoever goes there.
+pub(crate) async fn locate(session: &Session, topics: &[Arc<Topic>]) -> Vec<Vec<PartitionMetadata>> {
+    let outcomes = ask_owners(session, topics).await;
+    assemble(&session.shard, topics, outcomes, |metadata, _| metadata).await
+}
+
+/// Every partition of every topic, in their order, with what it holds.
 ///
 /// # Errors
 /// When a shard could not be asked now. That says nothing of its partitions.
-pub(crate) async fn describe(shard: &Shard, topics: &[Arc<Topic>]) -> Result<Vec<Vec<DescribedPartition>>, WireError> {
+pub(crate) async fn describe(
+    session: &Session,
+    topics: &[Arc<Topic>],
+) -> Result<Vec<Vec<DescribedPartition>>, WireError> {
+    let outcomes = ask_owners(session, topics).await;
+    if let Some(error) = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).find(|error| error.is_retriable())
+    {
+        return Err(error.clone());
+    }
+    let described = |metadata, outcome: Outcome| {
+        let extent = outcome.unwrap_or(Extent { start: Offset::ZERO, end: Offset::ZERO, size_bytes: 0 });
+        DescribedPartition {
+            metadata,
+            log_start_offset: extent.start,
+            log_end_offset: extent.end,
+            size_bytes: extent.size_bytes,
+        }
+    };
+    Ok(assemble(&session.shard, topics, outcomes, described).await)
+}
+
+/// What the owner of every partition says.
+async fn ask_owners(session: &Session, topics: &[Arc<Topic>]) -> Vec<Outcome> {
+    let shard = &session.shard;
     let count = topics.iter().map(|topic| topic.partition_indexes().len()).sum();
     let (mut split, merged) = (Split::new(), Merged::new(count));
-    let mut turns = Turns::new();
+    let mut turns = Turns::default();
     let mut place = 0;
     for topic in topics {
         for partition in topic.partition_indexes() {
@@ -65,49 +95,36 @@ pub(crate) async fn describe(shard: &Shard, topics: &[Arc<Topic>]) -> Result<Vec
             turns.give_way_if_due().await;
         }
     }
-    let outcomes = split::ask_owners(
+    split::ask_owners(
         shard,
+        &session.ended,
         split,
         merged,
         async |parts| extents(shard, &parts).await,
         |parts, reply| Message::Describe(ForwardedDescribe { parts, reply }),
-    );
-    let outcomes = outcomes.await;
-    if let Some(error) = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).find(|error| error.is_retriable())
-    {
-        return Err(error.clone());
-    }
+    )
+    .await
+}
 
+/// Puts what the owners say in the order of the topics and their partitions.
+async fn assemble<T>(
+    shard: &Shard,
+    topics: &[Arc<Topic>],
+    outcomes: Vec<Outcome>,
+    each: impl Fn(PartitionMetadata, Outcome) -> T,
+) -> Vec<Vec<T>> {
     let mut outcomes = outcomes.into_iter();
+    let mut turns = Turns::default();
     let mut all = Vec::with_capacity(topics.len());
     for topic in topics {
         let mut partitions = Vec::with_capacity(topic.partition_indexes().len());
         for (partition, outcome) in topic.partition_indexes().zip(&mut outcomes) {
-            partitions.push(described(shard, topic, partition, outcome));
+            partitions.push(each(metadata(shard, topic, partition, &outcome), outcome));
             turns.give_way_if_due().await;
         }
         all.push(partitions);
     }
-    Ok(all)
-}
-
-/// Lets the core look at its sockets and files while very many partitions are described.
-struct Turns {
-    in_a_row: usize,
-}
-
-impl Turns {
-    fn new() -> Self {
-        Self { in_a_row: 0 }
-    }
-
-    async fn give_way_if_due(&mut self) {
-        self.in_a_row += 1;
-        if self.in_a_row >= DESCRIBED_IN_A_ROW_MAX {
-            self.in_a_row = 0;
-            task::yield_to_io().await;
-        }
-    }
+    all
 }
 
 /// Serves the partitions that another shard's client asked for.
@@ -122,7 +139,7 @@ pub(crate) fn serve_forwarded(shard: &Rc<Shard>, forwarded: ForwardedDescribe) {
 
 async fn extents(shard: &Shard, parts: &[LogId]) -> Vec<Outcome> {
     let mut outcomes = Vec::with_capacity(parts.len());
-    let mut turns = Turns::new();
+    let mut turns = Turns::default();
     for &id in parts {
         outcomes.push(extent(shard, id).await);
         turns.give_way_if_due().await;
@@ -139,24 +156,18 @@ async fn extent(shard: &Shard, id: LogId) -> Outcome {
     Ok(Extent { start: offsets.start, end: offsets.end, size_bytes })
 }
 
-fn described(shard: &Shard, topic: &Topic, partition: PartitionIndex, outcome: Outcome) -> DescribedPartition {
+fn metadata(shard: &Shard, topic: &Topic, partition: PartitionIndex, outcome: &Outcome) -> PartitionMetadata {
     let owner = shard.directory.borrow().shard_of(topic, partition);
-    let offline = outcome.is_err();
-    let extent = outcome.unwrap_or(Extent { start: Offset::ZERO, end: Offset::ZERO, size_bytes: 0 });
+    let offline = outcome.as_ref().is_err_and(|error| !error.is_retriable());
     let broker = shard.config.broker;
-    DescribedPartition {
-        metadata: PartitionMetadata {
-            partition,
-            leader: broker,
-            leader_epoch: LeaderEpoch::ZERO,
-            shard: owner,
-            shard_port: shard.roster().port(owner),
-            replicas: vec![broker],
-            in_sync: if offline { Vec::new() } else { vec![broker] },
-            offline,
-        },
-        log_start_offset: extent.start,
-        log_end_offset: extent.end,
-        size_bytes: extent.size_bytes,
+    PartitionMetadata {
+        partition,
+        leader: broker,
+        leader_epoch: LeaderEpoch::ZERO,
+        shard: owner,
+        shard_port: shard.roster().port(owner),
+        replicas: vec![broker],
+        in_sync: if offline { Vec::new() } else { vec![broker] },
+        offline,
     }
 }

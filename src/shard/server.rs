@@ -20,9 +20,10 @@ use ringmq_wire::{ErrorCode, WireError};
 use crate::config::ShardConfig;
 use crate::connection;
 use crate::directory::Directory;
-use crate::limits::LimitsError;
+use crate::limits::{DESCRIPTIONS_MAX, LimitsError};
 use crate::links::{GenerationsLink, Roster, RosterEntry, ShardLinks, Started};
 use crate::mailbox::{self, Doors, Inbox};
+use crate::room::{self, FetchRoom};
 use crate::session::Connections;
 use crate::stats::Stats;
 use crate::throttle::Throttle;
@@ -40,11 +41,15 @@ pub struct Shard {
     pub(crate) doors: Doors,
     pub(crate) stats: Stats,
     pub(crate) connections: Connections,
-    /// Bytes of requests that are not answered yet.
+    /// Bytes of requests that are not answered yet, without fetches.
     pub(crate) request_bytes: Semaphore,
-    /// Partitions in requests that are not answered yet.
+    /// Sections of produces that are not answered yet.
     pub(crate) request_parts: Semaphore,
-    /// Record bytes that were read and that clients have not taken yet.
+    /// Fetches that are not answered yet.
+    pub(crate) fetches: FetchRoom,
+    /// Descriptions of many topics that are put together.
+    pub(crate) descriptions: Semaphore,
+    /// Bytes of answers, records included, that clients have not taken yet.
     pub(crate) response_bytes: Semaphore,
     /// The shard is to stop: no new connection, no new request.
     pub(crate) stop: Stop,
@@ -102,6 +107,8 @@ impl Shard {
             connections: Connections::new(),
             request_bytes: Semaphore::new(config.limits.shard_bytes_max),
             request_parts: Semaphore::new(config.limits.shard_parts_max),
+            fetches: FetchRoom::new(config.limits.shard_fetch_bytes_max),
+            descriptions: Semaphore::new(DESCRIPTIONS_MAX),
             response_bytes: Semaphore::new(config.limits.shard_response_bytes_max),
             stop,
             controller,
@@ -159,13 +166,26 @@ impl Shard {
         // The others may still ask for what their clients have sent; each says when it will not any more.
         self.doors.say_goodbye(self.config.shard).await;
         // They drain as long as this one may, and a little longer.
+        let shard = self.config.shard;
         if time::timeout(2 * drain_max, tasks.close()).await.is_err() {
-            tracing::warn!(shard = %self.config.shard, "another shard has not said goodbye; its requests are refused now");
+            tracing::warn!(%shard, "another shard has not said goodbye; its requests are refused now");
             end_mailbox.stop();
-            tasks.close().await;
         }
-        self.forwarded.close().await;
+        // Whatever still runs then finds its logs closed.
+        let ended = async {
+            tasks.close().await;
+            self.forwarded.close().await;
+        };
+        if time::timeout(drain_max, ended).await.is_err() {
+            let (tasks, forwarded) = (tasks.running(), self.forwarded.running());
+            tracing::warn!(%shard, tasks, forwarded, "not everything has ended; closing the logs all the same");
+        }
         served
+    }
+
+    /// Whether anyone waits for what requests that are not whole yet take up.
+    pub(crate) fn is_crowded(&self) -> bool {
+        room::is_waited_for(&self.request_bytes) || room::is_waited_for(&self.request_parts)
     }
 
     /// Binds the port of its own and the shared one.

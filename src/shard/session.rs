@@ -1,4 +1,5 @@
-//! What the reader, the handlers and the upkeep of one connection share.
+//! One open connection: what its reader, its handlers and the upkeep share, from letting a request in to putting its
+//! answer out.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -6,20 +7,25 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use ringmq_runtime::local::{Permit, Semaphore};
 use ringmq_runtime::random::Map;
 use ringmq_runtime::task::{self, Gate, GatePass, Stop, StopHandle};
 use ringmq_runtime::time::{self, Instant};
 use ringmq_wire::protocol::Message;
-use ringmq_wire::protocol::frame::{RequestHead, encode_error_response, encode_response};
-use ringmq_wire::{CorrelationId, WireError};
+use ringmq_wire::protocol::frame::{FrameError, RequestHead, encode_error_response, encode_response};
+use ringmq_wire::{CorrelationId, ErrorCode, WireError};
 
-use crate::limits::Limits;
-use crate::outbox::{Hold, Outbox};
+use crate::limits::{ALLOWANCE_BYTES, ALLOWANCE_PARTS, Limits};
+use crate::outbox::{Hold, Outbox, Slice};
 use crate::reply_bytes::Account;
+use crate::room::{Held, Room};
 use crate::server::Shard;
 use crate::stats::{Counter, Stage};
 use crate::throttle::Throttle;
+
+/// Memory for encoding answers that is kept between them.
+const SCRATCH_BYTES_KEPT: usize = 4 * 1024;
 
 /// One connection while it is open.
 pub(crate) struct Session {
@@ -32,12 +38,15 @@ pub(crate) struct Session {
     pub(crate) tasks: Gate,
     /// Turns of requests other than produce and fetch.
     pub(crate) control: Semaphore,
-    /// Record bytes that the peer has not taken yet.
-    pub(crate) response_bytes: Semaphore,
-    /// The same, of those that other shards have sent.
+    /// Bytes of answers that the peer has not taken yet.
+    pub(crate) responses: Room,
+    /// Record bytes that other shards have sent and that the peer has not taken yet.
     pub(crate) forwarded_bytes: Account,
     in_flight: Semaphore,
-    request_bytes: Semaphore,
+    request_bytes: Room,
+    request_parts: Room,
+    /// Where answers are encoded.
+    scratch: Cell<BytesMut>,
     /// No request will come any more; what waits for something answers with what there is.
     pub(crate) ended: Stop,
     end: StopHandle,
@@ -67,21 +76,25 @@ pub(crate) struct Call {
     /// Its place among the connection's requests in flight.
     slot: Permit,
     /// Its bytes, in the bounds of the connection and of the shard.
-    room: (Permit, Permit),
-    /// Its partitions, in the bounds of the shard.
-    parts: Option<Permit>,
+    room: Held,
+    /// Its sections, in the bounds of the shard.
+    parts: Held,
 }
 
 impl Call {
-    /// Keeps room for its partitions until it is answered.
-    pub(crate) fn hold_parts(&mut self, parts: Permit) {
-        self.parts = Some(parts);
+    /// Keeps room for its sections until it is answered.
+    pub(crate) fn hold_parts(&mut self, parts: Held) {
+        self.parts = parts;
     }
 
-    /// Gives its bytes back: only the answer is still to come.
-    pub(crate) fn done_with_request(self) -> Permit {
-        drop((self.room, self.parts));
-        self.slot
+    /// Gives its bytes back, and keeps `room` until it is answered: for a request that may wait for long.
+    pub(crate) fn trade_room(&mut self, room: Permit) {
+        self.room = Held::new(None, room);
+    }
+
+    /// What its answer keeps. The request's own room is given back: only the answer has to go out still.
+    fn into_hold(self, room: Held, stage: (Stage, Instant)) -> Hold {
+        Hold { _slot: self.slot, _turn: None, _room: room, stage }
     }
 }
 
@@ -97,10 +110,12 @@ impl Session {
             outbox: Outbox::default(),
             tasks: Gate::new(),
             control: Semaphore::new(limits.control_in_flight_max),
-            response_bytes: Semaphore::new(limits.connection_response_bytes_max),
+            responses: Room::new(ALLOWANCE_BYTES, limits.connection_response_bytes_max, &shard.response_bytes),
             forwarded_bytes: Account::new(limits.connection_response_bytes_max),
             in_flight: Semaphore::new(limits.in_flight_max as usize),
-            request_bytes: Semaphore::new(limits.connection_bytes_max),
+            request_bytes: Room::new(ALLOWANCE_BYTES, limits.connection_bytes_max, &shard.request_bytes),
+            request_parts: Room::new(ALLOWANCE_PARTS, limits.shard_parts_max, &shard.request_parts),
+            scratch: Cell::default(),
             ended,
             end,
             stop_reading,
@@ -118,10 +133,22 @@ impl Session {
         self.outbox.has_room().await;
         let bytes = head.body_bytes as usize;
         let slot = self.in_flight.acquire(1).await;
-        let room = (self.request_bytes.acquire(bytes).await, self.shard.request_bytes.acquire(bytes).await);
+        let room = self.request_bytes.acquire(bytes).await;
         let received = Instant::now();
         self.last_request.set(received);
-        Call { correlation: head.correlation_id, received, slot, room, parts: None }
+        Call { correlation: head.correlation_id, received, slot, room, parts: Held::default() }
+    }
+
+    /// Waits for room for the sections of a produce whose head is here.
+    pub(crate) async fn room_for_parts(&self, count: usize) -> Held {
+        if let Some(room) = self.request_parts.of_allowance(count) {
+            return room;
+        }
+        // It is not the peer who is slow now.
+        self.receiving_since(None);
+        let room = self.request_parts.acquire(count).await;
+        self.receiving_since(Some(Instant::now()));
+        room
     }
 
     /// Runs a request's handler. The connection is not closed before it has ended.
@@ -130,45 +157,91 @@ impl Session {
         let _ = self.tasks.spawn(name, handler);
     }
 
-    /// Answers a request other than produce and fetch. `turn` is kept until the peer has taken the answer.
-    pub(crate) fn answer<M: Message>(&self, call: Call, turn: Permit, response: &M) {
-        let (correlation, received) = (call.correlation, call.received);
-        let hold = Hold {
-            _slot: call.done_with_request(),
-            _room: [Some(turn), None],
-            stage: (Stage::OtherAnswered, received),
-        };
-        self.put(hold, correlation, response);
+    /// Answers a produce or fetch. `records` are those of its sections, with room for them and for the answer's own bytes.
+    /// Where there are none, room is waited for here, and only then: who holds some and waits for more of it could wait for
+    /// ever.
+    pub(crate) async fn put(
+        &self,
+        call: Call,
+        encode: impl FnOnce(&mut BytesMut) -> Result<(), FrameError>,
+        records: (Held, Vec<Slice>),
+        stage: (Stage, Instant),
+    ) {
+        let encoded = self.encode(call.correlation, encode);
+        let (mut room, records) = records;
+        if room.is_none() {
+            let acquired = match self.responses.of_allowance(encoded.len()) {
+                Some(room) => Some(room),
+                None => self.outbox.or_broken(self.responses.acquire(encoded.len())).await,
+            };
+            // Without room nobody is there to take the answer.
+            let Some(acquired) = acquired else { return };
+            room = acquired;
+        }
+        self.put_encoded(call.into_hold(room, stage), encoded, records);
     }
 
-    /// Puts a whole response into the outbox.
-    pub(crate) fn put<M: Message>(&self, hold: Hold, correlation: CorrelationId, response: &M) {
-        self.outbox.put(hold, correlation, |out| encode_response(correlation, response, out));
+    /// Answers a request other than produce and fetch. `turn` is kept until the peer has taken the answer. One that finds
+    /// no room, because this peer or others do not take their answers, is refused: it can be asked for again.
+    pub(crate) async fn answer<M: Message>(&self, call: Call, turn: Permit, response: &M) {
+        let encoded = self.encode(call.correlation, |out| encode_response(call.correlation, response, out));
+        let wait_max = self.shard.config.limits.forward_wait_max;
+        match time::timeout(wait_max, self.responses.acquire(encoded.len())).await {
+            Ok(room) => {
+                let stage = (Stage::OtherAnswered, call.received);
+                let hold = Hold { _turn: Some(turn), ..call.into_hold(room, stage) };
+                self.put_encoded(hold, encoded, Vec::new());
+            }
+            Err(_) => {
+                let detail =
+                    "there is no room for the answer, because earlier ones are not taken; read them, or wait a moment";
+                self.refuse(call, &WireError::new(ErrorCode::Overloaded, detail));
+            }
+        }
     }
 
     /// Answers a request with an error of the whole.
     pub(crate) fn refuse(&self, call: Call, error: &WireError) {
         tracing::debug!(peer = %self.peer, %error, "request refused");
         self.shard.stats.add(Counter::Errors, 1);
-        let (correlation, received) = (call.correlation, call.received);
-        let hold =
-            Hold { _slot: call.done_with_request(), _room: [None, None], stage: (Stage::OtherAnswered, received) };
-        self.put_error(hold, correlation, error);
+        let (correlation, stage) = (call.correlation, (Stage::OtherAnswered, call.received));
+        self.put_error(call.into_hold(Held::default(), stage), correlation, error);
     }
 
     /// Answers what cannot be a request. The connection ends behind it.
     pub(crate) async fn refuse_unread(&self, correlation: CorrelationId, error: &WireError) {
         self.shard.stats.add(Counter::Errors, 1);
         let slot = self.in_flight.acquire(1).await;
-        let hold = Hold { _slot: slot, _room: [None, None], stage: (Stage::OtherAnswered, Instant::now()) };
-        self.put_error(hold, correlation, error);
+        let stage = (Stage::OtherAnswered, Instant::now());
+        self.put_error(Hold { _slot: slot, _turn: None, _room: Held::default(), stage }, correlation, error);
     }
 
+    /// Errors are short: how many may wait is bounded by `OUTBOX_BYTES_MAX` and the requests in flight.
     fn put_error(&self, hold: Hold, correlation: CorrelationId, error: &WireError) {
-        self.outbox.put(hold, correlation, |out| {
-            encode_error_response(correlation, error, out);
-            Ok(())
-        });
+        let mut encoded = self.scratch.take();
+        encode_error_response(correlation, error, &mut encoded);
+        self.put_encoded(hold, encoded, Vec::new());
+    }
+
+    /// An answer's bytes; when it cannot be encoded, the error's.
+    fn encode(
+        &self,
+        correlation: CorrelationId,
+        encode: impl FnOnce(&mut BytesMut) -> Result<(), FrameError>,
+    ) -> BytesMut {
+        let mut encoded = self.scratch.take();
+        if let Err(error) = encode(&mut encoded) {
+            encode_error_response(correlation, &WireError::from(&error), &mut encoded);
+        }
+        encoded
+    }
+
+    fn put_encoded(&self, hold: Hold, mut encoded: BytesMut, records: Vec<Slice>) {
+        self.outbox.put(hold, &encoded, records);
+        if encoded.capacity() <= SCRATCH_BYTES_KEPT {
+            encoded.clear();
+            self.scratch.set(encoded);
+        }
     }
 
     /// How the peer, and others where it comes from, reach this broker: what is advertised, or the address that is
@@ -212,7 +285,12 @@ impl Session {
     /// Why the connection should be ended now, if it should.
     fn overdue(&self, now: Instant, limits: &Limits) -> Option<&'static str> {
         let receiving = self.receiving_since.get().map(|since| now.saturating_duration_since(since));
-        if receiving.is_some_and(|age| age > limits.frame_receive_max) {
+        let receive_max = if self.shard.is_crowded() {
+            limits.frame_receive_crowded_max.min(limits.frame_receive_max)
+        } else {
+            limits.frame_receive_max
+        };
+        if receiving.is_some_and(|age| age > receive_max) {
             return Some("it began a request and did not finish it in time");
         }
         if self.outbox.stalled_for(now) > limits.write_stall_max {
@@ -279,14 +357,18 @@ impl Connections {
     }
 
     /// Reads nothing more, answers what was read, and closes every connection. A peer that does not take its answers
-    /// within `drain_max` goes without them.
+    /// within `drain_max` goes without them; a request that does not end within as long again is left behind.
     pub(crate) async fn drain(&self, drain_max: Duration) {
         let closed = self.gate.close();
         self.open.borrow().values().for_each(|session| session.stop_reading());
-        if time::timeout(drain_max, closed).await.is_err() {
-            tracing::warn!(connections = self.gate.running(), "peers do not take their last responses; closing them");
-            self.open.borrow().values().for_each(|session| session.kill());
-            self.gate.close().await;
+        if time::timeout(drain_max, closed).await.is_ok() {
+            return;
+        }
+        tracing::warn!(connections = self.gate.running(), "peers do not take their last responses; closing them");
+        self.open.borrow().values().for_each(|session| session.kill());
+        if time::timeout(drain_max, self.gate.close()).await.is_err() {
+            let connections = self.gate.running();
+            tracing::warn!(connections, "requests do not end; stopping without their answers");
         }
     }
 }

@@ -1,10 +1,15 @@
 //! A request cut into one share per shard, and the answers put back in the order of the request.
 
 use ringmq_runtime::channel::OneshotSender;
-use ringmq_wire::{ErrorCode, ShardIndex, WireError};
+use ringmq_runtime::random::Set;
+use ringmq_runtime::task::Stop;
+use ringmq_segment::LogId;
+use ringmq_wire::{ErrorCode, PartitionIndex, ShardIndex, TopicName, WireError};
 
+use crate::directory::Owner;
 use crate::mailbox::Message;
 use crate::server::Shard;
+use crate::turns::Turns;
 
 /// The parts of one request that one shard owns.
 #[derive(Debug, PartialEq, Eq)]
@@ -86,10 +91,48 @@ impl<A> Merged<A> {
     }
 }
 
+/// Cuts a request by owner: `wanted` are its partitions in order, each with what is wanted of it, and `part` makes of
+/// that what its owner is asked. A partition that is nowhere has its answer at once.
+///
+/// # Errors
+/// `MalformedRequest` for a partition that is there twice: each would be read again, for the few bytes that name it.
+pub(crate) async fn by_owner<'a, W, P, A>(
+    shard: &Shard,
+    count: usize,
+    wanted: impl Iterator<Item = (&'a TopicName, PartitionIndex, W)>,
+    part: impl Fn(LogId, W) -> P,
+) -> Result<(Split<P>, Merged<Result<A, WireError>>), WireError> {
+    let (mut split, mut merged) = (Split::new(), Merged::new(count));
+    let mut seen = Set::default();
+    let mut turns = Turns::default();
+    for (place, (topic, partition, wanted)) in wanted.enumerate() {
+        let located = shard.directory.borrow().locate(topic, partition);
+        let (owner, id) = match located {
+            Ok(Owner::Here(partition)) => (shard.config.shard, partition.id()),
+            Ok(Owner::Elsewhere(owner, id)) => (owner, id),
+            Err(error) => {
+                merged.put(place, Err(error));
+                continue;
+            }
+        };
+        if count > 1 && !seen.insert(id) {
+            let detail = format!(
+                "the request names partition {partition} of topic {:?} more than once; name it once",
+                topic.as_str()
+            );
+            return Err(WireError::new(ErrorCode::MalformedRequest, detail));
+        }
+        split.add(owner, place, part(id, wanted));
+        turns.give_way_if_due().await;
+    }
+    Ok((split, merged))
+}
+
 /// Asks every owner for its share, this shard through `here`, and puts the answers in order. A shard that cannot answer
-/// fails its share alone.
+/// fails its share alone; what is not answered when the connection has `ended` is not waited for.
 pub(crate) async fn ask_owners<P, A>(
     shard: &Shard,
+    ended: &Stop,
     split: Split<P>,
     mut merged: Merged<Result<A, WireError>>,
     here: impl AsyncFnOnce(Vec<P>) -> Vec<Result<A, WireError>>,
@@ -115,12 +158,17 @@ where
         merged.put_share(&places, here(parts).await, unanswered);
     }
     for (places, answer) in asked {
-        match answer.answer(&shard.stats).await {
+        match ended.or_stop(answer.answer(&shard.stats)).await.unwrap_or_else(|| Err(connection_ended())) {
             Ok(answers) => merged.put_share(&places, answers, unanswered),
             Err(error) => merged.put_share(&places, [], || Err(error.clone())),
         }
     }
     merged.into_answers(unanswered)
+}
+
+/// What stands for an answer that nobody waits for any more.
+pub(crate) fn connection_ended() -> WireError {
+    WireError::new(ErrorCode::ShuttingDown, "the connection ended, or the broker stops, before this was looked up")
 }
 
 /// What stands for an answer that should be there and is not.

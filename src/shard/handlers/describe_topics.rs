@@ -31,7 +31,7 @@ pub(crate) async fn handle(
     };
     let wanted: Vec<Result<Arc<Topic>, WireError>> = request.topics.iter().map(|name| find(name)).collect();
     let found: Vec<Arc<Topic>> = wanted.iter().flatten().cloned().collect();
-    let mut described = placement::describe(shard, &found).await?.into_iter();
+    let mut described = placement::describe(&session, &found).await?.into_iter();
 
     let mut details = Details::new();
     let topics = wanted.into_iter().zip(request.topics).map(|(wanted, name)| match wanted {

@@ -7,12 +7,12 @@ use ringmq_segment::LogId;
 use ringmq_wire::protocol::{ListOffsetsRequest, ListOffsetsResponse, ListedOffset, ListedOffsetTopic, OffsetSpec};
 use ringmq_wire::{Detail, ErrorCode, Offset, PartitionIndex, Timestamp, WireError};
 
-use crate::directory::Owner;
 use crate::error::Details;
 use crate::mailbox::Message;
 use crate::server::Shard;
 use crate::session::Session;
-use crate::split::{self, Merged, Split};
+use crate::split;
+use crate::turns::Turns;
 
 /// The partitions of one request that another shard owns.
 pub(crate) struct ForwardedListOffsets {
@@ -33,17 +33,24 @@ struct Found {
 /// Answers with one offset for each partition.
 ///
 /// # Errors
-/// None of the whole; each partition has its own.
+/// When a partition is named twice; others have errors of their own.
 pub(crate) async fn handle(
     session: Rc<Session>,
     request: ListOffsetsRequest,
 ) -> Result<ListOffsetsResponse, WireError> {
-    let (split, merged) = split(&session.shard, &request);
+    let shard = &session.shard;
+    let count = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+    let parts = request
+        .topics
+        .iter()
+        .flat_map(|topic| topic.partitions.iter().map(|part| (&topic.topic, part.partition, part.at)));
+    let (split, merged) = split::by_owner(shard, count, parts, |id, at| (id, at)).await?;
     let outcomes = split::ask_owners(
-        &session.shard,
+        shard,
+        &session.ended,
         split,
         merged,
-        async |parts| find_all(&session.shard, &parts).await,
+        async |parts| find_all(shard, &parts, || session.ended.is_stopped()).await,
         |parts, reply| Message::ListOffsets(ForwardedListOffsets { parts, reply }),
     );
     Ok(response(request, outcomes.await))
@@ -53,30 +60,20 @@ pub(crate) async fn handle(
 pub(crate) fn serve_forwarded(shard: &Rc<Shard>, forwarded: ForwardedListOffsets) {
     let serving = shard.clone();
     shard.spawn_forwarded("forwarded list offsets", async move {
-        let outcomes = find_all(&serving, &forwarded.parts).await;
+        let ForwardedListOffsets { parts, reply } = forwarded;
+        let outcomes = find_all(&serving, &parts, || serving.stop.is_stopped() || reply.is_abandoned()).await;
         // Whoever asked may have ended meanwhile.
-        let _ = forwarded.reply.send(outcomes);
+        let _ = reply.send(outcomes);
     });
 }
 
-fn split(shard: &Shard, request: &ListOffsetsRequest) -> (Split<Part>, Merged<Outcome>) {
-    let directory = shard.directory.borrow();
-    let wanted = request.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |part| (&topic.topic, part)));
-    let (mut split, mut merged) = (Split::new(), Merged::new(wanted.clone().count()));
-    for (place, (topic, part)) in wanted.enumerate() {
-        match directory.locate(topic, part.partition) {
-            Ok(Owner::Here(partition)) => split.add(shard.config.shard, place, (partition.id(), part.at)),
-            Ok(Owner::Elsewhere(owner, id)) => split.add(owner, place, (id, part.at)),
-            Err(error) => merged.put(place, Err(error)),
-        }
-    }
-    (split, merged)
-}
-
-async fn find_all(shard: &Shard, parts: &[Part]) -> Vec<Outcome> {
+/// Looks the partitions up, one after the other, until `ended`: a look-up by time reads from the disk.
+async fn find_all(shard: &Shard, parts: &[Part], ended: impl Fn() -> bool) -> Vec<Outcome> {
     let mut outcomes = Vec::with_capacity(parts.len());
+    let mut turns = Turns::default();
     for &(id, at) in parts {
-        outcomes.push(find(shard, id, at).await);
+        outcomes.push(if ended() { Err(split::connection_ended()) } else { find(shard, id, at).await });
+        turns.give_way_if_due().await;
     }
     outcomes
 }

@@ -15,7 +15,7 @@ use crate::session::Session;
 /// Answers from this shard's copy of the metadata; only whether a partition is offline is asked of its owner.
 ///
 /// # Errors
-/// While the broker starts; for a topic that is named twice; when a shard cannot be asked now.
+/// While the broker starts; for a topic that is named twice.
 pub(crate) async fn handle(session: Rc<Session>, request: MetadataRequest) -> Result<MetadataResponse, WireError> {
     let shard = &session.shard;
     let image = shard.directory.borrow().image()?;
@@ -27,20 +27,17 @@ pub(crate) async fn handle(session: Rc<Session>, request: MetadataRequest) -> Re
         }
     };
     let found: Vec<Arc<Topic>> = wanted.iter().flatten().cloned().collect();
-    let mut described = placement::describe(shard, &found).await?.into_iter();
+    let mut located = placement::locate(&session, &found).await.into_iter();
 
     let mut details = Details::new();
     let topics = wanted.into_iter().map(|wanted| match wanted {
-        Ok(topic) => {
-            let partitions = described.next().unwrap_or_default();
-            TopicMetadata {
-                error: ErrorCode::None,
-                detail: Detail::NONE,
-                name: topic.name.clone(),
-                topic_id: Some(topic.id),
-                partitions: partitions.into_iter().map(|partition| partition.metadata).collect(),
-            }
-        }
+        Ok(topic) => TopicMetadata {
+            error: ErrorCode::None,
+            detail: Detail::NONE,
+            name: topic.name.clone(),
+            topic_id: Some(topic.id),
+            partitions: located.next().unwrap_or_default(),
+        },
         Err(name) => {
             let (error, detail) = details.of(unknown_topic(&name));
             TopicMetadata { error, detail, name, topic_id: None, partitions: Vec::new() }

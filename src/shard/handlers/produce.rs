@@ -8,9 +8,9 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use ringmq_runtime::channel::OneshotSender;
-use ringmq_runtime::local::Permit;
 use ringmq_runtime::time::Instant;
 use ringmq_segment::{Appending, FrameBuf, LogId, Payload};
+use ringmq_wire::protocol::frame::encode_response;
 use ringmq_wire::protocol::{Acks, ProduceHead, ProduceResponse, ProducedPartition, ProducedTopic, SectionHead};
 use ringmq_wire::{Detail, ErrorCode, Offset, PartitionIndex, ShardIndex, WireError};
 
@@ -20,12 +20,12 @@ use crate::error::Details;
 use crate::frame_reader::{FrameReader, ReadEnd};
 use crate::limits::DIRECT_SECTION_BYTES_MIN;
 use crate::mailbox::{Asked, Message};
-use crate::outbox::Hold;
 use crate::partition::Partition;
 use crate::server::Shard;
 use crate::session::{Call, Session};
 use crate::split::{Share, Split};
 use crate::stats::{Counter, Stage};
+use crate::turns::Turns;
 
 /// The sections of one request that another shard owns, in the order of the request.
 pub(crate) struct ForwardedProduce {
@@ -76,13 +76,14 @@ pub(crate) async fn handle(
     body_bytes: usize,
 ) -> Result<(), End> {
     let Some((mut call, head)) = receive_head(session, reader, call, body_bytes).await? else { return Ok(()) };
-    call.hold_parts(room_for_parts(session, &head).await);
-    let sections = receive_sections(&session.shard, reader, &head).await?;
+    let count = head.topics.iter().map(|topic| topic.partitions.len()).sum();
+    call.hold_parts(session.room_for_parts(count).await);
+    let sections = receive_sections(&session.shard, reader, &head, count).await?;
     session.receiving_since(None);
     let whole = Instant::now();
     session.shard.stats.record(Stage::ProduceReceived, whole.saturating_duration_since(call.received));
 
-    let (mut staged, elsewhere) = stage(&session.shard, sections);
+    let (mut staged, elsewhere) = stage(&session.shard, sections).await;
     let asked = forward(&session.shard, &mut staged, elsewhere).await;
     let staged_at = Instant::now();
     session.shard.stats.record(Stage::ProduceStaged, staged_at.saturating_duration_since(whole));
@@ -91,14 +92,14 @@ pub(crate) async fn handle(
     Ok(())
 }
 
-/// Serves the sections that another shard's client sent.
-pub(crate) fn serve_forwarded(shard: &Rc<Shard>, forwarded: ForwardedProduce) {
+/// Serves the sections that another shard's client sent. They are staged when this is done.
+pub(crate) async fn serve_forwarded(shard: &Rc<Shard>, forwarded: ForwardedProduce) {
     let received = Instant::now();
     let sections = forwarded.sections.into_iter().map(|(id, batches)| match shard.directory.borrow().owned(id) {
         Ok(partition) => Section::Here(partition, Payload::Copied(batches)),
         Err(error) => Section::Refused(error),
     });
-    let (mut staged, _) = stage(shard, sections.collect());
+    let (mut staged, _) = stage(shard, sections.collect()).await;
     shard.stats.record(Stage::ProduceStaged, received.elapsed());
 
     let stats = shard.clone();
@@ -140,27 +141,15 @@ async fn receive_head(
     }
 }
 
-/// Room for the request's partitions in the bounds of the shard.
-async fn room_for_parts(session: &Session, head: &ProduceHead) -> Permit {
-    let count = head.topics.iter().map(|topic| topic.partitions.len()).sum();
-    if let Some(room) = session.shard.request_parts.try_acquire(count) {
-        return room;
-    }
-    // It is not the peer who is slow now.
-    session.receiving_since(None);
-    let room = session.shard.request_parts.acquire(count).await;
-    session.receiving_since(Some(Instant::now()));
-    room
-}
-
 /// All sections, each received to where it is used; what is refused is read and dropped.
 async fn receive_sections(
     shard: &Shard,
     reader: &mut FrameReader,
     head: &ProduceHead,
+    count: usize,
 ) -> Result<Vec<Section>, ReadEnd> {
-    let count = head.topics.iter().map(|topic| topic.partitions.len()).sum();
     let mut sections = Vec::with_capacity(count);
+    let mut turns = Turns::default();
     let mut direct = false;
     for topic in &head.topics {
         for partition in &topic.partitions {
@@ -181,6 +170,7 @@ async fn receive_sections(
                     Section::Refused(error)
                 }
             });
+            turns.give_way_if_due().await;
         }
     }
     reader.expect_direct(direct);
@@ -199,21 +189,24 @@ async fn receive_copy(reader: &mut FrameReader, bytes: usize) -> Result<Bytes, R
     Ok(copied.freeze())
 }
 
-/// Stages what is owned here, in order, and sorts the rest by its owner.
-fn stage(shard: &Shard, sections: Vec<Section>) -> (Vec<Staged>, Split<(LogId, Bytes)>) {
-    let mut elsewhere = Split::new();
-    let place = |(place, section)| match section {
-        Section::Here(partition, payload) => match partition.append(payload) {
-            Ok(appending) => Staged::Here(partition, appending),
-            Err(error) => Staged::refused(shard, error),
-        },
-        Section::Elsewhere(owner, id, batches) => {
-            elsewhere.add(owner, place, (id, batches));
-            Staged::Elsewhere
-        }
-        Section::Refused(error) => Staged::refused(shard, error),
-    };
-    let staged = sections.into_iter().enumerate().map(place).collect();
+/// Stages what is owned here, in order, and sorts the rest by its owner. It gives way, but waits for nothing.
+async fn stage(shard: &Shard, sections: Vec<Section>) -> (Vec<Staged>, Split<(LogId, Bytes)>) {
+    let (mut staged, mut elsewhere) = (Vec::with_capacity(sections.len()), Split::new());
+    let mut turns = Turns::default();
+    for (place, section) in sections.into_iter().enumerate() {
+        staged.push(match section {
+            Section::Here(partition, payload) => match partition.append(payload) {
+                Ok(appending) => Staged::Here(partition, appending),
+                Err(error) => Staged::refused(shard, error),
+            },
+            Section::Elsewhere(owner, id, batches) => {
+                elsewhere.add(owner, place, (id, batches));
+                Staged::Elsewhere
+            }
+            Section::Refused(error) => Staged::refused(shard, error),
+        });
+        turns.give_way_if_due().await;
+    }
     (staged, elsewhere)
 }
 
@@ -255,9 +248,8 @@ async fn settle(
     }
     let response = response(head, staged.into_iter().map(Staged::into_outcome));
     let correlation = call.correlation;
-    let hold =
-        Hold { _slot: call.done_with_request(), _room: [None, None], stage: (Stage::ProduceAnswered, durable_at) };
-    session.put(hold, correlation, &response);
+    let encode = |out: &mut BytesMut| encode_response(correlation, &response, out);
+    session.put(call, encode, Default::default(), (Stage::ProduceAnswered, durable_at)).await;
 }
 
 /// Waits for this shard's sections, one after the other: they become durable in about that order.

@@ -9,7 +9,8 @@ use crate::topic_name::TopicName;
 
 layout! {
     /// Asks for records from given offsets on. The broker answers as soon as it has `min_bytes`, after `max_wait_ms`
-    /// with what it has, and at once if any partition has an error.
+    /// with what it has, and at once if any partition has an error. Where more fetches wait than it has room for, it
+    /// answers those that wait with what it has.
     pub struct FetchRequest {
         /// How long the broker may wait for `min_bytes`, in milliseconds; 0 answers at once.
         pub max_wait_ms: u32,

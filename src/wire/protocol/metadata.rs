@@ -68,7 +68,8 @@ layout! {
         pub replicas: Vec<BrokerId>,
         /// Those that hold all that is acknowledged.
         pub in_sync: Vec<BrokerId>,
-        /// Whether it can be neither written nor read, because its log is damaged or its disk failed.
+        /// Whether it can be neither written nor read, because its log is damaged or its disk failed; false as well
+        /// when its shard could not be asked in time.
         pub offline: bool,
     }
 }

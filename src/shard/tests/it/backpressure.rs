@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use ringmq_shard::{Limits, StatsSnapshot};
 use ringmq_wire::protocol::frame::encode_request;
-use ringmq_wire::protocol::{Acks, ListTopicsRequest, ProduceResponse, RequestType};
+use ringmq_wire::protocol::{Acks, ListTopicsRequest, MetadataRequest, ProduceResponse, RequestType};
 use ringmq_wire::{ErrorCode, Offset, ShardIndex};
 
 use crate::broker::{Broker, Options, data_dir, wait};
@@ -167,7 +167,14 @@ fn shards_that_fill_each_others_mailboxes_refuse_and_never_lock_up() {
         })
     });
     let mut stored = [0; 2];
-    for sender in senders.collect::<Vec<_>>() {
+    let senders: Vec<_> = senders.collect();
+    // Where partitions are is known everywhere, also while nobody can ask their owners.
+    let mut looking = broker.connect();
+    for _ in 0..100 {
+        let metadata = looking.call(&MetadataRequest { topics: None }).expect("it is answered");
+        assert!(metadata.topics[0].partitions.iter().all(|partition| !partition.offline), "{metadata:?}");
+    }
+    for sender in senders {
         let (partition, count) = sender.join().expect("every produce is answered");
         stored[partition as usize] += count;
     }

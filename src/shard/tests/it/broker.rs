@@ -1,6 +1,6 @@
 //! A whole broker without the command around it: shards, controller, and their wiring.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use ringmq_controller::metadata::TopicSettings;
 use ringmq_controller::{ControllerConfig, ControllerError};
 use ringmq_runtime::channel::{self, OneshotSender};
 use ringmq_runtime::executor::{ExecutorConfig, ExecutorHandle, spawn_executor};
+use ringmq_runtime::net::Reservation;
 use ringmq_runtime::{probe, task};
 use ringmq_segment::LogConfig;
 use ringmq_shard::{Advertise, Limits, Mailboxes, Roster, Shard, ShardConfig, ShardError, Wiring};
@@ -56,7 +57,8 @@ impl Broker {
         let (controller_sender, requests) = channel::bounded(64);
         let Wiring { shards, metadata, started, rosters, mailboxes } = Wiring::new(shard_count, &controller_sender);
         drop(controller_sender);
-        let listen = free_address(options.listen);
+        let reservation = Reservation::take(options.listen).expect("a free port");
+        let listen = reservation.address();
 
         let controller = run_executor("controller", {
             let config = ControllerConfig::new(data_dir);
@@ -82,8 +84,14 @@ impl Broker {
         });
         let shards: Vec<_> = shards.collect();
 
-        let started = started.into_iter().map(|started| wait(started).expect("the shard starts"));
-        let roster = Arc::new(Roster { shards: started.map(|started| started.member).collect() });
+        let started: Result<Vec<_>, _> = started.into_iter().map(wait).collect();
+        let Ok(started) = started else {
+            drop(rosters);
+            let ended = shards.into_iter().map(|(_, shard)| shard.join());
+            panic!("the broker does not start: {:?}, {:?}", ended.collect::<Vec<_>>(), controller.1.join());
+        };
+        let roster = Arc::new(Roster { shards: started.into_iter().map(|started| started.member).collect() });
+        drop(reservation);
         for shard in rosters {
             shard.send(roster.clone()).expect("the shard waits for the others");
         }
@@ -151,12 +159,6 @@ where
 pub(crate) fn wait<T: Send + 'static>(answer: impl Future<Output = T> + Send + 'static) -> T {
     let config = ExecutorConfig { name: "wait".to_owned(), ..ExecutorConfig::default() };
     spawn_executor(config, || answer).expect("the executor starts").join().expect("the executor ends")
-}
-
-/// An address that nobody listens on right now.
-fn free_address(listen: SocketAddr) -> SocketAddr {
-    let probe = TcpListener::bind(listen).expect("a free port");
-    probe.local_addr().expect("a bound socket has an address")
 }
 
 /// A directory on a real disk: direct I/O does not work everywhere else.

@@ -276,6 +276,18 @@ fn offsets_are_found_by_kind_and_by_time() {
         assert_eq!(find(at(4_500)), (ErrorCode::None, Some(4), Some(5_000)));
         assert_eq!(find(at(10_001)), (ErrorCode::None, None, None));
     }
+    // A header that claims more than its records hold is believed: nothing behind its batch is looked at.
+    let honest = batch("b", 10, 10);
+    let claim = Timestamp::new(50_000).get().to_be_bytes();
+    let mut claiming = [&honest[..35], &claim, &honest[43..]].concat();
+    let crc = crc_fast::crc32_iscsi(&claiming[21..]);
+    claiming[17..21].copy_from_slice(&crc.to_be_bytes());
+    peer.produce("t", &[(0, Bytes::from(claiming)), (0, batch("c", 60, 10))]);
+    let found = list_offset(&mut peer, "t", 0, OffsetSpec::Timestamp(Timestamp::new(45_000)));
+    assert_eq!((found.offset, found.timestamp), (Some(Offset::new(10)), Some(Timestamp::new(50_000))));
+    let found = list_offset(&mut peer, "t", 0, OffsetSpec::Timestamp(Timestamp::new(55_000)));
+    assert_eq!((found.offset, found.timestamp), (Some(Offset::new(74)), Some(Timestamp::new(55_000))));
+
     assert_eq!(list_offset(&mut peer, "t", 2, OffsetSpec::Latest).error, ErrorCode::UnknownPartition);
     assert_eq!(list_offset(&mut peer, "none", 0, OffsetSpec::Latest).error, ErrorCode::UnknownTopic);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ringmq_shard::Limits;
+use ringmq_wire::batch::{BATCH_HEADER_BYTES, BatchHeader};
 use ringmq_wire::protocol::frame::CONTROL_REQUEST_BYTES_MAX;
 use ringmq_wire::protocol::preamble::{BrokerPreamble, ClientPreamble, PREAMBLE_BYTES};
 use ringmq_wire::protocol::{Acks, ListTopicsRequest, MetadataRequest, RequestType};
@@ -167,6 +168,18 @@ fn half_a_request_leaves_no_trace() {
     assert!(produced.topics[0].partitions.iter().all(|partition| partition.base_offset == Offset::ZERO));
 }
 
+/// A batch that says it has one record less than it has, with a checksum that fits.
+fn miscounted(batch: &[u8]) -> Bytes {
+    let header = BatchHeader::decode(batch).expect("a batch");
+    let (record_count, last_offset_delta) = (header.record_count - 1, header.last_offset_delta - 1);
+    let mut batch =
+        [&BatchHeader { record_count, last_offset_delta, ..header }.encode(), &batch[BATCH_HEADER_BYTES..]].concat();
+    // The checksum is the last field that it does not cover.
+    let crc = crc_fast::crc32_iscsi(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    Bytes::from(batch)
+}
+
 #[test]
 fn each_bad_section_is_refused_alone() {
     let dir = data_dir();
@@ -179,6 +192,7 @@ fn each_bad_section_is_refused_alone() {
         Bytes::from(bytes)
     };
     let oversize = batch("big", 3, 1 << 20);
+    let oversize_record = batch("big", 1, 2 << 20);
     let sections = [
         (corrupt(good.clone()), ErrorCode::CorruptBatch),
         (corrupt(batch("large", 60, 1_000)), ErrorCode::CorruptBatch),
@@ -187,6 +201,8 @@ fn each_bad_section_is_refused_alone() {
         (Bytes::from_static(&[0; 100]), ErrorCode::InvalidBatch),
         (Bytes::new(), ErrorCode::InvalidBatch),
         (oversize, ErrorCode::BatchTooLarge),
+        (oversize_record, ErrorCode::RecordTooLarge),
+        (miscounted(&good), ErrorCode::InvalidBatch),
     ];
     for shard in [0, 1] {
         let mut peer = broker.connect_to(shard);
@@ -212,8 +228,8 @@ fn each_bad_section_is_refused_alone() {
     }
     // Only what was good is there.
     let (_, sections) = broker.connect().fetch(&fetch_request("t", &[(0, Offset::ZERO), (1, Offset::ZERO)]));
-    assert_eq!(values(&sections[0], Offset::ZERO), vec![tagged("good", 2); 16].concat());
-    assert_eq!(values(&sections[1], Offset::ZERO), vec![tagged("good", 2); 14].concat());
+    assert_eq!(values(&sections[0], Offset::ZERO), vec![tagged("good", 2); 20].concat());
+    assert_eq!(values(&sections[1], Offset::ZERO), vec![tagged("good", 2); 18].concat());
 }
 
 #[test]

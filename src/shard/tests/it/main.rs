@@ -8,6 +8,7 @@
 mod backpressure;
 mod broker;
 mod data;
+mod fairness;
 mod hostile;
 mod lifecycle;
 mod peer;
