@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use ringmq_tests::{Broker, BrokerOptions, Exit};
+use ringmq_tests::{Broker, BrokerOptions, Exit, run_ringmq};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use tempfile::TempDir;
 
@@ -96,6 +96,33 @@ fn a_file_system_without_direct_io_is_told() {
         return;
     }
     assert_refused(start_behind(directory, &launcher), &["direct I/O", &data, "ext4 or XFS"]);
+}
+
+#[test]
+fn a_data_directory_in_memory_is_warned_of_and_served() {
+    // Linux has this one in memory everywhere (shm_overview(7)).
+    let directory = tempfile::tempdir_in("/dev/shm").expect("room in memory");
+    let doctor = run_ringmq(&["doctor", "--data-dir", directory.path().to_str().expect("a text path")], b"");
+    let found = doctor.stdout_text();
+    let line = found.lines().find(|line| line.contains("data directory:")).expect("a line on it");
+    assert!(!doctor.success && line.starts_with("problem") && line.contains("in memory (tmpfs)"), "{found}");
+
+    let broker = match Broker::start_in(directory, BrokerOptions::default()) {
+        Ok(broker) => broker,
+        Err(exit) => {
+            // Before Linux 6.6 tmpfs has no direct I/O.
+            assert!(exit.log.contains("direct I/O"), "{}", exit.log);
+            return;
+        }
+    };
+    broker.create_topic("fleeting", 1);
+    broker.run(&["produce", "fleeting", "--message", "here"], b"").expect_success();
+    let log = broker.terminate().log;
+    let warnings: Vec<&str> = log.lines().filter(|line| line.contains("is in memory")).collect();
+    assert_eq!(warnings.len(), 1, "{log}");
+    for word in ["WARN", "power loss", "what was acknowledged", "Choose a directory on a disk"] {
+        assert!(warnings[0].contains(word), "{word} is missing in: {}", warnings[0]);
+    }
 }
 
 /// Whether the launcher gets as far as to run a command.

@@ -62,6 +62,15 @@ pub fn direct_io(dir: &Path) -> Result<Finding, Problem> {
     backend_probe::direct_io(dir)
 }
 
+/// Whether an existing directory is kept by something that outlives the machine's power: a file system in memory may
+/// have direct I/O (tmpfs since Linux 6.6) and confirms every flush, and has nothing to flush to.
+///
+/// # Errors
+/// Which file system in memory it is on, or why that cannot be found out.
+pub fn outlives_power(dir: &Path) -> Result<Finding, Problem> {
+    backend_probe::outlives_power(dir)
+}
+
 /// Whether the kernel polls the disk of an existing directory for completions, as far as this process decided.
 ///
 /// # Errors

@@ -87,6 +87,7 @@ fn examine(config: &Config) -> Vec<Check> {
         io_uring,
         locked_memory,
         probe::direct_io(&dir),
+        probe::outlives_power(&dir),
         polling,
         probe::free_disk(&dir, FREE_DISK_BYTES_WANTED),
     ];

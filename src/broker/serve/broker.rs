@@ -96,6 +96,10 @@ fn examine(plan: &Plan) -> Result<(), ServeError> {
     let path = &plan.data_dir;
     std::fs::create_dir_all(path).map_err(|source| ServeError::DataDir { path: path.clone(), source })?;
     probe::prepare_data_dir(path)?;
+    if let Err(problem) = probe::outlives_power(path) {
+        // Whoever tries or tests a broker may want just that.
+        tracing::warn!("{problem}");
+    }
     let polling = probe::disk_polling(path)?;
     match executor::raise_open_files() {
         Ok(open_files_max) => tracing::debug!(%polling, open_files_max, "the machine has what a broker needs"),

@@ -226,6 +226,26 @@ pub(crate) fn direct_io(dir: &Path) -> Result<Finding, Problem> {
     Ok(Finding { subject: "direct I/O", detail })
 }
 
+pub(crate) fn outlives_power(dir: &Path) -> Result<Finding, Problem> {
+    /// File systems that keep their files in memory, as `linux/magic.h` numbers them.
+    const IN_MEMORY: [(u32, &str); 3] = [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs"), (0x9584_58f6, "hugetlbfs")];
+    let problem = |what: String, how_to_mend: &str| Problem {
+        subject: "data directory",
+        what,
+        how_to_mend: how_to_mend.to_owned(),
+    };
+    let kind = sys::file_system_type(dir)
+        .map_err(|error| problem(format!("its file system cannot be found out: {error}"), "See statfs(2)."))?;
+    if let Some((_, name)) = IN_MEMORY.iter().find(|(magic, _)| *magic == kind) {
+        let what = format!(
+            "{} is in memory ({name}), and a power loss or restart of the machine loses what was acknowledged",
+            dir.display()
+        );
+        return Err(problem(what, "Choose a directory on a disk (data_dir, --data-dir)."));
+    }
+    Ok(Finding { subject: "data directory", detail: format!("{} is not in memory", dir.display()) })
+}
+
 pub(crate) fn disk_polling(dir: &Path) -> Result<Finding, Problem> {
     let problem = |what: String| Problem {
         subject: "disk polling",

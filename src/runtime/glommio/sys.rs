@@ -77,6 +77,18 @@ pub(crate) fn file_size(fd: RawFd) -> io::Result<u64> {
     u64::try_from(size).map_err(io::Error::other)
 }
 
+/// The type of the file system of `path`, as `linux/magic.h` numbers them.
+pub(crate) fn file_system_type(path: &Path) -> io::Result<u32> {
+    let path = c_path(path)?;
+    let mut stat = MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: `path` ends in a zero byte; the call writes one `statfs` into memory of that size.
+    check(unsafe { libc::statfs(path.as_ptr(), stat.as_mut_ptr()) })?;
+    // SAFETY: all zeros is a valid `statfs`, and the call filled it.
+    let stat = unsafe { stat.assume_init() };
+    #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "a number of 32 bits in a wider field")]
+    Ok(stat.f_type as u32)
+}
+
 /// Bytes that a process without privileges may still use on the file system of `path`.
 pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     let path = c_path(path)?;

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use super::{direct_io, disk_polling, free_disk, io_uring, kernel, locked_memory, prepare_data_dir};
+use super::{direct_io, disk_polling, free_disk, io_uring, kernel, locked_memory, outlives_power, prepare_data_dir};
 use crate::glommio::probe::{ask_io_uring, judge_locked_memory};
 use crate::testing::scratch;
 
@@ -47,6 +47,17 @@ fn a_directory_without_direct_io_is_told() {
     assert!(problem.to_string().contains("/proc"), "{problem}");
     assert!(problem.how_to_mend.contains("ext4"), "{problem}");
     prepare_data_dir(Path::new("/nowhere/at/all")).expect_err("not there");
+}
+
+#[test]
+fn a_directory_in_memory_is_told_from_one_on_a_disk() {
+    let dir = scratch();
+    outlives_power(dir.path()).expect("the tests run on a disk");
+    // Linux has this one in memory everywhere (shm_overview(7)).
+    let problem = outlives_power(Path::new("/dev/shm")).expect_err("in memory").to_string();
+    assert!(problem.contains("/dev/shm is in memory (tmpfs)") && problem.contains("on a disk"), "{problem}");
+    let nowhere = outlives_power(Path::new("/no/such/directory")).expect_err("there is none");
+    assert!(nowhere.what.contains("cannot be found out"), "{nowhere}");
 }
 
 #[test]

@@ -21,7 +21,6 @@ fn panic_of(run: impl FnOnce()) -> String {
 
 #[test]
 fn the_clock_jumps_to_the_next_timer() {
-    let real = std::time::Instant::now();
     let sim = Sim::new(SimConfig::default());
     sim.run(|| async {
         let (start, wall) = (Instant::now(), wall_clock());
@@ -39,8 +38,9 @@ fn the_clock_jumps_to_the_next_timer() {
         assert_eq!(*woken.borrow(), [(1, 1), (2, 2), (3, 3)]);
         assert_eq!((wall_clock() - wall) / 3_600_000, 3);
     });
-    assert!(sim.now() >= Duration::from_secs(3 * 3600));
-    assert!(real.elapsed() < Duration::from_secs(3600));
+    // As far as the last timer, and not beyond: what the polls between took is far below a second.
+    let last = Duration::from_secs(3 * 3600);
+    assert!((last..last + Duration::from_secs(1)).contains(&sim.now()), "{:?}", sim.now());
 }
 
 #[test]
