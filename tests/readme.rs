@@ -1,4 +1,5 @@
-//! Every command of the README runs as it stands there, and those of CONTRIBUTING name what is there.
+//! Every command of the README runs as it stands there, its program too, and the commands of CONTRIBUTING name what is
+//! there.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,7 +51,24 @@ fn every_command_of_the_readme_runs() {
             assert_eq!(printed.matches("hello, ring\n").count(), 3, "{printed}");
             assert!(printed.contains("one line, one record\n"), "{printed}");
         }
+        if command.ends_with("--example hello") {
+            // As often as one likes.
+            for printed in [printed, run_in_root(&command, &broker.address().to_string())] {
+                assert!(printed.contains("stored in partition"), "{printed}");
+                assert!(printed.contains("read Some(b\"hello from Rust\") at offset"), "{printed}");
+            }
+        }
     }
+}
+
+#[test]
+fn the_program_of_the_readme_is_the_example_that_is_built_and_run() {
+    let readme = std::fs::read_to_string(root().join("README.md")).expect("the README is there");
+    let program = readme.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a program");
+    let example = std::fs::read_to_string(root().join("examples/hello.rs")).expect("the example is there");
+    // Above it stand the lines on lints that every program of the workspace has.
+    let (_, example) = example.split_once("\n\n").expect("a head and a program");
+    assert_eq!(program, example);
 }
 
 /// Runs a command on this build in the root of the clone; gives what it prints.
