@@ -18,6 +18,8 @@ pub(crate) struct Directory {
     image: Option<Arc<Image>>,
     by_name: Map<TopicName, Rc<TopicEntry>>,
     by_id: Map<TopicId, Rc<TopicEntry>>,
+    /// How many partitions each shard owns, by index.
+    partitions_by_shard: Vec<u32>,
 }
 
 /// One topic and those of its partitions that this shard owns.
@@ -59,7 +61,8 @@ impl TopicEntry {
 
 impl Directory {
     pub(crate) fn new(shard: ShardIndex, shard_count: NonZeroU16) -> Self {
-        Self { shard, shard_count, image: None, by_name: Map::default(), by_id: Map::default() }
+        let partitions_by_shard = vec![0; usize::from(shard_count.get())];
+        Self { shard, shard_count, image: None, by_name: Map::default(), by_id: Map::default(), partitions_by_shard }
     }
 
     /// The metadata that was applied last.
@@ -110,14 +113,18 @@ impl Directory {
     }
 
     /// How many partitions each shard owns, by index.
-    pub(crate) fn partitions_by_shard(&self) -> Vec<u32> {
-        let mut counts = vec![0; usize::from(self.shard_count.get())];
-        for entry in self.by_id.values() {
-            for partition in entry.topic.partition_indexes() {
-                counts[self.shard_of(&entry.topic, partition).as_usize()] += 1;
+    pub(crate) fn partitions_by_shard(&self) -> &[u32] {
+        &self.partitions_by_shard
+    }
+
+    /// Changes the count of each shard that owns some of the topic's partitions.
+    fn count_partitions(&mut self, topic: &Topic, change: impl Fn(u32) -> u32) {
+        for partition in topic.partition_indexes() {
+            let owner = self.shard_of(topic, partition);
+            if let Some(count) = self.partitions_by_shard.get_mut(owner.as_usize()) {
+                *count = change(*count);
             }
         }
-        counts
     }
 
     /// What has to happen before and after `next` takes the place of the applied version.
@@ -136,13 +143,16 @@ impl Directory {
     /// Puts the next version in place.
     pub(crate) fn replace(&mut self, image: Arc<Image>, created: Vec<TopicEntry>, deleted: &[Rc<TopicEntry>]) {
         for entry in deleted {
-            self.by_id.remove(&entry.topic.id);
+            if self.by_id.remove(&entry.topic.id).is_some() {
+                self.count_partitions(&entry.topic, |count| count.saturating_sub(1));
+            }
             // The name may belong to a younger topic by now.
             if self.by_name.get(&entry.topic.name).is_some_and(|named| named.topic.id == entry.topic.id) {
                 self.by_name.remove(&entry.topic.name);
             }
         }
         for entry in created.into_iter().map(Rc::new) {
+            self.count_partitions(&entry.topic, |count| count.saturating_add(1));
             self.by_name.insert(entry.topic.name.clone(), entry.clone());
             self.by_id.insert(entry.topic.id, entry);
         }
@@ -241,6 +251,7 @@ mod tests {
         let (mut created, deleted) = apply(&mut directory, &state);
         created.sort();
         assert_eq!((created, deleted), (vec!["a".into(), "b".into()], vec!["a".to_owned()]));
+        assert_eq!(directory.partitions_by_shard().iter().sum::<u32>(), 3, "what was deleted is not counted any more");
         assert_eq!(shard_of(&directory, "a", 0), zero, "the name leads to the younger topic");
         assert_eq!(shard_of(&directory, "a", 1), Err(ErrorCode::UnknownPartition));
         let old = LogId { topic_id: TopicId::new(Uuid::from_u128(10)), partition: PartitionIndex::new(1) };

@@ -17,9 +17,9 @@ pub(crate) async fn handle(
 ) -> Result<DescribeClusterResponse, WireError> {
     let shard = &session.shard;
     let image = shard.directory.borrow().image()?;
-    let owned = shard.directory.borrow().partitions_by_shard();
-    let roster = shard.roster();
-    let shards = roster.shards.iter().zip(owned).map(|(member, partitions)| DescribedShard {
+    let (roster, directory) = (shard.roster(), shard.directory.borrow());
+    let owned = directory.partitions_by_shard();
+    let shards = roster.shards.iter().zip(owned).map(|(member, &partitions)| DescribedShard {
         shard: member.shard,
         cpu: member.cpu,
         port: Some(member.port),
