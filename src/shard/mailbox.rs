@@ -23,7 +23,7 @@ use crate::handlers::fetch::ForwardedFetch;
 use crate::handlers::list_offsets::ForwardedListOffsets;
 use crate::handlers::produce::ForwardedProduce;
 use crate::limits::{Limits, MAILBOX_MESSAGES, MESSAGE_BYTES};
-use crate::placement::{self, ForwardedDescribe};
+use crate::placement::{self, Extent, ForwardedQuestion, Online};
 use crate::reply_bytes::Account;
 use crate::server::Shard;
 use crate::stats::{Counter, Stage, Stats, StatsSnapshot};
@@ -33,7 +33,8 @@ pub(crate) enum Message {
     Produce(ForwardedProduce),
     Fetch(ForwardedFetch),
     ListOffsets(ForwardedListOffsets),
-    Describe(ForwardedDescribe),
+    IsOnline(ForwardedQuestion<Online>),
+    Describe(ForwardedQuestion<Extent>),
     /// The sender will ask for nothing more.
     Goodbye,
     /// From the broker: write the statistics to the log.
@@ -233,7 +234,8 @@ pub(crate) async fn serve(shard: Rc<Shard>, mut inbox: Inbox, ended: Stop) {
             Message::Produce(forwarded) => handlers::produce::serve_forwarded(&shard, forwarded).await,
             Message::Fetch(forwarded) => handlers::fetch::serve_forwarded(&shard, forwarded),
             Message::ListOffsets(forwarded) => handlers::list_offsets::serve_forwarded(&shard, forwarded),
-            Message::Describe(forwarded) => placement::serve_forwarded(&shard, forwarded),
+            Message::IsOnline(forwarded) => placement::serve_forwarded_is_online(&shard, forwarded),
+            Message::Describe(forwarded) => placement::serve_forwarded_describe(&shard, forwarded),
             Message::Goodbye => others = others.saturating_sub(1),
             Message::LogStats => shard.log_stats(),
             Message::Stats(reply) => {

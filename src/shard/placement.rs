@@ -16,18 +16,19 @@ use crate::session::Session;
 use crate::split::{self, Merged, Split};
 use crate::turns::Turns;
 
-/// Partitions of another shard that a client of this one wants to know of.
-pub(crate) struct ForwardedDescribe {
+/// Partitions of another shard that a client of this one wants to know something of.
+pub(crate) struct ForwardedQuestion<A> {
     parts: Vec<LogId>,
-    reply: OneshotSender<Vec<Outcome>>,
+    reply: OneshotSender<Vec<Result<A, WireError>>>,
 }
 
-/// What the owner says; an error means that the partition can be neither written nor read.
-type Outcome = Result<Extent, WireError>;
+/// What the owner says of a partition that serves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Online;
 
 /// How much a partition holds.
 #[derive(Debug, Clone, Copy)]
-struct Extent {
+pub(crate) struct Extent {
     start: Offset,
     end: Offset,
     size_bytes: u64,
@@ -51,24 +52,26 @@ pub(crate) fn each_once<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<
 /// Where every partition of every topic is, in their order. A partition whose shard cannot be asked now shows as any that
 /// serves: where it is, is known here, and that it is offline is told to whoever goes there.
 pub(crate) async fn locate(session: &Session, topics: &[Arc<Topic>]) -> Vec<Vec<PartitionMetadata>> {
-    let outcomes = ask_owners(session, topics).await;
+    let message = |parts, reply| Message::IsOnline(ForwardedQuestion { parts, reply });
+    let outcomes = ask_owners(session, topics, async |parts| online(&session.shard, &parts).await, message).await;
     assemble(&session.shard, topics, outcomes, |metadata, _| metadata).await
 }
 
 /// Every partition of every topic, in their order, with what it holds.
 ///
 /// # Errors
-/// When a shard could not be asked now. That says nothing of its partitions.
+/// When a shard could not be asked now, which says nothing of its partitions; when the disk does not say how long a file is.
 pub(crate) async fn describe(
     session: &Session,
     topics: &[Arc<Topic>],
 ) -> Result<Vec<Vec<DescribedPartition>>, WireError> {
-    let outcomes = ask_owners(session, topics).await;
-    if let Some(error) = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).find(|error| error.is_retriable())
-    {
+    let message = |parts, reply| Message::Describe(ForwardedQuestion { parts, reply });
+    let outcomes = ask_owners(session, topics, async |parts| extents(&session.shard, &parts).await, message).await;
+    let unknown = |error: &&WireError| error.is_retriable() || error.code == ErrorCode::StorageFailed;
+    if let Some(error) = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).find(unknown) {
         return Err(error.clone());
     }
-    let described = |metadata, outcome: Outcome| {
+    let described = |metadata, outcome: Result<Extent, WireError>| {
         let extent = outcome.unwrap_or(Extent { start: Offset::ZERO, end: Offset::ZERO, size_bytes: 0 });
         DescribedPartition {
             metadata,
@@ -80,8 +83,13 @@ pub(crate) async fn describe(
     Ok(assemble(&session.shard, topics, outcomes, described).await)
 }
 
-/// What the owner of every partition says.
-async fn ask_owners(session: &Session, topics: &[Arc<Topic>]) -> Vec<Outcome> {
+/// What the owner of every partition says: this shard through `here`, the others asked with `message`.
+async fn ask_owners<A: Send + 'static>(
+    session: &Session,
+    topics: &[Arc<Topic>],
+    here: impl AsyncFnOnce(Vec<LogId>) -> Vec<Result<A, WireError>>,
+    message: impl Fn(Vec<LogId>, OneshotSender<Vec<Result<A, WireError>>>) -> Message,
+) -> Vec<Result<A, WireError>> {
     let shard = &session.shard;
     let count = topics.iter().map(|topic| topic.partition_indexes().len()).sum();
     let (mut split, merged) = (Split::new(), Merged::new(count));
@@ -95,23 +103,15 @@ async fn ask_owners(session: &Session, topics: &[Arc<Topic>]) -> Vec<Outcome> {
             turns.give_way_if_due().await;
         }
     }
-    split::ask_owners(
-        shard,
-        &session.ended,
-        split,
-        merged,
-        async |parts| extents(shard, &parts).await,
-        |parts, reply| Message::Describe(ForwardedDescribe { parts, reply }),
-    )
-    .await
+    split::ask_owners(shard, &session.ended, split, merged, here, message).await
 }
 
 /// Puts what the owners say in the order of the topics and their partitions.
-async fn assemble<T>(
+async fn assemble<A, T>(
     shard: &Shard,
     topics: &[Arc<Topic>],
-    outcomes: Vec<Outcome>,
-    each: impl Fn(PartitionMetadata, Outcome) -> T,
+    outcomes: Vec<Result<A, WireError>>,
+    each: impl Fn(PartitionMetadata, Result<A, WireError>) -> T,
 ) -> Vec<Vec<T>> {
     let mut outcomes = outcomes.into_iter();
     let mut turns = Turns::default();
@@ -119,7 +119,9 @@ async fn assemble<T>(
     for topic in topics {
         let mut partitions = Vec::with_capacity(topic.partition_indexes().len());
         for (partition, outcome) in topic.partition_indexes().zip(&mut outcomes) {
-            partitions.push(each(metadata(shard, topic, partition, &outcome), outcome));
+            // An error means that the partition can be neither written nor read, unless it may pass.
+            let offline = outcome.as_ref().is_err_and(|error| !error.is_retriable());
+            partitions.push(each(metadata(shard, topic, partition, offline), outcome));
             turns.give_way_if_due().await;
         }
         all.push(partitions);
@@ -127,8 +129,18 @@ async fn assemble<T>(
     all
 }
 
-/// Serves the partitions that another shard's client asked for.
-pub(crate) fn serve_forwarded(shard: &Rc<Shard>, forwarded: ForwardedDescribe) {
+/// Serves another shard's client that wants to know which partitions serve.
+pub(crate) fn serve_forwarded_is_online(shard: &Rc<Shard>, forwarded: ForwardedQuestion<Online>) {
+    let serving = shard.clone();
+    shard.spawn_forwarded("forwarded metadata", async move {
+        let outcomes = online(&serving, &forwarded.parts).await;
+        // Whoever asked may have ended meanwhile.
+        let _ = forwarded.reply.send(outcomes);
+    });
+}
+
+/// Serves another shard's client that wants to know what partitions hold.
+pub(crate) fn serve_forwarded_describe(shard: &Rc<Shard>, forwarded: ForwardedQuestion<Extent>) {
     let serving = shard.clone();
     shard.spawn_forwarded("forwarded describe", async move {
         let outcomes = extents(&serving, &forwarded.parts).await;
@@ -137,7 +149,19 @@ pub(crate) fn serve_forwarded(shard: &Rc<Shard>, forwarded: ForwardedDescribe) {
     });
 }
 
-async fn extents(shard: &Shard, parts: &[LogId]) -> Vec<Outcome> {
+/// Whether each partition serves: known without a look at the disk.
+async fn online(shard: &Shard, parts: &[LogId]) -> Vec<Result<Online, WireError>> {
+    let mut outcomes = Vec::with_capacity(parts.len());
+    let mut turns = Turns::default();
+    for &id in parts {
+        let partition = shard.directory.borrow().owned(id);
+        outcomes.push(partition.and_then(|partition| partition.usable_log()).map(|_| Online));
+        turns.give_way_if_due().await;
+    }
+    outcomes
+}
+
+async fn extents(shard: &Shard, parts: &[LogId]) -> Vec<Result<Extent, WireError>> {
     let mut outcomes = Vec::with_capacity(parts.len());
     let mut turns = Turns::default();
     for &id in parts {
@@ -147,18 +171,19 @@ async fn extents(shard: &Shard, parts: &[LogId]) -> Vec<Outcome> {
     outcomes
 }
 
-async fn extent(shard: &Shard, id: LogId) -> Outcome {
+async fn extent(shard: &Shard, id: LogId) -> Result<Extent, WireError> {
     let partition = shard.directory.borrow().owned(id)?;
     let log = partition.usable_log()?;
     let offsets = log.offsets();
-    // Only how long a sealed file is can be unknown, and whoever reads the log will hear of that.
-    let size_bytes = log.size_bytes().await.unwrap_or_default();
+    let size_bytes = log.size_bytes().await.map_err(|cause| {
+        let detail = format!("the size of partition {} of topic {} is not known: {cause}", id.partition, id.topic_id);
+        WireError::new(ErrorCode::StorageFailed, detail)
+    })?;
     Ok(Extent { start: offsets.start, end: offsets.end, size_bytes })
 }
 
-fn metadata(shard: &Shard, topic: &Topic, partition: PartitionIndex, outcome: &Outcome) -> PartitionMetadata {
+fn metadata(shard: &Shard, topic: &Topic, partition: PartitionIndex, offline: bool) -> PartitionMetadata {
     let owner = shard.directory.borrow().shard_of(topic, partition);
-    let offline = outcome.as_ref().is_err_and(|error| !error.is_retriable());
     let broker = shard.config.broker;
     PartitionMetadata {
         partition,
