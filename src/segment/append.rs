@@ -42,31 +42,62 @@ pub enum AppendRejected {
     TooManyRecords,
 }
 
+/// The check of a payload, batch by batch: how long one batch takes is bounded, and between two of them the caller can
+/// let the core do something else.
+#[derive(Debug)]
+pub struct Validation {
+    append: Append,
+    position: usize,
+    batches: usize,
+}
+
+impl Validation {
+    /// Nothing of the payload is checked yet.
+    #[must_use]
+    pub fn of(payload: Payload) -> Validation {
+        let append = Append { payload, record_count: 0, max_timestamp: Timestamp::new(i64::MIN) };
+        Validation { append, position: 0, batches: 0 }
+    }
+
+    /// Checks the next batch, its checksum included; its bytes, or `None` when there is none left.
+    ///
+    /// # Errors
+    /// When it is not a whole, sound batch within `limits`.
+    pub fn next_batch(&mut self, limits: &BatchLimits) -> Result<Option<usize>, AppendRejected> {
+        let (index, position) = (self.batches, self.position);
+        let rest = &self.append.payload.bytes()[position..];
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        let header =
+            validate_batch(rest, limits).map_err(|source| AppendRejected::Batch { index, position, source })?;
+        let append = &mut self.append;
+        append.record_count =
+            append.record_count.checked_add(header.record_count).ok_or(AppendRejected::TooManyRecords)?;
+        append.max_timestamp = append.max_timestamp.max(header.max_timestamp);
+        self.position += header.size_bytes();
+        self.batches += 1;
+        Ok(Some(header.size_bytes()))
+    }
+
+    /// The append, once every batch is checked.
+    ///
+    /// # Errors
+    /// When a batch is not sound, as [`Self::next_batch`], or there is none at all.
+    pub fn finish(mut self, limits: &BatchLimits) -> Result<Append, AppendRejected> {
+        while self.next_batch(limits)?.is_some() {}
+        if self.batches == 0 { Err(AppendRejected::Empty) } else { Ok(self.append) }
+    }
+}
+
 impl Append {
-    /// Checks every batch of the payload, its checksum included. The bytes are read once, here, and not again before
-    /// they are written.
+    /// Checks every batch of the payload in one go. Where a payload can be much longer than one batch, [`Validation`]
+    /// lets others work in between.
     ///
     /// # Errors
     /// When the payload is not made of whole, sound batches within `limits`.
     pub fn validated(payload: Payload, limits: &BatchLimits) -> Result<Append, AppendRejected> {
-        let bytes = payload.bytes();
-        let (mut position, mut index, mut record_count) = (0, 0, 0_u32);
-        let mut max_timestamp = Timestamp::new(i64::MIN);
-        while position < bytes.len() {
-            let header = validate_batch(&bytes[position..], limits).map_err(|source| AppendRejected::Batch {
-                index,
-                position,
-                source,
-            })?;
-            record_count = record_count.checked_add(header.record_count).ok_or(AppendRejected::TooManyRecords)?;
-            max_timestamp = max_timestamp.max(header.max_timestamp);
-            position += header.size_bytes();
-            index += 1;
-        }
-        if index == 0 {
-            return Err(AppendRejected::Empty);
-        }
-        Ok(Append { payload, record_count, max_timestamp })
+        Validation::of(payload).finish(limits)
     }
 
     /// Records in all batches.
@@ -120,7 +151,9 @@ pub enum AppendError {
         staged_bytes_max: usize,
     },
     /// It does not fit a segment.
-    #[error("{bytes} bytes in one append do not fit a segment, which has room for {bytes_max}")]
+    #[error(
+        "{bytes} bytes for one partition do not fit a segment, which has room for {bytes_max}; send the batches in several requests, or raise the topic's segment_bytes"
+    )]
     TooLarge {
         /// Bytes of the batches.
         bytes: usize,

@@ -54,7 +54,7 @@ mod timestamp;
 mod window;
 mod writer;
 
-pub use append::{Append, AppendError, AppendRejected, Appended, Appending};
+pub use append::{Append, AppendError, AppendRejected, Appended, Appending, Validation};
 pub use cache::TailCache;
 pub use config::{InvalidConfig, LogConfig};
 pub use failure::{Corruption, Damage, Poison};

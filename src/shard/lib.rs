@@ -6,10 +6,10 @@
 //! wrong shard goes through the mailbox, one message a shard and request.
 //!
 //! # The walk of a produce
-//! `connection.rs` waits for room and reads the request's head; `handlers/produce.rs` receives each section to where it
-//! is used (a large one for a partition of this shard straight into what is written), stages it and leaves a task behind;
-//! `partition.rs` checks the batches and gives them to the log, without waiting; when the log says that they are
-//! durable, the task puts the answer into the `outbox.rs`. A fetch is as short: `handlers/fetch.rs` waits until
+//! `connection.rs` waits for room and reads which request it is; `handlers/produce.rs` reads its head, receives each section
+//! to where it is used (a large one for a partition of this shard straight into what is written), stages it and leaves a
+//! task behind; `partition.rs` checks the batches and gives them to the log, without waiting for anything; when the log
+//! says that they are durable, the task puts the answer into the `outbox.rs`. A fetch is as short: `handlers/fetch.rs` waits until
 //! there is enough, and the outbox sends the records from where they lie.
 //!
 //! # What is where

@@ -21,8 +21,9 @@ pub(crate) const HEAD_READ_BYTES: usize = 4 * KIB;
 /// Requests that are taken from the read buffer before the core looks at its sockets and files again: some 200 µs.
 pub(crate) const REQUESTS_IN_A_ROW_MAX: usize = 128;
 
-/// Record bytes that are copied for another shard before the core looks at its sockets and files again: some 200 µs.
-pub(crate) const COPY_BYTES_MAX: usize = MIB;
+/// Record bytes that are checked, or copied for another shard, before the core looks at its sockets and files again: some
+/// 200 µs. One batch is checked in one go, whatever its size.
+pub(crate) const BYTES_IN_A_ROW_MAX: usize = MIB;
 
 /// Partitions that are looked at before the core looks at its sockets and files again: some 200 µs.
 pub(crate) const PARTS_IN_A_ROW_MAX: usize = 1024;

@@ -1,7 +1,8 @@
 //! The responses of one connection on their way to its socket: encoded into one buffer, gathered into one write, record
 //! bytes sent from where they lie.
 //!
-//! Two buffers change places: while one is written the other fills, so that in the steady state nothing is allocated.
+//! Two buffers change places: while one is written the other fills, so that encoded bytes need no new memory in the steady
+//! state; a write allocates the list of its pieces.
 //! How much can wait here is bounded by the permits that every response holds: see [`Hold`].
 
 use std::cell::{Cell, RefCell};

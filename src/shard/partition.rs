@@ -1,14 +1,15 @@
-//! One partition on the shard that owns it: its checks, and its log. Nothing here waits.
+//! One partition on the shard that owns it: its checks, and its log. Nothing here waits for anything.
 
 use std::cell::RefCell;
 use std::time::Duration;
 
-use ringmq_segment::{Append, AppendError, Appending, Log, LogId, Payload, ReadError};
+use ringmq_segment::{AppendError, Appending, Log, LogId, Payload, ReadError, Validation};
 use ringmq_wire::batch::BatchLimits;
 use ringmq_wire::{ErrorCode, TopicName, WireError};
 
 use crate::error;
 use crate::throttle::Throttle;
+use crate::turns::Turns;
 
 /// A partition that this shard owns.
 pub(crate) struct Partition {
@@ -59,14 +60,19 @@ impl Partition {
         }
     }
 
-    /// Checks the batches and stages them in the order of the calls; the future is done when they are durable.
+    /// Checks the batches and stages them; what it returns is done when they are durable. A payload of many batches gives
+    /// way between them, so one caller's appends keep their order only if it awaits each before the next.
     ///
     /// # Errors
     /// What is wrong with the batches, or why the partition takes none. Nothing was staged then.
-    pub(crate) fn append(&self, payload: Payload) -> Result<Appending, WireError> {
+    pub(crate) async fn append(&self, payload: Payload, turns: &mut Turns) -> Result<Appending, WireError> {
         let log = self.usable_log()?;
-        let append = Append::validated(payload, &self.limits).map_err(|rejected| error::rejected(&rejected))?;
-        Ok(log.append(append))
+        let rejected = |rejected| error::rejected(&rejected);
+        let mut validation = Validation::of(payload);
+        while let Some(bytes) = validation.next_batch(&self.limits).map_err(rejected)? {
+            turns.give_way_for(bytes).await;
+        }
+        Ok(log.append(validation.finish(&self.limits).map_err(rejected)?))
     }
 
     /// What a client is told of an append that was not acknowledged.
@@ -126,8 +132,10 @@ impl Partition {
 
 #[cfg(test)]
 mod tests {
+    use std::future::{Future, poll_fn};
     use std::io;
     use std::path::Path;
+    use std::pin::pin;
 
     use bytes::Bytes;
     use ringmq_runtime::fs;
@@ -137,6 +145,7 @@ mod tests {
     use ringmq_wire::{Offset, PartitionIndex, ShardIndex, Timestamp, TopicId};
 
     use super::*;
+    use crate::limits::BYTES_IN_A_ROW_MAX;
 
     fn batch(bytes: usize) -> Bytes {
         let mut builder = BatchBuilder::new(Compression::None);
@@ -161,7 +170,8 @@ mod tests {
 
     /// What a producer is told.
     async fn append(partition: &Partition, batches: Bytes) -> Result<Offset, ErrorCode> {
-        let appending = partition.append(Payload::Copied(batches)).map_err(|error| error.code)?;
+        let appending =
+            partition.append(Payload::Copied(batches), &mut Turns::default()).await.map_err(|error| error.code)?;
         let appended = appending.await.map_err(|cause| partition.append_failed(&cause).code)?;
         Ok(appended.base_offset)
     }
@@ -189,6 +199,25 @@ mod tests {
             }
             assert_eq!(append(&partition, batch(10)).await, Ok(Offset::ZERO));
             assert_eq!(read(&partition, 2).await, Err(ErrorCode::OffsetOutOfRange));
+        });
+    }
+
+    #[test]
+    fn the_core_works_for_others_between_the_batches_of_a_long_append() {
+        Sim::new(SimConfig::with_seed(5)).run(|| async {
+            let partition = open().await;
+            let batches = Bytes::from(batch(9_000).repeat(400));
+            let mut turns = Turns::default();
+            let mut appending = pin!(partition.append(Payload::Copied(batches.clone()), &mut turns));
+            let mut given_way = 0;
+            let staged = poll_fn(|cx| {
+                let polled = appending.as_mut().poll(cx);
+                given_way += usize::from(polled.is_pending());
+                polled
+            });
+            let appended = staged.await.unwrap().await.unwrap();
+            assert_eq!(appended.next_offset, Offset::new(400));
+            assert_eq!(given_way, batches.len() / BYTES_IN_A_ROW_MAX);
         });
     }
 

@@ -74,7 +74,7 @@ error_codes! {
     InvalidBatch = 21 "INVALID_BATCH" final
         "The bytes are not a well-formed record batch of version 2; check the producer's encoder."
     BatchTooLarge = 22 "BATCH_TOO_LARGE" final
-        "A record batch is larger than its topic takes; send smaller batches, or raise the topic's batch_bytes_max."
+        "A batch is larger than its topic takes, or all for one partition than a segment; send smaller or fewer at once, or raise the topic's batch_bytes_max or segment_bytes."
     RecordTooLarge = 23 "RECORD_TOO_LARGE" final
         "A single record is larger than a batch may be; send a smaller record, or raise the topic's batch_bytes_max."
     UnsupportedCompression = 24 "UNSUPPORTED_COMPRESSION" final

@@ -28,7 +28,7 @@ use ringmq_wire::protocol::{FetchRequest, FetchResponseHead, FetchedPartition, F
 use ringmq_wire::{Detail, ErrorCode, Offset, PartitionIndex, WireError};
 
 use crate::error::Details;
-use crate::limits::{COPY_BYTES_MAX, FETCH_BYTES, FETCH_PART_BYTES, FETCH_TOPIC_BYTES, FETCHED_PART_BYTES, Limits};
+use crate::limits::{FETCH_BYTES, FETCH_PART_BYTES, FETCH_TOPIC_BYTES, FETCHED_PART_BYTES, Limits};
 use crate::mailbox::Message;
 use crate::outbox::Slice;
 use crate::reply_bytes::{Charge, CopiedBatches, ReplyRoom};
@@ -37,6 +37,7 @@ use crate::server::Shard;
 use crate::session::{Call, Session};
 use crate::split::{self, Merged, Share, Split, unanswered};
 use crate::stats::{Counter, Stage};
+use crate::turns::Turns;
 use share::{Found, Outcome, Part, Read, Terms};
 
 /// The partitions of one request that another shard owns.
@@ -133,7 +134,7 @@ pub(crate) fn serve_forwarded(shard: &Rc<Shard>, forwarded: ForwardedFetch) {
 /// Copies what was found, for another core.
 async fn copy(found: Found<IoBuf>, room: &Arc<ReplyRoom>) -> Vec<Outcome<CopiedBatches>> {
     let mut outcomes = Vec::with_capacity(found.outcomes.len());
-    let mut copied = 0;
+    let mut turns = Turns::default();
     for outcome in found.outcomes {
         let (read, batches) = match outcome {
             Ok(read) => read.take_batches(),
@@ -145,11 +146,7 @@ async fn copy(found: Found<IoBuf>, room: &Arc<ReplyRoom>) -> Vec<Outcome<CopiedB
         let mut copies = Vec::with_capacity(batches.len());
         for slice in batches {
             copies.push(CopiedBatches::copy(&slice, room));
-            copied += slice.len();
-            if copied >= COPY_BYTES_MAX {
-                copied = 0;
-                task::yield_to_io().await;
-            }
+            turns.give_way_for(slice.len()).await;
         }
         outcomes.push(Ok(read.with(copies)));
     }

@@ -1,8 +1,8 @@
 //! Produce: sections are received, staged in the order read, and answered when they are durable.
 //!
-//! All of a request is received before any of it is staged, so that half a request leaves no trace. Staging does not
-//! wait, and the connection reads its next request only afterwards: that is what keeps the order of one connection and
-//! partition, here and through the mailbox of another shard.
+//! All of a request is received before any of it is staged, so that half a request leaves no trace. Staging gives way, but
+//! waits for nothing, and the connection reads its next request only afterwards: that is what keeps the order of one
+//! connection and partition, here and through the mailbox of another shard.
 
 use std::rc::Rc;
 
@@ -195,7 +195,7 @@ async fn stage(shard: &Shard, sections: Vec<Section>) -> (Vec<Staged>, Split<(Lo
     let mut turns = Turns::default();
     for (place, section) in sections.into_iter().enumerate() {
         staged.push(match section {
-            Section::Here(partition, payload) => match partition.append(payload) {
+            Section::Here(partition, payload) => match partition.append(payload, &mut turns).await {
                 Ok(appending) => Staged::Here(partition, appending),
                 Err(error) => Staged::refused(shard, error),
             },

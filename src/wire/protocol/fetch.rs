@@ -8,15 +8,16 @@ use crate::numbers::{Offset, PartitionIndex};
 use crate::topic_name::TopicName;
 
 layout! {
-    /// Asks for records from given offsets on. The broker answers as soon as it has `min_bytes`, after `max_wait_ms`
-    /// with what it has, and at once if any partition has an error. Where more fetches wait than it has room for, it
-    /// answers those that wait with what it has.
+    /// Asks for records from given offsets on. The broker answers as soon as it has `min_bytes`, or for one partition
+    /// more than the answer may carry; after `max_wait_ms` with what it has; and at once if any partition has an error.
+    /// Where more fetches wait than it has room for, it answers those that wait with what it has.
     pub struct FetchRequest {
         /// How long the broker may wait for `min_bytes`, in milliseconds; 0 answers at once.
         pub max_wait_ms: u32,
         /// How many bytes of batches make an answer worth its while.
         pub min_bytes: u32,
-        /// About how many bytes of batches the answer may carry. The first batch is sent even if it is larger.
+        /// About how many bytes of batches the answer may carry. Every shard of the broker that is asked for some sends
+        /// its first batch even if it is larger, so an answer can exceed this by a batch a shard.
         pub max_bytes: u32,
         /// What is wanted, in the order in which it is served.
         pub topics: Vec<FetchTopic>,
