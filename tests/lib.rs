@@ -11,5 +11,5 @@ mod raw;
 pub use batches::{batch, name, produce_head};
 pub use broker::{Broker, BrokerOptions, Exit, data_dir, new_directory};
 pub use lines::Lines;
-pub use process::{CommandOutput, ringmq, run_bench, run_ringmq, send_signal, target_binary};
+pub use process::{CommandOutput, not_examined, ringmq, run_bench, run_ringmq, send_signal, target_binary};
 pub use raw::RawConnection;

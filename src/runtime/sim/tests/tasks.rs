@@ -131,9 +131,9 @@ fn tasks_stand_still_between_runs_and_are_dropped_by_a_crash() {
     struct OnDrop(Rc<Cell<bool>>);
     impl Drop for OnDrop {
         fn drop(&mut self) {
-            // Whatever a drop does on its way out finds the simulation alive.
+            // Whatever a drop does on its way out finds the simulation alive, the clock too: both panic without one.
             spawn("spawned while dropping", async { panic!("never polled") });
-            assert!(Instant::now() >= Instant::now());
+            let _ = Instant::now();
             self.0.set(true);
         }
     }
