@@ -3,51 +3,19 @@
 use ringmq_wire::ErrorCode;
 use ringmq_wire::protocol::RequestType;
 
-use super::{LONG, connect, with_topic};
+use super::with_topic;
 use crate::client::Client;
 use crate::error::Error;
 use crate::fetch::{FetchFrom, FetchOptions};
 use crate::record::Record;
 use crate::testing::Fault;
-use crate::{Offset, OffsetSpec, PartitionIndex, Timestamp};
+use crate::{Offset, OffsetSpec, PartitionIndex};
 
 const FIRST: PartitionIndex = PartitionIndex::new(0);
 
 async fn send(client: &Client, partition: u32, values: &[&'static str]) {
     let records = values.iter().map(|value| Record::value(*value)).collect();
     client.producer().send_batch("t", PartitionIndex::new(partition), records).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_fetch_starts_in_the_middle_of_a_batch() {
-    let (_broker, client) = with_topic().await;
-    send(&client, 0, &["a", "b", "c"]).await;
-    send(&client, 0, &["d"]).await;
-    let fetched = client.consumer().fetch("t", FIRST, Offset::new(1), FetchOptions::no_wait()).await.unwrap();
-    let offsets: Vec<i64> = fetched.records.iter().map(|record| record.offset.get()).collect();
-    assert_eq!(offsets, [1, 2, 3]);
-    assert_eq!((fetched.next_offset, fetched.high_watermark), (Offset::new(4), Offset::new(4)));
-}
-
-#[tokio::test]
-async fn a_fetch_at_the_end_waits_for_records() {
-    let (broker, client) = with_topic().await;
-    let waiting = {
-        let consumer = client.consumer();
-        let options = FetchOptions { max_wait: LONG, ..FetchOptions::default() };
-        tokio::spawn(async move { consumer.fetch("t", FIRST, Offset::ZERO, options).await })
-    };
-    broker.has_received(RequestType::Fetch, 1).await;
-    // The broker in memory answers one request of a connection after the other.
-    send(&connect(&broker).await, 0, &["a"]).await;
-    assert_eq!(waiting.await.unwrap().unwrap().next_offset, Offset::new(1));
-}
-
-#[tokio::test]
-async fn an_offset_beyond_the_end_is_an_error() {
-    let (_broker, client) = with_topic().await;
-    let fetched = client.consumer().fetch("t", FIRST, Offset::new(1), FetchOptions::no_wait()).await;
-    assert_eq!(fetched.unwrap_err().code(), Some(ErrorCode::OffsetOutOfRange));
 }
 
 #[tokio::test]
@@ -105,7 +73,7 @@ async fn one_bad_target_does_not_spoil_the_others() {
 }
 
 #[tokio::test]
-async fn offsets_are_listed_by_partition() {
+async fn offsets_of_partitions_that_have_moved_are_asked_for_again() {
     let (broker, client) = with_topic().await;
     send(&client, 2, &["a", "b"]).await;
     let consumer = client.consumer();
@@ -116,11 +84,6 @@ async fn offsets_are_listed_by_partition() {
     };
     assert_eq!(offsets(OffsetSpec::Latest).await, [Some(0), Some(0), Some(2), Some(0)]);
     assert_eq!(offsets(OffsetSpec::Earliest).await, [Some(0); 4]);
-    assert_eq!(offsets(OffsetSpec::Timestamp(Timestamp::new(0))).await, [None, None, Some(0), None]);
-    let one = consumer.list_offset("t", PartitionIndex::new(2), OffsetSpec::Latest).await.unwrap();
-    assert_eq!((one.partition, one.offset), (PartitionIndex::new(2), Some(Offset::new(2))));
-    let error = consumer.list_offset("t", PartitionIndex::new(4), OffsetSpec::Latest).await.unwrap_err();
-    assert_eq!(error.code(), Some(ErrorCode::UnknownPartition));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
-//! The client as a whole against brokers in memory.
+//! The client as a whole against brokers in memory, which fail as a test orders. What a sound broker answers is tested
+//! with real ones: `tests/client/`.
 
 mod admin;
-mod blocking;
 mod consumer;
 mod producer;
 mod routing;

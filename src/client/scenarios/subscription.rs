@@ -12,7 +12,7 @@ use crate::fetch::FetchOptions;
 use crate::record::{ConsumedRecord, Record};
 use crate::subscription::{Start, SubscribeOptions, Until};
 use crate::testing::Fault;
-use crate::{Compression, Offset, PartitionIndex, Timestamp};
+use crate::{Compression, PartitionIndex, Timestamp};
 
 /// Sends `count` records to each partition, in batches of three, each holding its own offset as text.
 async fn fill(client: &Client, count: i64) {
@@ -45,51 +45,6 @@ async fn collect(client: &Client, options: SubscribeOptions) -> Result<BTreeMap<
 
 fn each_partition(offsets: std::ops::Range<i64>) -> BTreeMap<u32, Vec<i64>> {
     (0..4).map(|partition| (partition, offsets.clone().collect())).collect()
-}
-
-#[tokio::test]
-async fn every_record_comes_once_and_in_order() {
-    let (_broker, client) = with_topic().await;
-    fill(&client, 100).await;
-    assert_eq!(collect(&client, to_the_end(Start::Earliest)).await.unwrap(), each_partition(0..100));
-    assert_eq!(collect(&client, to_the_end(Start::Offset(Offset::new(50)))).await.unwrap(), each_partition(50..100));
-    assert_eq!(collect(&client, to_the_end(Start::Latest)).await.unwrap(), BTreeMap::new());
-    // The batch that holds it starts at 48.
-    let at = to_the_end(Start::Time(Timestamp::new(50)));
-    assert_eq!(collect(&client, at).await.unwrap(), each_partition(48..100));
-}
-
-#[tokio::test]
-async fn small_responses_serve_every_partition_in_turn() {
-    let (_broker, client) = with_topic().await;
-    fill(&client, 30).await;
-    let fetch = FetchOptions { max_bytes: 1, partition_max_bytes: 1, ..FetchOptions::default() };
-    let options = SubscribeOptions { fetch, ..to_the_end(Start::Earliest) };
-    assert_eq!(collect(&client, options).await.unwrap(), each_partition(0..30));
-}
-
-#[tokio::test]
-async fn some_partitions_can_be_chosen() {
-    let (_broker, client) = with_topic().await;
-    fill(&client, 10).await;
-    let partitions = Some(vec![PartitionIndex::new(2)]);
-    let found = collect(&client, SubscribeOptions { partitions, ..to_the_end(Start::Earliest) }).await.unwrap();
-    assert_eq!(found, BTreeMap::from([(2, (0..10).collect())]));
-
-    let partitions = Some(vec![PartitionIndex::new(7)]);
-    let error = collect(&client, SubscribeOptions { partitions, ..to_the_end(Start::Earliest) }).await.unwrap_err();
-    assert_eq!(error.code(), Some(ErrorCode::UnknownPartition));
-}
-
-#[tokio::test]
-async fn what_is_written_later_comes_too() {
-    let (_broker, client) = with_topic().await;
-    let mut stream = client.consumer().stream("t", SubscribeOptions::default()).await.unwrap();
-    for offset in 0..3 {
-        client.producer().send_to("t", PartitionIndex::new(1), "x").await.unwrap();
-        let record = stream.next().await.unwrap().unwrap();
-        assert_eq!((record.partition, record.offset), (PartitionIndex::new(1), Offset::new(offset)));
-    }
 }
 
 #[tokio::test]
@@ -138,15 +93,6 @@ async fn damage_ends_it() {
 }
 
 #[tokio::test]
-async fn a_deleted_topic_ends_it() {
-    let (_broker, client) = with_topic().await;
-    let mut stream = client.consumer().stream("t", SubscribeOptions::default()).await.unwrap();
-    client.admin().delete_topic("t").await.unwrap();
-    let error = stream.next().await.unwrap_err();
-    assert_eq!(error.code(), Some(ErrorCode::UnknownTopic), "{error}");
-}
-
-#[tokio::test]
 async fn a_reader_that_does_not_read_stops_the_fetching() {
     let (broker, client) = with_topic().await;
     fill(&client, 60).await;
@@ -164,22 +110,6 @@ async fn a_reader_that_does_not_read_stops_the_fetching() {
         count += 1;
     }
     assert_eq!(count, 4 * 60);
-}
-
-#[tokio::test]
-async fn a_handler_that_fails_ends_it_and_names_the_record() {
-    let (_broker, client) = with_topic().await;
-    fill(&client, 9).await;
-    let mut handled = 0;
-    let consumer = client.consumer();
-    let subscription = consumer.subscribe("t", Start::Earliest, |record| {
-        handled += 1;
-        async move { if record.offset == Offset::new(5) { Err("no fives") } else { Ok(()) } }
-    });
-    let error = subscription.await.unwrap_err();
-    assert!(matches!(&error, Error::Handler { offset, .. } if *offset == Offset::new(5)), "{error}");
-    assert!(error.to_string().contains("no fives"), "{error}");
-    assert!(handled > 5);
 }
 
 #[tokio::test]

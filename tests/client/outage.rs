@@ -1,14 +1,12 @@
-//! The client crate against a real broker that goes away and comes back.
+//! A broker that goes away and comes back.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use ringmq_client::{Client, ConsumedRecord, Delivery, Error, NewTopic, Record, Start};
 use ringmq_tests::Broker;
 use tokio::sync::mpsc;
 
-/// Long enough for a debug broker on a busy machine to come back.
-const LONG: Duration = Duration::from_secs(60);
+use super::connect;
 
 /// Sends numbered records one after the other until `enough` is closed, and tells each outcome.
 async fn send_numbers(client: Client, outcomes: mpsc::Sender<(u64, Result<Delivery, Error>)>) {
@@ -24,7 +22,7 @@ async fn send_numbers(client: Client, outcomes: mpsc::Sender<(u64, Result<Delive
 async fn one_client_goes_on_through_a_stop_and_a_kill() {
     const EACH: usize = 100;
     let mut broker = Broker::start();
-    let client = Client::builder().brokers(broker.address()).timeout(LONG).connect().await.expect("the broker is up");
+    let client = connect(&broker).await;
     client.admin().create_topic(NewTopic::new("numbers").partitions(4)).await.expect("a new topic");
 
     let (seen_sender, mut seen) = mpsc::unbounded_channel();
@@ -80,24 +78,4 @@ async fn one_client_goes_on_through_a_stop_and_a_kill() {
         }
     }
     subscription.abort();
-}
-
-#[test]
-fn the_blocking_client_works_beside_a_runtime_and_inside_one() {
-    let broker = Broker::start();
-    let work = |topic: &str| {
-        let client = ringmq_client::blocking::Client::connect(broker.address()).expect("the broker is up");
-        client.admin().create_topic(NewTopic::new(topic)).expect("a new topic");
-        let delivery = client.producer().send(topic, "a value").expect("stored");
-        let mut values = Vec::new();
-        let subscription = client.consumer().subscribe(topic, Start::Offset(delivery.offset), |record| {
-            values.push(record.value);
-            Err("one is enough")
-        });
-        assert!(matches!(subscription, Err(Error::Handler { .. })), "{subscription:?}");
-        assert_eq!(values, [Some("a value".into())]);
-    };
-    work("beside");
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    runtime.block_on(async { work("inside") });
 }

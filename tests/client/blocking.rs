@@ -1,18 +1,10 @@
 //! The blocking face, outside of a runtime and inside of one.
 
-use super::NewTopic;
-use crate::blocking::Client;
-use crate::fetch::FetchOptions;
-use crate::subscription::{Start, SubscribeOptions, Until};
-use crate::testing::FakeBroker;
-use crate::{Error, ErrorCode, Offset};
+use std::net::TcpListener;
 
-/// A broker on a runtime of its own, so that the test's thread is free to block.
-fn broker() -> (tokio::runtime::Runtime, FakeBroker) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let broker = runtime.block_on(FakeBroker::start(2));
-    (runtime, broker)
-}
+use ringmq_client::blocking::Client;
+use ringmq_client::{Error, ErrorCode, FetchOptions, NewTopic, Offset, OffsetSpec, Start, SubscribeOptions, Until};
+use ringmq_tests::Broker;
 
 fn use_everything(client: &Client) {
     let admin = client.admin();
@@ -26,7 +18,7 @@ fn use_everything(client: &Client) {
     let consumer = client.consumer();
     let fetched = consumer.fetch("t", delivery.partition, delivery.offset, FetchOptions::default()).unwrap();
     assert_eq!(fetched.records[0].value.as_deref(), Some(&b"hello"[..]));
-    let latest = consumer.list_offset("t", delivery.partition, crate::OffsetSpec::Latest).unwrap();
+    let latest = consumer.list_offset("t", delivery.partition, OffsetSpec::Latest).unwrap();
     assert_eq!(latest.offset, Some(Offset::new(1)));
 
     let until_now = SubscribeOptions { until: Until::CurrentEnd, ..SubscribeOptions::default() };
@@ -48,7 +40,7 @@ fn use_everything(client: &Client) {
 
 #[test]
 fn it_works_without_a_runtime() {
-    let (_runtime, broker) = broker();
+    let broker = Broker::start();
     let client = Client::connect(broker.address()).unwrap();
     use_everything(&client);
     use_everything(&client);
@@ -56,7 +48,7 @@ fn it_works_without_a_runtime() {
 
 #[test]
 fn it_works_inside_a_runtime_and_can_be_dropped_there() {
-    let (_runtime, broker) = broker();
+    let broker = Broker::start();
     let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     other.block_on(async {
         let client = Client::connect(broker.address()).unwrap();
@@ -66,7 +58,7 @@ fn it_works_inside_a_runtime_and_can_be_dropped_there() {
 
 #[test]
 fn many_threads_share_a_client() {
-    let (_runtime, broker) = broker();
+    let broker = Broker::start();
     let client = Client::connect(broker.address()).unwrap();
     client.admin().create_topic(NewTopic::new("t").partitions(4)).unwrap();
     let producer = client.producer();
@@ -79,15 +71,13 @@ fn many_threads_share_a_client() {
             });
         }
     });
-    let stored: i64 = (0..4).map(|partition| broker.end("t", partition)).sum();
+    let ends = client.consumer().list_offsets("t", OffsetSpec::Latest).unwrap();
+    let stored: i64 = ends.iter().map(|end| end.offset.unwrap().get()).sum();
     assert_eq!(stored, 160);
 }
 
 #[test]
 fn nobody_there_is_an_error() {
-    let address = {
-        let (_runtime, broker) = broker();
-        broker.address()
-    };
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     assert!(matches!(Client::connect(address), Err(Error::Unreachable { .. })));
 }
