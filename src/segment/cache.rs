@@ -2,10 +2,14 @@
 //!
 //! The memory of a core is bounded over all its logs; what came first goes first. Written frames and frames read from
 //! the disk have bounds of their own, so that a reader far behind never drives out what the others are about to read.
+//!
+//! What counts is memory. A frame keeps alive the whole buffer that it lies in, so the frames of one buffer come and
+//! go together, and count for all of it: what is not shown of it, too.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::ops::Range;
 use std::rc::{Rc, Weak};
 
 use ringmq_runtime::buffer::IoBuf;
@@ -24,14 +28,15 @@ pub struct TailCache {
 }
 
 impl TailCache {
-    /// A cache of at most `bytes_max` bytes, an eighth of it for read-ahead. A frame that does not fit is not kept.
+    /// A cache of at most `bytes_max` bytes, an eighth of it for frames read from the disk. A buffer that does not fit
+    /// is not kept.
     #[must_use]
     pub fn new(bytes_max: usize) -> TailCache {
         let read_bytes_max = bytes_max / READ_PART;
         TailCache { written: FrameFifo::new(bytes_max - read_bytes_max), read: FrameFifo::new(read_bytes_max) }
     }
 
-    /// Bytes of memory that the kept frames take.
+    /// Bytes of memory that the kept frames keep alive.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.written.bytes() + self.read.bytes()
@@ -62,19 +67,16 @@ pub(crate) struct CachedFrame {
     pub(crate) max_timestamp: Timestamp,
     /// Whole record batches.
     pub(crate) payload: IoBuf,
-    /// What it counts for: a frame that was written keeps its whole buffer alive.
-    pub(crate) memory_bytes: usize,
 }
 
 impl CachedFrame {
     /// Of a whole frame in memory.
-    pub(crate) fn new(header: &FrameHeader, frame: &IoBuf, memory_bytes: usize) -> CachedFrame {
+    pub(crate) fn new(header: &FrameHeader, frame: &IoBuf) -> CachedFrame {
         CachedFrame {
             base_offset: header.base_offset,
             next_offset: header.next_offset,
             max_timestamp: header.max_timestamp,
             payload: frame.slice(header.payload_range()),
-            memory_bytes,
         }
     }
 }
@@ -86,49 +88,56 @@ struct FrameFifo(Rc<RefCell<Fifo>>);
 struct Fifo {
     bytes_max: usize,
     bytes: usize,
-    order: VecDeque<Entry>,
+    /// The number that the next buffer gets.
+    next: u64,
+    order: VecDeque<Buffer>,
 }
 
-struct Entry {
+/// A buffer in the cache, with the frames in it.
+struct Buffer {
     slot: Weak<FrameSlot>,
-    base_offset: Offset,
-    bytes: usize,
+    number: u64,
+    memory_bytes: usize,
+    /// From the first frame's base to the last one's next offset.
+    offsets: Range<Offset>,
 }
 
 impl FrameFifo {
     fn new(bytes_max: usize) -> FrameFifo {
-        FrameFifo(Rc::new(RefCell::new(Fifo { bytes_max, bytes: 0, order: VecDeque::new() })))
+        FrameFifo(Rc::new(RefCell::new(Fifo { bytes_max, bytes: 0, next: 0, order: VecDeque::new() })))
     }
 
     fn bytes(&self) -> usize {
         self.0.borrow().bytes
     }
 
-    /// Makes room for the entry and takes it in; `false` when it can never fit.
-    fn admit(&self, entry: Entry) -> bool {
+    /// Makes room for a buffer and takes it in; returns its number, or `None` when it can never fit.
+    fn admit(&self, slot: &Rc<FrameSlot>, memory_bytes: usize, offsets: Range<Offset>) -> Option<u64> {
         let mut fifo = self.0.borrow_mut();
-        if entry.bytes > fifo.bytes_max {
-            return false;
+        if memory_bytes > fifo.bytes_max {
+            return None;
         }
-        fifo.bytes += entry.bytes;
-        fifo.order.push_back(entry);
-        while fifo.bytes > fifo.bytes_max {
+        while fifo.bytes + memory_bytes > fifo.bytes_max {
             let Some(oldest) = fifo.order.pop_front() else { break };
-            fifo.bytes -= oldest.bytes;
+            fifo.bytes -= oldest.memory_bytes;
             if let Some(slot) = oldest.slot.upgrade() {
-                slot.frames.borrow_mut().remove(&oldest.base_offset);
+                slot.let_go(&oldest);
             }
         }
-        true
+        let number = fifo.next;
+        fifo.next += 1;
+        fifo.bytes += memory_bytes;
+        fifo.order.push_back(Buffer { slot: Rc::downgrade(slot), number, memory_bytes, offsets });
+        Some(number)
     }
 
     fn forget(&self, slot: *const FrameSlot) {
         let mut fifo = self.0.borrow_mut();
         let Fifo { bytes, order, .. } = &mut *fifo;
-        order.retain(|entry| {
-            let stays = !std::ptr::eq(entry.slot.as_ptr(), slot);
+        order.retain(|buffer| {
+            let stays = !std::ptr::eq(buffer.slot.as_ptr(), slot);
             if !stays {
-                *bytes -= entry.bytes;
+                *bytes -= buffer.memory_bytes;
             }
             stays
         });
@@ -138,7 +147,13 @@ impl FrameFifo {
 /// The kept frames of one log.
 pub(crate) struct FrameSlot {
     fifo: FrameFifo,
-    frames: RefCell<BTreeMap<Offset, CachedFrame>>,
+    frames: RefCell<BTreeMap<Offset, Kept>>,
+}
+
+/// A frame, and the number of its buffer.
+struct Kept {
+    frame: CachedFrame,
+    buffer: u64,
 }
 
 impl FrameSlot {
@@ -146,16 +161,27 @@ impl FrameSlot {
         Rc::new(FrameSlot { fifo: fifo.clone(), frames: RefCell::default() })
     }
 
-    /// Keeps a frame, if it is not kept already and fits.
-    pub(crate) fn insert(self: &Rc<Self>, frame: CachedFrame) {
-        let base_offset = frame.base_offset;
-        if self.frames.borrow().contains_key(&base_offset) {
+    /// Keeps the frames that are not kept already, if the one buffer that they all lie in fits.
+    pub(crate) fn insert(self: &Rc<Self>, frames: &[CachedFrame]) {
+        let (Some(first), Some(last)) = (frames.first(), frames.last()) else { return };
+        debug_assert!(frames.iter().all(|frame| frame.payload.shares_memory_with(&first.payload)));
+        if frames.iter().all(|frame| self.frames.borrow().contains_key(&frame.base_offset)) {
             return;
         }
-        let entry = Entry { slot: Rc::downgrade(self), base_offset, bytes: frame.memory_bytes };
-        if self.fifo.admit(entry) {
-            self.frames.borrow_mut().insert(base_offset, frame);
+        let offsets = first.base_offset..last.next_offset;
+        // What is not new now may be let go of to make room.
+        let Some(buffer) = self.fifo.admit(self, first.payload.memory_bytes(), offsets) else { return };
+        let mut kept = self.frames.borrow_mut();
+        for frame in frames {
+            kept.entry(frame.base_offset).or_insert_with(|| Kept { frame: frame.clone(), buffer });
         }
+    }
+
+    /// Lets go of a buffer. Some of what it held may be kept in another one.
+    fn let_go(&self, buffer: &Buffer) {
+        let mut frames = self.frames.borrow_mut();
+        let of_buffer = |_: &Offset, kept: &mut Kept| kept.buffer == buffer.number;
+        frames.extract_if(buffer.offsets.clone(), of_buffer).for_each(drop);
     }
 
     /// The frame that holds `from` and those that follow it without a gap, until `want_bytes` of payload are
@@ -164,7 +190,7 @@ impl FrameSlot {
         let frames = self.frames.borrow();
         let first = frames.range(..=from).next_back().map(|(base, _)| *base).unwrap_or(from);
         let (mut run, mut next, mut bytes) = (Vec::new(), from, 0);
-        for frame in frames.range(first..).map(|(_, frame)| frame) {
+        for frame in frames.range(first..).map(|(_, kept)| &kept.frame) {
             let continues = frame.base_offset <= next && next < frame.next_offset;
             if !continues || bytes >= want_bytes {
                 break;

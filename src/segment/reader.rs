@@ -177,9 +177,7 @@ pub(crate) async fn read_piece(
             Err(corruption) => return Err(ReadError::Corrupt(corruption)),
         }
     };
-    for frame in &frames {
-        log.read.insert(frame.clone());
-    }
+    log.read.insert(&frames);
     Ok(frames)
 }
 
@@ -350,7 +348,7 @@ impl Walk {
                 Ok(header) => {
                     let end = at + header.frame_bytes as usize;
                     if header.next_offset > from {
-                        frames.push(CachedFrame::new(&header, &bytes.slice(at..end), header.frame_bytes as usize));
+                        frames.push(CachedFrame::new(&header, &bytes.slice(at..end)));
                     }
                     at = end;
                     (self.position, self.expected) = (header.end_position(), header.next_offset);

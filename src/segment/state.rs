@@ -127,7 +127,7 @@ impl LogCore {
             state.window.land(flight);
             while let Some(passed) = state.window.pass() {
                 moved = true;
-                self.written.insert(passed.frame);
+                self.written.insert(&[passed.frame]);
                 for (waiter, appended) in passed.waiters {
                     let _ = waiter.send(Ok(appended));
                 }

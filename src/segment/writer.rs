@@ -156,7 +156,7 @@ fn launch(log: &Rc<LogCore>, group: Group) {
     let (header, frame, waiters) = build(log, &ready, staged);
     let buf = frame.freeze();
 
-    let in_flight = InFlight { frame: CachedFrame::new(&header, &buf, buf.memory_bytes()), waiters };
+    let in_flight = InFlight { frame: CachedFrame::new(&header, &buf), waiters };
     let flight = state.window.launch(header.next_offset, header.end_position(), in_flight);
     if let Some(active) = &mut state.active {
         active.position = header.end_position();

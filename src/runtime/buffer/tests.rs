@@ -74,6 +74,7 @@ fn slices_of_slices() {
     let slice = whole.slice(100..200).slice(10..=19);
     assert_eq!(*slice, whole[110..120]);
     assert_eq!(slice.memory_bytes(), BLOCK_BYTES);
+    assert!(slice.shares_memory_with(&whole) && !slice.shares_memory_with(&AlignedBuf::with_len(1).freeze()));
     assert!(whole.whole().is_some() && whole.slice(..).whole().is_some());
     assert!(slice.whole().is_none() && whole.slice(..4095).whole().is_none() && whole.slice(1..).whole().is_none());
     assert_eq!(whole.whole().map(Rc::strong_count), Some(2));
