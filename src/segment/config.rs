@@ -92,6 +92,11 @@ impl LogConfig {
         usize::try_from(self.segment_bytes.min(fits_header)).unwrap_or(usize::MAX)
     }
 
+    /// The longest frame that small appends share.
+    pub(crate) fn shared_frame_bytes_max(&self) -> usize {
+        self.frame_bytes_max.min(self.frame_bytes_limit())
+    }
+
     /// The longest payload that has room in a frame, whatever its padding.
     pub(crate) fn payload_bytes_limit(&self) -> usize {
         // A buffer is at most 1/64 longer than asked for, and a block: see `buffer::size_class`.

@@ -52,6 +52,7 @@ pub(crate) struct Staging {
 pub(crate) struct Group {
     pub(crate) appends: usize,
     pub(crate) payload_bytes: usize,
+    pub(crate) records: u32,
     /// Header and padding included.
     pub(crate) frame_bytes: usize,
 }
@@ -85,16 +86,18 @@ impl Staging {
 
     /// The next frame as it would be now; `None` when nothing waits.
     pub(crate) fn next_group(&self, frame_bytes_max: usize) -> Option<Group> {
-        let mut appends = self.queue.iter().map(|staged| staged.append.payload_bytes());
-        let mut group = Group { appends: 1, payload_bytes: appends.next()?, frame_bytes: 0 };
+        let mut appends = self.queue.iter().map(|staged| &staged.append);
+        let first = appends.next()?;
+        let (payload_bytes, records) = (first.payload_bytes(), first.record_count());
+        let mut group = Group { appends: 1, payload_bytes, records, frame_bytes: 0 };
         if group.payload_bytes <= COPY_BYTES_MAX && !self.one_at_a_time {
-            for payload_bytes in appends {
-                let together = group.payload_bytes + payload_bytes;
-                if payload_bytes > COPY_BYTES_MAX || frame_bytes_for(together) > frame_bytes_max {
+            for append in appends {
+                let together = group.payload_bytes + append.payload_bytes();
+                let Some(records) = group.records.checked_add(append.record_count()) else { break };
+                if append.payload_bytes() > COPY_BYTES_MAX || frame_bytes_for(together) > frame_bytes_max {
                     break;
                 }
-                group.appends += 1;
-                group.payload_bytes = together;
+                group = Group { appends: group.appends + 1, payload_bytes: together, records, frame_bytes: 0 };
             }
         }
         group.frame_bytes = frame_bytes_for(group.payload_bytes);
@@ -102,7 +105,7 @@ impl Staging {
     }
 
     /// Takes the group out.
-    pub(crate) fn take(&mut self, group: Group) -> impl Iterator<Item = Staged> + '_ {
+    pub(crate) fn take(&mut self, group: Group) -> impl ExactSizeIterator<Item = Staged> + '_ {
         self.payload_bytes -= group.payload_bytes;
         self.one_at_a_time = false;
         self.queue.drain(..group.appends)

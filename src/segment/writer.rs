@@ -5,7 +5,9 @@
 //! had to be waited for, the next round looks again. Offsets are assigned only when the frame has room and goes to
 //! the device in the same breath, so that a failure before uses none.
 
+use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringmq_runtime::buffer::{AlignedBuf, IoBuf};
@@ -17,13 +19,14 @@ use ringmq_wire::{LeaderEpoch, Offset, Timestamp};
 
 use crate::append::{AppendError, Appended};
 use crate::cache::CachedFrame;
-use crate::frame::{FrameHeader, Generation};
-use crate::generation::LogGenerations;
+use crate::frame::{FrameHeader, Generation, LogNumber};
 use crate::payload::{FrameBuf, Payload};
 use crate::room::{self, NoRoom};
-use crate::staging::{Group, Staged};
+use crate::staging::{Group, Staged, Waiter};
 use crate::state::{InFlight, LogCore, LogState, Phase};
 use crate::window::FlightNumber;
+
+const OFFSETS_USED_UP: &str = "the partition's offsets are used up; go on with a new topic";
 
 /// Makes sure that the writer runs.
 pub(crate) fn wake(log: &Rc<LogCore>) {
@@ -49,7 +52,9 @@ enum Step {
     /// The active segment's file has no space for the frame.
     Grow(u64),
     /// The frame can go.
-    Launch(Group),
+    Launch(Group, Ready),
+    /// There are fewer offsets left than the frame has records.
+    OffsetsUsedUp,
 }
 
 async fn write(log: Rc<LogCore>) {
@@ -64,10 +69,11 @@ async fn write(log: Rc<LogCore>) {
             Step::Raise => room::raise_generation(&log).await,
             Step::Roll => room::roll(&log).await,
             Step::Grow(frame_bytes) => room::grow(&log, frame_bytes).await,
-            Step::Launch(group) => {
-                launch(&log, group);
+            Step::Launch(group, ready) => {
+                launch(&log, group, ready);
                 Ok(())
             }
+            Step::OffsetsUsedUp => Err(NoRoom::NotReady(Arc::new(io::Error::other(OFFSETS_USED_UP)))),
         };
         if let Err(no_room) = result {
             refuse(&log, no_room);
@@ -89,7 +95,7 @@ fn decide(log: &LogCore, state: &LogState) -> Step {
     if state.poison.is_some() || state.phase == Phase::Closed {
         return Step::Stop;
     }
-    let group = state.staging.next_group(log.config.frame_bytes_max);
+    let group = state.staging.next_group(log.config.shared_frame_bytes_max());
     let frame_bytes = group.map_or(0, |group| group.frame_bytes as u64);
     let Some(active) = &state.active else {
         return if group.is_some() { Step::Begin } else { Step::Stop };
@@ -98,16 +104,27 @@ fn decide(log: &LogCore, state: &LogState) -> Step {
         return Step::Roll;
     }
     let Some(group) = group else { return Step::Stop };
-    if state.generation.is_none() {
-        return Step::Raise;
-    }
+    let (Some(generation), Some(known)) = (state.generation, &state.known) else { return Step::Raise };
     if active.room < active.position + frame_bytes {
         return Step::Grow(frame_bytes);
     }
     if !group.may_go(state.window.in_flight(), log.config.writes_in_flight_max) {
         return Step::Wait(log.writer_moved.listen());
     }
-    Step::Launch(group)
+    let base_offset = state.window.end();
+    let Some(next_offset) = base_offset.checked_add(group.records.into()) else { return Step::OffsetsUsedUp };
+    let ready = Ready {
+        file: active.open.file.clone(),
+        segment_base: active.segment.base,
+        position: active.position,
+        base_offset,
+        next_offset,
+        durable_offset: state.window.durable(),
+        log_number: known.number(),
+        generation,
+        leader_epoch: state.leader_epoch,
+    };
+    Step::Launch(group, ready)
 }
 
 /// Whether the active segment is too old or too full for a frame of that length; a length of 0 asks for nothing.
@@ -135,7 +152,7 @@ fn refuse(log: &LogCore, no_room: NoRoom) {
     };
     let mut state = log.state.borrow_mut();
     state.roll_asked = false;
-    let group = state.staging.next_group(log.config.frame_bytes_max);
+    let group = state.staging.next_group(log.config.shared_frame_bytes_max());
     if group.is_some_and(|group| group.appends > 1) {
         state.staging.take_one_at_a_time();
         return;
@@ -149,11 +166,9 @@ fn refuse(log: &LogCore, no_room: NoRoom) {
 }
 
 /// Builds the frame of a group that has room, and hands it to the device.
-fn launch(log: &Rc<LogCore>, group: Group) {
+fn launch(log: &Rc<LogCore>, group: Group, ready: Ready) {
     let mut state = log.state.borrow_mut();
-    let Some(ready) = Ready::of(&state) else { return };
-    let staged: Vec<Staged> = state.staging.take(group).collect();
-    let (header, frame, waiters) = build(log, &ready, staged);
+    let Built { header, frame, waiters } = build(log, &ready, state.staging.take(group));
     let buf = frame.freeze();
 
     let in_flight = InFlight { frame: CachedFrame::new(&header, &buf), waiters };
@@ -175,42 +190,34 @@ struct Ready {
     segment_base: Offset,
     position: u64,
     base_offset: Offset,
+    /// One past the last of the group's records.
+    next_offset: Offset,
     durable_offset: Offset,
-    known: Rc<LogGenerations>,
+    log_number: LogNumber,
     generation: Generation,
     leader_epoch: LeaderEpoch,
 }
 
-impl Ready {
-    fn of(state: &LogState) -> Option<Ready> {
-        let active = state.active.as_ref()?;
-        Some(Ready {
-            file: active.open.file.clone(),
-            segment_base: active.segment.base,
-            position: active.position,
-            base_offset: state.window.end(),
-            durable_offset: state.window.durable(),
-            known: state.known.clone()?,
-            generation: state.generation?,
-            leader_epoch: state.leader_epoch,
-        })
-    }
+/// A frame as it is written, and who waits for it.
+struct Built {
+    header: FrameHeader,
+    frame: AlignedBuf,
+    waiters: Vec<(Waiter, Appended)>,
 }
 
-type Built = (FrameHeader, AlignedBuf, Vec<(crate::staging::Waiter, Appended)>);
-
-fn build(log: &LogCore, ready: &Ready, staged: Vec<Staged>) -> Built {
+fn build(log: &LogCore, ready: &Ready, staged: impl ExactSizeIterator<Item = Staged>) -> Built {
     let mut waiters = Vec::with_capacity(staged.len());
-    let (mut next_offset, mut record_count, mut max_timestamp) = (ready.base_offset, 0_u32, Timestamp::new(i64::MIN));
     let mut payloads = Vec::with_capacity(staged.len());
+    let (mut next_offset, mut record_count, mut max_timestamp) = (ready.base_offset, 0, Timestamp::new(i64::MIN));
     for Staged { append, waiter } in staged {
         let base_offset = next_offset;
-        next_offset = base_offset.checked_add(u64::from(append.record_count())).unwrap_or(Offset::MAX);
-        record_count = record_count.saturating_add(append.record_count());
+        next_offset = following(base_offset, append.record_count());
+        record_count += append.record_count();
         max_timestamp = max_timestamp.max(append.max_timestamp());
         waiters.push((waiter, Appended { base_offset, next_offset }));
         payloads.push(append.into_payload());
     }
+    debug_assert_eq!(next_offset, ready.next_offset);
     let mut buf = together(payloads);
     place_batches(buf.payload_mut(), ready.base_offset, ready.leader_epoch);
     let payload_bytes = buf.payload().len();
@@ -222,18 +229,27 @@ fn build(log: &LogCore, ready: &Ready, staged: Vec<Staged>) -> Built {
         next_offset,
         durable_offset: ready.durable_offset,
         generation: ready.generation,
-        log_number: ready.known.number(),
+        log_number: ready.log_number,
         segment_base: ready.segment_base,
         position: ready.position,
         written_at: Timestamp::new(time::wall_clock()),
         max_timestamp,
         record_count,
-        // A frame fits 32 bits: `LogConfig::frame_bytes_limit`, checked when the append was staged.
-        payload_bytes: u32::try_from(payload_bytes).unwrap_or(u32::MAX),
-        frame_bytes: u32::try_from(frame.len()).unwrap_or(u32::MAX),
+        payload_bytes: frame_field(payload_bytes),
+        frame_bytes: frame_field(frame.len()),
     };
     header.seal(&mut frame);
-    (header, frame, waiters)
+    Built { header, frame, waiters }
+}
+
+/// The offset that many records behind `offset`, in a frame whose last record has one.
+fn following(offset: Offset, records: u32) -> Offset {
+    offset.checked_add(records.into()).expect("a frame is launched only with an offset for each of its records")
+}
+
+/// A length in a frame.
+fn frame_field(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("LogConfig::frame_bytes_limit fits 32 bits, and bounds every append and group")
 }
 
 /// One buffer of them all: the only one as it is, several copied together.
@@ -261,7 +277,7 @@ fn place_batches(payload: &mut [u8], base_offset: Offset, leader_epoch: LeaderEp
             BatchHeader::decode(rest).expect("an Append holds whole batches only, and nobody else can change them");
         set_base_offset(rest, next);
         set_leader_epoch(rest, leader_epoch);
-        next = next.checked_add(u64::from(header.record_count)).unwrap_or(Offset::MAX);
+        next = following(next, header.record_count);
         rest = &mut rest[header.size_bytes()..];
     }
 }

@@ -81,6 +81,7 @@ impl Block {
     /// Fills `block`, of [`BLOCK_BYTES`].
     pub(crate) fn encode_into(&self, block: &mut [u8]) {
         debug_assert!(block.len() == BLOCK_BYTES && self.facts.len() <= ENTRIES_MAX);
+        let entry_count = u16::try_from(self.facts.len()).expect("at most ENTRIES_MAX");
         block.fill(0);
         let (kind, shard) = match self.table.writer {
             TableWriter::Shard(shard) => (1_u16, shard.get()),
@@ -91,7 +92,7 @@ impl Block {
         block[6..8].copy_from_slice(&kind.to_be_bytes());
         block[8..16].copy_from_slice(&self.table.start.to_be_bytes());
         block[16..18].copy_from_slice(&shard.to_be_bytes());
-        block[18..20].copy_from_slice(&u16::try_from(self.facts.len()).unwrap_or(0).to_be_bytes());
+        block[18..20].copy_from_slice(&entry_count.to_be_bytes());
         block[20..24].copy_from_slice(&self.number.to_be_bytes());
         block[24..28].copy_from_slice(&self.proven_blocks.to_be_bytes());
         for (fact, entry) in self.facts.iter().zip(block[ENTRIES_AT..].chunks_exact_mut(ENTRY_BYTES)) {

@@ -130,8 +130,8 @@ async fn read_table(dir: &Path, table: TableId) -> Result<Vec<Fact>, LoadError> 
         return Err(LoadError::Locked { path });
     }
     let mut blocks: Vec<Option<Block>> = Vec::new();
+    let mut at = 0;
     loop {
-        let at = pair_position(u32::try_from(blocks.len()).unwrap_or(u32::MAX));
         let piece = file.read_at(at, PIECE_BYTES, IoClass::ColdRead).await.map_err(error)?;
         for pair in piece.chunks(PAIR_BYTES) {
             let number = blocks.len();
@@ -141,6 +141,7 @@ async fn read_table(dir: &Path, table: TableId) -> Result<Vec<Fact>, LoadError> 
         if piece.len() < PIECE_BYTES {
             break;
         }
+        at += PIECE_BYTES as u64;
     }
     file.close().await.map_err(error)?;
 

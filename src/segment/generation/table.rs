@@ -150,9 +150,9 @@ async fn write_queued(inner: Rc<Inner>) {
 
 impl Inner {
     async fn write(&self, batch: &[Waiting]) -> Result<(), RecordError> {
-        let pairs = batch.len().div_ceil(ENTRIES_MAX);
+        let pairs = u32::try_from(batch.len().div_ceil(ENTRIES_MAX)).expect("at most PAIRS_AT_A_TIME_MAX");
         let table = self.make_room(pairs).await?;
-        let mut buf = AlignedBuf::zeroed(pairs * PAIR_BYTES);
+        let mut buf = AlignedBuf::zeroed(pairs as usize * PAIR_BYTES);
         for ((pair, waiting), number) in
             buf.chunks_exact_mut(PAIR_BYTES).zip(batch.chunks(ENTRIES_MAX)).zip(table.blocks..)
         {
@@ -163,19 +163,19 @@ impl Inner {
         let written = table.file.write_at(&buf.freeze(), position, IoClass::Append).await;
         written.map_err(|error| self.fail(error))?;
         if let Some(open) = &mut self.state.borrow_mut().file {
-            open.blocks += u32::try_from(pairs).unwrap_or(0);
+            open.blocks += pairs;
         }
         Ok(())
     }
 
     /// The open table with room for `pairs` more.
-    async fn make_room(&self, pairs: usize) -> Result<OpenTable, RecordError> {
+    async fn make_room(&self, pairs: u32) -> Result<OpenTable, RecordError> {
         let open = self.state.borrow().file.clone();
         let mut open = match open {
             Some(open) => open,
             None => self.create().await?,
         };
-        let needed = pair_position(open.blocks) + (pairs * PAIR_BYTES) as u64;
+        let needed = pair_position(open.blocks) + pair_position(pairs);
         if needed > open.room_bytes {
             open.room_bytes = needed.next_multiple_of(GROWTH_BYTES);
             open.file.preallocate(open.room_bytes).await.map_err(RecordError::before_writing)?;

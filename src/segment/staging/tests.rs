@@ -66,8 +66,8 @@ fn without_room_for_the_group_the_first_is_tried_alone() {
 
 #[test]
 fn a_small_frame_waits_for_company_while_two_writes_are_under_way() {
-    let small = Group { appends: 1, payload_bytes: 100, frame_bytes: 4096 };
-    let full = Group { appends: 1, payload_bytes: 1 << 20, frame_bytes: (1 << 20) + 8192 };
+    let small = Group { appends: 1, payload_bytes: 100, records: 1, frame_bytes: 4096 };
+    let full = Group { appends: 1, payload_bytes: 1 << 20, records: 1, frame_bytes: (1 << 20) + 8192 };
     let allowed = |group: Group, max| (0..10).filter(|in_flight| group.may_go(*in_flight, max)).count();
     assert_eq!((allowed(small, 4), allowed(full, 4)), (SMALL_WRITES_IN_FLIGHT_MAX, 4));
     assert_eq!((allowed(small, 1), allowed(full, 1)), (1, 1));
