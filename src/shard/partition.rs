@@ -78,7 +78,10 @@ impl Partition {
     /// What a client is told of an append that was not acknowledged.
     pub(crate) fn append_failed(&self, cause: &AppendError) -> WireError {
         let error = error::append_failed(cause).unwrap_or_else(|| self.closed());
-        self.log_failure("an append was not acknowledged", &error);
+        // The log has said once that it went offline, and why.
+        if !matches!(cause, AppendError::Poisoned(_)) {
+            self.log_failure("an append was not acknowledged", &error);
+        }
         error
     }
 

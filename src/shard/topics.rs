@@ -11,7 +11,7 @@ use ringmq_controller::metadata::{Image, Topic};
 use ringmq_runtime::channel;
 use ringmq_runtime::local::Semaphore;
 use ringmq_runtime::task::Gate;
-use ringmq_segment::{Log, LogConfig, LogId, Recovery};
+use ringmq_segment::{CloseError, Log, LogConfig, LogId, Recovery};
 use ringmq_wire::batch::BatchLimits;
 use ringmq_wire::{PartitionIndex, TopicName};
 
@@ -135,7 +135,8 @@ pub(crate) async fn close_all(shard: &Shard) {
     let partitions = shard.directory.borrow().all_owned();
     let logs: Vec<Log> = partitions.iter().filter_map(|partition| partition.log().ok()).collect();
     several_at_a_time("close a partition", logs, |log| async move {
-        if let Err(cause) = log.close().await {
+        // A log that went offline has said so.
+        if let Err(cause @ CloseError::Record { .. }) = log.close().await {
             let error = error::chain(&cause);
             tracing::error!(partition = %log.id(), %error, "a log did not end cleanly; the next start recovers it");
         }
