@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ringmq_runtime::fs;
 use ringmq_segment::AppendError;
 use ringmq_wire::{ErrorCode, ShardIndex, TopicName, TopicNameError, WireError};
 
@@ -158,10 +159,6 @@ pub enum ChangeError {
     Stopping,
 }
 
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
 fn lagging_shards(shards: &[ShardIndex]) -> String {
     const SHOWN_MAX: usize = 16;
     let mut shown: Vec<String> = shards.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
@@ -229,7 +226,7 @@ impl ChangeError {
             ChangeError::Log(AppendError::Overloaded { .. }) => ErrorCode::Overloaded,
             ChangeError::Log(AppendError::Closed) => ErrorCode::ShuttingDown,
             ChangeError::Log(AppendError::TooLarge { .. }) => ErrorCode::RequestTooLarge,
-            ChangeError::Reserve(error) if is_full(error) => ErrorCode::StorageFull,
+            ChangeError::Reserve(error) if fs::is_full(error) => ErrorCode::StorageFull,
             ChangeError::Reserve(_) => ErrorCode::StorageFailed,
             ChangeError::Contradiction(_) => ErrorCode::UnknownServerError,
             ChangeError::NotApplied { .. } => ErrorCode::RequestTimedOut,

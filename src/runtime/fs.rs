@@ -115,6 +115,12 @@ pub async fn free_bytes(path: impl AsRef<Path>) -> io::Result<u64> {
     dispatch!("find the free space of", path, free_bytes(path))
 }
 
+/// Whether there was no room for what was asked: the one failure that passes by itself.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Reads a whole file of at most `bytes_max` bytes.
 ///
 /// # Errors

@@ -88,8 +88,3 @@ impl fmt::Display for Corruption {
 }
 
 impl std::error::Error for Corruption {}
-
-/// Whether there was no room for what was asked: the one failure that passes by itself.
-pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}

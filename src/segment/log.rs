@@ -191,19 +191,12 @@ impl Log {
         writer::wake(&self.0);
     }
 
-    /// Bytes of frames in all segments, headers and padding included.
-    ///
-    /// # Errors
-    /// When a sealed segment's length cannot be found out.
-    pub async fn size_bytes(&self) -> io::Result<u64> {
-        let (sealed, mut bytes) = {
-            let state = self.0.state.borrow();
-            (state.sealed.clone(), state.active.as_ref().map_or(0, |active| active.position))
-        };
-        for segment in sealed {
-            bytes += segment.file_bytes().await?;
-        }
-        Ok(bytes)
+    /// Bytes of frames in all segments, headers and padding included. Known without looking at the disk.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        let state = self.0.state.borrow();
+        let sealed: u64 = state.sealed.iter().map(|segment| segment.end_position()).sum();
+        sealed + state.active.as_ref().map_or(0, |active| active.position)
     }
 
     /// Why the log is offline, if it is.

@@ -372,27 +372,39 @@ impl Context<'_> {
     }
 
     /// The segments before the last of `bases`. Each must reach to the next: where the header of its index says
-    /// otherwise, its frames are counted. (Without an index that shows only when they are read.)
+    /// otherwise, or cannot be read, its frames are counted. (Without an index that shows only when they are read.)
     async fn sealed(&self, known: &Rc<LogGenerations>, bases: &[Offset]) -> Result<Vec<Rc<Segment>>, OpenError> {
         let mut sealed = Vec::new();
         for pair in bases.windows(2) {
             let (segment, next) = (Rc::new(Segment::new(&self.dir, pair[0])), pair[1]);
-            let indexed_end = segment.indexed_end(known.number()).await;
-            if indexed_end.is_some_and(|end| end != next) {
-                self.count_frames(known, &segment, next).await?;
-            }
+            let end_position = match segment.indexed(known.number()).await {
+                Ok(Some(coverage)) if coverage.end == next => coverage.end_position,
+                Ok(Some(_)) => self.count_frames(known, &segment, next).await?,
+                Ok(None) => segment.file_bytes().await.map_err(|source| self.io("look at a sealed segment", source))?,
+                Err(error) => {
+                    tracing::warn!(partition = %self.id, %error, "cannot read an index; counting the segment's frames");
+                    self.count_frames(known, &segment, next).await?
+                }
+            };
+            segment.set_end_position(end_position);
             sealed.push(segment);
         }
         Ok(sealed)
     }
 
-    async fn count_frames(&self, known: &Rc<LogGenerations>, segment: &Segment, next: Offset) -> Result<(), OpenError> {
+    /// Where the frames of a segment end, which must reach to `next`.
+    async fn count_frames(
+        &self,
+        known: &Rc<LogGenerations>,
+        segment: &Segment,
+        next: Offset,
+    ) -> Result<u64, OpenError> {
         let read = |source| self.io("read a sealed segment", source);
         let check = FrameCheck { id: self.id, segment_base: segment.base, generations: known.clone() };
         let file = segment.open_for_reading().await.map_err(read)?;
         let rebuilt = Indexes::rebuild(&file, &check, self.config.index_interval_bytes).await.map_err(read)?;
         if rebuilt.end == next {
-            return Ok(());
+            return Ok(rebuilt.end_position);
         }
         Err(self.corrupt(segment.base, rebuilt.end_position, rebuilt.end, Damage::SegmentMissing, next))
     }

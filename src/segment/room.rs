@@ -13,7 +13,6 @@ use ringmq_runtime::fs::Dir;
 use ringmq_runtime::{fs, random};
 use ringmq_wire::Offset;
 
-use crate::failure::is_full;
 use crate::frame::{Generation, LogNumber};
 use crate::generation::{Fact, LogGenerations, RecordError};
 use crate::layout::FileKind;
@@ -40,7 +39,7 @@ pub(crate) enum NoRoom {
 impl NoRoom {
     /// Of a failure before anything was written.
     fn before_writing(error: io::Error) -> NoRoom {
-        if is_full(&error) { NoRoom::Full(Arc::new(error)) } else { NoRoom::NotReady(Arc::new(error)) }
+        if fs::is_full(&error) { NoRoom::Full(Arc::new(error)) } else { NoRoom::NotReady(Arc::new(error)) }
     }
 }
 
@@ -117,7 +116,7 @@ async fn preallocate(log: &LogCore, file: &File, room: u64, needed: u64) -> Resu
     let wanted = (room + step).min(log.config.segment_bytes).max(needed);
     match file.preallocate(wanted).await {
         Ok(()) => return Ok(wanted),
-        Err(error) if is_full(&error) && wanted > needed => {}
+        Err(error) if fs::is_full(&error) && wanted > needed => {}
         Err(error) => return Err(NoRoom::before_writing(error)),
     }
     file.preallocate(needed).await.map(|()| needed).map_err(NoRoom::before_writing)
@@ -136,6 +135,9 @@ pub(crate) async fn roll(log: &Rc<LogCore>) -> Result<(), NoRoom> {
         state.roll_asked = false;
         state.window.begin_segment();
         let sealed = state.active.replace(next);
+        if let Some(sealed) = &sealed {
+            sealed.segment.set_end_position(sealed.position);
+        }
         state.sealed.extend(sealed.as_ref().map(|sealed| sealed.segment.clone()));
         sealed
     };

@@ -1,6 +1,7 @@
 //! One segment: a file of frames and what is known of it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -23,6 +24,8 @@ const INDEX_BYTES_MAX: usize = 64 << 20;
 pub(crate) struct Segment {
     pub(crate) base: Offset,
     dir: PathBuf,
+    /// Where its frames end, once it is sealed; the length of its file while no index has told it.
+    end_position: Cell<u64>,
     open: RefCell<Option<Rc<OpenSegment>>>,
 }
 
@@ -59,7 +62,7 @@ pub(crate) struct Indexes {
 
 impl Segment {
     pub(crate) fn new(dir: &Path, base: Offset) -> Segment {
-        Segment { base, dir: dir.to_owned(), open: RefCell::default() }
+        Segment { base, dir: dir.to_owned(), end_position: Cell::default(), open: RefCell::default() }
     }
 
     pub(crate) fn path(&self, kind: FileKind) -> PathBuf {
@@ -80,25 +83,29 @@ impl Segment {
         File::open(self.path(FileKind::Log), OpenOptions::default()).await
     }
 
-    /// The length of the file of a sealed segment.
-    pub(crate) async fn file_bytes(&self) -> io::Result<u64> {
-        match self.opened() {
-            Some(open) => open.file.size().await,
-            None => self.open_for_reading().await?.size().await,
-        }
+    /// Where the frames of a sealed segment end, or its file while that is not known.
+    pub(crate) fn end_position(&self) -> u64 {
+        self.end_position.get()
     }
 
-    /// Reads the index files, if both are sound and cover the frames of this segment up to `end`.
+    pub(crate) fn set_end_position(&self, end_position: u64) {
+        self.end_position.set(end_position);
+    }
+
+    /// Reads the index files, if both are sound and cover the frames of this segment up to `end`. Whatever is wrong
+    /// with them is told in the broker's own log: the segment is then read instead.
     pub(crate) async fn load_indexes(
         &self,
         number: LogNumber,
         end: Offset,
         interval_bytes: u64,
     ) -> Option<(Indexes, Coverage)> {
-        let offsets = fs::read_small(self.path(FileKind::Index), INDEX_BYTES_MAX).await.ok()?;
-        let times = fs::read_small(self.path(FileKind::TimeIndex), INDEX_BYTES_MAX).await.ok()?;
-        let (coverage, offsets) = OffsetIndex::decode(&offsets, interval_bytes).ok()?;
-        let (times_coverage, times) = TimeIndex::decode(&times).ok()?;
+        let offsets = self.read_index(FileKind::Index).await?;
+        let times = self.read_index(FileKind::TimeIndex).await?;
+        let offsets = OffsetIndex::decode(&offsets, interval_bytes);
+        let (coverage, offsets) = offsets.map_err(|error| self.index_unusable(FileKind::Index, &error)).ok()?;
+        let times = TimeIndex::decode(&times);
+        let (times_coverage, times) = times.map_err(|error| self.index_unusable(FileKind::TimeIndex, &error)).ok()?;
         let fits = coverage == times_coverage
             && coverage.segment_base == self.base
             && coverage.log_number == number.0
@@ -108,13 +115,40 @@ impl Segment {
         fits.then_some((indexes, coverage))
     }
 
-    /// The end offset that the header of the offset index names, if it is sound and of this log: a hint.
-    pub(crate) async fn indexed_end(&self, number: LogNumber) -> Option<Offset> {
-        let file = File::open(self.path(FileKind::Index), OpenOptions::default()).await.ok()?;
-        let first = file.read_at(0, BLOCK_BYTES, IoClass::ColdRead).await.ok()?;
-        let coverage = Coverage::decode(&first, IndexKind::Offset).ok()?;
-        let fits = coverage.segment_base == self.base && coverage.log_number == number.0;
-        fits.then_some(coverage.end)
+    /// The bytes of an index file, if they can be read.
+    async fn read_index(&self, kind: FileKind) -> Option<Vec<u8>> {
+        let read = fs::read_small(self.path(kind), INDEX_BYTES_MAX).await;
+        // That there is none is as it should be: the process ended before it was written.
+        let told = |error: &io::Error| match error.kind() {
+            io::ErrorKind::NotFound => {}
+            _ => self.index_unusable(kind, error),
+        };
+        read.inspect_err(told).ok()
+    }
+
+    /// What the header of the offset index says of the segment, if it is sound and of this log: a hint.
+    ///
+    /// # Errors
+    /// When there may be one, and it cannot be read.
+    pub(crate) async fn indexed(&self, number: LogNumber) -> io::Result<Option<Coverage>> {
+        let file = match File::open(self.path(FileKind::Index), OpenOptions::default()).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let first = file.read_at(0, BLOCK_BYTES, IoClass::ColdRead).await?;
+        let coverage = Coverage::decode(&first, IndexKind::Offset);
+        let coverage = coverage.map_err(|error| self.index_unusable(FileKind::Index, &error)).ok();
+        Ok(coverage.filter(|coverage| coverage.segment_base == self.base && coverage.log_number == number.0))
+    }
+
+    /// The length of its file: an upper bound of where its frames end.
+    pub(crate) async fn file_bytes(&self) -> io::Result<u64> {
+        self.open_for_reading().await?.size().await
+    }
+
+    fn index_unusable(&self, kind: FileKind, error: &dyn fmt::Display) {
+        let index = self.path(kind);
+        tracing::warn!(index = %index.display(), %error, "cannot use an index; the segment's frames are read instead");
     }
 
     /// Writes the index files of the frames up to `end`, which end at `end_position`.

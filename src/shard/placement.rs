@@ -165,21 +165,17 @@ async fn extents(shard: &Shard, parts: &[LogId]) -> Vec<Result<Extent, WireError
     let mut outcomes = Vec::with_capacity(parts.len());
     let mut turns = Turns::default();
     for &id in parts {
-        outcomes.push(extent(shard, id).await);
+        outcomes.push(extent(shard, id));
         turns.give_way_if_due().await;
     }
     outcomes
 }
 
-async fn extent(shard: &Shard, id: LogId) -> Result<Extent, WireError> {
+fn extent(shard: &Shard, id: LogId) -> Result<Extent, WireError> {
     let partition = shard.directory.borrow().owned(id)?;
     let log = partition.usable_log()?;
     let offsets = log.offsets();
-    let size_bytes = log.size_bytes().await.map_err(|cause| {
-        let detail = format!("the size of partition {} of topic {} is not known: {cause}", id.partition, id.topic_id);
-        WireError::new(ErrorCode::StorageFailed, detail)
-    })?;
-    Ok(Extent { start: offsets.start, end: offsets.end, size_bytes })
+    Ok(Extent { start: offsets.start, end: offsets.end, size_bytes: log.size_bytes() })
 }
 
 fn metadata(shard: &Shard, topic: &Topic, partition: PartitionIndex, offline: bool) -> PartitionMetadata {

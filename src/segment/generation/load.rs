@@ -12,7 +12,6 @@ use ringmq_runtime::{fs, random};
 use super::block::{BLOCK_BYTES, Block, ENTRIES_MAX, TableId, TableWriter};
 use super::history::{Fact, LogGenerations};
 use super::{PAIR_BYTES, pair_position};
-use crate::failure::is_full;
 use crate::layout::LogId;
 use crate::lock::{LOCK_WAIT_MAX, lock_when_free};
 
@@ -192,7 +191,7 @@ async fn replace(
     let merged = TableId { start, writer: TableWriter::Merged };
     match write_merged(dir, merged, &facts).await {
         Ok(()) => {}
-        Err(error) if is_full(&error) => {
+        Err(error) if fs::is_full(&error) => {
             tracing::warn!(dir = %dir.display(), %error, "no room to merge the generation tables; the older ones stay");
             return Ok(());
         }

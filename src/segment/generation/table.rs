@@ -19,7 +19,6 @@ use super::block::{Block, ENTRIES_MAX, TableId, TableWriter};
 use super::history::{Fact, LogGenerations};
 use super::load::{GenerationHistory, LoadError, encode_pair};
 use super::{PAIR_BYTES, pair_position};
-use crate::failure::is_full;
 use crate::layout::LogId;
 
 /// Pairs that one write takes at most.
@@ -79,7 +78,11 @@ pub enum RecordError {
 impl RecordError {
     /// Of a failure before anything was written.
     fn before_writing(error: io::Error) -> RecordError {
-        if is_full(&error) { RecordError::StorageFull(Arc::new(error)) } else { RecordError::NotReady(Arc::new(error)) }
+        if fs::is_full(&error) {
+            RecordError::StorageFull(Arc::new(error))
+        } else {
+            RecordError::NotReady(Arc::new(error))
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ringmq_runtime::sim::Sim;
+use ringmq_runtime::sim::{Fault, Operation, Sim};
 use ringmq_wire::{Offset, Timestamp};
 
 use super::support::*;
@@ -189,6 +189,13 @@ fn a_missing_segment_is_corruption_wherever_it_was() {
         let corruption = refused(&sim);
         assert_eq!((corruption.expected, corruption.damage), (expected, damage), "segment {base}");
     }
+    // It is not missed the less when the index that tells of it cannot be read.
+    let sim = written();
+    sim.disk().remove(segment_path(6)).expect("a file");
+    sim.disk().inject(Fault::on(Operation::Open, "*00000000000000000000.index").os_error(24));
+    assert_eq!(refused(&sim).damage, Damage::SegmentMissing);
+    assert_eq!(sim.disk().faults_met(), 1);
+
     // Without the last one, no frame says that there was more; the next opening's generation does.
     let sim = written();
     sim.run(|| async { append_tags(&open_one().await.0, [14]).await });

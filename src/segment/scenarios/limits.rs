@@ -200,7 +200,7 @@ fn an_empty_log_costs_nothing_and_a_thousand_of_them_neither() {
             assert_eq!(found, Recovery::Empty);
             assert!(log.read(Offset::ZERO, 10).await.expect("the end").slices.is_empty());
             assert_eq!(log.find_timestamp(Timestamp::new(0)).await.expect("readable"), None);
-            assert_eq!(log.size_bytes().await.expect("no files"), 0);
+            assert_eq!(log.size_bytes(), 0);
             logs.push(log);
         }
         for log in &logs {
@@ -417,6 +417,34 @@ fn reads_of_the_past_do_not_grow_memory_beyond_the_bound() {
 fn log_path(sim: &ringmq_runtime::sim::Sim) -> std::path::PathBuf {
     let is_log = |path: &std::path::PathBuf| path.to_string_lossy().ends_with(".log");
     sim.disk().files().into_iter().rfind(is_log).expect("a segment")
+}
+
+#[test]
+fn the_size_of_a_log_is_known_without_looking_at_the_disk() {
+    let sim = sim(215);
+    let in_frames = || {
+        let logs = sim.disk().files().into_iter().filter(|path| path.to_string_lossy().ends_with(".log"));
+        let files: Vec<Vec<u8>> = logs.filter_map(|path| sim.disk().read(path)).collect();
+        assert!(files.len() > 3, "the log has rolled");
+        files.iter().flat_map(|file| frames(file)).map(|frame| u64::from(frame.frame_bytes)).sum::<u64>()
+    };
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        for tag in 1..=30 {
+            log.append(copied(tag, 1, 9_000)).await.expect("acknowledged");
+        }
+        // The last segment was sealed a moment ago, and its file may still have unused space.
+        assert_eq!(log.size_bytes(), in_frames());
+        time::sleep(millis(1000)).await;
+    });
+    sim.kill();
+    sim.disk().remove(file_path(0, "00000000000000000000.index")).expect("an index");
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        assert_eq!(log.size_bytes(), in_frames());
+        assert_eq!(read_all(&log, 1 << 20).await.len(), 30);
+        assert_eq!(log.size_bytes(), in_frames());
+    });
 }
 
 #[test]
