@@ -2,47 +2,42 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use ringmq_shard::{Limits, StatsSnapshot};
+use ringmq_shard::Limits;
 use ringmq_wire::protocol::frame::encode_request;
 use ringmq_wire::protocol::{Acks, ListTopicsRequest, MetadataRequest, ProduceResponse, RequestType};
-use ringmq_wire::{ErrorCode, Offset, ShardIndex};
+use ringmq_wire::{ErrorCode, Offset};
 
-use crate::broker::{Broker, Options, data_dir, wait};
+use crate::broker::{Broker, Options, data_dir, until};
 use crate::data::{batch, create};
-use crate::peer::{Peer, fetch_request, split_fetched};
+use crate::peer::{PATIENCE, Peer, fetch_request, split_fetched};
 
 /// More than the kernel keeps for one loopback connection, both sides together (tcp_rmem and tcp_wmem).
 const KERNEL_BYTES: usize = 16 << 20;
 
-fn stats(broker: &Broker, shard: u16) -> StatsSnapshot {
-    let mailboxes = broker.mailboxes.clone();
-    wait(async move { mailboxes.stats(ShardIndex::new(shard)).await }).expect("the shard runs")
-}
-
-fn counter(stats: &StatsSnapshot, name: &str) -> usize {
-    let count = stats.counters.iter().find(|(counter, _)| *counter == name).expect("a counter of this name").1;
-    usize::try_from(count).expect("it fits")
-}
-
-/// Sends the same bytes again and again until the broker takes no more, without reading; how often they went whole.
-fn send_until_refused(peer: &mut Peer, bytes: &[u8], times_max: usize) -> usize {
-    peer.stream.set_write_timeout(Some(Duration::from_millis(1_500))).expect("a timeout can be set");
-    for times in 0..times_max {
-        let mut sent = 0;
-        while sent < bytes.len() {
-            match peer.stream.write(&bytes[sent..]) {
-                Ok(more) => sent += more,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                    return times;
+/// Sends the same bytes again and again, without reading, until the broker takes no more of them; how often they went
+/// whole. That is when the peer cannot write, although the broker has done `enough` for it, and does no more.
+fn send_until_refused(peer: &mut Peer, bytes: &[u8], enough: usize, done: impl Fn() -> usize) -> usize {
+    let a_while = Duration::from_millis(250);
+    let deadline = Instant::now() + PATIENCE;
+    peer.stream.set_write_timeout(Some(a_while)).expect("a timeout can be set");
+    let (mut sent, mut done_before) = (0, None);
+    loop {
+        match peer.stream.write(&bytes[sent % bytes.len()..]) {
+            Ok(more) => (sent, done_before) = (sent + more, None),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                let done_now = done();
+                if done_now >= enough && done_before == Some(done_now) {
+                    return sent / bytes.len();
                 }
-                Err(error) => panic!("the connection broke: {error}"),
+                done_before = Some(done_now);
             }
+            Err(error) => panic!("the connection broke: {error}"),
         }
+        assert!(Instant::now() < deadline, "the broker goes on taking requests without an answer being read");
     }
-    panic!("the broker took {times_max} requests without an answer being read");
 }
 
 #[test]
@@ -65,9 +60,10 @@ fn fetches_whose_answers_nobody_reads_stop_being_served() {
         let mut silent = broker.connect_to(0);
         let mut frame = BytesMut::new();
         encode_request(silent.next_id(), &fetch_request("t", &[(partition, Offset::ZERO)]), &mut frame).expect("short");
-        let times = send_until_refused(&mut silent, &frame, 10_000_000);
-        let fetched = counter(&stats(&broker, 0), "fetched_bytes");
         let held_max = limits.connection_response_bytes_max;
+        let fetched = || broker.counter(0, "fetched_bytes");
+        let times = send_until_refused(&mut silent, &frame, held_max / 2, fetched);
+        let fetched = fetched();
         assert!(fetched <= held_max + KERNEL_BYTES, "{fetched} bytes were read for a peer that takes nothing");
 
         // Others are served meanwhile, and nothing was lost; only another shard does not wait for long.
@@ -98,11 +94,9 @@ fn requests_whose_answers_nobody_reads_are_not_read() {
     let mut frame = BytesMut::new();
     encode_request(peer.next_id(), &ListTopicsRequest {}, &mut frame).expect("short");
     let mut silent = broker.connect_to(0);
-    send_until_refused(&mut silent, &frame, 100_000_000);
-
-    let served =
-        stats(&broker, 0).requests.into_iter().find(|(request_type, _)| *request_type == RequestType::ListTopics);
-    let served = usize::try_from(served.expect("some were served").1).expect("it fits");
+    let served = || broker.requests(0, RequestType::ListTopics);
+    send_until_refused(&mut silent, &frame, 26, served);
+    let served = served();
     let response_bytes = 50 * 200;
     assert!(served * response_bytes <= (2 << 20) + KERNEL_BYTES, "{served} requests were served without being read");
     // It goes on where it was.
@@ -195,11 +189,12 @@ fn a_peer_that_is_gone_is_not_waited_for() {
     let address = SocketAddr::new(broker.public.ip(), broker.roster.shards[0].port);
     for partitions in [&[0][..], &[1], &[0, 1]] {
         // Its place is the only one; while it is open, everyone else is turned away.
-        let mut only = loop {
-            if let Ok(peer) = Peer::try_connect(address) {
-                break peer;
-            }
-        };
+        let mut only = None;
+        until("the place is free", || {
+            only = Peer::try_connect(address).ok();
+            only.is_some()
+        });
+        let mut only = only.expect("it has the place");
         assert!(Peer::try_connect(address).is_err());
         let partitions: Vec<(u32, Offset)> = partitions.iter().map(|&partition| (partition, Offset::ZERO)).collect();
         let mut request = fetch_request("t", &partitions);
@@ -221,10 +216,7 @@ fn a_peer_that_takes_nothing_is_let_go() {
         peer.send(&fetch_request("t", &[(0, Offset::ZERO)]));
     }
     // Far more than the kernel keeps: the broker cannot write on. Only its end of the connection can end this.
-    let shard_ended = || (0..2).any(|shard| counter(&stats(&broker, shard), "connection_faults") > 0);
-    while !shard_ended() {
-        std::thread::yield_now();
-    }
+    until("a shard ends the connection", || (0..2).any(|shard| broker.counter(shard, "connection_faults") > 0));
     let mut taken = Vec::new();
     let end = peer.stream.read_to_end(&mut taken);
     assert!(taken.len() < 100 * 1_000_000, "{end:?}");

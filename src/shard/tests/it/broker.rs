@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ringmq_controller::metadata::TopicSettings;
 use ringmq_controller::{ControllerConfig, ControllerError};
@@ -12,10 +13,11 @@ use ringmq_runtime::executor::{ExecutorConfig, ExecutorHandle, spawn_executor};
 use ringmq_runtime::net::Reservation;
 use ringmq_runtime::{probe, task};
 use ringmq_segment::LogConfig;
-use ringmq_shard::{Advertise, Limits, Mailboxes, Roster, Shard, ShardConfig, ShardError, Wiring};
+use ringmq_shard::{Advertise, Limits, Mailboxes, Roster, Shard, ShardConfig, ShardError, StatsSnapshot, Wiring};
+use ringmq_wire::protocol::RequestType;
 use ringmq_wire::{BrokerId, ShardIndex};
 
-use crate::peer::Peer;
+use crate::peer::{PATIENCE, Peer};
 
 /// How a test's broker differs from the default one.
 pub(crate) struct Options {
@@ -109,6 +111,25 @@ impl Broker {
         Peer::connect(SocketAddr::new(self.public.ip(), self.roster.shards[shard].port))
     }
 
+    /// What a shard has counted.
+    pub(crate) fn stats(&self, shard: u16) -> StatsSnapshot {
+        let mailboxes = self.mailboxes.clone();
+        wait(async move { mailboxes.stats(ShardIndex::new(shard)).await }).expect("the shard runs")
+    }
+
+    /// One of a shard's counters.
+    pub(crate) fn counter(&self, shard: u16, name: &str) -> usize {
+        let stats = self.stats(shard);
+        let count = stats.counters.iter().find(|(counter, _)| *counter == name).expect("a counter of this name").1;
+        usize::try_from(count).expect("it fits")
+    }
+
+    /// How many requests of a type a shard has read.
+    pub(crate) fn requests(&self, shard: u16, request_type: RequestType) -> usize {
+        let read = self.stats(shard).requests.into_iter().find(|(read, _)| *read == request_type);
+        usize::try_from(read.map_or(0, |(_, count)| count)).expect("it fits")
+    }
+
     /// Stops it as a signal would.
     pub(crate) fn stop(mut self) {
         self.end();
@@ -153,6 +174,15 @@ where
         main(stop).await
     });
     (sender, handle.expect("the executor starts"))
+}
+
+/// Waits until something holds, and fails when it does not come to that.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "in {PATIENCE:?} it did not come to this: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Waits for an answer on this thread.

@@ -1,12 +1,10 @@
 //! Produce, fetch and look-ups of what was produced.
 
-use std::time::{Duration, Instant};
-
 use bytes::Bytes;
 use ringmq_wire::batch::{BatchBuilder, Compression, RecordRef, Scratch, split_batches};
 use ringmq_wire::protocol::{
-    Acks, CreateTopicsRequest, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, ListedOffset, NewTopic,
-    OffsetSpec,
+    Acks, CreateTopicsRequest, FetchRequest, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, ListedOffset,
+    NewTopic, OffsetSpec,
 };
 use ringmq_wire::{ErrorCode, Offset, PartitionIndex, Timestamp, TopicName};
 
@@ -179,10 +177,13 @@ fn a_fetch_waits_for_records_and_no_longer_than_it_may() {
     unknown.max_wait_ms = 300_000;
     assert_eq!(consumer.fetch(&unknown).0.topics[0].partitions[1].error, ErrorCode::UnknownPartition);
 
-    (request.max_wait_ms, request.min_bytes) = (50, 1);
-    let started = Instant::now();
-    let (head, sections) = consumer.fetch(&request);
-    assert!(started.elapsed() >= Duration::from_millis(50), "nothing came, so all of the wait was used");
+    // Where nothing comes the answer does, when the wait is over, and what does not wait is answered before.
+    (request.max_wait_ms, request.min_bytes) = (1_000, 1);
+    let (waiting, at_once) = (consumer.send(&request), consumer.send(&FetchRequest { max_wait_ms: 0, ..request }));
+    assert_eq!(consumer.receive().head.correlation_id, at_once);
+    let response = consumer.receive();
+    assert_eq!(response.head.correlation_id, waiting);
+    let (head, sections) = split_fetched(response);
     assert!(sections.iter().all(Vec::is_empty));
     assert!(head.topics[0].partitions.iter().all(|part| part.error == ErrorCode::None));
 }

@@ -5,29 +5,21 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use ringmq_shard::{Limits, StatsSnapshot};
+use ringmq_shard::Limits;
 use ringmq_wire::protocol::frame::encode_request;
 use ringmq_wire::protocol::{
     Acks, DescribeClusterRequest, FetchRequest, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopic, ListTopicsRequest, MetadataRequest, OffsetSpec, RequestType,
 };
-use ringmq_wire::{ErrorCode, Offset, PartitionIndex, ShardIndex, Timestamp, TopicName};
+use ringmq_wire::{ErrorCode, Offset, PartitionIndex, Timestamp, TopicName};
 
-use crate::broker::{Broker, Options, data_dir, wait};
+use crate::broker::{Broker, Options, data_dir, until};
 use crate::data::{batch, create, tagged, values};
 use crate::peer::{Peer, fetch_request, split_fetched};
 
-fn stats(broker: &Broker, shard: u16) -> StatsSnapshot {
-    let mailboxes = broker.mailboxes.clone();
-    wait(async move { mailboxes.stats(ShardIndex::new(shard)).await }).expect("the shard runs")
-}
-
 /// Waits until a shard has read so many requests of a type.
-fn until_read(broker: &Broker, shard: u16, request_type: RequestType, count: u64) {
-    let read = || stats(broker, shard).requests.into_iter().find(|(read, _)| *read == request_type);
-    while read().is_none_or(|(_, read)| read < count) {
-        std::thread::yield_now();
-    }
+fn until_read(broker: &Broker, shard: u16, request_type: RequestType, count: usize) {
+    until("the shard has read the requests", || broker.requests(shard, request_type) >= count);
 }
 
 /// A fetch that waits for records at the end of empty partitions.
@@ -90,7 +82,7 @@ fn fetches_that_wait_make_room_for_others() {
     // Here, and on another shard.
     for partition in [0, 1] {
         let mut first = broker.connect_to(0);
-        let before = u64::from(partition) * 11;
+        let before = partition as usize * 11;
         send_many(&mut first, &long_poll("t", &[partition]), 10);
         until_read(&broker, 0, RequestType::Fetch, before + 10);
         let mut second = broker.connect_to(0);
@@ -207,7 +199,7 @@ fn who_does_not_take_what_was_fetched_does_not_starve_the_others() {
         let (head, sections) = other.fetch(request);
         (head.topics[0].partitions[0].error, sections[0].len())
     };
-    while fetch(&large).0 == ErrorCode::None {}
+    until("the silent ones hold all room", || fetch(&large).0 == ErrorCode::Overloaded);
     assert_eq!(fetch(&large), (ErrorCode::Overloaded, 0));
     // Little has room of its own; so has another shard.
     let little = FetchRequest { max_bytes: 1_000, ..fetch_request("small", &[(0, Offset::ZERO)]) };
@@ -218,7 +210,7 @@ fn who_does_not_take_what_was_fetched_does_not_starve_the_others() {
     let request = FetchRequest { max_wait_ms: 100, ..large.clone() };
     assert_eq!(fetch(&request), (ErrorCode::Overloaded, 0));
     drop(silent);
-    while fetch(&large).0 == ErrorCode::Overloaded {}
+    until("their room is back", || fetch(&large).0 != ErrorCode::Overloaded);
     assert_eq!(fetch(&large).0, ErrorCode::None);
 }
 
@@ -244,12 +236,12 @@ fn answers_that_nobody_takes_are_bounded_over_all_connections() {
         peer.stream.write_all(&frame.repeat(400)).expect("the requests are taken");
     }
     // Some 90 KB each, so six connections with four each would hold 2 MB.
-    while other.call(&ListTopicsRequest {}).is_ok() {}
+    until("the silent ones hold all room", || other.call(&ListTopicsRequest {}).is_err());
     let error = other.call(&ListTopicsRequest {}).expect_err("there is no room");
     assert_eq!(error.code, ErrorCode::Overloaded);
     other.call(&DescribeClusterRequest {}).expect("a short answer has room of its own");
     drop(silent);
-    while other.call(&ListTopicsRequest {}).is_err() {}
+    until("their room is back", || other.call(&ListTopicsRequest {}).is_ok());
 }
 
 #[test]
@@ -282,7 +274,7 @@ fn requests_that_do_not_come_keep_nobody_waiting() {
     // A head alone takes up nothing.
     let _announced = announce(12);
     store(&mut honest, 900);
-    assert!(!stats(&broker, 0).counters.contains(&("connection_faults", 8)));
+    assert_ne!(broker.counter(0, "connection_faults"), 8);
 
     // A body that has begun does, but not what is the others' own, and not for long.
     let _begun = announce(40);

@@ -17,7 +17,7 @@ use ringmq_wire::protocol::{
 use ringmq_wire::{CorrelationId, Offset, PartitionIndex, TopicName, WireError};
 
 /// Longer than anything here takes: a test that hangs fails instead.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One connection.
 pub(crate) struct Peer {
