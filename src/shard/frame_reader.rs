@@ -123,9 +123,10 @@ impl FrameReader {
         }
     }
 
-    /// Says whether a section that is received directly is likely to come after the next head.
-    pub(crate) fn expect_direct(&mut self, direct: bool) {
-        self.read_ahead = if direct { HEAD_READ_BYTES } else { READ_BUFFER_BYTES_MAX };
+    /// Says whether a section that is received with [`Self::read_exact`], past the buffer, is likely to come after the
+    /// next head.
+    pub(crate) fn expect_large_section(&mut self, expected: bool) {
+        self.read_ahead = if expected { HEAD_READ_BYTES } else { READ_BUFFER_BYTES_MAX };
     }
 
     /// Makes sure that at least one byte fits behind `end`, on the way to `len` bytes behind `start`.

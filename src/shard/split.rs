@@ -1,5 +1,8 @@
 //! A request cut into one share per shard, and the answers put back in the order of the request.
 
+use std::future::Future;
+use std::task::Poll;
+
 use ringmq_runtime::channel::OneshotSender;
 use ringmq_runtime::random::Set;
 use ringmq_runtime::task::Stop;
@@ -7,8 +10,9 @@ use ringmq_segment::LogId;
 use ringmq_wire::{ErrorCode, PartitionIndex, ShardIndex, TopicName, WireError};
 
 use crate::directory::Owner;
-use crate::mailbox::Message;
+use crate::mailbox::{Asked, Message};
 use crate::server::Shard;
+use crate::stats::Counter;
 use crate::turns::Turns;
 
 /// The parts of one request that one shard owns.
@@ -128,6 +132,44 @@ pub(crate) async fn by_owner<'a, W, P, A>(
     Ok((split, merged))
 }
 
+/// One shard's share under way: where its parts stood, and its answer or why it could not be asked.
+pub(crate) struct AskedShare<A> {
+    pub(crate) places: Vec<usize>,
+    pub(crate) asked: Result<Asked<A>, WireError>,
+}
+
+/// Sends every share to its shard, one message each, all at the same time: however many have no room, the wait for it is
+/// that of one. `bytes` is what a part carries in records.
+pub(crate) async fn send_shares<P, A: Send + 'static>(
+    shard: &Shard,
+    shares: Vec<Share<P>>,
+    bytes: impl Fn(&P) -> usize,
+    message: impl Fn(Vec<P>, OneshotSender<A>) -> Message,
+) -> Vec<AskedShare<A>> {
+    let send = async |Share { shard: owner, places, parts }: Share<P>| {
+        let bytes = parts.iter().map(&bytes).sum();
+        shard.stats.add(Counter::ForwardedBytes, bytes);
+        AskedShare { places, asked: shard.doors.ask(owner, bytes, |reply| message(parts, reply)).await }
+    };
+    all_of(shares.into_iter().map(send).collect()).await
+}
+
+/// Waits for all futures: their outputs in the same order.
+async fn all_of<T>(futures: Vec<impl Future<Output = T>>) -> Vec<T> {
+    let mut futures: Vec<_> = futures.into_iter().map(Box::pin).collect();
+    let mut outputs: Vec<Option<T>> = futures.iter().map(|_| None).collect();
+    std::future::poll_fn(|cx| {
+        for (future, output) in futures.iter_mut().zip(&mut outputs).filter(|(_, output)| output.is_none()) {
+            if let Poll::Ready(ready) = future.as_mut().poll(cx) {
+                *output = Some(ready);
+            }
+        }
+        if outputs.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    outputs.into_iter().flatten().collect()
+}
+
 /// Asks every owner for its share, this shard through `here`, and puts the answers in order. A shard that cannot answer
 /// fails its share alone; what is not answered when the connection has `ended` is not waited for.
 pub(crate) async fn ask_owners<P, A>(
@@ -142,23 +184,16 @@ where
     P: Send,
     A: Send + 'static,
 {
-    let (mut asked, mut own) = (Vec::new(), None);
-    for Share { shard: owner, places, parts } in split.into_shares() {
-        if owner == shard.config.shard {
-            own = Some((places, parts));
-            continue;
-        }
-        match shard.doors.ask(owner, 0, |reply| message(parts, reply)).await {
-            Ok(answer) => asked.push((places, answer)),
-            Err(error) => merged.put_share(&places, [], || Err(error.clone())),
-        }
-    }
+    let (own, others): (Vec<_>, Vec<_>) =
+        split.into_shares().into_iter().partition(|share| share.shard == shard.config.shard);
+    let asked = send_shares(shard, others, |_| 0, message).await;
     // While the others work.
-    if let Some((places, parts)) = own {
+    if let Some(Share { places, parts, .. }) = own.into_iter().next() {
         merged.put_share(&places, here(parts).await, unanswered);
     }
-    for (places, answer) in asked {
-        match ended.or_stop(answer.answer(&shard.stats)).await.unwrap_or_else(|| Err(connection_ended())) {
+    for AskedShare { places, asked } in asked {
+        let answered = async { asked?.answer(&shard.stats).await };
+        match ended.or_stop(answered).await.unwrap_or_else(|| Err(connection_ended())) {
             Ok(answers) => merged.put_share(&places, answers, unanswered),
             Err(error) => merged.put_share(&places, [], || Err(error.clone())),
         }
@@ -178,7 +213,11 @@ pub(crate) fn unanswered<A>() -> Result<A, WireError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
+    use ringmq_runtime::sim::{Sim, SimConfig};
+    use ringmq_runtime::time::{self, Instant};
 
     use super::*;
 
@@ -201,6 +240,20 @@ mod tests {
         let mut merged = Merged::new(3);
         merged.put_share(&[2, 0], ["c"], || "missing");
         assert_eq!(merged.into_answers(|| "unasked"), ["missing", "unasked", "c"]);
+    }
+
+    #[test]
+    fn all_are_waited_for_at_the_same_time() {
+        Sim::new(SimConfig::with_seed(1)).run(|| async {
+            let began = Instant::now();
+            let sleep = async |seconds| {
+                time::sleep(Duration::from_secs(seconds)).await;
+                seconds
+            };
+            assert_eq!(all_of([3, 1, 2].map(sleep).into()).await, [3, 1, 2]);
+            assert_eq!(began.elapsed().as_secs(), 3, "as long as the longest, in simulated time");
+            assert_eq!(all_of(Vec::<std::future::Ready<u8>>::new()).await, []);
+        });
     }
 
     proptest! {

@@ -19,11 +19,11 @@ use crate::directory::Owner;
 use crate::error::Details;
 use crate::frame_reader::{FrameReader, ReadEnd};
 use crate::limits::DIRECT_SECTION_BYTES_MIN;
-use crate::mailbox::{Asked, Message};
+use crate::mailbox::Message;
 use crate::partition::Partition;
 use crate::server::Shard;
 use crate::session::{Call, Session};
-use crate::split::{Share, Split};
+use crate::split::{self, AskedShare, Split};
 use crate::stats::{Counter, Stage};
 use crate::turns::Turns;
 
@@ -59,12 +59,6 @@ enum Staged {
     Done(Outcome),
 }
 
-/// Sections of one request that another shard was asked to store.
-struct AskedShare {
-    places: Vec<usize>,
-    asked: Asked<Vec<Outcome>>,
-}
-
 /// Receives a produce, stages it, and leaves a task behind that answers it.
 ///
 /// # Errors
@@ -83,8 +77,8 @@ pub(crate) async fn handle(
     let whole = Instant::now();
     session.shard.stats.record(Stage::ProduceReceived, whole.saturating_duration_since(call.received));
 
-    let (mut staged, elsewhere) = stage(&session.shard, sections).await;
-    let asked = forward(&session.shard, &mut staged, elsewhere).await;
+    let (staged, elsewhere) = stage(&session.shard, sections).await;
+    let asked = forward(&session.shard, elsewhere).await;
     let staged_at = Instant::now();
     session.shard.stats.record(Stage::ProduceStaged, staged_at.saturating_duration_since(whole));
 
@@ -150,17 +144,17 @@ async fn receive_sections(
 ) -> Result<Vec<Section>, ReadEnd> {
     let mut sections = Vec::with_capacity(count);
     let mut turns = Turns::default();
-    let mut direct = false;
+    let mut any_large = false;
     for topic in &head.topics {
         for partition in &topic.partitions {
             let bytes = partition.records_bytes as usize;
             let owner = shard.directory.borrow().locate(&topic.topic, partition.partition);
             shard.stats.add(Counter::ProducedBytes, bytes);
+            any_large |= owner.is_ok() && bytes >= DIRECT_SECTION_BYTES_MIN;
             sections.push(match owner {
                 Ok(Owner::Here(owned)) if bytes >= DIRECT_SECTION_BYTES_MIN => {
                     let mut frame = FrameBuf::with_payload_len(bytes);
                     reader.read_exact(frame.payload_mut()).await?;
-                    direct = true;
                     Section::Here(owned, Payload::Frame(frame))
                 }
                 Ok(Owner::Here(owned)) => Section::Here(owned, Payload::Copied(receive_copy(reader, bytes).await?)),
@@ -173,7 +167,7 @@ async fn receive_sections(
             turns.give_way_if_due().await;
         }
     }
-    reader.expect_direct(direct);
+    reader.expect_large_section(any_large);
     Ok(sections)
 }
 
@@ -184,6 +178,7 @@ async fn receive_copy(reader: &mut FrameReader, bytes: usize) -> Result<Bytes, R
         reader.consume(bytes);
         return Ok(copied);
     }
+    // The system gives large memory zeroed; what is received has to be initialised without `unsafe`.
     let mut copied = BytesMut::zeroed(bytes);
     reader.read_exact(&mut copied).await?;
     Ok(copied.freeze())
@@ -210,19 +205,10 @@ async fn stage(shard: &Shard, sections: Vec<Section>) -> (Vec<Staged>, Split<(Lo
     (staged, elsewhere)
 }
 
-/// Sends each other shard its share, one message each. A shard without room refuses its share alone.
-async fn forward(shard: &Shard, staged: &mut [Staged], elsewhere: Split<(LogId, Bytes)>) -> Vec<AskedShare> {
-    let mut asked_shares = Vec::new();
-    for Share { shard: owner, places, parts } in elsewhere.into_shares() {
-        let bytes = parts.iter().map(|(_, batches)| batches.len()).sum();
-        shard.stats.add(Counter::ForwardedBytes, bytes);
-        let message = |reply| Message::Produce(ForwardedProduce { sections: parts, reply });
-        match shard.doors.ask(owner, bytes, message).await {
-            Ok(asked) => asked_shares.push(AskedShare { places, asked }),
-            Err(error) => places.iter().for_each(|&place| staged[place] = Staged::refused(shard, error.clone())),
-        }
-    }
-    asked_shares
+/// Sends each other shard its share. A shard without room refuses its share alone.
+async fn forward(shard: &Shard, elsewhere: Split<(LogId, Bytes)>) -> Vec<AskedShare<Vec<Outcome>>> {
+    let message = |sections, reply| Message::Produce(ForwardedProduce { sections, reply });
+    split::send_shares(shard, elsewhere.into_shares(), |(_, batches)| batches.len(), message).await
 }
 
 /// Waits until everything is durable, and answers. There is one replica, so `timeout_ms` has nothing to bound.
@@ -231,7 +217,7 @@ async fn settle(
     call: Call,
     head: ProduceHead,
     mut staged: Vec<Staged>,
-    asked: Vec<AskedShare>,
+    asked: Vec<AskedShare<Vec<Outcome>>>,
     staged_at: Instant,
 ) {
     settle_here(&mut staged).await;
@@ -267,11 +253,14 @@ async fn settle_here(staged: &mut [Staged]) {
 }
 
 /// Waits for another shard's answer and puts it where its sections stood.
-async fn settle_share(shard: &Shard, staged: &mut [Staged], share: AskedShare) {
-    let outcomes = share.asked.answer(&shard.stats).await;
-    let mut outcomes = match outcomes {
+async fn settle_share(shard: &Shard, staged: &mut [Staged], share: AskedShare<Vec<Outcome>>) {
+    let answered = async { share.asked?.answer(&shard.stats).await };
+    let mut outcomes = match answered.await {
         Ok(outcomes) => outcomes,
-        Err(error) => vec![Err(error); share.places.len()],
+        Err(error) => {
+            shard.stats.add(Counter::Errors, share.places.len());
+            vec![Err(error); share.places.len()]
+        }
     }
     .into_iter();
     for place in share.places {
