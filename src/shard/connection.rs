@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use ringmq_runtime::local;
 use ringmq_runtime::net::{TcpStream, WriteHalf};
 use ringmq_runtime::task;
-use ringmq_runtime::time::{self, Instant};
+use ringmq_runtime::time;
 use ringmq_wire::codec::Codec;
 use ringmq_wire::protocol::frame::{FrameError, REQUEST_HEAD_BYTES, RequestHead, decode_request_head};
 use ringmq_wire::protocol::preamble::{ClientPreamble, PREAMBLE_BYTES};
@@ -27,7 +27,7 @@ use crate::handlers::{
 use crate::limits::REQUESTS_IN_A_ROW_MAX;
 use crate::outbox;
 use crate::server::Shard;
-use crate::session::{Call, Session};
+use crate::session::{Call, Receiving, Session};
 use crate::stats::Counter;
 
 /// A peer whose connection the broker ends is given this long to take its last responses and close.
@@ -160,9 +160,7 @@ async fn read_requests(session: &Rc<Session>, reader: &mut FrameReader) -> End {
 /// One request: its head, room for it, its body, its handler.
 async fn read_request(session: &Rc<Session>, reader: &mut FrameReader) -> Result<(), End> {
     reader.peek(1).await?;
-    if reader.available() < REQUEST_HEAD_BYTES {
-        session.receiving_since(Some(Instant::now()));
-    }
+    let receiving_head = (reader.available() < REQUEST_HEAD_BYTES).then(|| session.receiving());
     let head = match receive_head(session, reader).await {
         Ok(head) => head,
         Err(end) => return Err(tell_if_truncated(session, CorrelationId::new(0), end).await),
@@ -172,21 +170,21 @@ async fn read_request(session: &Rc<Session>, reader: &mut FrameReader) -> Result
     if let Err(end) = reader.peek(body_bytes.min(1)).await {
         return Err(tell_if_truncated(session, head.correlation_id, end.into()).await);
     }
-    session.receiving_since(None);
+    drop(receiving_head);
     let call = session.admit(&head).await;
-    session.receiving_since(Some(call.received));
+    let receiving = session.receiving();
     let handled = match head.known_type() {
         Ok(request_type) => {
             session.shard.stats.count_request(request_type);
-            handle(session, reader, request_type, call, body_bytes).await
+            handle(session, reader, receiving, request_type, call, body_bytes).await
         }
         Err(error) => {
             let skipped = reader.skip(body_bytes).await;
+            drop(receiving);
             session.refuse(call, &error);
             skipped.map_err(End::from)
         }
     };
-    session.receiving_since(None);
     match handled {
         Ok(()) => Ok(()),
         Err(end) => Err(tell_if_truncated(session, head.correlation_id, end).await),
@@ -207,15 +205,17 @@ async fn tell_if_truncated(session: &Session, correlation: CorrelationId, end: E
 async fn handle(
     session: &Rc<Session>,
     reader: &mut FrameReader,
+    receiving: Receiving<'_>,
     request_type: RequestType,
     call: Call,
     body_bytes: usize,
 ) -> Result<(), End> {
     if request_type == RequestType::Produce {
-        return produce::handle(session, reader, call, body_bytes).await;
+        return produce::handle(session, reader, receiving, call, body_bytes).await;
     }
     // Bounded by `CONTROL_REQUEST_BYTES_MAX`, which the head was checked against.
     let body = reader.peek(body_bytes).await?;
+    drop(receiving);
     match request_type {
         RequestType::Fetch => start_fetch(session, call, body),
         RequestType::ListOffsets => start(session, call, body, AnswerSize::OfRequest, list_offsets::handle),

@@ -17,6 +17,7 @@
 //! |---|---|
 //! | `server.rs` | how a shard starts and stops |
 //! | `connection.rs`, `session.rs` | the life of one connection; what its reader and its handlers share |
+//! | `connections.rs` | how many there are, and how they end |
 //! | `frame_reader.rs`, `outbox.rs` | bytes in, bytes out |
 //! | `handlers/` | one request type each |
 //! | `split.rs`, `mailbox.rs`, `reply_bytes.rs` | cutting requests by owner; the door between shards; bounds on what comes back |
@@ -34,6 +35,7 @@
 
 mod config;
 mod connection;
+mod connections;
 mod directory;
 mod error;
 mod frame_reader;

@@ -157,7 +157,10 @@ impl Doors {
         let (reply, answer) = channel::oneshot();
         let message = message(reply);
         let sent = async {
-            let room = (door.messages.acquire(1).await, door.bytes.acquire(bytes + MESSAGE_BYTES).await);
+            let room = SentRoom {
+                _message: door.messages.acquire(1).await,
+                _bytes: door.bytes.acquire(bytes + MESSAGE_BYTES).await,
+            };
             door.sender.send(message).await.map(|()| room)
         };
         let room = self.in_time(shard, sent).await?;
@@ -202,11 +205,17 @@ fn ended(shard: ShardIndex) -> WireError {
     WireError::new(ErrorCode::ShuttingDown, format!("shard {shard} has stopped"))
 }
 
+/// What a message takes up on the way to another shard, until it is answered.
+struct SentRoom {
+    _message: Permit,
+    _bytes: Permit,
+}
+
 /// A message under way; its answer is awaited with [`Asked::answer`].
 pub(crate) struct Asked<T> {
     shard: ShardIndex,
     answer: OneshotReceiver<T>,
-    _room: Option<(Permit, Permit)>,
+    _room: Option<SentRoom>,
     sent: Instant,
 }
 

@@ -19,21 +19,27 @@ pub(crate) struct Room {
 
 /// Room that was taken; dropping it gives it back.
 #[derive(Debug, Default)]
-pub(crate) struct Held([Option<Permit>; 2]);
+pub(crate) struct Held {
+    /// In the connection's allowance, or in what it may have of what all share.
+    connection: Option<Permit>,
+    /// In what all share.
+    shared: Option<Permit>,
+}
 
 impl Held {
     pub(crate) fn new(connection: Option<Permit>, shared: Permit) -> Self {
-        Self([connection, Some(shared)])
+        Self { connection, shared: Some(shared) }
     }
 
     /// Whether no room was taken.
     pub(crate) fn is_none(&self) -> bool {
-        self.0.iter().all(Option::is_none)
+        self.connection.is_none() && self.shared.is_none()
     }
 
     /// Gives back what is held beyond `units`.
     pub(crate) fn shrink_to(&mut self, units: usize) {
-        self.0.iter_mut().flatten().for_each(|permit| permit.shrink_to(units));
+        let permits = self.connection.iter_mut().chain(&mut self.shared);
+        permits.for_each(|permit| permit.shrink_to(units));
     }
 }
 
@@ -51,7 +57,7 @@ impl Room {
     pub(crate) fn of_allowance(&self, units: usize) -> Option<Held> {
         // A semaphore lets more than it has pass alone; an allowance is for little.
         let permit = (units <= self.allowance_max).then(|| self.allowance.try_acquire(units))?;
-        permit.map(|permit| Held([Some(permit), None]))
+        permit.map(|permit| Held { connection: Some(permit), shared: None })
     }
 
     /// Waits for room.

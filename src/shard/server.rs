@@ -19,12 +19,12 @@ use ringmq_wire::{ErrorCode, WireError};
 
 use crate::config::ShardConfig;
 use crate::connection;
+use crate::connections::Connections;
 use crate::directory::Directory;
 use crate::limits::{DESCRIPTIONS_MAX, LimitsError};
 use crate::links::{GenerationsLink, Roster, RosterEntry, ShardLinks, Started};
 use crate::mailbox::{self, Doors, Inbox};
 use crate::room::{self, FetchRoom};
-use crate::session::Connections;
 use crate::stats::Stats;
 use crate::throttle::Throttle;
 use crate::{topics, upkeep};

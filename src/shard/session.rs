@@ -1,16 +1,14 @@
 //! One open connection: what its reader, its handlers and the upkeep share, from letting a request in to putting its
 //! answer out.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use ringmq_runtime::local::{Permit, Semaphore};
-use ringmq_runtime::random::Map;
-use ringmq_runtime::task::{self, Gate, GatePass, Stop, StopHandle};
+use ringmq_runtime::task::{self, Gate, Stop, StopHandle};
 use ringmq_runtime::time::{self, Instant};
 use ringmq_wire::protocol::Message;
 use ringmq_wire::protocol::frame::{FrameError, RequestHead, encode_error_response, encode_response};
@@ -22,7 +20,6 @@ use crate::reply_bytes::Account;
 use crate::room::{Held, Room};
 use crate::server::Shard;
 use crate::stats::{Counter, Stage};
-use crate::throttle::Throttle;
 
 /// Memory for encoding answers that is kept between them.
 const SCRATCH_BYTES_KEPT: usize = 4 * 1024;
@@ -55,6 +52,16 @@ pub(crate) struct Session {
     /// Since when part of a request is here and the rest is not.
     receiving_since: Cell<Option<Instant>>,
     last_request: Cell<Instant>,
+}
+
+/// Part of a request is here, and the rest is awaited from the peer.
+#[must_use = "the peer is given time only while this is held"]
+pub(crate) struct Receiving<'s>(&'s Session);
+
+impl Drop for Receiving<'_> {
+    fn drop(&mut self) {
+        self.0.receiving_since.set(None);
+    }
 }
 
 /// Where clients reach a broker.
@@ -140,15 +147,14 @@ impl Session {
     }
 
     /// Waits for room for the sections of a produce whose head is here.
-    pub(crate) async fn room_for_parts(&self, count: usize) -> Held {
+    pub(crate) async fn room_for_parts<'s>(&'s self, count: usize, receiving: Receiving<'s>) -> (Held, Receiving<'s>) {
         if let Some(room) = self.request_parts.of_allowance(count) {
-            return room;
+            return (room, receiving);
         }
         // It is not the peer who is slow now.
-        self.receiving_since(None);
+        drop(receiving);
         let room = self.request_parts.acquire(count).await;
-        self.receiving_since(Some(Instant::now()));
-        room
+        (room, self.receiving())
     }
 
     /// Runs a request's handler. The connection is not closed before it has ended.
@@ -259,9 +265,10 @@ impl Session {
         Address { host, port: port.unwrap_or(self.shard.public_port()) }
     }
 
-    /// Says since when part of a request is here and the rest is awaited; `None` when it is all here.
-    pub(crate) fn receiving_since(&self, since: Option<Instant>) {
-        self.receiving_since.set(since);
+    /// Says that from now on the rest of a request is awaited from the peer, until this is dropped: for so long it may take.
+    pub(crate) fn receiving(&self) -> Receiving<'_> {
+        self.receiving_since.set(Some(Instant::now()));
+        Receiving(self)
     }
 
     /// Says that no request will come any more, and waits until those that came are answered.
@@ -283,7 +290,7 @@ impl Session {
     }
 
     /// Why the connection should be ended now, if it should.
-    fn overdue(&self, now: Instant, limits: &Limits) -> Option<&'static str> {
+    pub(crate) fn overdue(&self, now: Instant, limits: &Limits) -> Option<&'static str> {
         let receiving = self.receiving_since.get().map(|since| now.saturating_duration_since(since));
         let receive_max = if self.shard.is_crowded() {
             limits.frame_receive_crowded_max.min(limits.frame_receive_max)
@@ -298,77 +305,5 @@ impl Session {
         }
         let idle = self.tasks.running() == 0 && receiving.is_none();
         (idle && now.saturating_duration_since(self.last_request.get()) > limits.idle_max).then_some("it was idle")
-    }
-}
-
-/// The open connections of a shard.
-pub(crate) struct Connections {
-    gate: Gate,
-    open: RefCell<Map<u64, Rc<Session>>>,
-    next: Cell<u64>,
-    refused_log: Throttle,
-}
-
-/// A connection's place among the open ones, until it is dropped.
-pub(crate) struct Registered {
-    shard: Rc<Shard>,
-    number: u64,
-    _pass: GatePass,
-}
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        self.shard.connections.open.borrow_mut().remove(&self.number);
-    }
-}
-
-impl Connections {
-    pub(crate) fn new() -> Self {
-        let refused_log = Throttle::new(Duration::from_secs(10));
-        Self { gate: Gate::new(), open: RefCell::default(), next: Cell::new(0), refused_log }
-    }
-
-    /// Counts a connection; `None` when there are as many as there may be, or the shard stops.
-    pub(crate) fn register(&self, session: &Rc<Session>) -> Option<Registered> {
-        let pass = self.gate.enter().ok()?;
-        let mut open = self.open.borrow_mut();
-        let connections_max = session.shard.config.limits.connections_max;
-        if open.len() >= connections_max {
-            if let Some(held_back) = self.refused_log.pass() {
-                tracing::warn!(peer = %session.peer, connections_max, held_back, "a connection too many was closed");
-            }
-            return None;
-        }
-        let number = self.next.replace(self.next.get() + 1);
-        open.insert(number, session.clone());
-        session.shard.stats.add(Counter::Connections, 1);
-        Some(Registered { shard: session.shard.clone(), number, _pass: pass })
-    }
-
-    /// Ends the connections whose peers are too slow or too quiet.
-    pub(crate) fn end_overdue(&self, now: Instant, limits: &Limits) {
-        for session in self.open.borrow().values() {
-            if let Some(reason) = session.overdue(now, limits) {
-                tracing::info!(peer = %session.peer, reason, "connection closed");
-                session.shard.stats.add(Counter::ConnectionFaults, 1);
-                session.kill();
-            }
-        }
-    }
-
-    /// Reads nothing more, answers what was read, and closes every connection. A peer that does not take its answers
-    /// within `drain_max` goes without them; a request that does not end within as long again is left behind.
-    pub(crate) async fn drain(&self, drain_max: Duration) {
-        let closed = self.gate.close();
-        self.open.borrow().values().for_each(|session| session.stop_reading());
-        if time::timeout(drain_max, closed).await.is_ok() {
-            return;
-        }
-        tracing::warn!(connections = self.gate.running(), "peers do not take their last responses; closing them");
-        self.open.borrow().values().for_each(|session| session.kill());
-        if time::timeout(drain_max, self.gate.close()).await.is_err() {
-            let connections = self.gate.running();
-            tracing::warn!(connections, "requests do not end; stopping without their answers");
-        }
     }
 }

@@ -22,7 +22,7 @@ use crate::limits::DIRECT_SECTION_BYTES_MIN;
 use crate::mailbox::Message;
 use crate::partition::Partition;
 use crate::server::Shard;
-use crate::session::{Call, Session};
+use crate::session::{Call, Receiving, Session};
 use crate::split::{self, AskedShare, Split};
 use crate::stats::{Counter, Stage};
 use crate::turns::Turns;
@@ -66,14 +66,16 @@ enum Staged {
 pub(crate) async fn handle(
     session: &Rc<Session>,
     reader: &mut FrameReader,
+    receiving: Receiving<'_>,
     call: Call,
     body_bytes: usize,
 ) -> Result<(), End> {
     let Some((mut call, head)) = receive_head(session, reader, call, body_bytes).await? else { return Ok(()) };
     let count = head.topics.iter().map(|topic| topic.partitions.len()).sum();
-    call.hold_parts(session.room_for_parts(count).await);
+    let (parts, receiving) = session.room_for_parts(count, receiving).await;
+    call.hold_parts(parts);
     let sections = receive_sections(&session.shard, reader, &head, count).await?;
-    session.receiving_since(None);
+    drop(receiving);
     let whole = Instant::now();
     session.shard.stats.record(Stage::ProduceReceived, whole.saturating_duration_since(call.received));
 
