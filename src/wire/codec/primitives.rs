@@ -191,11 +191,15 @@ impl<T: Codec> Codec for Option<T> {
     }
 }
 
+/// A string's bound, [`STRING_BYTES_MAX`] or less, is checked by whoever decodes it. One of 64 KiB and more is cut where a
+/// character begins, so that the message can be decoded, and the string is refused for its length.
 fn encode_str(text: &str, out: &mut BytesMut) {
-    let text = text.as_bytes();
-    let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
-    out.put_u16(length);
-    out.put_slice(&text[..usize::from(length)]);
+    let mut bytes = text.len().min(u16::MAX.into());
+    while !text.is_char_boundary(bytes) {
+        bytes -= 1;
+    }
+    out.put_u16(u16::try_from(bytes).unwrap_or(u16::MAX));
+    out.put_slice(&text.as_bytes()[..bytes]);
 }
 
 fn decode_str<'a>(reader: &mut Reader<'a>, bytes_max: usize) -> Result<&'a str, DecodeError> {
@@ -205,4 +209,20 @@ fn decode_str<'a>(reader: &mut Reader<'a>, bytes_max: usize) -> Result<&'a str, 
         return Err(before.error("string", DecodeProblem::TooLong { bytes, bytes_max }));
     }
     std::str::from_utf8(reader.take(bytes, "string")?).map_err(|_| before.error("string", DecodeProblem::Utf8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::DecodeProblem;
+
+    #[test]
+    fn a_string_that_is_far_too_long_is_refused_for_its_length() {
+        let mut out = BytesMut::new();
+        "ä".repeat(40_000).encode(&mut out);
+        let error = String::decode_whole(&out).unwrap_err();
+        let expected = DecodeProblem::TooLong { bytes: 65_534, bytes_max: STRING_BYTES_MAX };
+        assert_eq!(error.problem, expected, "cut before the character that would not be whole");
+        assert_eq!(out.len(), 2 + 65_534);
+    }
 }
