@@ -26,7 +26,7 @@ use crate::handlers::{
 };
 use crate::limits::REQUESTS_IN_A_ROW_MAX;
 use crate::outbox;
-use crate::server::Shard;
+use crate::server::{Endpoints, Shard};
 use crate::session::{Call, Receiving, Session};
 use crate::stats::Counter;
 
@@ -51,9 +51,9 @@ pub(crate) enum End {
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(shard: Rc<Shard>, stream: TcpStream, peer: SocketAddr) {
+pub(crate) async fn serve(shard: Rc<Shard>, endpoints: Rc<Endpoints>, stream: TcpStream, peer: SocketAddr) {
     let local = stream.local_addr().unwrap_or(shard.config.listen);
-    let (session, signals) = Session::new(shard.clone(), peer, local);
+    let (session, signals) = Session::new(shard.clone(), endpoints, peer, local);
     let Some(_registered) = shard.connections.register(&session) else { return };
     let (read, mut write) = stream.into_split();
     let mut reader = FrameReader::new(read, signals.stop_reading);

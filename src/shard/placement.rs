@@ -54,7 +54,7 @@ pub(crate) fn each_once<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<
 pub(crate) async fn locate(session: &Session, topics: &[Arc<Topic>]) -> Vec<Vec<PartitionMetadata>> {
     let message = |parts, reply| Message::IsOnline(ForwardedQuestion { parts, reply });
     let outcomes = ask_owners(session, topics, async |parts| online(&session.shard, &parts).await, message).await;
-    assemble(&session.shard, topics, outcomes, |metadata, _| metadata).await
+    assemble(session, topics, outcomes, |metadata, _| metadata).await
 }
 
 /// Every partition of every topic, in their order, with what it holds.
@@ -80,7 +80,7 @@ pub(crate) async fn describe(
             size_bytes: extent.size_bytes,
         }
     };
-    Ok(assemble(&session.shard, topics, outcomes, described).await)
+    Ok(assemble(session, topics, outcomes, described).await)
 }
 
 /// What the owner of every partition says: this shard through `here`, the others asked with `message`.
@@ -108,7 +108,7 @@ async fn ask_owners<A: Send + 'static>(
 
 /// Puts what the owners say in the order of the topics and their partitions.
 async fn assemble<A, T>(
-    shard: &Shard,
+    session: &Session,
     topics: &[Arc<Topic>],
     outcomes: Vec<Result<A, WireError>>,
     each: impl Fn(PartitionMetadata, Result<A, WireError>) -> T,
@@ -121,7 +121,7 @@ async fn assemble<A, T>(
         for (partition, outcome) in topic.partition_indexes().zip(&mut outcomes) {
             // An error means that the partition can be neither written nor read, unless it may pass.
             let offline = outcome.as_ref().is_err_and(|error| !error.is_retriable());
-            partitions.push(each(metadata(shard, topic, partition, offline), outcome));
+            partitions.push(each(metadata(session, topic, partition, offline), outcome));
             turns.give_way_if_due().await;
         }
         all.push(partitions);
@@ -178,7 +178,8 @@ fn extent(shard: &Shard, id: LogId) -> Result<Extent, WireError> {
     Ok(Extent { start: offsets.start, end: offsets.end, size_bytes: log.size_bytes() })
 }
 
-fn metadata(shard: &Shard, topic: &Topic, partition: PartitionIndex, offline: bool) -> PartitionMetadata {
+fn metadata(session: &Session, topic: &Topic, partition: PartitionIndex, offline: bool) -> PartitionMetadata {
+    let shard = &session.shard;
     let owner = shard.directory.borrow().shard_of(topic, partition);
     let broker = shard.config.broker;
     PartitionMetadata {
@@ -186,7 +187,7 @@ fn metadata(shard: &Shard, topic: &Topic, partition: PartitionIndex, offline: bo
         leader: broker,
         leader_epoch: LeaderEpoch::ZERO,
         shard: owner,
-        shard_port: shard.roster().port(owner),
+        shard_port: session.endpoints.roster.port(owner),
         replicas: vec![broker],
         in_sync: if offline { Vec::new() } else { vec![broker] },
         offline,

@@ -1,6 +1,6 @@
 //! One core's server from start to stop.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -56,9 +56,20 @@ pub struct Shard {
     controller: channel::Sender<ControllerRequest>,
     /// Work for other shards.
     forwarded: Gate,
-    roster: OnceCell<Arc<Roster>>,
-    public: OnceCell<SocketAddr>,
-    own_port: OnceCell<u16>,
+}
+
+/// Where the broker is reached, once all of its shards could serve: no connection is accepted before.
+pub(crate) struct Endpoints {
+    /// The port that all shards share.
+    pub(crate) public_port: u16,
+    /// The shards, each with the port of its own.
+    pub(crate) roster: Arc<Roster>,
+}
+
+/// What a shard listens on, with the addresses that were bound.
+struct Listeners {
+    own: (TcpListener, SocketAddr),
+    public: (TcpListener, SocketAddr),
 }
 
 /// Why a shard could not serve.
@@ -113,9 +124,6 @@ impl Shard {
             stop,
             controller,
             forwarded: Gate::new(),
-            roster: OnceCell::new(),
-            public: OnceCell::new(),
-            own_port: OnceCell::new(),
             config,
         });
         drop(mailboxes);
@@ -144,12 +152,13 @@ impl Shard {
         spawn(&tasks, "mailbox", mailbox::serve(self.clone(), inbox, mailbox_ended));
 
         let served = async {
-            let listeners = self.listen()?;
-            let _ = started.send(self.report());
+            let Listeners { own: (own, own_address), public: (public, public_address) } = self.listen()?;
+            // If the start was given up meanwhile, the roster does not come either.
+            let _ = started.send(self.report(own_address, public_address));
             let roster = given(&self.stop, async { roster.await.map_err(|_| ShardError::GivenUp) }).await?;
-            let _ = self.roster.set(roster);
-            for listener in listeners {
-                spawn(&tasks, "accept", accept(self.clone(), listener));
+            let endpoints = Rc::new(Endpoints { public_port: public_address.port(), roster });
+            for listener in [own, public] {
+                spawn(&tasks, "accept", accept(self.clone(), endpoints.clone(), listener));
             }
             spawn(&tasks, "metadata", topics::follow(self.clone(), metadata));
             spawn(&tasks, "upkeep", upkeep::run(self.clone()));
@@ -189,41 +198,22 @@ impl Shard {
     }
 
     /// Binds the port of its own and the shared one.
-    fn listen(&self) -> Result<[TcpListener; 2], ShardError> {
+    fn listen(&self) -> Result<Listeners, ShardError> {
         let own = SocketAddr::new(self.config.listen.ip(), self.config.shard_port.unwrap_or(0));
-        let own = bind(own, false)?;
-        let public = bind(self.config.listen, true)?;
-        let address = |listener: &TcpListener| {
-            listener.local_addr().map_err(|cause| ShardError::Listen { address: self.config.listen, cause })
-        };
-        let _ = self.public.set(address(&public)?);
-        let _ = self.own_port.set(address(&own)?.port());
-        Ok([own, public])
+        let own = bind(own, ListenOptions::default())?;
+        let shared = ListenOptions { reuse_port: true, ..ListenOptions::default() };
+        Ok(Listeners { own, public: bind(self.config.listen, shared)? })
     }
 
-    fn report(&self) -> Started {
+    fn report(&self, own: SocketAddr, public: SocketAddr) -> Started {
         let partitions = self.directory.borrow().all_owned();
         let online = partitions.iter().filter(|partition| partition.usable_log().is_ok()).count();
         Started {
-            member: RosterEntry {
-                shard: self.config.shard,
-                port: self.own_port.get().copied().unwrap_or_default(),
-                cpu: self.config.cpu,
-            },
-            public: self.public.get().copied().unwrap_or(self.config.listen),
+            member: RosterEntry { shard: self.config.shard, port: own.port(), cpu: self.config.cpu },
+            public,
             partitions_online: online,
             partitions_offline: partitions.len() - online,
         }
-    }
-
-    /// The other shards, as metadata shows them; empty until all have started.
-    pub(crate) fn roster(&self) -> Arc<Roster> {
-        self.roster.get().cloned().unwrap_or_default()
-    }
-
-    /// The port that all shards share.
-    pub(crate) fn public_port(&self) -> u16 {
-        self.public.get().unwrap_or(&self.config.listen).port()
     }
 
     /// Runs work for another shard. The shard does not close its logs before it has ended.
@@ -282,9 +272,13 @@ async fn obtain_generations(config: &ShardConfig, link: GenerationsLink) -> Resu
     }
 }
 
-fn bind(address: SocketAddr, reuse_port: bool) -> Result<TcpListener, ShardError> {
-    let options = ListenOptions { reuse_port, ..ListenOptions::default() };
-    TcpListener::bind(address, options).map_err(|cause| ShardError::Listen { address, cause })
+/// A listener, and the address that it got.
+fn bind(address: SocketAddr, options: ListenOptions) -> Result<(TcpListener, SocketAddr), ShardError> {
+    let bound = TcpListener::bind(address, options).and_then(|listener| {
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    });
+    bound.map_err(|cause| ShardError::Listen { address, cause })
 }
 
 /// Starts one of the tasks that make up a running shard.
@@ -294,13 +288,15 @@ fn spawn(tasks: &Gate, name: &'static str, task: impl Future<Output = ()> + 'sta
 }
 
 /// Accepts connections until the shard stops.
-async fn accept(shard: Rc<Shard>, listener: TcpListener) {
+async fn accept(shard: Rc<Shard>, endpoints: Rc<Endpoints>, listener: TcpListener) {
     /// After an error such as too many open files: others may close some.
     const PAUSE: Duration = Duration::from_millis(100);
     let log = Throttle::new(Duration::from_secs(10));
     while let Some(accepted) = shard.stop.or_stop(listener.accept()).await {
         match accepted {
-            Ok((stream, peer)) => task::spawn("connection", connection::serve(shard.clone(), stream, peer)),
+            Ok((stream, peer)) => {
+                task::spawn("connection", connection::serve(shard.clone(), endpoints.clone(), stream, peer));
+            }
             Err(error) => {
                 if let Some(held_back) = log.pass() {
                     let shard = shard.config.shard;

@@ -18,7 +18,7 @@ use crate::limits::{ALLOWANCE_BYTES, ALLOWANCE_PARTS, Limits};
 use crate::outbox::{Hold, Outbox, Slice};
 use crate::reply_bytes::Account;
 use crate::room::{Held, Room};
-use crate::server::Shard;
+use crate::server::{Endpoints, Shard};
 use crate::stats::{Counter, Stage};
 
 /// Memory for encoding answers that is kept between them.
@@ -27,6 +27,7 @@ const SCRATCH_BYTES_KEPT: usize = 4 * 1024;
 /// One connection while it is open.
 pub(crate) struct Session {
     pub(crate) shard: Rc<Shard>,
+    pub(crate) endpoints: Rc<Endpoints>,
     pub(crate) peer: SocketAddr,
     /// The address that the peer reached.
     pub(crate) local: SocketAddr,
@@ -106,12 +107,18 @@ impl Call {
 }
 
 impl Session {
-    pub(crate) fn new(shard: Rc<Shard>, peer: SocketAddr, local: SocketAddr) -> (Rc<Self>, Signals) {
+    pub(crate) fn new(
+        shard: Rc<Shard>,
+        endpoints: Rc<Endpoints>,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> (Rc<Self>, Signals) {
         let limits = &shard.config.limits;
         let (stop_reading, stop_reading_signal) = task::stop();
         let (kill, kill_signal) = task::stop();
         let (end, ended) = task::stop();
         let session = Rc::new(Self {
+            endpoints,
             peer,
             local,
             outbox: Outbox::default(),
@@ -262,7 +269,7 @@ impl Session {
             None => reached.to_canonical().to_string(),
         };
         let port = config.advertise.as_ref().and_then(|advertise| advertise.port);
-        Address { host, port: port.unwrap_or(self.shard.public_port()) }
+        Address { host, port: port.unwrap_or(self.endpoints.public_port) }
     }
 
     /// Says that from now on the rest of a request is awaited from the peer, until this is dropped: for so long it may take.

@@ -17,7 +17,7 @@ pub(crate) async fn handle(
 ) -> Result<DescribeClusterResponse, WireError> {
     let shard = &session.shard;
     let image = shard.directory.borrow().image()?;
-    let (roster, directory) = (shard.roster(), shard.directory.borrow());
+    let (roster, directory) = (&session.endpoints.roster, shard.directory.borrow());
     let owned = directory.partitions_by_shard();
     let shards = roster.shards.iter().zip(owned).map(|(member, &partitions)| DescribedShard {
         shard: member.shard,
