@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use ringmq_wire::Timestamp;
@@ -158,7 +158,7 @@ impl Payload {
         values: &mut Values,
         numbers: Option<Numbers>,
     ) -> Result<Self, BuildError> {
-        let now = now();
+        let now = Timestamp::from(SystemTime::now());
         let (first, number_positions) = build(shape, now, u64::MAX, values)?;
         let records_per_batch = number_positions.len() as u64;
         let (full_count, rest_records) = (records / records_per_batch, records % records_per_batch);
@@ -257,11 +257,6 @@ fn build(
         positions.push(builder.len_bytes() - BEHIND_VALUE_BYTES - value.len());
     }
     Ok((BytesMut::from(builder.finish()?), positions))
-}
-
-fn now() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::new(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ringmq_client::BrokerAddress;
+use ringmq_client::{BrokerAddress, Start};
 
+use crate::commands::consume::from;
 use crate::config::values::{Advertise, Cores, Listen, LogFormat, LogLevel};
 use crate::exit;
-use crate::start::Start;
 
 /// `0.1.0 (commit 0123456789ab)`; the commit is `unknown` in a build outside of a clone.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("RINGMQ_COMMIT"), ")");
@@ -269,7 +269,7 @@ pub struct ConsumeArgs {
     #[arg(long, value_name = "N")]
     pub partition: Option<u32>,
     /// Where to begin: earliest, latest, an offset, or @TIME in milliseconds since 1970 or as 2025-11-22T14:00:00Z.
-    #[arg(long, value_name = "earliest|latest|OFFSET|@TIME", default_value = "earliest")]
+    #[arg(long, value_name = "earliest|latest|OFFSET|@TIME", default_value = "earliest", value_parser = from::parse)]
     pub from: Start,
     /// End after this many records.
     #[arg(long, value_name = "N")]

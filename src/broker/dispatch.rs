@@ -1,6 +1,7 @@
 //! From the command that was typed to the code that does it.
 
 use std::future::Future;
+use std::process::ExitCode;
 
 use crate::cli::{Command, TopicCommand};
 use crate::commands::{CommandError, consume, doctor, produce, topic};
@@ -8,9 +9,9 @@ use crate::exit::{self, Exit};
 use crate::serve;
 
 /// Does what `command` says, and tells on standard error when it fails.
-pub fn run(command: &Command) -> Exit {
+pub fn run(command: &Command) -> ExitCode {
     let done = match command {
-        Command::Serve(args) => return serve::run(args),
+        Command::Serve(args) => return serve::run(args).into(),
         Command::Doctor(args) => doctor::run(args),
         Command::Topic(TopicCommand::Create(args)) | Command::CreateTopic(args) => on_tokio(topic::create(args)),
         Command::Topic(TopicCommand::List(args)) | Command::ListTopics(args) => on_tokio(topic::list(args)),
@@ -19,12 +20,13 @@ pub fn run(command: &Command) -> Exit {
         Command::Produce(args) => on_tokio(produce::run(args)),
         Command::Consume(args) => on_tokio(consume::run(args)),
     };
-    done.unwrap_or_else(|error| {
+    let ended = done.unwrap_or_else(|error| {
         if error.exit() != Exit::Done {
             exit::report(&error);
         }
         error.exit()
-    })
+    });
+    ended.into()
 }
 
 /// Runs a client command: this thread computes and prints, and may block; another one keeps the connections going.

@@ -35,7 +35,7 @@ impl From<Exit> for ExitCode {
 }
 
 /// The table of exit codes, as `--help` shows it.
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 Exit codes:
   0    done
   1    failed or ended early; standard error says why
@@ -43,7 +43,7 @@ Exit codes:
   130  ended by an interrupt (Ctrl-C)";
 
 /// Says on standard error why a command failed.
-pub fn report(error: &dyn Display) {
+pub(crate) fn report(error: &dyn Display) {
     use std::io::Write;
     // Nobody is left to tell when standard error itself is gone.
     let _ = writeln!(std::io::stderr(), "ringmq: {error}");

@@ -11,5 +11,5 @@ use ringmq::cli::Cli;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    ringmq::run(&Cli::parse().command).into()
+    ringmq::run(&Cli::parse().command)
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 ///
 /// # Errors
 /// What the system says, for example that the reader of a pipe is gone.
-pub fn print(text: &str) -> io::Result<()> {
+pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{text}")?;
     out.flush()
@@ -19,13 +19,13 @@ pub fn print(text: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// What the system says.
-pub fn print_json(value: &impl Serialize) -> io::Result<()> {
+pub(crate) fn print_json(value: &impl Serialize) -> io::Result<()> {
     let text = serde_json::to_string(value).map_err(io::Error::other)?;
     print(&text)
 }
 
 /// A table without lines, as wide as its content: columns that `cut` and `awk` can take apart.
-pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub(crate) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(head).add_rows(rows);
     for column in table.column_iter_mut() {

@@ -25,7 +25,7 @@
 //! | create, delete, list and describe topics, find the controller | [`Admin`] |
 //! | send records, one by one or in batches | [`Producer`] |
 //! | fetch from an offset, ask for offsets, subscribe | [`Consumer`] |
-//! | speak the protocol on a connection of one's own | [`Connection`] |
+//! | speak the protocol on a connection of one's own | [`Connection`], with the messages of the crate `ringmq-wire` |
 //!
 //! **Where requests go.** Data operations go straight to the port of the shard that owns the partition, or to the
 //! broker's public port where that one cannot be reached. Operations on topics go to the controller, which is discovered
@@ -62,7 +62,6 @@ mod subscription;
 #[cfg(test)]
 mod testing;
 
-pub use ringmq_wire as wire;
 pub use ringmq_wire::batch::Compression;
 pub use ringmq_wire::protocol::{
     Acks, DescribeClusterResponse as ClusterDescription, DescribedBroker, DescribedPartition, DescribedSetting,

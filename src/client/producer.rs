@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use ringmq_wire::batch::{BATCH_HEADER_BYTES, BatchBuilder, Compression};
@@ -280,19 +280,13 @@ fn encode(records: &[Record], compression: Compression) -> Result<Bytes, Error> 
     };
     let capacity = BATCH_HEADER_BYTES + records.iter().map(payload).sum::<usize>();
     let mut builder = BatchBuilder::with_capacity(compression, capacity);
-    let now = now();
+    let now = Timestamp::from(SystemTime::now());
     for record in records {
         let headers = record.headers.iter().map(|header| (header.key.as_str(), header.value.as_deref()));
         let timestamp = record.timestamp.unwrap_or(now);
         builder.append_parts(timestamp, record.key.as_deref(), record.value.as_deref(), headers)?;
     }
     Ok(builder.finish()?)
-}
-
-/// This machine's wall clock; a clock before 1970 counts as 1970.
-fn now() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::new(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn head(

@@ -1,6 +1,7 @@
 //! A newtype for every number with a meaning, so that an offset is never taken for a partition.
 
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
@@ -114,6 +115,14 @@ number! {
     Timestamp(i64)
 }
 
+/// A time before 1970 counts as 1970.
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
 impl Offset {
     /// The offset `records` further on, or `None` past [`Offset::MAX`].
     #[inline]
@@ -223,6 +232,14 @@ impl fmt::Debug for TopicId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_counted_from_1970_on() {
+        let later = UNIX_EPOCH + std::time::Duration::from_micros(1_500_999);
+        assert_eq!(Timestamp::from(later), Timestamp::new(1_500));
+        let before = UNIX_EPOCH - std::time::Duration::from_secs(1);
+        assert_eq!(Timestamp::from(before), Timestamp::new(0));
+    }
 
     #[test]
     fn an_offset_stops_at_its_ends() {

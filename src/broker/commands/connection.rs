@@ -8,7 +8,7 @@ use crate::cli::ConnectionArgs;
 ///
 /// # Errors
 /// When none of them does.
-pub async fn connect(args: &ConnectionArgs) -> Result<Client, Error> {
+pub(crate) async fn connect(args: &ConnectionArgs) -> Result<Client, Error> {
     let timeout = args.timeout;
     let brokers = args.brokers.clone();
     Client::builder().brokers(brokers).timeout(timeout).connect().await

@@ -57,7 +57,7 @@ impl From<Result<Vec<CpuId>, CpuError>> for Check {
 ///
 /// # Errors
 /// When the configuration cannot be read or the report cannot be printed.
-pub fn run(args: &DoctorArgs) -> Result<Exit, CommandError> {
+pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, CommandError> {
     let mut config = match &args.config {
         Some(path) => config::file::read(path)?,
         None => Config::default(),

@@ -10,7 +10,7 @@ use crate::exit::Exit;
 
 /// Why a command failed.
 #[derive(Debug, ThisError)]
-pub enum CommandError {
+pub(crate) enum CommandError {
     /// A broker refused, or none could be asked.
     #[error(transparent)]
     Client(#[from] Error),
@@ -66,14 +66,11 @@ pub enum CommandError {
     /// A signal handler, a thread or a runtime cannot be set up.
     #[error("cannot set up the command: {0}")]
     Setup(#[source] io::Error),
-    /// A signal ended it.
-    #[error("interrupted")]
-    Interrupted,
 }
 
 impl CommandError {
     /// Whether only one partition has this: others can still be read.
-    pub fn is_of_one_partition(&self) -> bool {
+    pub(crate) fn is_of_one_partition(&self) -> bool {
         match self {
             Self::Batch { .. } | Self::Client(Error::Unreadable { .. }) => true,
             Self::Client(error) => matches!(
@@ -90,10 +87,9 @@ impl CommandError {
     }
 
     /// How the process ends; whoever closed the output early had what it wanted.
-    pub fn exit(&self) -> Exit {
+    pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::OutputClosed => Exit::Done,
-            Self::Interrupted => Exit::Interrupted,
             Self::Config(_) => Exit::Usage,
             _ => Exit::Failed,
         }

@@ -6,13 +6,13 @@
 )]
 
 mod connection;
-pub mod consume;
-pub mod doctor;
+pub(crate) mod consume;
+pub(crate) mod doctor;
 mod error;
 mod interrupt;
-pub mod produce;
-pub mod topic;
+pub(crate) mod produce;
+pub(crate) mod topic;
 
-pub use connection::connect;
-pub use error::CommandError;
-pub use interrupt::Interrupt;
+pub(crate) use connection::connect;
+pub(crate) use error::CommandError;
+pub(crate) use interrupt::Interrupt;

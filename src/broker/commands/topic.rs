@@ -12,7 +12,7 @@ use crate::output;
 ///
 /// # Errors
 /// When the broker refuses or none answers.
-pub async fn create(args: &CreateTopicArgs) -> Result<Exit, CommandError> {
+pub(crate) async fn create(args: &CreateTopicArgs) -> Result<Exit, CommandError> {
     let mut topic = NewTopic::new(&args.name).partitions(args.partitions).replicas(args.replicas);
     for (key, value) in &args.settings {
         topic = topic.setting(key, value);
@@ -32,7 +32,7 @@ pub async fn create(args: &CreateTopicArgs) -> Result<Exit, CommandError> {
 ///
 /// # Errors
 /// When no broker answers.
-pub async fn list(args: &ListTopicsArgs) -> Result<Exit, CommandError> {
+pub(crate) async fn list(args: &ListTopicsArgs) -> Result<Exit, CommandError> {
     let topics = connect(&args.connection).await?.admin().list_topics().await?;
     match args.output.output {
         OutputFormat::Text if topics.is_empty() => {}
@@ -59,7 +59,7 @@ pub async fn list(args: &ListTopicsArgs) -> Result<Exit, CommandError> {
 ///
 /// # Errors
 /// When there is no such topic or no broker answers.
-pub async fn describe(args: &TopicNameArgs) -> Result<Exit, CommandError> {
+pub(crate) async fn describe(args: &TopicNameArgs) -> Result<Exit, CommandError> {
     let topic = connect(&args.connection).await?.admin().describe_topic(&args.name).await?;
     let described = Described::new(&topic);
     match args.output.output {
@@ -73,7 +73,7 @@ pub async fn describe(args: &TopicNameArgs) -> Result<Exit, CommandError> {
 ///
 /// # Errors
 /// When there is no such topic or no broker answers.
-pub async fn delete(args: &TopicNameArgs) -> Result<Exit, CommandError> {
+pub(crate) async fn delete(args: &TopicNameArgs) -> Result<Exit, CommandError> {
     connect(&args.connection).await?.admin().delete_topic(&args.name).await?;
     match args.output.output {
         OutputFormat::Text => output::print(&format!("deleted topic {}", args.name))?,

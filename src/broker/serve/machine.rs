@@ -10,7 +10,7 @@ use crate::config::schema::{GIB, MIB};
 use crate::config::values::{Automatic, Cores};
 
 /// Memory that each executor registers with io_uring; it counts three times against the locked-memory limit.
-pub const IO_MEMORY_BYTES: usize = 64 << 10;
+pub(crate) const IO_MEMORY_BYTES: usize = 64 << 10;
 
 /// The part of the memory that the tail cache takes by itself, and its bound.
 const TAIL_CACHE_SHARE: u64 = 8;
@@ -21,7 +21,7 @@ const MEMORY_BYTES_ASSUMED: u64 = 2 * GIB;
 
 /// Why the shards cannot have the CPUs that the configuration names.
 #[derive(Debug, Error)]
-pub enum CpuError {
+pub(crate) enum CpuError {
     /// A CPU is offline, not there, or not one of the process's.
     #[error("cores names CPU {cpu}, which this process may not use; it may use {}", cpu_list(.allowed))]
     NotAllowed {
@@ -39,7 +39,7 @@ pub enum CpuError {
 ///
 /// # Errors
 /// When the configuration names a CPU that the process may not use.
-pub fn cpus(config: &Config) -> Result<Vec<CpuId>, CpuError> {
+pub(crate) fn cpus(config: &Config) -> Result<Vec<CpuId>, CpuError> {
     let allowed = executor::cpus_allowed().map_err(CpuError::Unknown)?;
     let Cores::List(wanted) = &config.cores else { return Ok(allowed) };
     let find = |cpu: &usize| allowed.iter().copied().find(|allowed| usize::try_from(allowed.get()) == Ok(*cpu));
@@ -50,12 +50,12 @@ pub fn cpus(config: &Config) -> Result<Vec<CpuId>, CpuError> {
 }
 
 /// `0, 1, 3`.
-pub fn cpu_list(cpus: &[CpuId]) -> String {
+pub(crate) fn cpu_list(cpus: &[CpuId]) -> String {
     cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Bytes of the tail cache of all shards together.
-pub fn tail_cache_bytes(setting: Automatic) -> u64 {
+pub(crate) fn tail_cache_bytes(setting: Automatic) -> u64 {
     match setting {
         Automatic::Fixed(bytes) => bytes,
         Automatic::Auto => (memory_bytes() / TAIL_CACHE_SHARE).clamp(MIB, TAIL_CACHE_BYTES_MAX),

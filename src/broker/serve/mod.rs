@@ -5,9 +5,9 @@
 
 mod broker;
 mod error;
-pub mod machine;
+pub(crate) mod machine;
 mod plan;
 mod run;
 mod signals;
 
-pub use run::run;
+pub(crate) use run::run;

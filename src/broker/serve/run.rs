@@ -11,7 +11,7 @@ use crate::serve::machine;
 use crate::{logging, output};
 
 /// Serves until a signal comes, or checks the configuration and returns.
-pub fn run(args: &ServeArgs) -> Exit {
+pub(crate) fn run(args: &ServeArgs) -> Exit {
     let (config, plan) = match prepare(args) {
         Ok(prepared) => prepared,
         Err(error) => {

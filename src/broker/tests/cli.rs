@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use ringmq::cli::{Cli, Command as Typed, OutputFormat, RecordFormat, TopicCommand, VERSION};
-use ringmq::start::Start;
+use ringmq_client::{Start, Timestamp};
 
 fn ringmq(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ringmq")).args(args).env_remove("RINGMQ_BROKERS").output().expect("ringmq runs")
@@ -108,7 +108,7 @@ fn produce_and_consume_take_what_scripts_use() {
 
     let flags = ["consume", "t", "--from", "@2025-11-22T14:00:00Z", "--count", "3", "--follow", "--format", "json"];
     let Typed::Consume(args) = parse(&flags).expect("valid") else { panic!("consume") };
-    assert_eq!((args.from, args.count, args.follow), (Start::Time(1_763_820_000_000), Some(3), true));
+    assert_eq!((args.from, args.count, args.follow), (Start::Time(Timestamp::new(1_763_820_000_000)), Some(3), true));
     assert_eq!(args.format, RecordFormat::Json);
 }
 

@@ -65,6 +65,15 @@ pub struct FetchResponse {
     pub sections: Bytes,
 }
 
+/// What comes back for a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reply {
+    /// A response.
+    Comes,
+    /// Nothing: it was sent without acknowledgement.
+    None,
+}
+
 impl Connection {
     /// Connects to the first socket address behind `address` that a broker answers on.
     ///
@@ -154,7 +163,7 @@ impl Connection {
         let id = self.next_id();
         let mut frame = BytesMut::with_capacity(256);
         frame::encode_request(id, request, &mut frame).map_err(too_large)?;
-        let body = self.round_trip(R::TYPE, id, vec![frame.freeze()], true, deadline).await?;
+        let body = self.round_trip(R::TYPE, id, vec![frame.freeze()], Reply::Comes, deadline).await?;
         R::Response::decode_whole(&body).map_err(|error| self.malformed(&error))
     }
 
@@ -175,9 +184,9 @@ impl Connection {
         let mut frame = BytesMut::with_capacity(256);
         frame::encode_request_head(id, head, &mut frame).map_err(too_large)?;
         let pieces = std::iter::once(frame.freeze()).chain(sections).collect();
-        let has_response = head.acks != Acks::None;
-        let body = self.round_trip(RequestType::Produce, id, pieces, has_response, deadline).await?;
-        if !has_response {
+        let reply = if head.acks == Acks::None { Reply::None } else { Reply::Comes };
+        let body = self.round_trip(RequestType::Produce, id, pieces, reply, deadline).await?;
+        if reply == Reply::None {
             return Ok(None);
         }
         ProduceResponse::decode_whole(&body).map(Some).map_err(|error| self.malformed(&error))
@@ -192,7 +201,7 @@ impl Connection {
         let id = self.next_id();
         let mut frame = BytesMut::with_capacity(256);
         frame::encode_request(id, request, &mut frame).map_err(too_large)?;
-        let mut body = self.round_trip(RequestType::Fetch, id, vec![frame.freeze()], true, deadline).await?;
+        let mut body = self.round_trip(RequestType::Fetch, id, vec![frame.freeze()], Reply::Comes, deadline).await?;
         let body_bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
         let decoded = FetchResponseHead::decode_head(&body, body_bytes).map_err(|error| self.malformed(&error))?;
         let Some((head, sections_at)) = decoded else {
@@ -206,13 +215,13 @@ impl Connection {
         CorrelationId::new(self.shared.next_correlation_id.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Sends the frame that `pieces` make up, and gives the response's body (an empty one where there is no response).
+    /// Sends the frame that `pieces` make up, and gives the response's body (an empty one where none comes).
     async fn round_trip(
         &self,
         request: RequestType,
         correlation_id: CorrelationId,
         pieces: Vec<Bytes>,
-        has_response: bool,
+        reply: Reply,
         deadline: Instant,
     ) -> Result<Bytes, RequestError> {
         self.check(request, &pieces).map_err(RequestError::unsent)?;
@@ -227,7 +236,7 @@ impl Connection {
         };
         let sent = Instant::now();
         let (answer, answered) = oneshot::channel();
-        let submission = Submission { correlation_id, pieces, has_response, answer, permit };
+        let submission = Submission { correlation_id, pieces, has_response: reply == Reply::Comes, answer, permit };
         if self.submissions.try_send(submission).is_err() {
             return Err(RequestError::unsent(self.ended_by()));
         }

@@ -1,11 +1,12 @@
 //! `ringmq consume`: the records of a topic on standard output.
 //!
-//! `range` finds where each partition begins and ends, `fetch` brings batches as they are stored, `format` turns
+//! `from` reads where to begin, `range` finds where each partition begins and ends, `fetch` brings batches as they are stored, `format` turns
 //! their records into output; `run` ties them together.
 
 mod fetch;
 mod format;
+pub(crate) mod from;
 mod range;
 mod run;
 
-pub use run::run;
+pub(crate) use run::run;

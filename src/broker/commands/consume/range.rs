@@ -1,11 +1,10 @@
 //! Which offsets of which partitions are to be read.
 
-use ringmq_client::{Consumer, Error, OffsetSpec, PartitionOffset};
-use ringmq_wire::{Offset, PartitionIndex, Timestamp};
+use ringmq_client::{Consumer, Error, OffsetSpec, PartitionOffset, Start};
+use ringmq_wire::{Offset, PartitionIndex};
 
 use crate::cli::ConsumeArgs;
 use crate::commands::CommandError;
-use crate::start::Start;
 
 /// What is to be read of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +34,7 @@ pub(super) async fn ranges(consumer: &Consumer, args: &ConsumeArgs) -> Result<Ra
     let ends = listed(consumer, args, OffsetSpec::Latest).await?;
     let starts = match args.from {
         Start::Earliest | Start::Offset(_) => Some(listed(consumer, args, OffsetSpec::Earliest).await?),
-        Start::Time(time) => Some(listed(consumer, args, OffsetSpec::Timestamp(Timestamp::new(time))).await?),
+        Start::Time(time) => Some(listed(consumer, args, OffsetSpec::Timestamp(time)).await?),
         Start::Latest => None,
     };
     let mut starts = starts.map(Vec::into_iter);
@@ -83,15 +82,15 @@ fn range(args: &ConsumeArgs, start: Option<PartitionOffset>, end: PartitionOffse
 fn checked_offset(
     args: &ConsumeArgs,
     partition: PartitionIndex,
-    offset: i64,
+    offset: Offset,
     start: Offset,
     end: Offset,
 ) -> Result<Offset, CommandError> {
-    if (start.get()..=end.get()).contains(&offset) {
-        return Ok(Offset::new(offset));
+    if (start..=end).contains(&offset) {
+        return Ok(offset);
     }
     let (topic, partition, start, end) = (args.topic.clone(), partition.get(), start.get(), end.get());
-    Err(CommandError::OffsetOutOfRange { topic, partition, offset, start, end })
+    Err(CommandError::OffsetOutOfRange { topic, partition, offset: offset.get(), start, end })
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::exit::{self, Exit};
 ///
 /// # Errors
 /// When the topic, a partition or an offset is unknown, a broker does not answer, or standard output fails.
-pub async fn run(args: &ConsumeArgs) -> Result<Exit, CommandError> {
+pub(crate) async fn run(args: &ConsumeArgs) -> Result<Exit, CommandError> {
     let client = connect(&args.connection).await?;
     let consumer = client.consumer();
     let ranges = range::ranges(&consumer, args).await?;

@@ -16,7 +16,7 @@ const CHUNKS_WAITING_MAX: usize = 8;
 /// Why the input cannot be read.
 #[derive(Debug, Error)]
 #[error("cannot read {}: {source}", name(.path))]
-pub struct InputError {
+pub(crate) struct InputError {
     path: PathBuf,
     source: io::Error,
 }

@@ -11,5 +11,5 @@ mod run;
 mod sender;
 mod tally;
 
-pub use input::InputError;
-pub use run::run;
+pub(crate) use input::InputError;
+pub(crate) use run::run;

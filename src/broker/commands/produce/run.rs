@@ -1,6 +1,6 @@
 //! The walk of one `produce`: read, batch, send, and tell what was acknowledged, however it ends.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use ringmq_client::{Client, Error, TopicDescription};
@@ -46,7 +46,7 @@ enum Early {
 ///
 /// # Errors
 /// When nothing could be sent at all: no broker, no such topic or partition, no such file.
-pub async fn run(args: &ProduceArgs) -> Result<Exit, CommandError> {
+pub(crate) async fn run(args: &ProduceArgs) -> Result<Exit, CommandError> {
     let client = connect(&args.connection).await?;
     let topic = client.admin().describe_topic(&args.topic).await?;
     let mut produce = Produce::new(args, &client, &topic)?;
@@ -116,7 +116,7 @@ impl Produce {
     /// Sends the same record `count` times.
     async fn send_message(&mut self, text: &str, count: u64, interrupt: &mut Interrupt) -> Result<(), Early> {
         for number in 1..=count {
-            self.push(&Line { number, bytes: text.as_bytes() }, now())?;
+            self.push(&Line { number, bytes: text.as_bytes() }, Timestamp::from(SystemTime::now()))?;
             // Time for answers, without one look at them a record.
             if number % 1024 == 0 || !self.sender.has_room() {
                 self.collect_until_room(interrupt).await?;
@@ -148,13 +148,13 @@ impl Produce {
             }
         }
         if let Some(line) = splitter.finish() {
-            self.push(&line, now())?;
+            self.push(&line, Timestamp::from(SystemTime::now()))?;
         }
         self.flush()
     }
 
     fn push_chunk(&mut self, splitter: &mut LineSplitter, chunk: Vec<u8>) -> Result<(), Early> {
-        let timestamp = now();
+        let timestamp = Timestamp::from(SystemTime::now());
         splitter.feed(chunk);
         while let Some(line) = splitter.next_line()? {
             self.push(&line, timestamp)?;
@@ -257,11 +257,6 @@ fn split_at_first<'l>(line: &'l [u8], separator: &[u8]) -> Option<(&'l [u8], &'l
     let position = memchr::memmem::find(line, separator)?;
     let (key, rest) = line.split_at_checked(position)?;
     Some((key, rest.get(separator.len()..)?))
-}
-
-fn now() -> Timestamp {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::new(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
