@@ -97,8 +97,11 @@ pub enum Error {
         /// What is wrong with it.
         source: BatchError,
     },
-    /// A broker's answer can be decoded but makes no sense.
-    #[error("the broker's answer makes no sense: {0}; check that client and broker are of matching versions")]
+    /// A broker's answer can be decoded but does not fit the request.
+    #[error(
+        "the broker's answer does not fit the request: {0}; use a client and a broker of the same version, and if they \
+         are, report it as a fault"
+    )]
     Nonsense(String),
     /// Records that cannot be put into a batch.
     #[error("the records cannot be put into one batch: {0}")]
