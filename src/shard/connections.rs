@@ -48,7 +48,11 @@ impl Connections {
         let connections_max = session.shard.config.limits.connections_max;
         if open.len() >= connections_max {
             if let Some(held_back) = self.refused_log.pass() {
-                tracing::warn!(peer = %session.peer, connections_max, held_back, "a connection too many was closed");
+                tracing::warn!(
+                    peer = %session.peer, connections_max, held_back,
+                    "a connection was closed: the shard has as many as it may; raise shard_connections_max, or have \
+                     programs share theirs"
+                );
             }
             return None;
         }

@@ -82,7 +82,8 @@ impl Charge {
                 return Ok(room);
             }
             if Instant::now() >= deadline {
-                let detail = "what was fetched before is not taken; fetch again after a moment, or from the partition's own port";
+                let detail = "answers that were fetched before are not read: read them and fetch again, or fetch from \
+                              the partition's own port";
                 return Err(WireError::new(ErrorCode::Overloaded, detail));
             }
             time::sleep(retry).await;
