@@ -140,7 +140,10 @@ pub enum AppendError {
     #[error("the disk is full: {0}. Free some space or delete a topic; the service goes on by itself")]
     StorageFull(#[source] Arc<io::Error>),
     /// A file could not be made ready. Nothing was written and no offset used; a later append may succeed.
-    #[error("no segment could be made ready: {0}")]
+    #[error(
+        "the partition's segment could not be made ready: {0}. Nothing was written; mend what that names (often the \
+         limit of open files) and send again"
+    )]
     NotReady(#[source] Arc<io::Error>),
     /// Too much is staged already. Nothing was written; try again when some of it is acknowledged.
     #[error("{staged_bytes} bytes wait to be written, with {staged_bytes_max} allowed; try again in a moment")]

@@ -89,7 +89,9 @@ pub enum FrameFault {
     #[error("a frame's lengths do not fit")]
     Lengths,
     /// A frame of another partition, segment or position: a write that went astray.
-    #[error("a frame stands that belongs at position {position} of segment {segment_base} of {id}")]
+    #[error(
+        "it has a frame that belongs elsewhere: at position {position} of segment {segment_base} of partition {id}"
+    )]
     OtherPlace {
         /// The log that the frame names.
         id: LogId,
@@ -99,16 +101,16 @@ pub enum FrameFault {
         position: u64,
     },
     /// The log number is not this log's.
-    #[error("a frame stands that this log did not write (another log number)")]
+    #[error("it has a frame that this log did not write (another log number)")]
     OtherLogNumber,
     /// The frame's generation does not own its offsets.
-    #[error("a frame of an older life of the log stands (generation {0})")]
+    #[error("it has a frame of an older life of the log (generation {0})")]
     OlderLife(u64),
     /// The frame's generation is newer than any in the generation tables, so the tables have lost something.
-    #[error("a frame stands whose generation {0} the generation tables do not know")]
+    #[error("it has a frame whose generation {0} the generation tables do not know")]
     UnknownGeneration(u64),
     /// A frame that counts, but not the one that follows here.
-    #[error("a frame with base offset {0} stands")]
+    #[error("it has the frame of offset {0}")]
     OtherOffset(Offset),
     /// The header is right and the payload is not.
     #[error("the checksum of a frame's payload is wrong")]

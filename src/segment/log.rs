@@ -36,16 +36,14 @@ pub struct LogDeps {
 #[derive(Clone)]
 pub struct Log(Rc<LogCore>);
 
-/// How far a log reaches; every offset is one past the last. `start ≤ durable ≤ written ≤ end`.
+/// How far a log reaches; every offset is one past the last. `start ≤ durable ≤ end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogOffsets {
     /// The first offset there is.
     pub start: Offset,
     /// Everything below is acknowledged and can be read.
     pub durable: Offset,
-    /// Everything below was handed to the kernel.
-    pub written: Offset,
-    /// The offset that is assigned next.
+    /// The offset that is assigned next. What lies between is on its way to the disk.
     pub end: Offset,
 }
 
@@ -161,8 +159,7 @@ impl Log {
     pub fn offsets(&self) -> LogOffsets {
         let state = self.0.state.borrow();
         let (start, durable, end) = (state.start, state.window.durable(), state.window.end());
-        // A frame is handed to the kernel in the step that assigns its offsets.
-        let offsets = LogOffsets { start, durable, written: end, end };
+        let offsets = LogOffsets { start, durable, end };
         assert!(start <= durable && durable <= end, "{offsets:?}");
         offsets
     }

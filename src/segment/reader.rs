@@ -55,7 +55,7 @@ pub enum ReadError {
     #[error(transparent)]
     Corrupt(Box<Corruption>),
     /// The file system failed.
-    #[error("partition {id}: cannot read: {source}")]
+    #[error("partition {id}: cannot read a segment: {source}. Nothing was changed; mend the disk and read again")]
     Io {
         /// The log.
         id: LogId,

@@ -2,8 +2,8 @@
 //! device.
 //!
 //! It is a task that runs while there is something to do. Each round looks at the state and takes one step; whatever
-//! had to be waited for, the next round looks again. Offsets are assigned only when the frame has room and goes to
-//! the device in the same breath, so that a failure before uses none.
+//! had to be waited for, the next round looks again. Offsets are assigned only when the frame has room and nothing is
+//! left to do but to write it, so that a failure before uses none. The write itself waits for its turn at the device.
 
 use std::io;
 use std::rc::Rc;

@@ -122,7 +122,7 @@ fn large_appends_go_to_the_device_side_by_side_up_to_the_bound() {
         sim.disk().stall("*.log", millis(100));
         let appending: Vec<_> = (1..=6).map(|tag| log.append(framed(tag, 1, 100_000))).collect();
         time::sleep(millis(50)).await;
-        assert_eq!(log.offsets().written, Offset::new(3 + 4), "four of six are under way");
+        assert_eq!(log.offsets().end, Offset::new(3 + 4), "four of six are under way");
         for appending in appending {
             appending.await.expect("acknowledged");
         }

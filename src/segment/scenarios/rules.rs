@@ -51,7 +51,7 @@ fn rule_01_acknowledgements_follow_the_contiguous_prefix() {
         let second = log.append(copied(3, 1, 9_000));
         time::sleep(millis(30)).await;
         assert_eq!(log.offsets().durable, Offset::new(1), "both are on their way, neither is acknowledged");
-        assert_eq!(log.offsets().written, Offset::new(3));
+        assert_eq!(log.offsets().end, Offset::new(3));
         let (second, first) = (second.await.expect("acknowledged"), first.await.expect("acknowledged"));
         assert_eq!(first.next_offset, second.base_offset);
         assert_eq!(tags(&read_all(&log, 1 << 20).await), [1, 2, 3]);
@@ -123,7 +123,7 @@ async fn fill_first_segment(log: &Log) {
 
 /// Until the frame with that end is on its way to the disk.
 async fn launched(log: &Log, end: i64) {
-    while log.offsets().written < Offset::new(end) {
+    while log.offsets().end < Offset::new(end) {
         task::yield_now().await;
     }
 }
@@ -191,7 +191,7 @@ fn rule_10_recovery_waits_for_what_a_killed_process_has_in_flight() {
         append_tags(&log, [1, 2]).await;
         let _unanswered = log.append(copied(3, 1, 100));
         time::sleep(millis(5)).await;
-        assert_eq!(log.offsets().written, Offset::new(3));
+        assert_eq!(log.offsets().end, Offset::new(3));
     });
     sim.kill();
     // On a full disk the generation tables are not merged, so nothing else takes time.
@@ -484,7 +484,7 @@ fn reads_never_show_what_is_not_durable() {
         sim.disk().stall("*.log", millis(50));
         let appending = log.append(copied(2, 1, 100));
         time::sleep(millis(20)).await;
-        assert_eq!(log.offsets().written, Offset::new(2));
+        assert_eq!(log.offsets().end, Offset::new(2));
         let read = log.read(Offset::new(1), 1 << 20).await.expect("the durable end");
         assert!(read.slices.is_empty());
         assert!(matches!(log.read(Offset::new(2), 100).await, Err(ReadError::OutOfRange { .. })));
