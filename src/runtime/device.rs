@@ -35,18 +35,6 @@ pub enum IoClass {
     Compaction,
 }
 
-impl IoClass {
-    /// Every class, highest priority first.
-    pub const ALL: [IoClass; 6] = [
-        IoClass::Journal,
-        IoClass::Append,
-        IoClass::TailRead,
-        IoClass::Checkpoint,
-        IoClass::ColdRead,
-        IoClass::Compaction,
-    ];
-}
-
 /// Bytes that one executor may have in flight at the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceBudgetConfig {

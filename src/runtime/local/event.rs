@@ -32,6 +32,8 @@ struct State {
     waiting: Vec<Option<Waker>>,
     /// How many of `waiting` are `Some`.
     waiting_count: usize,
+    /// The memory of the last signal's wakers, for the next ones.
+    spare: Vec<Option<Waker>>,
 }
 
 impl Event {
@@ -47,16 +49,18 @@ impl Event {
 
     /// Ends the wait of every listener there is.
     pub fn notify_all(&self) {
-        let waiting = {
+        let mut waiting = {
             let mut state = self.0.borrow_mut();
             state.generation += 1;
             state.waiting_count = 0;
-            std::mem::take(&mut state.waiting)
+            let spare = std::mem::take(&mut state.spare);
+            std::mem::replace(&mut state.waiting, spare)
         };
         // Woken with the borrow ended: a waker is foreign code.
-        for waker in waiting.into_iter().flatten() {
+        for waker in waiting.drain(..).flatten() {
             waker.wake();
         }
+        self.0.borrow_mut().spare = waiting;
     }
 }
 

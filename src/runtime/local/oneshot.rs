@@ -42,11 +42,6 @@ impl<T> Sender<T> {
         Ok(())
         // The drop of `self` wakes the receiver.
     }
-
-    /// Whether nobody waits for the value any more.
-    pub fn is_abandoned(&self) -> bool {
-        !self.0.borrow().receiver_alive
-    }
 }
 
 impl<T> Drop for Sender<T> {

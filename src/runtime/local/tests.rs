@@ -108,9 +108,7 @@ fn oneshot_tells_that_the_other_side_is_gone() {
     assert_eq!(task.poll(receiver.as_mut()), Poll::Ready(Err(Dropped)));
 
     let (sender, receiver) = oneshot();
-    assert!(!sender.is_abandoned());
     drop(receiver);
-    assert!(sender.is_abandoned());
     assert_eq!(sender.send(7), Err(7));
 }
 
