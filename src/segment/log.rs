@@ -255,7 +255,7 @@ impl Log {
         let log = &self.0;
         let (known, end) = {
             let state = log.state.borrow();
-            let Some(known) = state.known.clone() else { return Ok(()) };
+            let Some(known) = state.generations.clone() else { return Ok(()) };
             (known, state.window.end())
         };
         if known.clean_end() == Some(end) {
@@ -271,7 +271,7 @@ impl Log {
     async fn keep_indexes(&self, end: Offset) {
         let (segment, open, position, number) = {
             let state = self.0.state.borrow();
-            let (Some(active), Some(known)) = (&state.active, &state.known) else { return };
+            let (Some(active), Some(known)) = (&state.active, &state.generations) else { return };
             (active.segment.clone(), active.open.clone(), active.position, known.number())
         };
         let indexes = open.indexes.borrow().clone();
@@ -295,8 +295,8 @@ impl Log {
                 active.segment.set_opened(None);
             }
         }
-        log.written.clear();
-        log.read.clear();
+        log.tail_frames.clear();
+        log.cold_frames.clear();
         log.durable_moved.notify_all();
     }
 
@@ -372,7 +372,7 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         sealed_open: std::collections::VecDeque::new(),
         active: recovered.active,
         left_over: None,
-        known: recovered.generations,
+        generations: recovered.generations,
         generation: None,
         writing: false,
         roll_asked: false,
@@ -383,8 +383,8 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         dir: id.log_dir(root),
         config,
         generations: deps.generations.clone(),
-        written: deps.cache.written(),
-        read: deps.cache.read(),
+        tail_frames: deps.cache.written(),
+        cold_frames: deps.cache.read(),
         read_ahead: crate::read_ahead::ReadAhead::default(),
         rebuilding: Semaphore::new(1),
         state: state.into(),

@@ -57,11 +57,11 @@ impl ReadAhead {
         if !in_order {
             return;
         }
-        let ready = log.read.run_from(next, AHEAD_BYTES);
+        let ready = log.cold_frames.run_from(next, AHEAD_BYTES);
         let ready_bytes: usize = ready.iter().map(|frame| frame.payload.len()).sum();
         let ahead = ready.last().map_or(next, |frame| frame.next_offset);
         let end = log.state.borrow().window.durable();
-        if ready_bytes < PIECE_BYTES_MIN && ahead < end && log.written.run_from(ahead, 1).is_empty() {
+        if ready_bytes < PIECE_BYTES_MIN && ahead < end && log.tail_frames.run_from(ahead, 1).is_empty() {
             self.fetch(log, ahead);
         }
     }

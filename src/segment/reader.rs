@@ -74,13 +74,14 @@ pub(crate) async fn read(log: &Rc<LogCore>, from: Offset, max_bytes: usize) -> R
     if from == durable {
         return Ok(read);
     }
-    let mut run = log.written.run_from(from, max_bytes);
+    let mut run = log.tail_frames.run_from(from, max_bytes);
     let at_tail = !run.is_empty();
     if !at_tail {
         run = cold_frames(log, from, max_bytes).await?;
     }
     for frame in &run {
-        if !read.take(frame, from, max_bytes) {
+        read.take(frame, from, max_bytes);
+        if read.next_offset != frame.next_offset {
             break;
         }
     }
@@ -104,8 +105,8 @@ pub(crate) fn readable_end(log: &LogCore, from: Offset) -> Result<Offset, ReadEr
 }
 
 impl LogRead {
-    /// Takes as many whole batches of the frame as fit; `false` when no more do.
-    fn take(&mut self, frame: &CachedFrame, from: Offset, max_bytes: usize) -> bool {
+    /// Takes as many whole batches of the frame as fit.
+    fn take(&mut self, frame: &CachedFrame, from: Offset, max_bytes: usize) {
         let inside = frame.base_offset < from;
         if !inside && self.bytes + frame.payload.len() <= max_bytes {
             return self.push(frame.payload.clone(), frame.next_offset);
@@ -123,19 +124,15 @@ impl LogRead {
             }
             end = batch_end.min(frame.payload.len());
         }
-        match start {
-            Some(start) if start < end => {
-                self.push(frame.payload.slice(start..end), next_offset) && next_offset == frame.next_offset
-            }
-            _ => false,
+        if let Some(start) = start.filter(|start| *start < end) {
+            self.push(frame.payload.slice(start..end), next_offset);
         }
     }
 
-    fn push(&mut self, slice: IoBuf, next_offset: Offset) -> bool {
+    fn push(&mut self, slice: IoBuf, next_offset: Offset) {
         self.bytes += slice.len();
         self.slices.push(slice);
         self.next_offset = next_offset;
-        true
     }
 }
 
@@ -145,13 +142,13 @@ pub(crate) async fn frames_from(
     from: Offset,
     want_bytes: usize,
 ) -> Result<Vec<CachedFrame>, ReadError> {
-    let run = log.written.run_from(from, want_bytes);
+    let run = log.tail_frames.run_from(from, want_bytes);
     if run.is_empty() { cold_frames(log, from, want_bytes).await } else { Ok(run) }
 }
 
 async fn cold_frames(log: &Rc<LogCore>, from: Offset, want_bytes: usize) -> Result<Vec<CachedFrame>, ReadError> {
     log.read_ahead.arrived(from).await;
-    let run = log.read.run_from(from, want_bytes);
+    let run = log.cold_frames.run_from(from, want_bytes);
     if run.is_empty() { read_piece(log, from, want_bytes).await } else { Ok(run) }
 }
 
@@ -177,7 +174,7 @@ pub(crate) async fn read_piece(
             Err(corruption) => return Err(ReadError::Corrupt(corruption)),
         }
     };
-    log.read.insert(&frames);
+    log.cold_frames.insert(&frames);
     Ok(frames)
 }
 
@@ -268,8 +265,8 @@ impl Piece {
         let behind = walk.position + BLOCK_BYTES as u64;
         let next = next_frame(&self.open.file, check, self.class, behind, self.limit).await;
         match next.map_err(|error| io_error(log, error))? {
-            Some((position, offset)) if walk.expected <= offset && offset <= from => {
-                (walk.position, walk.expected) = (position, offset);
+            Some(place) if walk.expected <= place.offset && place.offset <= from => {
+                (walk.position, walk.expected) = (place.position, place.offset);
                 Ok(true)
             }
             _ => Ok(false),

@@ -1,9 +1,9 @@
 //! Opening a log: what is on the disk, how far it was acknowledged, and where it goes on.
 //!
 //! In this order: list the segments; find the last one that was ever written to, locking each on the way; scan its
-//! frames; judge what stands behind the last good one; make durable what was found; remove what lies beyond the end.
-//! It can crash at any point and starts again from the same files: nothing is changed before the judgement, and what
-//! is changed after it is changed back by nobody.
+//! frames; decide whether what is missing behind the last good one was acknowledged; make durable what was found; remove
+//! what lies beyond the end. It can crash at any point and starts again from the same files: nothing is changed before
+//! that is decided, and what is changed after it is changed back by nobody.
 //!
 //! # What a segment's content proves
 //! A segment is created ahead of its first frame, and gets that frame only when the one before is durable to its end.
@@ -14,6 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use ringmq_index::FramePlace;
 use ringmq_runtime::file::{File, IoClass, OpenOptions};
 use ringmq_runtime::fs;
 use ringmq_wire::Offset;
@@ -102,15 +103,15 @@ pub(crate) async fn recover(
     generations: &Generations,
 ) -> Result<Recovered, OpenError> {
     let dir = id.log_dir(root);
-    let context = Context { id, dir, config };
-    let bases = context.list_segments().await?;
+    let opening = Opening { id, dir, config };
+    let bases = opening.list_segments().await?;
     match (generations.of(id), bases.is_empty()) {
         (None, true) => Ok(Recovered::empty()),
-        (None, false) => context.never_opened(&bases).await,
+        (None, false) => opening.never_opened(&bases).await,
         (Some(known), true) => {
-            Err(context.corrupt(Offset::ZERO, 0, Offset::ZERO, Damage::FilesMissing, known.proven_end()))
+            Err(opening.corrupt(Offset::ZERO, first_of(Offset::ZERO), Damage::FilesMissing, known.proven_end()))
         }
-        (Some(known), false) => context.recover(Rc::new(known), &bases).await,
+        (Some(known), false) => opening.recover_segments(Rc::new(known), &bases).await,
     }
 }
 
@@ -120,7 +121,13 @@ impl Recovered {
     }
 }
 
-struct Context<'a> {
+/// The place of a segment's first frame.
+fn first_of(base: Offset) -> FramePlace {
+    FramePlace { offset: base, position: 0 }
+}
+
+/// The opening of one log.
+struct Opening<'a> {
     id: LogId,
     dir: PathBuf,
     config: &'a LogConfig,
@@ -182,7 +189,7 @@ impl Extent {
     }
 }
 
-impl Context<'_> {
+impl Opening<'_> {
     async fn list_segments(&self) -> Result<Vec<Offset>, OpenError> {
         let names = match fs::read_dir(&self.dir).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -199,7 +206,9 @@ impl Context<'_> {
     /// before the first frame. Nothing was ever written to the file, so it must be zero; otherwise it is the table
     /// that lost something.
     async fn never_opened(&self, bases: &[Offset]) -> Result<Recovered, OpenError> {
-        let lost = |base, position| self.corrupt(base, position, base, Damage::GenerationsMissing, Offset::ZERO);
+        let lost = |base, position| {
+            self.corrupt(base, FramePlace { offset: base, position }, Damage::GenerationsMissing, Offset::ZERO)
+        };
         for base in bases {
             let segment = Segment::new(&self.dir, *base);
             let file = self.open_locked(&segment).await?;
@@ -233,12 +242,12 @@ impl Context<'_> {
         }
     }
 
-    async fn recover(&self, known: Rc<LogGenerations>, bases: &[Offset]) -> Result<Recovered, OpenError> {
+    async fn recover_segments(&self, known: Rc<LogGenerations>, bases: &[Offset]) -> Result<Recovered, OpenError> {
         if bases[0] != Offset::ZERO {
-            return Err(self.corrupt(Offset::ZERO, 0, Offset::ZERO, Damage::SegmentMissing, bases[0]));
+            return Err(self.corrupt(Offset::ZERO, first_of(Offset::ZERO), Damage::SegmentMissing, bases[0]));
         }
         let mut tail = self.find_tail(&known, bases).await?;
-        self.judge(&known, &tail)?;
+        self.refuse_what_lost_acknowledged(&known, &tail)?;
 
         let beyond = tail.take_beyond();
         let kept: Vec<Offset> =
@@ -246,9 +255,9 @@ impl Context<'_> {
         let sealed = self.sealed(&known, &kept).await?;
         let clean = known.clean_end() == Some(tail.last.end) && beyond.is_empty();
         if !clean {
-            self.settle(tail.extents(), &beyond).await?;
+            self.make_durable(tail.extents(), &beyond).await?;
         }
-        Ok(self.recovered(known, sealed, tail))
+        Ok(self.ready_for_appends(known, sealed, tail))
     }
 
     /// Goes back from the newest segment to the last one that was ever written to. Each file is locked before it is
@@ -306,8 +315,7 @@ impl Context<'_> {
             return Ok(None);
         };
         let Some(from) = indexes.offsets.last() else { return Ok(None) };
-        let from = Some((from.position, from.offset));
-        let extent = self.scan(known, segment.clone(), file.clone(), indexes, from).await?;
+        let extent = self.scan(known, segment.clone(), file.clone(), indexes, Some(from)).await?;
         Ok(Some(extent).filter(|extent| extent.end == end && extent.end_position == coverage.end_position))
     }
 
@@ -318,12 +326,11 @@ impl Context<'_> {
         segment: Rc<Segment>,
         file: File,
         mut indexes: Indexes,
-        from: Option<(u64, Offset)>,
+        from: Option<FramePlace>,
     ) -> Result<Extent, OpenError> {
         let read = |source| self.io("read a segment", source);
         let check = FrameCheck { id: self.id, segment_base: segment.base, generations: known.clone() };
-        let (position, offset) = from.unwrap_or((0, segment.base));
-        let scanner = FrameScanner::new(&file, check.clone(), IoClass::ColdRead, position, offset).await;
+        let scanner = FrameScanner::new(&file, check.clone(), from.unwrap_or(first_of(segment.base))).await;
         let mut scanner = scanner.map_err(read)?;
         let fault = loop {
             match scanner.next().await.map_err(read)? {
@@ -333,18 +340,23 @@ impl Context<'_> {
             }
         };
         let (end, end_position, file_bytes) = (scanner.expected(), scanner.position(), scanner.file_bytes());
-        let behind = Behind::look(&file, &check, IoClass::ColdRead, end_position).await.map_err(read)?;
+        let behind = Behind::look(&file, &check, end_position).await.map_err(read)?;
         let indexes_from_files = from.is_some();
         Ok(Extent { segment, file, indexes, indexes_from_files, end, end_position, file_bytes, fault, behind })
     }
 
     /// Decides whether what is missing behind the last good frame had been acknowledged.
-    fn judge(&self, known: &LogGenerations, tail: &Tail) -> Result<(), OpenError> {
+    fn refuse_what_lost_acknowledged(&self, known: &LogGenerations, tail: &Tail) -> Result<(), OpenError> {
         let proven = tail.extents().filter_map(|extent| extent.behind.proven_end).fold(known.proven_end(), Offset::max);
         for extent in tail.extents() {
             if let Some((position, fault)) = extent.behind.unknown_generation {
                 let damage = Damage::Frame(fault);
-                return Err(self.corrupt(extent.segment.base, position, extent.end, damage, proven));
+                return Err(self.corrupt(
+                    extent.segment.base,
+                    FramePlace { offset: extent.end, position },
+                    damage,
+                    proven,
+                ));
             }
         }
         let last = &tail.last;
@@ -352,7 +364,7 @@ impl Context<'_> {
             // Something was written to the last segment, so this one was durable to its end.
             let begin = last.segment.base;
             if before.end > begin {
-                return Err(self.corrupt(begin, 0, begin, Damage::SegmentsOverlap, proven));
+                return Err(self.corrupt(begin, first_of(begin), Damage::SegmentsOverlap, proven));
             }
             if before.end < begin {
                 return Err(self.ends_early(before, proven.max(begin)));
@@ -368,7 +380,8 @@ impl Context<'_> {
 
     fn ends_early(&self, extent: &Extent, proven: Offset) -> OpenError {
         let damage = Damage::Frame(extent.fault);
-        self.corrupt(extent.segment.base, extent.end_position, extent.end, damage, proven)
+        let end = FramePlace { offset: extent.end, position: extent.end_position };
+        self.corrupt(extent.segment.base, end, damage, proven)
     }
 
     /// The segments before the last of `bases`. Each must reach to the next: where the header of its index says
@@ -406,12 +419,13 @@ impl Context<'_> {
         if rebuilt.end == next {
             return Ok(rebuilt.end_position);
         }
-        Err(self.corrupt(segment.base, rebuilt.end_position, rebuilt.end, Damage::SegmentMissing, next))
+        let end = FramePlace { offset: rebuilt.end, position: rebuilt.end_position };
+        Err(self.corrupt(segment.base, end, Damage::SegmentMissing, next))
     }
 
     /// Makes durable what was found: a frame may so far be in the device's cache alone, and a name in the file
     /// system's. Then removes, durably, the segments beyond the end (rule 8 of the storage protocol).
-    async fn settle(&self, kept: impl Iterator<Item = &Extent>, beyond: &[Extent]) -> Result<(), OpenError> {
+    async fn make_durable(&self, kept: impl Iterator<Item = &Extent>, beyond: &[Extent]) -> Result<(), OpenError> {
         for extent in kept {
             extent.file.fdatasync().await.map_err(|source| self.io("flush a segment", source))?;
         }
@@ -421,7 +435,7 @@ impl Context<'_> {
         fs::sync_dir(&self.dir).await.map_err(|source| self.io("flush the directory", source))
     }
 
-    fn recovered(&self, known: Rc<LogGenerations>, sealed: Vec<Rc<Segment>>, tail: Tail) -> Recovered {
+    fn ready_for_appends(&self, known: Rc<LogGenerations>, sealed: Vec<Rc<Segment>>, tail: Tail) -> Recovered {
         let last = &tail.last;
         let end = last.end;
         let found = if last.is_whole() {
@@ -439,8 +453,10 @@ impl Context<'_> {
         Recovered { generations: Some(known), sealed, active: Some(active), end, found }
     }
 
-    fn corrupt(&self, base: Offset, position: u64, expected: Offset, damage: Damage, proven_end: Offset) -> OpenError {
+    /// Of the segment with that base, where a frame should begin at `place`.
+    fn corrupt(&self, base: Offset, place: FramePlace, damage: Damage, proven_end: Offset) -> OpenError {
         let segment = Segment::new(&self.dir, base).path(FileKind::Log);
+        let FramePlace { position, offset: expected } = place;
         OpenError::Corrupt(Box::new(Corruption { id: self.id, segment, position, expected, damage, proven_end }))
     }
 

@@ -74,7 +74,7 @@ pub(crate) async fn raise_generation(log: &LogCore) -> Result<(), NoRoom> {
     let (mut known, generation, start) = {
         let state = log.state.borrow();
         let start = state.window.end();
-        match &state.known {
+        match &state.generations {
             Some(known) => (LogGenerations::clone(known), known.latest().0.next(), start),
             None => (LogGenerations::new(LogNumber(random::u64()), Generation::FIRST, start), Generation::FIRST, start),
         }
@@ -89,7 +89,7 @@ pub(crate) async fn raise_generation(log: &LogCore) -> Result<(), NoRoom> {
     })?;
     known.opened(generation, start);
     let mut state = log.state.borrow_mut();
-    state.known = Some(Rc::new(known));
+    state.generations = Some(Rc::new(known));
     state.generation = Some(generation);
     Ok(())
 }
@@ -167,7 +167,7 @@ async fn landed_to_the_end(log: &LogCore) -> bool {
 }
 
 async fn finish_sealed(log: Rc<LogCore>, sealed: ActiveSegment, end: Offset) {
-    let Some(number) = log.state.borrow().known.as_ref().map(|known| known.number()) else { return };
+    let Some(number) = log.state.borrow().generations.as_ref().map(|known| known.number()) else { return };
     let indexes = sealed.open.indexes.borrow().clone();
     let stored = sealed.segment.store_indexes(&indexes, number, end, sealed.position).await;
     let cut = sealed.open.file.truncate(sealed.position).await;

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use ringmq_index::FramePlace;
 use ringmq_runtime::buffer::{BLOCK_BYTES, IoBuf};
 use ringmq_runtime::file::{File, IoClass};
 use ringmq_wire::Offset;
@@ -17,7 +18,6 @@ pub(crate) struct FrameScanner {
     file: File,
     file_bytes: u64,
     check: FrameCheck,
-    class: IoClass,
     position: u64,
     expected: Offset,
     piece: IoBuf,
@@ -25,17 +25,12 @@ pub(crate) struct FrameScanner {
 }
 
 impl FrameScanner {
-    /// A scanner of `file` from `position` on, where the frame of offset `expected` should begin.
-    pub(crate) async fn new(
-        file: &File,
-        check: FrameCheck,
-        class: IoClass,
-        position: u64,
-        expected: Offset,
-    ) -> io::Result<FrameScanner> {
+    /// A scanner of `file` from the place on where a frame should begin.
+    pub(crate) async fn new(file: &File, check: FrameCheck, from: FramePlace) -> io::Result<FrameScanner> {
         let file_bytes = file.size().await?;
+        let FramePlace { position, offset: expected } = from;
         let (piece, piece_position) = (IoBuf::empty(), 0);
-        Ok(FrameScanner { file: file.clone(), file_bytes, check, class, position, expected, piece, piece_position })
+        Ok(FrameScanner { file: file.clone(), file_bytes, check, position, expected, piece, piece_position })
     }
 
     /// Where the next frame should begin.
@@ -72,10 +67,10 @@ impl FrameScanner {
         Ok(Ok(header))
     }
 
-    /// Goes on behind damage, at a frame that begins at `position` with offset `expected`.
-    pub(crate) fn skip_to(&mut self, position: u64, expected: Offset) {
-        self.position = position;
-        self.expected = expected;
+    /// Goes on behind damage, at a frame that begins there.
+    pub(crate) fn skip_to(&mut self, frame: FramePlace) {
+        self.position = frame.position;
+        self.expected = frame.offset;
     }
 
     /// The next `len` bytes, fewer at the end of the file.
@@ -84,7 +79,7 @@ impl FrameScanner {
             return Ok(bytes);
         }
         let len_read = len.next_multiple_of(BLOCK_BYTES).max(PIECE_BYTES);
-        self.piece = self.file.read_at(self.position, len_read, self.class).await?;
+        self.piece = self.file.read_at(self.position, len_read, IoClass::ColdRead).await?;
         self.piece_position = self.position;
         Ok(self.piece.slice(..len.min(self.piece.len())))
     }
@@ -114,12 +109,12 @@ impl Behind {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub(crate) async fn look(file: &File, check: &FrameCheck, class: IoClass, position: u64) -> io::Result<Behind> {
+    pub(crate) async fn look(file: &File, check: &FrameCheck, position: u64) -> io::Result<Behind> {
         let mut behind = Behind::default();
         let file_bytes = file.size().await?;
         let mut at = position;
         while at < file_bytes {
-            let piece = file.read_at(at, PIECE_BYTES, class).await?;
+            let piece = file.read_at(at, PIECE_BYTES, IoClass::ColdRead).await?;
             if piece.is_empty() {
                 break;
             }
@@ -146,8 +141,8 @@ impl Behind {
     }
 }
 
-/// Finds the first frame that counts at or behind `position` and ends by `limit`: its own position and base offset.
-/// Its payload is not looked at.
+/// Finds the first frame that counts, begins at or behind `position` and ends by `limit`. Its payload is not looked
+/// at.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -157,7 +152,7 @@ pub(crate) async fn next_frame(
     class: IoClass,
     position: u64,
     limit: u64,
-) -> io::Result<Option<(u64, Offset)>> {
+) -> io::Result<Option<FramePlace>> {
     let mut at = position;
     while at < limit {
         let piece = file.read_at(at, PIECE_BYTES, class).await?;
@@ -167,7 +162,7 @@ pub(crate) async fn next_frame(
         let mut blocks = piece.chunks(BLOCK_BYTES).zip((at..limit).step_by(BLOCK_BYTES));
         let found = blocks.find_map(|(block, at)| check.header(block, at, limit).ok().map(|header| (at, header)));
         if let Some((at, header)) = found {
-            return Ok(Some((at, header.base_offset)));
+            return Ok(Some(FramePlace { offset: header.base_offset, position: at }));
         }
         at += piece.len().next_multiple_of(BLOCK_BYTES) as u64;
     }

@@ -210,14 +210,15 @@ impl Indexes {
     /// When the file cannot be read.
     pub(crate) async fn rebuild(file: &File, check: &FrameCheck, interval_bytes: u64) -> io::Result<Rebuilt> {
         let mut indexes = Indexes::new(check.segment_base, interval_bytes);
-        let mut scanner = FrameScanner::new(file, check.clone(), IoClass::ColdRead, 0, check.segment_base).await?;
+        let beginning = FramePlace { offset: check.segment_base, position: 0 };
+        let mut scanner = FrameScanner::new(file, check.clone(), beginning).await?;
         loop {
             match scanner.next().await? {
                 Ok(header) => indexes.push(&header),
                 Err(_) => {
                     let (behind, limit) = (scanner.position() + BLOCK_BYTES as u64, scanner.file_bytes());
                     match next_frame(file, check, IoClass::ColdRead, behind, limit).await? {
-                        Some((position, offset)) if offset >= scanner.expected() => scanner.skip_to(position, offset),
+                        Some(place) if place.offset >= scanner.expected() => scanner.skip_to(place),
                         _ => break,
                     }
                 }

@@ -32,9 +32,9 @@ pub(crate) struct LogCore {
     pub(crate) config: LogConfig,
     pub(crate) generations: Generations,
     /// Frames that this log wrote and that are durable.
-    pub(crate) written: Rc<FrameSlot>,
+    pub(crate) tail_frames: Rc<FrameSlot>,
     /// Frames that were read from the disk.
-    pub(crate) read: Rc<FrameSlot>,
+    pub(crate) cold_frames: Rc<FrameSlot>,
     pub(crate) read_ahead: ReadAhead,
     /// One unit: whoever builds the indexes of a segment from its frames.
     pub(crate) rebuilding: Semaphore,
@@ -63,7 +63,7 @@ pub(crate) struct LogState {
     /// A segment whose file was created, or may have been, and which is not in use.
     pub(crate) left_over: Option<Rc<Segment>>,
     /// What the generation tables know; `None` until the first append ever.
-    pub(crate) known: Option<Rc<LogGenerations>>,
+    pub(crate) generations: Option<Rc<LogGenerations>>,
     /// The generation of this opening; `None` until its first append.
     pub(crate) generation: Option<Generation>,
     /// Whether the writer's task runs.
@@ -92,7 +92,7 @@ pub(crate) struct InFlight {
 impl LogCore {
     /// How to tell frames of the segment with this base; `None` while the log has none.
     pub(crate) fn frame_check(&self, segment_base: Offset) -> Option<FrameCheck> {
-        let generations = self.state.borrow().known.clone()?;
+        let generations = self.state.borrow().generations.clone()?;
         Some(FrameCheck { id: self.id, segment_base, generations })
     }
 
@@ -127,7 +127,7 @@ impl LogCore {
             state.window.land(flight);
             while let Some(passed) = state.window.pass() {
                 moved = true;
-                self.written.insert(&[passed.frame]);
+                self.tail_frames.insert(&[passed.frame]);
                 for (waiter, appended) in passed.waiters {
                     let _ = waiter.send(Ok(appended));
                 }

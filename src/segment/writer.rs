@@ -104,7 +104,7 @@ fn decide(log: &LogCore, state: &LogState) -> Step {
         return Step::Roll;
     }
     let Some(group) = group else { return Step::Stop };
-    let (Some(generation), Some(known)) = (state.generation, &state.known) else { return Step::Raise };
+    let (Some(generation), Some(known)) = (state.generation, &state.generations) else { return Step::Raise };
     if active.room < active.position + frame_bytes {
         return Step::Grow(frame_bytes);
     }
