@@ -53,22 +53,22 @@ pub(crate) fn each_once<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<
 /// serves: where it is, is known here, and that it is offline is told to whoever goes there.
 pub(crate) async fn locate(session: &Session, topics: &[Arc<Topic>]) -> Vec<Vec<PartitionMetadata>> {
     let message = |parts, reply| Message::IsOnline(ForwardedQuestion { parts, reply });
-    let outcomes = ask_owners(session, topics, async |parts| online(&session.shard, &parts).await, message).await;
+    let outcomes = ask_owners(session, topics, online, message).await;
     assemble(session, topics, outcomes, |metadata, _| metadata).await
 }
 
 /// Every partition of every topic, in their order, with what it holds.
 ///
 /// # Errors
-/// When a shard could not be asked now, which says nothing of its partitions; when the disk does not say how long a file is.
+/// When a shard could not be asked now. That says nothing of its partitions.
 pub(crate) async fn describe(
     session: &Session,
     topics: &[Arc<Topic>],
 ) -> Result<Vec<Vec<DescribedPartition>>, WireError> {
     let message = |parts, reply| Message::Describe(ForwardedQuestion { parts, reply });
-    let outcomes = ask_owners(session, topics, async |parts| extents(&session.shard, &parts).await, message).await;
-    let unknown = |error: &&WireError| error.is_retriable() || error.code == ErrorCode::StorageFailed;
-    if let Some(error) = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).find(unknown) {
+    let outcomes = ask_owners(session, topics, extent, message).await;
+    if let Some(error) = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).find(|error| error.is_retriable())
+    {
         return Err(error.clone());
     }
     let described = |metadata, outcome: Result<Extent, WireError>| {
@@ -83,11 +83,11 @@ pub(crate) async fn describe(
     Ok(assemble(session, topics, outcomes, described).await)
 }
 
-/// What the owner of every partition says: this shard through `here`, the others asked with `message`.
+/// What the owner of every partition says: this shard with `here` of each, the others asked with `message`.
 async fn ask_owners<A: Send + 'static>(
     session: &Session,
     topics: &[Arc<Topic>],
-    here: impl AsyncFnOnce(Vec<LogId>) -> Vec<Result<A, WireError>>,
+    here: fn(&Shard, LogId) -> Result<A, WireError>,
     message: impl Fn(Vec<LogId>, OneshotSender<Vec<Result<A, WireError>>>) -> Message,
 ) -> Vec<Result<A, WireError>> {
     let shard = &session.shard;
@@ -103,7 +103,8 @@ async fn ask_owners<A: Send + 'static>(
             turns.give_way_if_due().await;
         }
     }
-    split::ask_owners(shard, &session.ended, split, merged, here, message).await
+    split::ask_owners(shard, &session.ended, split, merged, async |parts| each(shard, &parts, here).await, message)
+        .await
 }
 
 /// Puts what the owners say in the order of the topics and their partitions.
@@ -131,44 +132,45 @@ async fn assemble<A, T>(
 
 /// Serves another shard's client that wants to know which partitions serve.
 pub(crate) fn serve_forwarded_is_online(shard: &Rc<Shard>, forwarded: ForwardedQuestion<Online>) {
-    let serving = shard.clone();
-    shard.spawn_forwarded("forwarded metadata", async move {
-        let outcomes = online(&serving, &forwarded.parts).await;
-        // Whoever asked may have ended meanwhile.
-        let _ = forwarded.reply.send(outcomes);
-    });
+    serve_forwarded(shard, forwarded, online);
 }
 
 /// Serves another shard's client that wants to know what partitions hold.
 pub(crate) fn serve_forwarded_describe(shard: &Rc<Shard>, forwarded: ForwardedQuestion<Extent>) {
+    serve_forwarded(shard, forwarded, extent);
+}
+
+fn serve_forwarded<A: Send + 'static>(
+    shard: &Rc<Shard>,
+    forwarded: ForwardedQuestion<A>,
+    here: fn(&Shard, LogId) -> Result<A, WireError>,
+) {
     let serving = shard.clone();
     shard.spawn_forwarded("forwarded describe", async move {
-        let outcomes = extents(&serving, &forwarded.parts).await;
+        let outcomes = each(&serving, &forwarded.parts, here).await;
         // Whoever asked may have ended meanwhile.
         let _ = forwarded.reply.send(outcomes);
     });
 }
 
-/// Whether each partition serves: known without a look at the disk.
-async fn online(shard: &Shard, parts: &[LogId]) -> Vec<Result<Online, WireError>> {
+/// What `here` says of each partition. Nothing looks at the disk.
+async fn each<A>(
+    shard: &Shard,
+    parts: &[LogId],
+    here: fn(&Shard, LogId) -> Result<A, WireError>,
+) -> Vec<Result<A, WireError>> {
     let mut outcomes = Vec::with_capacity(parts.len());
     let mut turns = Turns::default();
     for &id in parts {
-        let partition = shard.directory.borrow().owned(id);
-        outcomes.push(partition.and_then(|partition| partition.usable_log()).map(|_| Online));
+        outcomes.push(here(shard, id));
         turns.give_way_if_due().await;
     }
     outcomes
 }
 
-async fn extents(shard: &Shard, parts: &[LogId]) -> Vec<Result<Extent, WireError>> {
-    let mut outcomes = Vec::with_capacity(parts.len());
-    let mut turns = Turns::default();
-    for &id in parts {
-        outcomes.push(extent(shard, id));
-        turns.give_way_if_due().await;
-    }
-    outcomes
+fn online(shard: &Shard, id: LogId) -> Result<Online, WireError> {
+    let partition = shard.directory.borrow().owned(id)?;
+    partition.usable_log().map(|_| Online)
 }
 
 fn extent(shard: &Shard, id: LogId) -> Result<Extent, WireError> {
