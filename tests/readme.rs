@@ -98,10 +98,12 @@ fn the_commands_of_contributing_name_what_is_there() {
             match pair {
                 ["-p", package] => assert!(packages().contains(&(*package).to_owned()), "`{command}`: {package}"),
                 ["--test", test] => {
-                    let source = std::fs::read_to_string(root().join(format!("tests/{test}.rs"))).expect(command);
-                    let filter = words.last().expect("words");
-                    let named = source.lines().any(|line| line.starts_with("fn ") && line.contains(filter));
-                    assert!(named, "`{command}`: no test of that name");
+                    let source = test_source(test);
+                    let named = words.iter().skip_while(|word| *word != test).skip(1);
+                    for filter in named.filter(|word| word.starts_with(|first: char| first.is_ascii_alphabetic())) {
+                        let is_there = source.lines().any(|line| line.starts_with("fn ") && line.contains(filter));
+                        assert!(is_there, "`{command}`: no test of that name");
+                    }
                 }
                 _ => {}
             }
@@ -116,6 +118,17 @@ fn the_commands_of_contributing_name_what_is_there() {
             assert!(run_in_root(command, "").contains("Usage:"), "`{command}`");
         }
     }
+}
+
+/// The text of a test target: one file, or a folder of them.
+fn test_source(target: &str) -> String {
+    let file = root().join(format!("tests/{target}.rs"));
+    let folder = root().join(format!("tests/{target}"));
+    let files = match std::fs::read_dir(&folder) {
+        Ok(entries) if !file.exists() => entries.map(|entry| entry.expect("an entry").path()).collect(),
+        _ => vec![file],
+    };
+    files.iter().map(|file| std::fs::read_to_string(file).expect("the source of a test target")).collect()
 }
 
 /// The names of the workspace's packages.
