@@ -1,5 +1,6 @@
 //! The log of one partition, as its owner sees it.
 
+use std::cell::RefCell;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -12,7 +13,7 @@ use ringmq_wire::{LeaderEpoch, Offset, Timestamp};
 
 use crate::append::{Append, AppendError, Appending};
 use crate::cache::TailCache;
-use crate::config::LogConfig;
+use crate::config::{InvalidConfig, LogConfig};
 use crate::failure::Poison;
 use crate::generation::{Fact, Generations, RecordError};
 use crate::layout::LogId;
@@ -98,6 +99,17 @@ impl Log {
         Ok((Log(Rc::new(core(root, id, config, deps, recovered))), found))
     }
 
+    /// Changes how the log is kept, from the next append on: nothing that is there is written anew, and the active
+    /// segment is sealed when the next frame meets the new limits.
+    ///
+    /// # Errors
+    /// When no log can be kept so; nothing is changed then.
+    pub fn reconfigure(&self, config: LogConfig) -> Result<(), InvalidConfig> {
+        config.validate()?;
+        *self.0.config.borrow_mut() = Rc::new(config);
+        Ok(())
+    }
+
     /// Which partition.
     #[must_use]
     pub fn id(&self) -> LogId {
@@ -118,7 +130,7 @@ impl Log {
     }
 
     fn accepts(&self, append: &Append) -> Result<(), AppendError> {
-        let (bytes, config) = (append.payload_bytes(), &self.0.config);
+        let (bytes, config) = (append.payload_bytes(), self.0.config());
         let state = self.0.state.borrow();
         if let Some(poison) = &state.poison {
             return Err(AppendError::Poisoned(poison.clone()));
@@ -381,7 +393,7 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         id,
         root: root.to_owned(),
         dir: id.log_dir(root),
-        config,
+        config: RefCell::new(Rc::new(config)),
         generations: deps.generations.clone(),
         tail_frames: deps.cache.written(),
         cold_frames: deps.cache.read(),

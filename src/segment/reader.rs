@@ -359,7 +359,7 @@ impl Walk {
 /// Opens a sealed segment: its indexes come from their files, or from its frames where those are missing or wrong.
 pub(crate) async fn open_sealed(log: &Rc<LogCore>, segment: &Rc<Segment>) -> Result<Rc<OpenSegment>, ReadError> {
     let Some(check) = log.frame_check(segment.base) else { return Err(ReadError::Closed) };
-    let interval = log.config.index_interval_bytes;
+    let interval = log.config().index_interval_bytes;
     let loaded = match end_of_sealed(log, segment) {
         Some(end) => segment.load_indexes(check.generations.number(), end, interval).await,
         None => None,
@@ -384,7 +384,7 @@ async fn rebuild(log: &Rc<LogCore>, segment: &Rc<Segment>) -> Result<Rc<OpenSegm
     }
     let Some(check) = log.frame_check(segment.base) else { return Err(ReadError::Closed) };
     let file = segment.open_for_reading().await.map_err(|error| io_error(log, error))?;
-    let rebuilt = Indexes::rebuild(&file, &check, log.config.index_interval_bytes).await;
+    let rebuilt = Indexes::rebuild(&file, &check, log.config().index_interval_bytes).await;
     let rebuilt = rebuilt.map_err(|error| io_error(log, error))?;
     tracing::info!(partition = %log.id, segment = %segment.base, end = %rebuilt.end, "rebuilt a segment's indexes");
     if Some(rebuilt.end) == end_of_sealed(log, segment) {

@@ -113,7 +113,7 @@ pub(crate) async fn grow(log: &LogCore, frame_bytes: u64) -> Result<(), NoRoom> 
 /// new length.
 async fn preallocate(log: &LogCore, file: &File, room: u64, needed: u64) -> Result<u64, NoRoom> {
     let step = room.clamp(GROWTH_BYTES_MIN, GROWTH_BYTES_MAX);
-    let wanted = (room + step).min(log.config.segment_bytes).max(needed);
+    let wanted = (room + step).min(log.config().segment_bytes).max(needed);
     match file.preallocate(wanted).await {
         Ok(()) => return Ok(wanted),
         Err(error) if fs::is_full(&error) && wanted > needed => {}
@@ -208,7 +208,7 @@ async fn create_segment(log: &LogCore, base: Offset) -> Result<ActiveSegment, No
         }
     };
     log.state.borrow_mut().left_over = None;
-    let indexes = Indexes::new(base, log.config.index_interval_bytes);
+    let indexes = Indexes::new(base, log.config().index_interval_bytes);
     let open = Rc::new(OpenSegment { file, indexes: indexes.into(), from_files: false });
     segment.set_opened(Some(open.clone()));
     Ok(ActiveSegment { segment, open, position: 0, room: 0, taken_over: false })

@@ -29,7 +29,7 @@ pub(crate) struct LogCore {
     pub(crate) id: LogId,
     pub(crate) root: PathBuf,
     pub(crate) dir: PathBuf,
-    pub(crate) config: LogConfig,
+    pub(crate) config: RefCell<Rc<LogConfig>>,
     pub(crate) generations: Generations,
     /// Frames that this log wrote and that are durable.
     pub(crate) tail_frames: Rc<FrameSlot>,
@@ -90,6 +90,11 @@ pub(crate) struct InFlight {
 }
 
 impl LogCore {
+    /// How the log is kept now.
+    pub(crate) fn config(&self) -> Rc<LogConfig> {
+        self.config.borrow().clone()
+    }
+
     /// How to tell frames of the segment with this base; `None` while the log has none.
     pub(crate) fn frame_check(&self, segment_base: Offset) -> Option<FrameCheck> {
         let generations = self.state.borrow().generations.clone()?;

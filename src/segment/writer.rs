@@ -95,7 +95,7 @@ fn decide(log: &LogCore, state: &LogState) -> Step {
     if state.poison.is_some() || state.phase == Phase::Closed {
         return Step::Stop;
     }
-    let group = state.staging.next_group(log.config.shared_frame_bytes_max());
+    let group = state.staging.next_group(log.config().shared_frame_bytes_max());
     let frame_bytes = group.map_or(0, |group| group.frame_bytes as u64);
     let Some(active) = &state.active else {
         return if group.is_some() { Step::Begin } else { Step::Stop };
@@ -108,7 +108,7 @@ fn decide(log: &LogCore, state: &LogState) -> Step {
     if active.room < active.position + frame_bytes {
         return Step::Grow(frame_bytes);
     }
-    if !group.may_go(state.window.in_flight(), log.config.writes_in_flight_max) {
+    if !group.may_go(state.window.in_flight(), log.config().writes_in_flight_max) {
         return Step::Wait(log.writer_moved.listen());
     }
     let base_offset = state.window.end();
@@ -130,7 +130,7 @@ fn decide(log: &LogCore, state: &LogState) -> Step {
 /// Whether the active segment is too old or too full for a frame of that length; a length of 0 asks for nothing.
 fn roll_is_due(log: &LogCore, state: &LogState, frame_bytes: u64) -> bool {
     let Some(active) = state.active.as_ref().filter(|_| frame_bytes > 0) else { return false };
-    let full = active.position + frame_bytes > log.config.segment_bytes;
+    let full = active.position + frame_bytes > log.config().segment_bytes;
     let place = ringmq_index::FramePlace { offset: state.window.end(), position: active.position };
     let indexable = ringmq_index::OffsetIndex::fits(active.segment.base, place);
     full || !indexable || is_aged(log, state, Timestamp::new(time::wall_clock()))
@@ -140,7 +140,7 @@ fn roll_is_due(log: &LogCore, state: &LogState, frame_bytes: u64) -> bool {
 pub(crate) fn is_aged(log: &LogCore, state: &LogState, now: Timestamp) -> bool {
     let first = state.active.as_ref().and_then(|active| active.open.indexes.borrow().first_written_at);
     let age = first.map_or(0, |first| now.get().saturating_sub(first.get()));
-    Duration::from_millis(u64::try_from(age).unwrap_or(0)) >= log.config.segment_age
+    Duration::from_millis(u64::try_from(age).unwrap_or(0)) >= log.config().segment_age
 }
 
 /// Takes back what there is no room for: the first append alone, because those behind it may be smaller.
@@ -152,7 +152,7 @@ fn refuse(log: &LogCore, no_room: NoRoom) {
     };
     let mut state = log.state.borrow_mut();
     state.roll_asked = false;
-    let group = state.staging.next_group(log.config.shared_frame_bytes_max());
+    let group = state.staging.next_group(log.config().shared_frame_bytes_max());
     if group.is_some_and(|group| group.appends > 1) {
         state.staging.take_one_at_a_time();
         return;

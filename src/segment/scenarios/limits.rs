@@ -70,6 +70,37 @@ fn what_does_not_fit_a_segment_and_what_is_too_much_is_refused() {
 }
 
 #[test]
+fn an_open_log_goes_by_new_limits_from_the_next_append_on() {
+    let sim = sim(215);
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        log.append(framed(1, 1, 30_000)).await.expect("acknowledged");
+        let larger = LogConfig { segment_bytes: 256 << 10, ..small() };
+        log.reconfigure(larger).expect("a valid configuration");
+        for tag in 2..5 {
+            log.append(framed(tag, 1, 30_000)).await.expect("acknowledged");
+        }
+        assert!(!sim.disk().files().contains(&segment_path(2)), "the segment goes on growing");
+
+        // What waits already is larger than a segment may be by now, and is taken all the same.
+        let staged = log.append(framed(5, 1, 100_000));
+        log.reconfigure(small()).expect("a valid configuration");
+        staged.await.expect("acknowledged");
+        log.append(framed(6, 1, 30_000)).await.expect("acknowledged");
+        assert!(sim.disk().files().contains(&segment_path(4)), "what is over the new limit is sealed");
+        assert!(sim.disk().files().contains(&segment_path(5)), "and so is what was let in before");
+        assert!(matches!(log.append(framed(7, 1, 100_000)).await, Err(AppendError::TooLarge { .. })));
+        log.reconfigure(LogConfig { segment_bytes: 0, ..small() }).expect_err("no log can be kept so");
+        log.append(framed(7, 1, 30_000)).await.expect("acknowledged");
+        log.close().await.expect("a clean end");
+    });
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        assert_eq!(tags(&read_all(&log, 1 << 20).await), [1, 2, 3, 4, 5, 6, 7]);
+    });
+}
+
+#[test]
 fn an_append_that_room_was_made_for_is_taken_into_an_empty_segment_and_a_used_one() {
     let sim = sim(214);
     sim.run(|| async {
