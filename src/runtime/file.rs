@@ -9,15 +9,22 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::backend::{self, Backend};
 use crate::buffer::{BLOCK_BYTES, IoBuf};
 use crate::glommio;
+use crate::time::{self, Instant};
 
 #[cfg(feature = "sim")]
 use crate::sim;
 
 pub use crate::device::IoClass;
+
+/// How long [`File::lock_when_free`] waits. Requests of a killed process end within milliseconds; whoever holds a lock
+/// longer is alive.
+pub const LOCK_WAIT_MAX: Duration = Duration::from_secs(10);
+const LOCK_RETRY_AFTER: Duration = Duration::from_millis(10);
 
 /// How a file is opened. The default is an existing file, for reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -184,6 +191,22 @@ impl File {
             FileBackend::Sim(file) => file.try_lock_exclusive(),
         }
         .map_err(|source| self.error("lock", source))
+    }
+
+    /// As [`File::try_lock_exclusive`], waiting for requests that a killed process still has in the kernel; `false` when
+    /// another has had the lock for [`LOCK_WAIT_MAX`].
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub async fn lock_when_free(&self) -> io::Result<bool> {
+        let began = Instant::now();
+        while !self.try_lock_exclusive()? {
+            if began.elapsed() >= LOCK_WAIT_MAX {
+                return Ok(false);
+            }
+            time::sleep(LOCK_RETRY_AFTER).await;
+        }
+        Ok(true)
     }
 
     /// Closes the descriptor and waits until it is closed. With other clones alive it only lets go of this one; the

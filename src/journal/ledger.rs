@@ -1,0 +1,205 @@
+//! The bookkeeping of a ring in use: numbers, space, what is in flight, what is durable, what is free. No I/O.
+//!
+//! ```text
+//!        floor                          durable through      next
+//!          │                                   │               │
+//!   free   │ needed                            │ in flight     │ free, the last part of it reserved
+//! ```
+
+use std::collections::VecDeque;
+
+use crate::block::{BlockHeader, Ends, Entry, HEADER_BYTES};
+use crate::config::JournalConfig;
+use crate::number::{BlockNumber, Geometry, RingNumber, UNIT_BYTES};
+
+/// A ring in use. `C` is what the caller gives with a block, and gets back.
+#[derive(Debug)]
+pub(crate) struct Ledger<C> {
+    ring: RingNumber,
+    geometry: Geometry,
+    reserved_units: u64,
+    in_flight_max: usize,
+    /// The number of the next block.
+    next: BlockNumber,
+    /// That of the newest block of this life.
+    newest: Option<BlockNumber>,
+    /// The ends of the newest block, which the next one repeats.
+    newest_ends: Ends,
+    /// Those not yet acknowledged, in order.
+    in_flight: VecDeque<InFlight<C>>,
+    /// All blocks below are durable.
+    durable_through: BlockNumber,
+    /// What the caller no longer needs.
+    floor: BlockNumber,
+    /// The floor that the newest block carries.
+    announced_floor: BlockNumber,
+    /// The floor that a durable block carries: what stands below may be written over.
+    durable_floor: BlockNumber,
+}
+
+#[derive(Debug)]
+struct InFlight<C> {
+    header: BlockHeader,
+    landed: bool,
+    /// `None`: a block without entries.
+    cargo: Option<C>,
+}
+
+impl<C> Ledger<C> {
+    /// A life that goes on with `first`. All that was in the ring before is free as soon as the first block is durable.
+    pub(crate) fn new(ring: RingNumber, config: &JournalConfig, first: BlockNumber) -> Ledger<C> {
+        Ledger {
+            ring,
+            geometry: config.geometry(),
+            reserved_units: config.reserved_units(),
+            in_flight_max: config.blocks_in_flight_max,
+            next: first,
+            newest: None,
+            newest_ends: Ends::default(),
+            in_flight: VecDeque::new(),
+            durable_through: first,
+            floor: first,
+            announced_floor: first,
+            durable_floor: first,
+        }
+    }
+
+    pub(crate) fn next(&self) -> BlockNumber {
+        self.next
+    }
+
+    pub(crate) fn durable_through(&self) -> BlockNumber {
+        self.durable_through
+    }
+
+    pub(crate) fn floor(&self) -> BlockNumber {
+        self.floor
+    }
+
+    /// Units that are not free, or not yet known to be.
+    pub(crate) fn used_units(&self) -> u64 {
+        self.next.units_since(self.durable_floor)
+    }
+
+    fn free_units(&self) -> u64 {
+        self.geometry.units - self.used_units()
+    }
+
+    /// Units that may be used for anything.
+    fn spare_units(&self) -> u64 {
+        self.free_units().saturating_sub(self.reserved_units)
+    }
+
+    /// Whether the kernel may be given another block. What landed out of order counts until it is acknowledged.
+    fn may_launch(&self) -> bool {
+        self.in_flight.len() < self.in_flight_max
+    }
+
+    pub(crate) fn is_in_flight(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
+    /// Bytes of entries that the next block can take; `None` when it cannot be written now.
+    pub(crate) fn room(&self) -> Option<usize> {
+        let units = self.content_units_max().filter(|_| self.may_launch())?;
+        (units * UNIT_BYTES).checked_sub(HEADER_BYTES + self.newest_ends.encoded_bytes())
+    }
+
+    /// The longest content that still fits when it is lengthened to the end of the file.
+    fn content_units_max(&self) -> Option<usize> {
+        let spare = self.spare_units();
+        let most = spare.min(self.geometry.block_units_max);
+        let units = if self.geometry.lengthened(self.next, most) <= spare {
+            most
+        } else {
+            most.min(self.geometry.units_not_lengthened(self.next))
+        };
+        usize::try_from(units).ok().filter(|units| *units > 0)
+    }
+
+    /// The header of the next block, with that many bytes of entries.
+    pub(crate) fn header(&self, entry_bytes: usize) -> BlockHeader {
+        let content = (HEADER_BYTES + self.newest_ends.encoded_bytes() + entry_bytes).div_ceil(UNIT_BYTES) as u64;
+        let units = self.geometry.lengthened(self.next, content);
+        debug_assert!(units <= self.free_units(), "{units} units at {} with {} free", self.next, self.free_units());
+        BlockHeader {
+            ring: self.ring,
+            number: self.next,
+            previous: self.newest.unwrap_or(self.next),
+            floor: self.floor,
+            durable_through: self.durable_through,
+            units: u32::try_from(units).expect("the longest block, twice at most"),
+        }
+    }
+
+    /// The ends that the next block repeats.
+    pub(crate) fn ends_before(&self) -> &Ends {
+        &self.newest_ends
+    }
+
+    /// Where the block stands in the file, in bytes.
+    pub(crate) fn position(&self, number: BlockNumber) -> u64 {
+        self.geometry.position(number)
+    }
+
+    /// The block with that header goes to the device.
+    pub(crate) fn launch(&mut self, header: BlockHeader, entries: &[Entry<'_>], cargo: Option<C>) {
+        debug_assert_eq!(header.number, self.next);
+        self.newest = Some(header.number);
+        self.newest_ends.replace(entries);
+        self.next = header.end();
+        self.announced_floor = header.floor;
+        self.in_flight.push_back(InFlight { header, landed: false, cargo });
+    }
+
+    /// The write of a block is complete, which with `O_DSYNC` means durable.
+    pub(crate) fn land(&mut self, number: BlockNumber) {
+        if let Some(block) = self.in_flight.iter_mut().find(|block| block.header.number == number) {
+            block.landed = true;
+        }
+    }
+
+    /// The next block to be acknowledged, in order (rule 3 of the storage protocol), if it has landed.
+    pub(crate) fn acknowledge(&mut self) -> Option<(BlockNumber, Option<C>)> {
+        let InFlight { header, cargo, .. } = self.in_flight.pop_front_if(|block| block.landed)?;
+        self.durable_through = header.end();
+        self.durable_floor = header.floor;
+        Some((header.number, cargo))
+    }
+
+    /// Gives up what is in flight, in order.
+    pub(crate) fn give_up(&mut self) -> Vec<C> {
+        self.in_flight.drain(..).filter_map(|block| block.cargo).collect()
+    }
+
+    /// Blocks below are not needed any more. The floor never falls.
+    pub(crate) fn free_below(&mut self, number: BlockNumber) {
+        self.floor = number.clamp(self.floor, self.next.max(self.floor));
+    }
+
+    /// Whether a block without entries is worth while because it frees others: where the next block with entries might
+    /// not fit otherwise, and no higher floor is on its way.
+    pub(crate) fn must_raise_floor(&self) -> bool {
+        let is_short = self.spare_units() < 2 * self.geometry.block_units_max;
+        is_short && self.floor > self.announced_floor && self.announced_floor == self.durable_floor && self.may_launch()
+    }
+
+    /// Whether blocks are free and no block says so.
+    pub(crate) fn is_floor_unannounced(&self) -> bool {
+        self.floor > self.announced_floor
+    }
+
+    /// Whether the newest block has entries, and so no other one proves them.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.newest_ends.is_empty()
+    }
+
+    /// Whether a block without entries may be written to prove the newest one: it is durable, and there is space that
+    /// is not kept for raising the floor.
+    pub(crate) fn may_prove_newest(&self) -> bool {
+        self.is_open() && !self.is_in_flight() && u64::from(self.header(0).units) <= self.spare_units()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! The start of a process: every file of every journal is read.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ringmq_runtime::file::{File, IoClass, LOCK_WAIT_MAX, OpenOptions};
+use ringmq_runtime::fs;
+
+use crate::chain::FoundBlocks;
+use crate::name::{AsideName, RingName, TEMPORARY_SUFFIX};
+use crate::number::{BlockNumber, UNIT_BYTES_U64};
+use crate::ring::remove_if_there;
+use crate::scan::{Places, Scan};
+
+/// How much is read at a time: several of the longest blocks, in bytes.
+const PIECE_BYTES: usize = 2 << 20;
+const _: () = assert!(PIECE_BYTES >= 2 * crate::block::BLOCK_BYTES_MAX);
+
+/// All that the journals of a data directory hold. Plain memory: it goes to the shards that it concerns.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoundJournals {
+    /// By name: by shard, then by number.
+    pub rings: Vec<FoundRing>,
+    /// By name. To be redone before the rings.
+    pub asides: Vec<FoundAside>,
+}
+
+/// What a ring holds. It is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundRing {
+    /// Its file: which core wrote it.
+    pub name: RingName,
+    /// The size of the ring, in bytes.
+    pub bytes: u64,
+    /// Blocks below are free.
+    pub floor: BlockNumber,
+    /// The first block that cannot be counted: where the ring goes on.
+    pub next: BlockNumber,
+    /// What is in it from its floor on.
+    pub blocks: FoundBlocks,
+}
+
+/// What an aside file holds: entries that some start could not place. It is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundAside {
+    /// Its file.
+    pub name: AsideName,
+    /// What is in it. Most of it may be in frames already.
+    pub blocks: FoundBlocks,
+}
+
+/// Why the journals cannot be read. The broker must not start: they hold what was acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalReadError {
+    /// The file system failed.
+    #[error("cannot {action} the journals: {source}. Mend the disk and start again; nothing was changed")]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// Why it failed; names the file.
+        source: io::Error,
+    },
+    /// Another process writes the file, or has requests in flight that do not end.
+    #[error(
+        "journal {} is still written by another process after {LOCK_WAIT_MAX:?}; stop the other broker",
+        path.display()
+    )]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl JournalReadError {
+    fn of(action: &'static str) -> impl Fn(io::Error) -> JournalReadError {
+        move |source| JournalReadError::Io { action, source }
+    }
+}
+
+/// Reads every ring and aside file in `dir`, which is created when it is missing (the directory above it is there,
+/// durably), and makes sure that what was read is durable. Removes what was never completed. Called once at the start
+/// of a process, before anything is written, by the one process that owns the data directory.
+///
+/// All that is to be redone is in memory then: at most the sizes of the files together, usually much less.
+///
+/// # Errors
+/// When a file cannot be read or flushed. Damage is no error here: it is told in what is returned.
+pub async fn read_journals(dir: &Path) -> Result<FoundJournals, JournalReadError> {
+    create_durably(dir).await.map_err(JournalReadError::of("create the directory of"))?;
+    let mut found = FoundJournals::default();
+    for entry in fs::read_dir(dir).await.map_err(JournalReadError::of("list"))? {
+        if let Some(name) = RingName::parse(&entry.name) {
+            let places = |bytes| Places::Ring { units: bytes / UNIT_BYTES_U64 };
+            let scan = read(dir.join(&entry.name), |bytes| Scan::new(name.number, places(bytes))).await?;
+            found.rings.extend(scan.map(|scan| scan.into_ring(name)));
+        } else if let Some(name) = AsideName::parse(&entry.name) {
+            let places = |bytes: u64| Places::Aside { first: name.first, units: bytes.div_ceil(UNIT_BYTES_U64) };
+            let scan = read(dir.join(&entry.name), |bytes| Scan::new(name.ring, places(bytes))).await?;
+            found.asides.extend(scan.map(|scan| FoundAside { name, blocks: scan.into_aside(name.first) }));
+        } else if entry.name.ends_with(TEMPORARY_SUFFIX) {
+            remove_if_there(&dir.join(&entry.name))
+                .await
+                .map_err(JournalReadError::of("remove what is incomplete of"))?;
+        }
+    }
+    Ok(found)
+}
+
+/// Also where the directory is there: the process that created it may not have come to making its name durable.
+async fn create_durably(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir).await?;
+    match dir.parent() {
+        Some(parent) => fs::sync_dir(parent).await,
+        None => Ok(()),
+    }
+}
+
+/// Reads a whole file with the scan that its size gives; `None` when it is gone.
+async fn read(path: PathBuf, scan: impl FnOnce(u64) -> Scan) -> Result<Option<Scan>, JournalReadError> {
+    let file = match File::open(&path, OpenOptions::default()).await {
+        // A killed process was removing it, so nobody needs it.
+        Err(gone) if gone.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(JournalReadError::of("open"))?,
+    };
+    if !file.lock_when_free().await.map_err(JournalReadError::of("lock"))? {
+        return Err(JournalReadError::Locked { path });
+    }
+    let size = file.size().await.map_err(JournalReadError::of("read"))?;
+    let mut scan = scan(size);
+    read_all(&file, size, &mut scan).await.map_err(JournalReadError::of("read"))?;
+    // What was read may be in the device's cache alone, and will be built on (rule 10 of the storage protocol).
+    file.fdatasync().await.map_err(JournalReadError::of("flush"))?;
+    file.close().await.map_err(JournalReadError::of("close"))?;
+    Ok(Some(scan))
+}
+
+async fn read_all(file: &File, size: u64, scan: &mut Scan) -> io::Result<()> {
+    while let Some(position) = scan.position() {
+        let wanted = size.saturating_sub(position).min(PIECE_BYTES as u64);
+        let piece = file.read_at(position, PIECE_BYTES, IoClass::ColdRead).await?;
+        if (piece.len() as u64) < wanted {
+            let why = format!("{} became shorter while it was read, at {position}", file.path().display());
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+        }
+        scan.look_at(&piece);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_goes_to_other_threads() {
+        fn is_send<T: Send + Sync>() {}
+        is_send::<FoundJournals>();
+    }
+}
