@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use ringmq_runtime::{fs, time};
 use ringmq_segment::{
-    Append, AppendError, Generations, LoadError, Log, LogConfig, LogDeps, LogId, OpenError, Payload, ReadError,
-    Recovery, TailCache,
+    Append, AppendError, Generations, JournalQueue, LoadError, Log, LogConfig, LogDeps, LogId, OpenError, Payload,
+    ReadError, Recovery, TailCache,
 };
 use ringmq_wire::batch::{
     BATCH_HEADER_BYTES, BatchBuilder, BatchError, BatchLimits, BatchView, Compression, RecordRef, Scratch,
@@ -100,7 +100,7 @@ async fn open_log(data_dir: &Path) -> Result<(Log, Recovery), MetadataLogError> 
     let root = data_dir.join(METADATA);
     make_root(data_dir, &root).await.map_err(|cause| MetadataLogError::Root { path: root.clone(), cause })?;
     let generations = Generations::open(&root.join(GENERATIONS), OWNER).await?;
-    let deps = LogDeps { generations, cache: TailCache::new(CACHE_BYTES) };
+    let deps = LogDeps { generations, cache: TailCache::new(CACHE_BYTES), journal: JournalQueue::default() };
     let config = LogConfig { segment_bytes: SEGMENT_BYTES, frame_bytes_max: FRAME_BYTES_MAX, ..LogConfig::default() };
     Ok(Log::open(&root, LOG_ID, config, &deps).await?)
 }

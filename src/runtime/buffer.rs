@@ -12,6 +12,7 @@ use std::ops::{Bound, Deref, DerefMut, RangeBounds};
 use std::rc::Rc;
 
 use ::glommio::io::{DmaBuffer, ReadResult};
+use bytes::Bytes;
 
 pub(crate) use pool::install;
 pub use pool::size_class;
@@ -84,7 +85,7 @@ impl fmt::Debug for AlignedBuf {
     }
 }
 
-/// Shared, unchangeable bytes: a range of memory that came from an [`AlignedBuf`] or from a file.
+/// Shared, unchangeable bytes: a range of memory that came from an [`AlignedBuf`], from a file or from anywhere else.
 ///
 /// Cloning and slicing count a reference and copy nothing. A slice keeps the whole memory alive.
 #[derive(Clone)]
@@ -98,6 +99,8 @@ pub struct IoBuf {
 enum Memory {
     Pooled(Rc<DmaBuffer>),
     Read(ReadResult),
+    /// Not aligned.
+    Other(Bytes),
 }
 
 impl IoBuf {
@@ -130,6 +133,7 @@ impl IoBuf {
         match &self.memory {
             Memory::Pooled(memory) => memory.len(),
             Memory::Read(memory) => memory.len(),
+            Memory::Other(memory) => memory.len(),
         }
     }
 
@@ -143,6 +147,7 @@ impl IoBuf {
         match &self.memory {
             Memory::Pooled(memory) => memory.as_bytes(),
             Memory::Read(memory) => memory,
+            Memory::Other(memory) => memory,
         }
     }
 
@@ -150,12 +155,19 @@ impl IoBuf {
     pub(crate) fn whole(&self) -> Option<&Rc<DmaBuffer>> {
         match &self.memory {
             Memory::Pooled(memory) if self.start == 0 && self.len == memory.len() => Some(memory),
-            Memory::Pooled(_) | Memory::Read(_) => None,
+            Memory::Pooled(_) | Memory::Read(_) | Memory::Other(_) => None,
         }
     }
 
     pub(crate) fn from_read(memory: ReadResult) -> IoBuf {
         IoBuf { start: 0, len: memory.len(), memory: Memory::Read(memory) }
+    }
+}
+
+/// Without a copy. Such bytes can be read and sent; they cannot be written to a file.
+impl From<Bytes> for IoBuf {
+    fn from(memory: Bytes) -> IoBuf {
+        IoBuf { start: 0, len: memory.len(), memory: Memory::Other(memory) }
     }
 }
 

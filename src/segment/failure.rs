@@ -56,6 +56,12 @@ pub enum Damage {
     GenerationsMissing,
     /// The frames of a segment reach beyond the beginning of the next one.
     SegmentsOverlap,
+    /// What followed was in the journal alone, and the journal is damaged.
+    JournalLost,
+    /// The journal has something there that is not what was appended.
+    JournalMalformed,
+    /// An earlier start found the damage, by a journal that has been used again since.
+    FoundBefore,
 }
 
 impl fmt::Display for Damage {
@@ -66,6 +72,9 @@ impl fmt::Display for Damage {
             Damage::FilesMissing => f.write_str("all files of the partition are missing"),
             Damage::GenerationsMissing => f.write_str("there is data that the generation tables do not know"),
             Damage::SegmentsOverlap => f.write_str("the segment before it reaches beyond it"),
+            Damage::JournalLost => f.write_str("what follows was in the journal alone, and the journal is damaged"),
+            Damage::JournalMalformed => f.write_str("the journal's entry for it holds no record batches"),
+            Damage::FoundBefore => f.write_str("an earlier start of the broker found that what follows is missing"),
         }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   0 magic 4 | version 2 | header length 2 | topic id 16 | partition 4 | leader epoch 4
-//!  32 base offset 8 | next offset 8 | durable offset 8 | generation 8 | log number 8
+//!  32 base offset 8 | next offset 8 | frames' end 8 | generation 8 | log number 8
 //!  72 segment base offset 8 | position 8 | written at 8 | max timestamp 8
-//! 104 record count 4 | payload length 4 | frame length 4 | payload checksum 4 | reserved 4 | header checksum 4
+//! 104 record count 4 | payload length 4 | frame length 4 | payload checksum 4 | durable beyond 4 | header checksum 4
 //! 128 payload: whole record batches, then zero padding
 //! ```
 
@@ -22,7 +22,7 @@ pub const FRAME_HEADER_BYTES: usize = 128;
 const MAGIC: [u8; 4] = *b"RQLF";
 const VERSION: u16 = 1;
 const PAYLOAD_CHECKSUM_AT: usize = 116;
-const RESERVED_AT: usize = 120;
+const DURABLE_BEYOND_AT: usize = 120;
 const HEADER_CHECKSUM_AT: usize = 124;
 
 /// How often a log was opened for append, truncated or moved: which of its lives a frame belongs to.
@@ -57,6 +57,8 @@ pub(crate) struct FrameHeader {
     pub(crate) base_offset: Offset,
     pub(crate) next_offset: Offset,
     /// The end of the contiguous durable frames when this one was built.
+    pub(crate) frames_end: Offset,
+    /// How far the log was durable then, the journal included; at least the frames' end.
     pub(crate) durable_offset: Offset,
     pub(crate) generation: Generation,
     pub(crate) log_number: LogNumber,
@@ -125,10 +127,16 @@ impl FrameHeader {
         frame[FRAME_HEADER_BYTES + self.payload_bytes as usize..].fill(0);
         let payload_checksum = crc32fast::hash(&frame[FRAME_HEADER_BYTES..]);
         self.put_fields(frame);
-        frame[PAYLOAD_CHECKSUM_AT..RESERVED_AT].copy_from_slice(&payload_checksum.to_be_bytes());
-        frame[RESERVED_AT..HEADER_CHECKSUM_AT].fill(0);
+        frame[PAYLOAD_CHECKSUM_AT..DURABLE_BEYOND_AT].copy_from_slice(&payload_checksum.to_be_bytes());
+        frame[DURABLE_BEYOND_AT..HEADER_CHECKSUM_AT].copy_from_slice(&self.durable_beyond().to_be_bytes());
         let header_checksum = crc32fast::hash(&frame[..HEADER_CHECKSUM_AT]);
         frame[HEADER_CHECKSUM_AT..FRAME_HEADER_BYTES].copy_from_slice(&header_checksum.to_be_bytes());
+    }
+
+    /// By how much the durable offset exceeds the frames' end. A smaller claim than the truth is true as well.
+    fn durable_beyond(&self) -> u32 {
+        let beyond = self.durable_offset.get().saturating_sub(self.frames_end.get());
+        u32::try_from(beyond.max(0)).unwrap_or(u32::MAX)
     }
 
     fn put_fields(&self, frame: &mut [u8]) {
@@ -141,7 +149,7 @@ impl FrameHeader {
         put(&mut fields, &self.leader_epoch.get().to_be_bytes());
         put(&mut fields, &self.base_offset.get().to_be_bytes());
         put(&mut fields, &self.next_offset.get().to_be_bytes());
-        put(&mut fields, &self.durable_offset.get().to_be_bytes());
+        put(&mut fields, &self.frames_end.get().to_be_bytes());
         put(&mut fields, &self.generation.0.to_be_bytes());
         put(&mut fields, &self.log_number.0.to_be_bytes());
         put(&mut fields, &self.segment_base.get().to_be_bytes());
@@ -174,12 +182,14 @@ impl FrameHeader {
         }
         let topic_id = TopicId::new(Uuid::from_bytes(fields.take()));
         let partition = PartitionIndex::new(u32::from_be_bytes(fields.take()));
-        let decoded = FrameHeader {
+        let durable_beyond = u32::from_be_bytes(Fields(&header[DURABLE_BEYOND_AT..]).take());
+        let mut decoded = FrameHeader {
             id: LogId { topic_id, partition },
             leader_epoch: LeaderEpoch::checked(i32::from_be_bytes(fields.take())).ok_or(FrameFault::NotAFrame)?,
             base_offset: fields.offset()?,
             next_offset: fields.offset()?,
-            durable_offset: fields.offset()?,
+            frames_end: fields.offset()?,
+            durable_offset: Offset::ZERO,
             generation: Generation(u64::from_be_bytes(fields.take())),
             log_number: LogNumber(u64::from_be_bytes(fields.take())),
             segment_base: fields.offset()?,
@@ -190,12 +200,13 @@ impl FrameHeader {
             payload_bytes: u32::from_be_bytes(fields.take()),
             frame_bytes: u32::from_be_bytes(fields.take()),
         };
+        decoded.durable_offset = decoded.frames_end.checked_add(durable_beyond.into()).ok_or(FrameFault::Lengths)?;
         if decoded.is_consistent() { Ok(decoded) } else { Err(FrameFault::Lengths) }
     }
 
     fn is_consistent(&self) -> bool {
         self.base_offset < self.next_offset
-            && self.durable_offset <= self.base_offset
+            && self.frames_end <= self.base_offset
             && self.segment_base <= self.base_offset
             && (self.frame_bytes as usize).is_multiple_of(BLOCK_BYTES)
             && (self.payload_bytes as usize)
@@ -205,7 +216,8 @@ impl FrameHeader {
 
     /// Whether the payload and padding in `frame`, the whole frame, are what was written.
     pub(crate) fn payload_is_sound(frame: &[u8]) -> bool {
-        let stored = frame.get(PAYLOAD_CHECKSUM_AT..RESERVED_AT).map(|bytes| u32::from_be_bytes(Fields(bytes).take()));
+        let stored =
+            frame.get(PAYLOAD_CHECKSUM_AT..DURABLE_BEYOND_AT).map(|bytes| u32::from_be_bytes(Fields(bytes).take()));
         frame.get(FRAME_HEADER_BYTES..).map(crc32fast::hash) == stored
     }
 

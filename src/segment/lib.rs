@@ -2,25 +2,26 @@
 //!
 //! # A log is a sequence of frames
 //! What one write puts into a segment file is a log frame: a header, whole record batches, padding
-//! (`docs/formats/log-frame.md`). Frames are written once. The *durable offset* is the end of the frames that are
-//! durable without a gap; appends are acknowledged when it has passed them, and only what lies below it is ever read.
+//! (`docs/formats/log-frame.md`). Frames are written once. The *frames' end* is the end of those that are durable without
+//! a gap; the *durable offset* goes on from there with what the journal of the core has. Appends are acknowledged when it
+//! has passed them, and only what lies below it is ever read.
 //!
 //! # The walk of an append
 //! | step | module |
 //! |---|---|
 //! | batches are checked, once | `append` |
-//! | the append is accepted and waits: **staging** | `staging` |
+//! | the append is accepted and queued | `log`, `staging` |
 //! | room is made: segment, generation, space; nothing is written where there is none | `room` |
-//! | offsets are assigned, the frame is built and goes to the device: **writing** | `writer`, `frame` |
-//! | the durable offset passes it: **acknowledging** | `window`, `state` |
-//!
-//! The three bold steps know nothing of each other's insides, so that a journal can later stand between the first
-//! two.
+//! | offsets are assigned, the append is staged, its way is chosen | `writer` |
+//! | a small one goes to the journal of the core, which says when it is durable | `journal_queue` |
+//! | a frame is built and goes to the device: at once for a large one, later for what the journal has | `writer`, `frame` |
+//! | the durable offset passes it, and it is acknowledged | `window`, `journaled`, `state` |
 //!
 //! # The rest
 //! | what | module |
 //! |---|---|
 //! | opening: locks, scan, what may be cut and what is corrupt | `recovery`, `scan`, `check`, `lock` |
+//! | what the journals have that no frame has | `redo` |
 //! | which life of the log owns which offsets | `generation` |
 //! | one segment's file and indexes | `segment`, `layout` |
 //! | reads, look-ups by time | `reader`, `read_ahead`, `timestamp`, `cache` |
@@ -36,6 +37,8 @@ mod config;
 mod failure;
 mod frame;
 mod generation;
+mod journal_queue;
+mod journaled;
 mod layout;
 mod lock;
 mod log;
@@ -43,6 +46,7 @@ mod payload;
 mod read_ahead;
 mod reader;
 mod recovery;
+mod redo;
 mod room;
 mod scan;
 #[cfg(test)]
@@ -60,8 +64,10 @@ pub use config::{InvalidConfig, LogConfig};
 pub use failure::{Corruption, Damage, Poison};
 pub use frame::{FRAME_HEADER_BYTES, FrameFault};
 pub use generation::{GenerationHistory, Generations, LoadError, RecordError};
+pub use journal_queue::{JournalQueue, Journaling};
 pub use layout::LogId;
 pub use log::{CloseError, DeleteError, Log, LogDeps, LogOffsets};
 pub use payload::{FrameBuf, Payload};
 pub use reader::{LogRead, ReadError};
 pub use recovery::{OpenError, Recovery};
+pub use redo::{JournalClaim, Journaled, JournaledAppend};

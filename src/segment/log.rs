@@ -14,12 +14,15 @@ use ringmq_wire::{LeaderEpoch, Offset, Timestamp};
 use crate::append::{Append, AppendError, Appending};
 use crate::cache::TailCache;
 use crate::config::{InvalidConfig, LogConfig};
-use crate::failure::Poison;
+use crate::failure::{Corruption, Damage, Poison};
 use crate::generation::{Fact, Generations, RecordError};
+use crate::journal_queue::JournalQueue;
+use crate::journaled::JournaledRuns;
 use crate::layout::LogId;
 use crate::reader::{self, LogRead, ReadError};
 use crate::recovery::{OpenError, Recovered, Recovery, recover};
-use crate::staging::Staged;
+use crate::redo::{self, Journaled, JournaledAppend, RedoError};
+use crate::staging::{Queue, Queued, Staging};
 use crate::state::{LogCore, LogState, Phase};
 use crate::window::WriteWindow;
 use crate::{timestamp, writer};
@@ -31,6 +34,8 @@ pub struct LogDeps {
     pub generations: Generations,
     /// The core's frames in memory.
     pub cache: TailCache,
+    /// The way to the core's journal; closed where there is none.
+    pub journal: JournalQueue,
 }
 
 /// The log of one partition, open for appends and reads on one core. Clones share it.
@@ -93,10 +98,55 @@ impl Log {
     /// # Errors
     /// When acknowledged data is damaged, another process still writes, or the disk fails. Nothing was changed then.
     pub async fn open(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps) -> Result<(Log, Recovery), OpenError> {
+        Log::recover(root, id, config, deps, &Journaled::default()).await
+    }
+
+    /// As [`Log::open`], with what the journals of the data directory have of the log: what follows its frames is put into
+    /// frames, and durable in them when this returns. The journals must stay as they are until then.
+    ///
+    /// # Errors
+    /// As [`Log::open`]. Where only the journals tell that the log is damaged, that is recorded, and later starts refuse
+    /// it, too.
+    pub async fn recover(
+        root: &Path,
+        id: LogId,
+        config: LogConfig,
+        deps: &LogDeps,
+        journaled: &Journaled,
+    ) -> Result<(Log, Recovery), OpenError> {
         config.validate()?;
-        let recovered = recover(root, id, &config, &deps.generations).await?;
-        let found = recovered.found.clone();
-        Ok((Log(Rc::new(core(root, id, config, deps, recovered))), found))
+        let mut recovered = recover(root, id, &config, &deps.generations, journaled).await?;
+        let (found, appends) = (recovered.found.clone(), std::mem::take(&mut recovered.redo));
+        let log = Log(Rc::new(core(root, id, config, deps, recovered)));
+        if !appends.is_empty() {
+            log.redo(appends).await?;
+        }
+        Ok((log, found))
+    }
+
+    async fn redo(&self, appends: Vec<JournaledAppend>) -> Result<(), OpenError> {
+        let (log, count) = (&self.0, appends.len());
+        if let Err(error) = redo::redo(log, appends).await {
+            log.gate.close().await;
+            self.let_go();
+            return Err(self.redo_failed(error));
+        }
+        let end = log.state.borrow().end;
+        tracing::info!(partition = %log.id, appends = count, %end, "put what the journal had into segments");
+        Ok(())
+    }
+
+    fn redo_failed(&self, error: RedoError) -> OpenError {
+        let log = &self.0;
+        let (expected, proven_end) = match error {
+            RedoError::Io(source) => {
+                return OpenError::Io { id: log.id, action: "put what the journal has into a segment", source };
+            }
+            RedoError::Malformed { base_offset, next_offset } => (base_offset, next_offset),
+        };
+        let segment = log.dir.clone();
+        let damage = Damage::JournalMalformed;
+        OpenError::Corrupt(Box::new(Corruption { id: log.id, segment, position: 0, expected, damage, proven_end }))
     }
 
     /// Changes how the log is kept, from the next append on: nothing that is there is written anew, and the active
@@ -124,7 +174,7 @@ impl Log {
             return Appending::refused(error);
         }
         let (waiter, outcome) = oneshot();
-        self.0.state.borrow_mut().staging.push(Staged { append, waiter });
+        self.0.state.borrow_mut().queue.push(Queued { append, waiter });
         writer::wake(&self.0);
         Appending::staged(outcome)
     }
@@ -141,8 +191,8 @@ impl Log {
         if bytes > config.payload_bytes_limit() {
             return Err(AppendError::TooLarge { bytes, bytes_max: config.payload_bytes_limit() });
         }
-        let staged_bytes = state.staging.payload_bytes();
-        if !state.staging.is_empty() && staged_bytes + bytes > config.staged_bytes_max {
+        let staged_bytes = state.queue.payload_bytes();
+        if !state.queue.is_empty() && staged_bytes + bytes > config.staged_bytes_max {
             return Err(AppendError::Overloaded { staged_bytes, staged_bytes_max: config.staged_bytes_max });
         }
         Ok(())
@@ -170,8 +220,8 @@ impl Log {
     #[must_use]
     pub fn offsets(&self) -> LogOffsets {
         let state = self.0.state.borrow();
-        let (start, durable, end) = (state.start, state.window.durable(), state.window.end());
-        let offsets = LogOffsets { start, durable, end };
+        let offsets = LogOffsets { start: state.start, durable: state.durable, end: state.end };
+        let LogOffsets { start, durable, end } = offsets;
         assert!(start <= durable && durable <= end, "{offsets:?}");
         offsets
     }
@@ -200,6 +250,29 @@ impl Log {
         writer::wake(&self.0);
     }
 
+    /// Puts what is staged into frames, so that the journal need not keep it.
+    pub fn checkpoint(&self) {
+        let end = self.0.state.borrow().end;
+        self.0.write_until(end);
+        writer::wake(&self.0);
+    }
+
+    /// The end of the durable frames. What is durable beyond has the journal alone.
+    #[must_use]
+    pub fn frames_end(&self) -> Offset {
+        self.0.state.borrow().window.frames_end()
+    }
+
+    /// Whether nothing is read or written any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.state.borrow().phase == Phase::Closed
+    }
+
+    pub(crate) fn of(core: Rc<LogCore>) -> Log {
+        Log(core)
+    }
+
     /// Bytes of frames in all segments, headers and padding included. Known without looking at the disk.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
@@ -226,7 +299,7 @@ impl Log {
             return Ok(());
         }
         log.state.borrow_mut().phase = Phase::Closing;
-        self.writer_idle().await;
+        self.checkpoint_all().await;
         log.gate.close().await;
         let poison = log.state.borrow().poison.clone();
         let result = match poison {
@@ -248,14 +321,15 @@ impl Log {
         }
     }
 
-    /// Waits until nothing is staged or in flight, or the log was given up.
-    async fn writer_idle(&self) {
+    /// Waits until nothing is queued, staged or in flight, or the log was given up.
+    async fn checkpoint_all(&self) {
         loop {
             let moved = self.0.writer_moved.listen();
+            self.checkpoint();
             {
                 let state = self.0.state.borrow();
-                let idle = state.staging.is_empty() && state.window.in_flight() == 0;
-                if !state.writing && (idle || state.poison.is_some()) {
+                let written = state.queue.is_empty() && state.staging.is_empty() && state.window.in_flight() == 0;
+                if !state.writing && (written || state.poison.is_some()) {
                     return;
                 }
             }
@@ -268,7 +342,7 @@ impl Log {
         let (known, end) = {
             let state = log.state.borrow();
             let Some(known) = state.generations.clone() else { return Ok(()) };
-            (known, state.window.end())
+            (known, state.end)
         };
         if known.clean_end() == Some(end) {
             return Ok(());
@@ -310,6 +384,7 @@ impl Log {
         log.tail_frames.clear();
         log.cold_frames.clear();
         log.durable_moved.notify_all();
+        log.journal.notify_frames_moved();
     }
 
     /// Removes the log: appends that are not durable fail, files and memory are freed.
@@ -318,14 +393,15 @@ impl Log {
     /// When its files cannot be removed, or the removal cannot be recorded. Call [`Log::remove_files`] to try again.
     pub async fn delete(&self) -> Result<(), DeleteError> {
         let log = &self.0;
-        let staged = {
+        let (queued, waiters) = {
             let mut state = log.state.borrow_mut();
             state.phase = Phase::Closed;
-            state.staging.take_all()
+            (state.queue.take_all(), std::mem::take(&mut state.waiters))
         };
-        for staged in staged {
+        let waiters = waiters.into_iter().map(|(_, waiter)| waiter);
+        for waiter in waiters.chain(queued.into_iter().map(|queued| queued.waiter)) {
             // Whoever asked may be gone.
-            let _ = staged.waiter.send(Err(AppendError::Closed));
+            let _ = waiter.send(Err(AppendError::Closed));
         }
         log.writer_moved.notify_all();
         log.gate.close().await;
@@ -378,7 +454,14 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         poison: None,
         leader_epoch: LeaderEpoch::ZERO,
         start: Offset::ZERO,
-        staging: crate::staging::Staging::default(),
+        durable: recovered.end,
+        end: recovered.end,
+        queue: Queue::default(),
+        staging: Staging::default(),
+        write_until: recovered.end,
+        queued_for_journal: 0,
+        journaled: JournaledRuns::default(),
+        waiters: std::collections::VecDeque::new(),
         window: WriteWindow::new(recovered.end, position),
         sealed: recovered.sealed,
         sealed_open: std::collections::VecDeque::new(),
@@ -387,6 +470,7 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         generations: recovered.generations,
         generation: None,
         writing: false,
+        making_room: false,
         roll_asked: false,
     };
     LogCore {
@@ -395,6 +479,7 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         dir: id.log_dir(root),
         config: RefCell::new(Rc::new(config)),
         generations: deps.generations.clone(),
+        journal: deps.journal.clone(),
         tail_frames: deps.cache.written(),
         cold_frames: deps.cache.read(),
         read_ahead: crate::read_ahead::ReadAhead::default(),

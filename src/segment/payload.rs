@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use ringmq_runtime::buffer::{AlignedBuf, size_class};
+use ringmq_runtime::buffer::{AlignedBuf, IoBuf, size_class};
 
 use crate::frame::FRAME_HEADER_BYTES;
 
@@ -37,6 +37,12 @@ impl FrameBuf {
     /// The record batches, to be filled.
     pub fn payload_mut(&mut self) -> &mut [u8] {
         &mut self.buf[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + self.payload_len]
+    }
+
+    /// The record batches, to be shared; they are no frame any more.
+    pub(crate) fn into_payload(self) -> IoBuf {
+        let payload = FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + self.payload_len;
+        self.buf.freeze().slice(payload)
     }
 
     /// The whole frame: header room, payload, padding.

@@ -60,7 +60,7 @@ impl ReadAhead {
         let ready = log.cold_frames.run_from(next, AHEAD_BYTES);
         let ready_bytes: usize = ready.iter().map(|frame| frame.payload.len()).sum();
         let ahead = ready.last().map_or(next, |frame| frame.next_offset);
-        let end = log.state.borrow().window.durable();
+        let end = log.state.borrow().window.frames_end();
         if ready_bytes < PIECE_BYTES_MIN && ahead < end && log.tail_frames.run_from(ahead, 1).is_empty() {
             self.fetch(log, ahead);
         }

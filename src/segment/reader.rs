@@ -74,7 +74,7 @@ pub(crate) async fn read(log: &Rc<LogCore>, from: Offset, max_bytes: usize) -> R
     if from == durable {
         return Ok(read);
     }
-    let mut run = log.tail_frames.run_from(from, max_bytes);
+    let mut run = in_memory(log, from, max_bytes);
     let at_tail = !run.is_empty();
     if !at_tail {
         run = cold_frames(log, from, max_bytes).await?;
@@ -97,7 +97,7 @@ pub(crate) fn readable_end(log: &LogCore, from: Offset) -> Result<Offset, ReadEr
     if state.phase == Phase::Closed {
         return Err(ReadError::Closed);
     }
-    let (start, end) = (state.start, state.window.durable());
+    let (start, end) = (state.start, state.durable);
     if from < start || from > end {
         return Err(ReadError::OutOfRange { offset: from, start, end });
     }
@@ -142,8 +142,21 @@ pub(crate) async fn frames_from(
     from: Offset,
     want_bytes: usize,
 ) -> Result<Vec<CachedFrame>, ReadError> {
-    let run = log.tail_frames.run_from(from, want_bytes);
+    let run = in_memory(log, from, want_bytes);
     if run.is_empty() { cold_frames(log, from, want_bytes).await } else { Ok(run) }
+}
+
+/// What memory holds from the frame on that holds `from`: frames that were written lately, then what is durable in the
+/// journal alone, as if each append were a frame. Nothing if the first has to be read from the disk.
+fn in_memory(log: &LogCore, from: Offset, want_bytes: usize) -> Vec<CachedFrame> {
+    let mut run = log.tail_frames.run_from(from, want_bytes);
+    let next = run.last().map_or(from, |frame| frame.next_offset);
+    let bytes: usize = run.iter().map(|frame| frame.payload.len()).sum();
+    let state = log.state.borrow();
+    if bytes < want_bytes && (state.window.frames_end()..state.durable).contains(&next) {
+        run.extend(state.beyond_frames(next, want_bytes - bytes));
+    }
+    run
 }
 
 async fn cold_frames(log: &Rc<LogCore>, from: Offset, want_bytes: usize) -> Result<Vec<CachedFrame>, ReadError> {
@@ -285,17 +298,17 @@ impl Piece {
             position: walk.position,
             expected: walk.expected,
             damage: Damage::Frame(fault),
-            proven_end: log.state.borrow().window.durable(),
+            proven_end: log.state.borrow().durable,
         })
     }
 }
 
-/// The segment that holds `from`; for the active one also where its durable frames end.
+/// The segment that holds `from`, which is in a durable frame; for the active one also where these end.
 fn segment_of(log: &LogCore, from: Offset) -> Result<(Rc<Segment>, Option<u64>), ReadError> {
     let state = log.state.borrow();
     match &state.active {
         Some(active) if active.segment.base <= from => {
-            Ok((active.segment.clone(), Some(state.window.durable_position())))
+            Ok((active.segment.clone(), Some(state.window.frames_end_position())))
         }
         _ => {
             let after = state.sealed.partition_point(|segment| segment.base <= from);

@@ -1,8 +1,9 @@
 //! Opening a log: what is on the disk, how far it was acknowledged, and where it goes on.
 //!
 //! In this order: list the segments; find the last one that was ever written to, locking each on the way; scan its
-//! frames; decide whether what is missing behind the last good one was acknowledged; make durable what was found; remove
-//! what lies beyond the end. It can crash at any point and starts again from the same files: nothing is changed before
+//! frames; see what the journals have that follows; decide whether what is missing behind that was acknowledged; make
+//! durable what was found; remove what lies beyond the end. What the journals have is put into frames then (`redo`). It can
+//! crash at any point and starts again from the same files: nothing is changed before
 //! that is decided, and what is changed after it is changed back by nobody.
 //!
 //! # What a segment's content proves
@@ -23,9 +24,10 @@ use crate::check::FrameCheck;
 use crate::config::{InvalidConfig, LogConfig};
 use crate::failure::{Corruption, Damage};
 use crate::frame::FrameFault;
-use crate::generation::{Generations, LogGenerations};
+use crate::generation::{Fact, Generations, LogGenerations};
 use crate::layout::{FileKind, LogId, parse_file_name};
 use crate::lock::{LOCK_WAIT_MAX, lock_when_free};
+use crate::redo::{Journaled, JournaledAppend};
 use crate::scan::{Behind, FrameScanner};
 use crate::segment::{ActiveSegment, Indexes, OpenSegment, Segment};
 
@@ -91,22 +93,33 @@ pub(crate) struct Recovered {
     /// Proven to be durable to the base of the next one.
     pub(crate) sealed: Vec<Rc<Segment>>,
     pub(crate) active: Option<ActiveSegment>,
+    /// The end of the frames.
     pub(crate) end: Offset,
+    /// What follows them, in the journals.
+    pub(crate) redo: Vec<JournaledAppend>,
     pub(crate) found: Recovery,
 }
 
-/// Finds out what `root` holds of the log.
+/// Finds out what `root` and the journals hold of the log.
 pub(crate) async fn recover(
     root: &Path,
     id: LogId,
     config: &LogConfig,
     generations: &Generations,
+    journaled: &Journaled,
 ) -> Result<Recovered, OpenError> {
     let dir = id.log_dir(root);
-    let opening = Opening { id, dir, config };
+    let opening = Opening { id, dir, config, generations, journaled };
     let bases = opening.list_segments().await?;
     match (generations.of(id), bases.is_empty()) {
-        (None, true) => Ok(Recovered::empty()),
+        (None, true) if journaled.appends.is_empty() => Ok(Recovered::empty()),
+        // A generation is durable before anything is appended.
+        (None, true) => Err(opening.corrupt(
+            Offset::ZERO,
+            first_of(Offset::ZERO),
+            Damage::GenerationsMissing,
+            journaled.appends.iter().map(|append| append.next_offset).fold(Offset::ZERO, Offset::max),
+        )),
         (None, false) => opening.never_opened(&bases).await,
         (Some(known), true) => {
             Err(opening.corrupt(Offset::ZERO, first_of(Offset::ZERO), Damage::FilesMissing, known.proven_end()))
@@ -117,7 +130,8 @@ pub(crate) async fn recover(
 
 impl Recovered {
     fn empty() -> Recovered {
-        Recovered { generations: None, sealed: Vec::new(), active: None, end: Offset::ZERO, found: Recovery::Empty }
+        let (sealed, redo, found) = (Vec::new(), Vec::new(), Recovery::Empty);
+        Recovered { generations: None, sealed, active: None, end: Offset::ZERO, redo, found }
     }
 }
 
@@ -131,6 +145,8 @@ struct Opening<'a> {
     id: LogId,
     dir: PathBuf,
     config: &'a LogConfig,
+    generations: &'a Generations,
+    journaled: &'a Journaled,
 }
 
 /// How far the frames of one segment reach.
@@ -161,6 +177,12 @@ struct Tail {
 impl Tail {
     fn extents(&self) -> impl Iterator<Item = &Extent> {
         self.before.iter().chain([&self.last]).chain(&self.unused)
+    }
+
+    /// Where something is missing. It may have been all that the next segment held.
+    fn first_without_frames(&self) -> &Extent {
+        let next = self.unused.iter().find(|unused| unused.segment.base == self.last.end);
+        next.unwrap_or(&self.last)
     }
 
     /// Takes out those of the unused segments that do not go on where the log ends.
@@ -243,21 +265,27 @@ impl Opening<'_> {
     }
 
     async fn recover_segments(&self, known: Rc<LogGenerations>, bases: &[Offset]) -> Result<Recovered, OpenError> {
+        if let Some(proven_end) = known.corrupt() {
+            return Err(self.corrupt(bases[0], first_of(bases[0]), Damage::FoundBefore, proven_end));
+        }
         if bases[0] != Offset::ZERO {
             return Err(self.corrupt(Offset::ZERO, first_of(Offset::ZERO), Damage::SegmentMissing, bases[0]));
         }
         let mut tail = self.find_tail(&known, bases).await?;
-        self.refuse_what_lost_acknowledged(&known, &tail)?;
+        let redo = self.journaled.following(&known, tail.last.end);
+        let end = redo.last().map_or(tail.last.end, |last| last.next_offset);
+        self.refuse_what_lost_acknowledged(&known, &tail, end)?;
+        self.refuse_what_the_journals_lost(&known, &tail, end).await?;
 
         let beyond = tail.take_beyond();
         let kept: Vec<Offset> =
             bases.iter().copied().filter(|base| !beyond.iter().any(|extent| extent.segment.base == *base)).collect();
         let sealed = self.sealed(&known, &kept).await?;
-        let clean = known.clean_end() == Some(tail.last.end) && beyond.is_empty();
+        let clean = known.clean_end() == Some(tail.last.end) && beyond.is_empty() && redo.is_empty();
         if !clean {
             self.make_durable(tail.extents(), &beyond).await?;
         }
-        Ok(self.ready_for_appends(known, sealed, tail))
+        Ok(self.ready_for_appends(known, sealed, tail, redo))
     }
 
     /// Goes back from the newest segment to the last one that was ever written to. Each file is locked before it is
@@ -345,9 +373,12 @@ impl Opening<'_> {
         Ok(Extent { segment, file, indexes, indexes_from_files, end, end_position, file_bytes, fault, behind })
     }
 
-    /// Decides whether what is missing behind the last good frame had been acknowledged.
-    fn refuse_what_lost_acknowledged(&self, known: &LogGenerations, tail: &Tail) -> Result<(), OpenError> {
-        let proven = tail.extents().filter_map(|extent| extent.behind.proven_end).fold(known.proven_end(), Offset::max);
+    /// Decides by the frames and the generation table whether what is missing behind the last good frame, and behind
+    /// `end`, up to where the journals go on, had been acknowledged.
+    fn refuse_what_lost_acknowledged(&self, known: &LogGenerations, tail: &Tail, end: Offset) -> Result<(), OpenError> {
+        let frames_ends = tail.extents().filter_map(|extent| extent.behind.proven_frames_end);
+        let proven_frames = frames_ends.fold(known.proven_end(), Offset::max);
+        let proven = tail.extents().filter_map(|extent| extent.behind.proven_end).fold(proven_frames, Offset::max);
         for extent in tail.extents() {
             if let Some((position, fault)) = extent.behind.unknown_generation {
                 let damage = Damage::Frame(fault);
@@ -370,12 +401,36 @@ impl Opening<'_> {
                 return Err(self.ends_early(before, proven.max(begin)));
             }
         }
-        if last.end >= proven {
+        if last.end >= proven_frames && end >= proven {
             return Ok(());
         }
-        // What is missing may have been all that the next segment held.
-        let next = tail.unused.iter().find(|unused| unused.segment.base == last.end);
-        Err(self.ends_early(next.unwrap_or(last), proven))
+        Err(self.ends_early(tail.first_without_frames(), proven))
+    }
+
+    /// The same by what the journals tell. They will be used again, so the verdict is made durable (rule 6 of the
+    /// storage protocol).
+    async fn refuse_what_the_journals_lost(
+        &self,
+        known: &LogGenerations,
+        tail: &Tail,
+        end: Offset,
+    ) -> Result<(), OpenError> {
+        let journaled = self.journaled;
+        let (proven_frames, proven) = (journaled.proven_frames_end(known), journaled.proven_end(known));
+        if tail.last.end >= proven_frames && end >= proven && !journaled.lost_unknown {
+            return Ok(());
+        }
+        let proven_end = proven_frames.max(proven).max(end);
+        let verdict = Fact::Corrupt { id: self.id, number: known.number(), proven_end };
+        self.generations
+            .record(verdict)
+            .await
+            .map_err(|source| self.io("record damage of", io::Error::other(source)))?;
+        if tail.last.end < proven_frames {
+            return Err(self.ends_early(tail.first_without_frames(), proven_end));
+        }
+        let place = FramePlace { offset: end, position: tail.last.end_position };
+        Err(self.corrupt(tail.last.segment.base, place, Damage::JournalLost, proven_end))
     }
 
     fn ends_early(&self, extent: &Extent, proven: Offset) -> OpenError {
@@ -435,7 +490,13 @@ impl Opening<'_> {
         fs::sync_dir(&self.dir).await.map_err(|source| self.io("flush the directory", source))
     }
 
-    fn ready_for_appends(&self, known: Rc<LogGenerations>, sealed: Vec<Rc<Segment>>, tail: Tail) -> Recovered {
+    fn ready_for_appends(
+        &self,
+        known: Rc<LogGenerations>,
+        sealed: Vec<Rc<Segment>>,
+        tail: Tail,
+        redo: Vec<JournaledAppend>,
+    ) -> Recovered {
         let last = &tail.last;
         let end = last.end;
         let found = if last.is_whole() {
@@ -450,7 +511,7 @@ impl Opening<'_> {
         let open = Rc::new(OpenSegment { file, indexes: indexes.into(), from_files: indexes_from_files });
         segment.set_opened(Some(open.clone()));
         let active = ActiveSegment { segment, open, position: end_position, room: file_bytes, taken_over };
-        Recovered { generations: Some(known), sealed, active: Some(active), end, found }
+        Recovered { generations: Some(known), sealed, active: Some(active), end, redo, found }
     }
 
     /// Of the segment with that base, where a frame should begin at `place`.

@@ -73,7 +73,7 @@ pub(crate) async fn raise_generation(log: &LogCore) -> Result<(), NoRoom> {
     }
     let (mut known, generation, start) = {
         let state = log.state.borrow();
-        let start = state.window.end();
+        let start = state.end;
         match &state.generations {
             Some(known) => (LogGenerations::clone(known), known.latest().0.next(), start),
             None => (LogGenerations::new(LogNumber(random::u64()), Generation::FIRST, start), Generation::FIRST, start),
@@ -94,14 +94,13 @@ pub(crate) async fn raise_generation(log: &LogCore) -> Result<(), NoRoom> {
     Ok(())
 }
 
-/// Gives the active segment's file space for a frame of that length.
-pub(crate) async fn grow(log: &LogCore, frame_bytes: u64) -> Result<(), NoRoom> {
-    let (file, position, room) = {
+/// Gives the active segment's file at least so many bytes.
+pub(crate) async fn grow(log: &LogCore, needed: u64) -> Result<(), NoRoom> {
+    let (file, room) = {
         let state = log.state.borrow();
         let Some(active) = &state.active else { return Ok(()) };
-        (active.open.file.clone(), active.position, active.room)
+        (active.open.file.clone(), active.room)
     };
-    let needed = position + frame_bytes;
     let room = preallocate(log, &file, room, needed).await?;
     if let Some(active) = &mut log.state.borrow_mut().active {
         active.room = room;
@@ -122,10 +121,10 @@ async fn preallocate(log: &LogCore, file: &File, room: u64, needed: u64) -> Resu
     file.preallocate(needed).await.map(|()| needed).map_err(NoRoom::before_writing)
 }
 
-/// Seals the active segment and begins the next one at the offset that is assigned next. The new file exists durably
+/// Seals the active segment and begins the next one where the frames end. The new file exists durably
 /// beforehand, and gets its first frame only when the old one is durable to its end (rule 8 of the storage protocol).
 pub(crate) async fn roll(log: &Rc<LogCore>) -> Result<(), NoRoom> {
-    let base = log.state.borrow().window.end();
+    let base = log.state.borrow().window.written();
     let next = create_segment(log, base).await?;
     if !landed_to_the_end(log).await {
         return Ok(());

@@ -96,7 +96,9 @@ impl FrameScanner {
 pub(crate) struct Behind {
     /// Headers that belong there: frames that were written, whatever became of their payloads.
     pub(crate) frames: u32,
-    /// How far the log was durable when the latest of them was written.
+    /// How far the log's frames were durable when the latest of them was built.
+    pub(crate) proven_frames_end: Option<Offset>,
+    /// How far the log was durable then, the journal included.
     pub(crate) proven_end: Option<Offset>,
     /// The first frame of this log whose generation is newer than the tables know, with its position.
     pub(crate) unknown_generation: Option<(u64, FrameFault)>,
@@ -119,7 +121,7 @@ impl Behind {
                 break;
             }
             for (block, at) in piece.chunks(BLOCK_BYTES).zip((at..).step_by(BLOCK_BYTES)) {
-                behind.judge(check.header(block, at, file_bytes), at);
+                behind.judge(check, check.header(block, at, file_bytes), at);
                 behind.written = behind.written || block.iter().any(|byte| *byte != 0);
             }
             at += piece.len().next_multiple_of(BLOCK_BYTES) as u64;
@@ -127,11 +129,13 @@ impl Behind {
         Ok(behind)
     }
 
-    fn judge(&mut self, found: Result<FrameHeader, FrameFault>, position: u64) {
+    fn judge(&mut self, check: &FrameCheck, found: Result<FrameHeader, FrameFault>, position: u64) {
         match found {
             Ok(header) => {
                 self.frames += 1;
-                self.proven_end = self.proven_end.max(Some(header.durable_offset));
+                self.proven_frames_end = self.proven_frames_end.max(Some(header.frames_end));
+                let until = check.generations.owned_end(header.generation);
+                self.proven_end = self.proven_end.max(Some(header.durable_offset.min(until)));
             }
             Err(fault @ FrameFault::UnknownGeneration(_)) => {
                 self.unknown_generation = self.unknown_generation.or(Some((position, fault)));

@@ -1,4 +1,8 @@
-//! What is accepted and not yet in a frame, and when it goes out.
+//! What is accepted and not yet in a frame, and when it goes into one.
+//!
+//! An append is *queued* until there is room for it, and *staged* from then on: it has its offsets, and space in the
+//! active segment as if it were to get a frame of its own (rule 13 of the storage protocol). What is staged may be
+//! durable already, by the journal; it stays in memory until a frame has it.
 //!
 //! # Group commit
 //! While writes are at the device the next frame gathers. Two rules decide:
@@ -12,13 +16,14 @@
 
 use std::collections::VecDeque;
 
+use ringmq_runtime::buffer::IoBuf;
 use ringmq_runtime::local::Sender;
+use ringmq_wire::{LeaderEpoch, Offset, Timestamp};
 
 use crate::append::{Append, AppendError, Appended};
-use crate::payload::frame_bytes_for;
-
-#[cfg(doc)]
-use crate::payload::FrameBuf;
+use crate::cache::CachedFrame;
+use crate::frame::Generation;
+use crate::payload::{FrameBuf, frame_bytes_for};
 
 /// Up to here an append is copied into a frame that it shares. Copying costs some 10 µs for 64 KiB, a write of its
 /// own some 100 µs.
@@ -32,19 +37,110 @@ pub(crate) const SMALL_WRITES_IN_FLIGHT_MAX: usize = 2;
 /// Tells an append's caller how it ended.
 pub(crate) type Waiter = Sender<Result<Appended, AppendError>>;
 
-/// An accepted append.
-pub(crate) struct Staged {
+/// An accepted append, without a place in the log.
+pub(crate) struct Queued {
     pub(crate) append: Append,
     pub(crate) waiter: Waiter,
 }
 
-/// The accepted appends of one log, in the order of their acceptance.
+/// The accepted appends of one log that there is no room for yet, in the order of their acceptance.
+#[derive(Default)]
+pub(crate) struct Queue {
+    appends: VecDeque<Queued>,
+    payload_bytes: usize,
+}
+
+impl Queue {
+    pub(crate) fn push(&mut self, queued: Queued) {
+        self.payload_bytes += queued.append.payload_bytes();
+        self.appends.push_back(queued);
+    }
+
+    pub(crate) fn first(&self) -> Option<&Append> {
+        self.appends.front().map(|queued| &queued.append)
+    }
+
+    pub(crate) fn take_first(&mut self) -> Option<Queued> {
+        let first = self.appends.pop_front()?;
+        self.payload_bytes -= first.append.payload_bytes();
+        Some(first)
+    }
+
+    pub(crate) fn take_all(&mut self) -> VecDeque<Queued> {
+        self.payload_bytes = 0;
+        std::mem::take(&mut self.appends)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.appends.is_empty()
+    }
+
+    /// Bytes of the batches that wait.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        self.payload_bytes
+    }
+}
+
+/// An append with its place in the log.
+pub(crate) struct Staged {
+    pub(crate) base_offset: Offset,
+    pub(crate) next_offset: Offset,
+    pub(crate) record_count: u32,
+    pub(crate) max_timestamp: Timestamp,
+    /// Which life of the log took it in: a frame holds batches of one.
+    pub(crate) generation: Generation,
+    /// What its batches carry, as their offsets.
+    pub(crate) leader_epoch: LeaderEpoch,
+    pub(crate) batches: StagedBatches,
+}
+
+/// Batches that carry their offsets.
+pub(crate) enum StagedBatches {
+    /// In memory that becomes a frame as it is. Nobody else sees them before.
+    InPlace(FrameBuf),
+    /// To be copied into a frame.
+    Shared(IoBuf),
+}
+
+impl StagedBatches {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            StagedBatches::InPlace(frame) => frame.payload(),
+            StagedBatches::Shared(batches) => batches,
+        }
+    }
+}
+
+impl Staged {
+    pub(crate) fn payload_bytes(&self) -> usize {
+        self.batches.bytes().len()
+    }
+
+    /// What it takes of a segment at most.
+    pub(crate) fn own_frame_bytes(&self) -> usize {
+        frame_bytes_for(self.payload_bytes())
+    }
+
+    /// As readers see it, when it is durable without a frame.
+    pub(crate) fn readable(&self) -> Option<CachedFrame> {
+        let StagedBatches::Shared(batches) = &self.batches else { return None };
+        let Staged { base_offset, next_offset, max_timestamp, .. } = *self;
+        Some(CachedFrame { base_offset, next_offset, max_timestamp, payload: batches.clone() })
+    }
+
+    /// Whether it may share a frame with `first`.
+    fn goes_with(&self, first: &Staged) -> bool {
+        self.payload_bytes() <= COPY_BYTES_MAX
+            && (self.generation, self.leader_epoch) == (first.generation, first.leader_epoch)
+    }
+}
+
+/// The appends of one log that have offsets and are in no frame, in the order of their offsets.
 #[derive(Default)]
 pub(crate) struct Staging {
-    queue: VecDeque<Staged>,
-    payload_bytes: usize,
-    /// Set when there was no room for a group: the first append may fit where the group did not.
-    one_at_a_time: bool,
+    appends: VecDeque<Staged>,
+    /// What all of them take of a segment, each in a frame of its own.
+    frame_bytes: u64,
 }
 
 /// The appends that would make up the next frame.
@@ -71,30 +167,34 @@ impl Group {
 
 impl Staging {
     pub(crate) fn push(&mut self, staged: Staged) {
-        self.payload_bytes += staged.append.payload_bytes();
-        self.queue.push_back(staged);
+        self.frame_bytes += staged.own_frame_bytes() as u64;
+        self.appends.push_back(staged);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.appends.is_empty()
     }
 
-    /// Bytes of the batches that wait.
-    pub(crate) fn payload_bytes(&self) -> usize {
-        self.payload_bytes
+    /// What all appends take of a segment at most.
+    pub(crate) fn frame_bytes(&self) -> u64 {
+        self.frame_bytes
     }
 
-    /// The next frame as it would be now; `None` when nothing waits.
+    pub(crate) fn first(&self) -> Option<&Staged> {
+        self.appends.front()
+    }
+
+    /// The next frame as it would be now; `None` when nothing is staged.
     pub(crate) fn next_group(&self, frame_bytes_max: usize) -> Option<Group> {
-        let mut appends = self.queue.iter().map(|staged| &staged.append);
+        let mut appends = self.appends.iter();
         let first = appends.next()?;
-        let (payload_bytes, records) = (first.payload_bytes(), first.record_count());
+        let (payload_bytes, records) = (first.payload_bytes(), first.record_count);
         let mut group = Group { appends: 1, payload_bytes, records, frame_bytes: 0 };
-        if group.payload_bytes <= COPY_BYTES_MAX && !self.one_at_a_time {
-            for append in appends {
-                let together = group.payload_bytes + append.payload_bytes();
-                let Some(records) = group.records.checked_add(append.record_count()) else { break };
-                if append.payload_bytes() > COPY_BYTES_MAX || frame_bytes_for(together) > frame_bytes_max {
+        if group.payload_bytes <= COPY_BYTES_MAX {
+            for staged in appends {
+                let together = group.payload_bytes + staged.payload_bytes();
+                let Some(records) = group.records.checked_add(staged.record_count) else { break };
+                if !staged.goes_with(first) || frame_bytes_for(together) > frame_bytes_max {
                     break;
                 }
                 group = Group { appends: group.appends + 1, payload_bytes: together, records, frame_bytes: 0 };
@@ -106,28 +206,22 @@ impl Staging {
 
     /// Takes the group out.
     pub(crate) fn take(&mut self, group: Group) -> impl ExactSizeIterator<Item = Staged> + '_ {
-        self.payload_bytes -= group.payload_bytes;
-        self.one_at_a_time = false;
-        self.queue.drain(..group.appends)
+        let taken = self.appends.iter().take(group.appends).map(|staged| staged.own_frame_bytes() as u64);
+        self.frame_bytes -= taken.sum::<u64>();
+        self.appends.drain(..group.appends)
     }
 
-    /// Takes the first one out.
-    pub(crate) fn take_first(&mut self) -> Option<Staged> {
-        let first = self.queue.pop_front()?;
-        self.payload_bytes -= first.append.payload_bytes();
-        self.one_at_a_time = false;
-        Some(first)
+    /// Forgets the appends at and beyond `end`: they will never be durable.
+    pub(crate) fn cut(&mut self, end: Offset) {
+        while let Some(last) = self.appends.pop_back_if(|last| last.next_offset > end) {
+            self.frame_bytes -= last.own_frame_bytes() as u64;
+        }
     }
 
-    /// Makes the next group the first append alone.
-    pub(crate) fn take_one_at_a_time(&mut self) {
-        self.one_at_a_time = true;
-    }
-
-    /// Takes everything out.
-    pub(crate) fn take_all(&mut self) -> VecDeque<Staged> {
-        self.payload_bytes = 0;
-        std::mem::take(&mut self.queue)
+    /// From the append on that holds `from`, or the first.
+    pub(crate) fn from(&self, from: Offset) -> impl Iterator<Item = &Staged> {
+        let first = self.appends.partition_point(|staged| staged.next_offset <= from);
+        self.appends.range(first..)
     }
 }
 

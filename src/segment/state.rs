@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,11 +19,13 @@ use crate::config::LogConfig;
 use crate::failure::Poison;
 use crate::frame::Generation;
 use crate::generation::{Generations, LogGenerations};
+use crate::journal_queue::JournalQueue;
+use crate::journaled::JournaledRuns;
 use crate::layout::LogId;
 use crate::read_ahead::ReadAhead;
 use crate::segment::{ActiveSegment, Segment};
-use crate::staging::{Staging, Waiter};
-use crate::window::WriteWindow;
+use crate::staging::{Queue, Staging, Waiter};
+use crate::window::{FlightNumber, WriteWindow};
 
 /// One log. The handle, its writer and its readers share it.
 pub(crate) struct LogCore {
@@ -31,6 +34,7 @@ pub(crate) struct LogCore {
     pub(crate) dir: PathBuf,
     pub(crate) config: RefCell<Rc<LogConfig>>,
     pub(crate) generations: Generations,
+    pub(crate) journal: JournalQueue,
     /// Frames that this log wrote and that are durable.
     pub(crate) tail_frames: Rc<FrameSlot>,
     /// Frames that were read from the disk.
@@ -52,8 +56,23 @@ pub(crate) struct LogState {
     pub(crate) poison: Option<Arc<Poison>>,
     pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) start: Offset,
+    /// Everything below is acknowledged, and can be read.
+    pub(crate) durable: Offset,
+    /// The offset that is assigned next.
+    pub(crate) end: Offset,
+    /// Appends without room.
+    pub(crate) queue: Queue,
+    /// Appends with offsets, in no frame.
     pub(crate) staging: Staging,
-    pub(crate) window: WriteWindow<InFlight>,
+    /// What is staged below this offset is to go into frames.
+    pub(crate) write_until: Offset,
+    /// Bytes of what is staged that wait for the journal.
+    pub(crate) queued_for_journal: usize,
+    pub(crate) journaled: JournaledRuns,
+    /// Who waits for what is not durable, in the order of the offsets.
+    pub(crate) waiters: VecDeque<(Appended, Waiter)>,
+    /// The frames at the device.
+    pub(crate) window: WriteWindow<CachedFrame>,
     /// By base offset.
     pub(crate) sealed: Vec<Rc<Segment>>,
     /// Sealed segments whose file is open, least recently used first.
@@ -68,6 +87,8 @@ pub(crate) struct LogState {
     pub(crate) generation: Option<Generation>,
     /// Whether the writer's task runs.
     pub(crate) writing: bool,
+    /// Whether it is making room: nothing is staged meanwhile.
+    pub(crate) making_room: bool,
     /// Whether the next thing to do is to seal the active segment, whatever its length.
     pub(crate) roll_asked: bool,
 }
@@ -77,16 +98,46 @@ pub(crate) struct LogState {
 pub(crate) enum Phase {
     /// Appends and reads.
     Open,
-    /// What is staged is still written; nothing new is taken.
+    /// What is queued and staged is still written; nothing new is taken.
     Closing,
     /// Nothing more.
     Closed,
 }
 
-/// A frame at the device, and who waits for it.
-pub(crate) struct InFlight {
-    pub(crate) frame: CachedFrame,
-    pub(crate) waiters: Vec<(Waiter, Appended)>,
+impl LogState {
+    /// Whether anything can still become durable.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.poison.is_none() && self.phase != Phase::Closed
+    }
+
+    /// Moves the durable offset to where the frames and the journal have it, and tells those who waited, in order.
+    pub(crate) fn settle(&mut self) -> bool {
+        let durable = self.journaled.durable_from(self.window.frames_end());
+        debug_assert!(self.durable <= durable && durable <= self.end);
+        let moved = self.durable < durable;
+        self.durable = durable;
+        while let Some((appended, waiter)) = self.waiters.pop_front_if(|(appended, _)| appended.next_offset <= durable)
+        {
+            // Whoever asked may be gone.
+            let _ = waiter.send(Ok(appended));
+        }
+        moved
+    }
+
+    /// What is durable and in no durable frame, from the batches on that hold `from`: some `want_bytes`.
+    pub(crate) fn beyond_frames(&self, from: Offset, want_bytes: usize) -> Vec<CachedFrame> {
+        let in_flight = self.window.cargo().filter(|frame| frame.next_offset > from).cloned();
+        let staged = self.staging.from(from).map_while(|staged| staged.readable());
+        let (mut run, mut bytes) = (Vec::new(), 0);
+        for frame in in_flight.chain(staged) {
+            if frame.next_offset > self.durable || bytes >= want_bytes {
+                break;
+            }
+            bytes += frame.payload.len();
+            run.push(frame);
+        }
+        run
+    }
 }
 
 impl LogCore {
@@ -101,46 +152,69 @@ impl LogCore {
         Some(FrameCheck { id: self.id, segment_base, generations })
     }
 
-    /// A write or flush failed: gives up everything that is not durable, for good.
+    /// What is staged below `offset` is to go into frames.
+    pub(crate) fn write_until(&self, offset: Offset) {
+        let mut state = self.state.borrow_mut();
+        state.write_until = state.write_until.max(offset);
+    }
+
+    /// A write or flush failed: gives up everything that is not durable, for good. What the journal made durable can
+    /// still be read.
     pub(crate) fn poison(&self, action: &'static str, source: io::Error) {
-        let (staged, in_flight, poison) = {
+        let (queued, waiters, poison) = {
             let mut state = self.state.borrow_mut();
             if state.poison.is_some() {
                 return;
             }
             let poison = Arc::new(Poison { id: self.id, action, source });
             state.poison = Some(poison.clone());
-            (state.staging.take_all(), state.window.abandon(), poison)
+            let durable = state.durable;
+            state.staging.cut(durable);
+            (state.queue.take_all(), std::mem::take(&mut state.waiters), poison)
         };
         tracing::error!(partition = %self.id, error = %poison, "partition went offline");
-        for waiter in in_flight.flat_map(|flight| flight.waiters).map(|(waiter, _)| waiter) {
-            // Whoever asked may be gone, here and below.
+        let waiters = waiters.into_iter().map(|(_, waiter)| waiter);
+        for waiter in waiters.chain(queued.into_iter().map(|queued| queued.waiter)) {
+            // Whoever asked may be gone.
             let _ = waiter.send(Err(AppendError::Poisoned(poison.clone())));
-        }
-        for staged in staged {
-            let _ = staged.waiter.send(Err(AppendError::Poisoned(poison.clone())));
         }
         self.durable_moved.notify_all();
         self.writer_moved.notify_all();
+        self.journal.notify_frames_moved();
     }
 
-    /// A write ended well: the durable offset may move, and those who waited for it are told, in order.
-    pub(crate) fn landed(&self, flight: crate::window::FlightNumber) {
-        let mut moved = false;
-        {
+    /// A frame's write ended well.
+    pub(crate) fn landed(&self, flight: FlightNumber) {
+        let moved = {
             let mut state = self.state.borrow_mut();
-            state.window.land(flight);
-            while let Some(passed) = state.window.pass() {
-                moved = true;
-                self.tail_frames.insert(&[passed.frame]);
-                for (waiter, appended) in passed.waiters {
-                    let _ = waiter.send(Ok(appended));
-                }
+            if state.poison.is_some() {
+                return;
             }
-        }
+            state.window.land(flight);
+            while let Some(frame) = state.window.pass() {
+                self.tail_frames.insert(&[frame]);
+            }
+            state.settle()
+        };
         if moved {
             self.durable_moved.notify_all();
         }
         self.writer_moved.notify_all();
+        self.journal.notify_frames_moved();
+    }
+
+    /// The journal has these offsets, durably.
+    pub(crate) fn journaled(&self, offsets: Range<Offset>) {
+        let moved = {
+            let mut state = self.state.borrow_mut();
+            if !state.is_usable() {
+                return;
+            }
+            state.journaled.push(offsets);
+            state.settle()
+        };
+        if moved {
+            self.durable_moved.notify_all();
+        }
     }
 }

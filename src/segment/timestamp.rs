@@ -22,16 +22,31 @@ const RECORDS_IN_A_ROW_MAX: usize = 8192;
 pub(crate) async fn find(log: &Rc<LogCore>, timestamp: Timestamp) -> Result<Option<(Offset, Timestamp)>, ReadError> {
     let start = log.state.borrow().start;
     let end = readable_end(log, start)?;
+    let frames_end = log.state.borrow().window.frames_end();
     for segment in segments(log) {
-        let Some((mut next, segment_end)) = range_in(log, &segment, timestamp).await? else { continue };
-        while next < segment_end.min(end) {
-            for frame in frames_from(log, next, PIECE_BYTES_MIN).await? {
-                if let Some(found) = find_in_frame(&frame, timestamp).await {
-                    return Ok(Some(found));
-                }
-                next = frame.next_offset;
-                task::yield_to_io().await;
+        let Some((from, segment_end)) = range_in(log, &segment, timestamp).await? else { continue };
+        if let Some(found) = find_between(log, from, segment_end.min(end), timestamp).await? {
+            return Ok(Some(found));
+        }
+    }
+    // What no frame had yet, no index knows.
+    find_between(log, frames_end, end, timestamp).await
+}
+
+async fn find_between(
+    log: &Rc<LogCore>,
+    from: Offset,
+    end: Offset,
+    timestamp: Timestamp,
+) -> Result<Option<(Offset, Timestamp)>, ReadError> {
+    let mut next = from;
+    while next < end {
+        for frame in frames_from(log, next, PIECE_BYTES_MIN).await? {
+            if let Some(found) = find_in_frame(&frame, timestamp).await {
+                return Ok(Some(found));
             }
+            next = frame.next_offset;
+            task::yield_to_io().await;
         }
     }
     Ok(None)

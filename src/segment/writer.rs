@@ -1,9 +1,16 @@
-//! The one writer of a log: takes what is staged, makes room, assigns offsets, builds frames and sends them to the
-//! device.
+//! The one writer of a log: stages appends once there is room for them, and puts what is staged into frames.
 //!
-//! It is a task that runs while there is something to do. Each round looks at the state and takes one step; whatever
-//! had to be waited for, the next round looks again. Offsets are assigned only when the frame has room and nothing is
-//! left to do but to write it, so that a failure before uses none. The write itself waits for its turn at the device.
+//! # Two ways to the disk
+//! A small append is handed to the journal of its core, which makes it durable together with those of other logs; it is
+//! put into a frame later. A large one goes straight into a frame, and what is staged before it goes along (rule 1 of
+//! the storage protocol). A log that has so much waiting for the journal that it fills a frame by itself goes straight,
+//! too: then a frame of its own costs no more than its part of the journal, and is written once.
+//!
+//! # Rounds
+//! Staging takes no time, and is done as appends come. What takes time is done by a task that runs while there is
+//! something to do: each round looks at the state and takes one step; whatever had to be waited for, the next round looks
+//! again. Offsets are assigned only when there is room for a frame and the generation is durable, so that a failure
+//! before uses none.
 
 use std::io;
 use std::rc::Rc;
@@ -17,19 +24,28 @@ use ringmq_runtime::time;
 use ringmq_wire::batch::{BatchHeader, set_base_offset, set_leader_epoch};
 use ringmq_wire::{LeaderEpoch, Offset, Timestamp};
 
-use crate::append::{AppendError, Appended};
+use crate::append::{Append, AppendError, Appended};
 use crate::cache::CachedFrame;
-use crate::frame::{FrameHeader, Generation, LogNumber};
-use crate::payload::{FrameBuf, Payload};
+use crate::frame::FrameHeader;
+use crate::journal_queue::Journaling;
+use crate::payload::{FrameBuf, Payload, frame_bytes_for};
 use crate::room::{self, NoRoom};
-use crate::staging::{Group, Staged, Waiter};
-use crate::state::{InFlight, LogCore, LogState, Phase};
+use crate::staging::{FULL_FRAME_BYTES, Group, Queued, Staged, StagedBatches};
+use crate::state::{LogCore, LogState};
 use crate::window::FlightNumber;
 
 const OFFSETS_USED_UP: &str = "the partition's offsets are used up; go on with a new topic";
 
-/// Makes sure that the writer runs.
+/// Stages what there is room for, and makes sure that the writer runs if there is more to do.
 pub(crate) fn wake(log: &Rc<LogCore>) {
+    while !log.state.borrow().making_room {
+        let step = decide(log, &log.state.borrow());
+        match step {
+            Step::Stage => stage(log),
+            Step::Stop => return,
+            _ => break,
+        }
+    }
     let mut state = log.state.borrow_mut();
     if !state.writing {
         // A closed gate means that the log is closed: nothing is staged then.
@@ -42,98 +58,137 @@ enum Step {
     /// Nothing is left to do.
     Stop,
     /// Every write that may be at the device is.
-    Wait(Listener),
+    Wait,
+    /// The first append of the queue has room.
+    Stage,
+    /// The next frame can go.
+    Launch(Group),
+    /// There is no room for the first append of the queue.
+    MakeRoom(Room),
+}
+
+/// What is missing.
+enum Room {
     /// The log has no segment yet.
     Begin,
-    /// The next frame would be the first of this opening.
+    /// The next append would be the first of this opening.
     Raise,
-    /// The active segment is to be sealed.
+    /// The active segment is to be sealed. Nothing is staged.
     Roll,
-    /// The active segment's file has no space for the frame.
+    /// The active segment's file is to have so many bytes.
     Grow(u64),
-    /// The frame can go.
-    Launch(Group, Ready),
-    /// There are fewer offsets left than the frame has records.
+    /// There are fewer offsets left than the append has records.
     OffsetsUsedUp,
 }
 
 async fn write(log: Rc<LogCore>) {
     loop {
-        let result = match next_step(&log) {
+        let (step, moved) = next_step(&log);
+        match step {
             Step::Stop => break,
-            Step::Wait(moved) => {
-                moved.await;
-                Ok(())
+            Step::Wait => moved.await,
+            Step::Stage => stage(&log),
+            Step::Launch(group) => launch(&log, group),
+            Step::MakeRoom(room) => {
+                let made = make_room(&log, room).await;
+                log.state.borrow_mut().making_room = false;
+                if let Err(no_room) = made {
+                    refuse(&log, no_room);
+                }
             }
-            Step::Begin => room::begin(&log).await,
-            Step::Raise => room::raise_generation(&log).await,
-            Step::Roll => room::roll(&log).await,
-            Step::Grow(frame_bytes) => room::grow(&log, frame_bytes).await,
-            Step::Launch(group, ready) => {
-                launch(&log, group, ready);
-                Ok(())
-            }
-            Step::OffsetsUsedUp => Err(NoRoom::NotReady(Arc::new(io::Error::other(OFFSETS_USED_UP)))),
-        };
-        if let Err(no_room) = result {
-            refuse(&log, no_room);
         }
     }
     log.writer_moved.notify_all();
 }
 
-fn next_step(log: &LogCore) -> Step {
+fn next_step(log: &LogCore) -> (Step, Listener) {
+    let moved = log.writer_moved.listen();
     let mut state = log.state.borrow_mut();
     let step = decide(log, &state);
-    if matches!(step, Step::Stop) {
-        state.writing = false;
-    }
-    step
+    state.writing = !matches!(step, Step::Stop);
+    state.making_room = matches!(step, Step::MakeRoom(_));
+    (step, moved)
 }
 
+/// Appends are staged before frames are made of what is staged: the more there is, the fewer frames it takes.
 fn decide(log: &LogCore, state: &LogState) -> Step {
-    if state.poison.is_some() || state.phase == Phase::Closed {
+    if !state.is_usable() {
         return Step::Stop;
     }
-    let group = state.staging.next_group(log.config().shared_frame_bytes_max());
-    let frame_bytes = group.map_or(0, |group| group.frame_bytes as u64);
-    let Some(active) = &state.active else {
-        return if group.is_some() { Step::Begin } else { Step::Stop };
-    };
-    if active.position > 0 && (state.roll_asked || roll_is_due(log, state, frame_bytes)) {
-        return Step::Roll;
+    let mut write_until = state.write_until;
+    match missing_room(log, state) {
+        Missing::Nothing => return Step::Stage,
+        Missing::Room(Room::Roll) if !state.staging.is_empty() => write_until = state.end,
+        Missing::Room(room) => return Step::MakeRoom(room),
+        Missing::NothingWaits => {}
     }
-    let Some(group) = group else { return Step::Stop };
-    let (Some(generation), Some(known)) = (state.generation, &state.generations) else { return Step::Raise };
-    if active.room < active.position + frame_bytes {
-        return Step::Grow(frame_bytes);
+    let written = state.window.written();
+    match state.staging.next_group(log.config().shared_frame_bytes_max()).filter(|_| written < write_until) {
+        None => Step::Stop,
+        Some(group) if group.may_go(state.window.in_flight(), log.config().writes_in_flight_max) => Step::Launch(group),
+        Some(_) => Step::Wait,
     }
-    if !group.may_go(state.window.in_flight(), log.config().writes_in_flight_max) {
-        return Step::Wait(log.writer_moved.listen());
-    }
-    let base_offset = state.window.end();
-    let Some(next_offset) = base_offset.checked_add(group.records.into()) else { return Step::OffsetsUsedUp };
-    let ready = Ready {
-        file: active.open.file.clone(),
-        segment_base: active.segment.base,
-        position: active.position,
-        base_offset,
-        next_offset,
-        durable_offset: state.window.durable(),
-        log_number: known.number(),
-        generation,
-        leader_epoch: state.leader_epoch,
-    };
-    Step::Launch(group, ready)
 }
 
-/// Whether the active segment is too old or too full for a frame of that length; a length of 0 asks for nothing.
-fn roll_is_due(log: &LogCore, state: &LogState, frame_bytes: u64) -> bool {
-    let Some(active) = state.active.as_ref().filter(|_| frame_bytes > 0) else { return false };
-    let full = active.position + frame_bytes > log.config().segment_bytes;
-    let place = ringmq_index::FramePlace { offset: state.window.end(), position: active.position };
+/// What the first append of the queue lacks.
+enum Missing {
+    /// No append is in the queue.
+    NothingWaits,
+    Nothing,
+    Room(Room),
+}
+
+fn missing_room(log: &LogCore, state: &LogState) -> Missing {
+    let Some(append) = state.queue.first() else {
+        let roll = state.roll_asked && state.active.as_ref().is_some_and(|active| active.position > 0);
+        return if roll { Missing::Room(Room::Roll) } else { Missing::NothingWaits };
+    };
+    let Some(active) = &state.active else { return Missing::Room(Room::Begin) };
+    let frame_bytes = frame_bytes_for(append.payload_bytes()) as u64;
+    let needed = active.position + state.staging.frame_bytes() + frame_bytes;
+    if needed > frame_bytes && (state.roll_asked || roll_is_due(log, state, needed)) {
+        return Missing::Room(Room::Roll);
+    }
+    if state.generation.is_none() {
+        return Missing::Room(Room::Raise);
+    }
+    if active.room < needed {
+        return Missing::Room(Room::Grow(needed));
+    }
+    if state.end.checked_add(append.record_count().into()).is_none() {
+        return Missing::Room(Room::OffsetsUsedUp);
+    }
+    Missing::Nothing
+}
+
+/// What a frame of recovery needs, for which nothing was reserved.
+pub(crate) enum RoomFor {
+    /// A new segment.
+    Roll,
+    /// The active segment's file is to have so many bytes.
+    Grow(u64),
+}
+
+/// What there has to be before the group's frame can be launched.
+pub(crate) fn room_for(log: &LogCore, group: Group) -> Option<RoomFor> {
+    let state = log.state.borrow();
+    let active = state.active.as_ref()?;
+    let needed = active.position + group.frame_bytes as u64;
+    let place = ringmq_index::FramePlace { offset: state.window.written(), position: active.position };
+    let fits = needed <= log.config().segment_bytes && ringmq_index::OffsetIndex::fits(active.segment.base, place);
+    match (active.position > 0 && !fits, active.room < needed) {
+        (true, _) => Some(RoomFor::Roll),
+        (false, true) => Some(RoomFor::Grow(needed)),
+        (false, false) => None,
+    }
+}
+
+/// Whether the active segment is too old for another append, or too full to have so many bytes.
+fn roll_is_due(log: &LogCore, state: &LogState, needed: u64) -> bool {
+    let Some(active) = &state.active else { return false };
+    let place = ringmq_index::FramePlace { offset: state.end, position: active.position };
     let indexable = ringmq_index::OffsetIndex::fits(active.segment.base, place);
-    full || !indexable || is_aged(log, state, Timestamp::new(time::wall_clock()))
+    needed > log.config().segment_bytes || !indexable || is_aged(log, state, Timestamp::new(time::wall_clock()))
 }
 
 /// Whether the active segment's first frame is as old as a segment may get.
@@ -143,130 +198,89 @@ pub(crate) fn is_aged(log: &LogCore, state: &LogState, now: Timestamp) -> bool {
     Duration::from_millis(u64::try_from(age).unwrap_or(0)) >= log.config().segment_age
 }
 
-/// Takes back what there is no room for: the first append alone, because those behind it may be smaller.
+async fn make_room(log: &Rc<LogCore>, room: Room) -> Result<(), NoRoom> {
+    match room {
+        Room::Begin => room::begin(log).await,
+        Room::Raise => room::raise_generation(log).await,
+        Room::Roll => room::roll(log).await,
+        Room::Grow(needed) => room::grow(log, needed).await,
+        Room::OffsetsUsedUp => Err(NoRoom::NotReady(Arc::new(io::Error::other(OFFSETS_USED_UP)))),
+    }
+}
+
+/// Refuses what there is no room for: the first append alone, because those behind it may be smaller.
 fn refuse(log: &LogCore, no_room: NoRoom) {
     let error = match no_room {
         NoRoom::Full(error) => AppendError::StorageFull(error),
         NoRoom::NotReady(error) => AppendError::NotReady(error),
         NoRoom::Broken { action, source } => return log.poison(action, source),
     };
-    let mut state = log.state.borrow_mut();
-    state.roll_asked = false;
-    let group = state.staging.next_group(log.config().shared_frame_bytes_max());
-    if group.is_some_and(|group| group.appends > 1) {
-        state.staging.take_one_at_a_time();
-        return;
-    }
-    let refused = state.staging.take_first();
-    drop(state);
+    let refused = {
+        let mut state = log.state.borrow_mut();
+        state.roll_asked = false;
+        state.queue.take_first()
+    };
     if let Some(refused) = refused {
         // Whoever asked may be gone.
         let _ = refused.waiter.send(Err(error));
     }
 }
 
-/// Builds the frame of a group that has room, and hands it to the device.
-fn launch(log: &Rc<LogCore>, group: Group, ready: Ready) {
+/// Gives the first append of the queue its offsets, and decides which way it goes.
+fn stage(log: &Rc<LogCore>) {
     let mut state = log.state.borrow_mut();
-    let Built { header, frame, waiters } = build(log, &ready, state.staging.take(group));
-    let buf = frame.freeze();
-
-    let in_flight = InFlight { frame: CachedFrame::new(&header, &buf), waiters };
-    let flight = state.window.launch(header.next_offset, header.end_position(), in_flight);
-    if let Some(active) = &mut state.active {
-        active.position = header.end_position();
-        active.open.indexes.borrow_mut().push(&header);
+    let (Some(generation), Some(known)) = (state.generation, state.generations.clone()) else { return };
+    let Some(Queued { append, waiter }) = state.queue.take_first() else { return };
+    let by_journal = goes_by_journal(log, &state, &append);
+    let staged = placed(append, state.end, state.leader_epoch, generation, by_journal);
+    let (base_offset, next_offset) = (staged.base_offset, staged.next_offset);
+    state.end = next_offset;
+    state.waiters.push_back((Appended { base_offset, next_offset }, waiter));
+    let journaling = match &staged.batches {
+        StagedBatches::Shared(batches) if by_journal => Some(batches.clone()),
+        _ => None,
+    };
+    state.staging.push(staged);
+    let Some(batches) = journaling else {
+        state.write_until = next_offset;
+        return;
+    };
+    state.queued_for_journal += batches.len();
+    if state.queued_for_journal >= FULL_FRAME_BYTES {
+        state.write_until = next_offset;
     }
     drop(state);
-    let write = write_frame(log.clone(), ready.file, buf, header.position, flight);
-    // The gate is closed only after the writer has stopped.
-    let spawned = log.gate.spawn("log-write", write);
-    debug_assert!(spawned.is_ok());
+    log.journal.push(Journaling::new(log.clone(), known.number(), generation, base_offset..next_offset, batches));
 }
 
-/// What the next frame is written with.
-struct Ready {
-    file: File,
-    segment_base: Offset,
-    position: u64,
+/// Whether the journal is the shorter way: for a small append, unless a frame is waiting to be made that takes it along.
+fn goes_by_journal(log: &LogCore, state: &LogState, append: &Append) -> bool {
+    let frame_waits = state.window.written() < state.write_until;
+    append.payload_bytes() <= log.journal.append_bytes_max() && !frame_waits
+}
+
+/// The append with its place in the log; what others are to read before it is in a frame is in shared memory.
+fn placed(
+    append: Append,
     base_offset: Offset,
-    /// One past the last of the group's records.
-    next_offset: Offset,
-    durable_offset: Offset,
-    log_number: LogNumber,
-    generation: Generation,
     leader_epoch: LeaderEpoch,
-}
-
-/// A frame as it is written, and who waits for it.
-struct Built {
-    header: FrameHeader,
-    frame: AlignedBuf,
-    waiters: Vec<(Waiter, Appended)>,
-}
-
-fn build(log: &LogCore, ready: &Ready, staged: impl ExactSizeIterator<Item = Staged>) -> Built {
-    let mut waiters = Vec::with_capacity(staged.len());
-    let mut payloads = Vec::with_capacity(staged.len());
-    let (mut next_offset, mut record_count, mut max_timestamp) = (ready.base_offset, 0, Timestamp::new(i64::MIN));
-    for Staged { append, waiter } in staged {
-        let base_offset = next_offset;
-        next_offset = following(base_offset, append.record_count());
-        record_count += append.record_count();
-        max_timestamp = max_timestamp.max(append.max_timestamp());
-        waiters.push((waiter, Appended { base_offset, next_offset }));
-        payloads.push(append.into_payload());
-    }
-    debug_assert_eq!(next_offset, ready.next_offset);
-    let mut buf = together(payloads);
-    place_batches(buf.payload_mut(), ready.base_offset, ready.leader_epoch);
-    let payload_bytes = buf.payload().len();
-    let mut frame = buf.into_frame();
-    let header = FrameHeader {
-        id: log.id,
-        leader_epoch: ready.leader_epoch,
-        base_offset: ready.base_offset,
-        next_offset,
-        durable_offset: ready.durable_offset,
-        generation: ready.generation,
-        log_number: ready.log_number,
-        segment_base: ready.segment_base,
-        position: ready.position,
-        written_at: Timestamp::new(time::wall_clock()),
-        max_timestamp,
-        record_count,
-        payload_bytes: frame_field(payload_bytes),
-        frame_bytes: frame_field(frame.len()),
+    generation: crate::frame::Generation,
+    shared: bool,
+) -> Staged {
+    let (record_count, max_timestamp) = (append.record_count(), append.max_timestamp());
+    let batches = match append.into_payload() {
+        Payload::Frame(mut frame) => {
+            place_batches(frame.payload_mut(), base_offset, leader_epoch);
+            if shared { StagedBatches::Shared(frame.into_payload()) } else { StagedBatches::InPlace(frame) }
+        }
+        Payload::Copied(batches) => {
+            let mut batches = batches.try_into_mut().unwrap_or_else(|shared| shared[..].into());
+            place_batches(&mut batches, base_offset, leader_epoch);
+            StagedBatches::Shared(IoBuf::from(batches.freeze()))
+        }
     };
-    header.seal(&mut frame);
-    Built { header, frame, waiters }
-}
-
-/// The offset that many records behind `offset`, in a frame whose last record has one.
-fn following(offset: Offset, records: u32) -> Offset {
-    offset.checked_add(records.into()).expect("a frame is launched only with an offset for each of its records")
-}
-
-/// A length in a frame.
-fn frame_field(bytes: usize) -> u32 {
-    u32::try_from(bytes).expect("LogConfig::frame_bytes_limit fits 32 bits, and bounds every append and group")
-}
-
-/// One buffer of them all: the only one as it is, several copied together.
-fn together(mut payloads: Vec<Payload>) -> FrameBuf {
-    if let [Payload::Frame(_)] = payloads[..]
-        && let Some(Payload::Frame(frame)) = payloads.pop()
-    {
-        return frame;
-    }
-    let mut frame = FrameBuf::with_payload_len(payloads.iter().map(|payload| payload.bytes().len()).sum());
-    let mut rest = frame.payload_mut();
-    for payload in &payloads {
-        let (room, behind) = rest.split_at_mut(payload.bytes().len());
-        room.copy_from_slice(payload.bytes());
-        rest = behind;
-    }
-    frame
+    let next_offset = following(base_offset, record_count);
+    Staged { base_offset, next_offset, record_count, max_timestamp, generation, leader_epoch, batches }
 }
 
 /// Writes offset and epoch into every batch: what their own checksums leave out.
@@ -282,8 +296,90 @@ fn place_batches(payload: &mut [u8], base_offset: Offset, leader_epoch: LeaderEp
     }
 }
 
-async fn write_frame(log: Rc<LogCore>, file: File, buf: IoBuf, position: u64, flight: FlightNumber) {
-    match file.write_at(&buf, position, IoClass::Append).await {
+/// The offset that many records behind `offset`, of an append that has an offset for each record.
+fn following(offset: Offset, records: u32) -> Offset {
+    offset.checked_add(records.into()).expect("an append is staged only with an offset for each of its records")
+}
+
+/// Builds the next frame, of a group that has room, and hands it to the device.
+pub(crate) fn launch(log: &Rc<LogCore>, group: Group) {
+    let mut state = log.state.borrow_mut();
+    let Some((header, frame)) = build(log, &mut state, group) else { return };
+    let Some(active) = &mut state.active else { return };
+    active.position = header.end_position();
+    active.open.indexes.borrow_mut().push(&header);
+    let file = active.open.file.clone();
+    let buf = frame.freeze();
+    // Nobody waits for what the journal made durable.
+    let class = if header.next_offset <= state.durable { IoClass::Checkpoint } else { IoClass::Append };
+    let flight = state.window.launch(header.next_offset, header.end_position(), CachedFrame::new(&header, &buf));
+    drop(state);
+    let write = write_frame(log.clone(), file, buf, header.position, class, flight);
+    // The gate is closed only after the writer has stopped.
+    let spawned = log.gate.spawn("log-write", write);
+    debug_assert!(spawned.is_ok());
+}
+
+fn build(log: &LogCore, state: &mut LogState, group: Group) -> Option<(FrameHeader, AlignedBuf)> {
+    let first = state.staging.first()?;
+    let (base_offset, generation, leader_epoch) = (first.base_offset, first.generation, first.leader_epoch);
+    let (log_number, active) = (state.generations.as_ref()?.number(), state.active.as_ref()?);
+    let (segment_base, position) = (active.segment.base, active.position);
+    debug_assert_eq!(base_offset, state.window.written());
+
+    let (mut next_offset, mut max_timestamp) = (base_offset, Timestamp::new(i64::MIN));
+    let mut batches = Vec::with_capacity(group.appends);
+    for staged in state.staging.take(group) {
+        next_offset = staged.next_offset;
+        max_timestamp = max_timestamp.max(staged.max_timestamp);
+        batches.push(staged.batches);
+    }
+    let mut frame = together(batches, group.payload_bytes).into_frame();
+    let header = FrameHeader {
+        id: log.id,
+        leader_epoch,
+        base_offset,
+        next_offset,
+        frames_end: state.window.frames_end(),
+        durable_offset: state.durable,
+        generation,
+        log_number,
+        segment_base,
+        position,
+        written_at: Timestamp::new(time::wall_clock()),
+        max_timestamp,
+        record_count: group.records,
+        payload_bytes: frame_field(group.payload_bytes),
+        frame_bytes: frame_field(frame.len()),
+    };
+    header.seal(&mut frame);
+    Some((header, frame))
+}
+
+/// A length in a frame.
+fn frame_field(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("LogConfig::frame_bytes_limit fits 32 bits, and bounds every append and group")
+}
+
+/// One buffer of them all: the only one as it is, several copied together.
+fn together(mut all: Vec<StagedBatches>, payload_bytes: usize) -> FrameBuf {
+    if let [StagedBatches::InPlace(_)] = all[..]
+        && let Some(StagedBatches::InPlace(frame)) = all.pop()
+    {
+        return frame;
+    }
+    let mut frame = FrameBuf::with_payload_len(payload_bytes);
+    let mut rest = frame.payload_mut();
+    for batches in &all {
+        let (room, behind) = rest.split_at_mut(batches.bytes().len());
+        room.copy_from_slice(batches.bytes());
+        rest = behind;
+    }
+    frame
+}
+
+async fn write_frame(log: Rc<LogCore>, file: File, buf: IoBuf, position: u64, class: IoClass, flight: FlightNumber) {
+    match file.write_at(&buf, position, class).await {
         Ok(()) => log.landed(flight),
         Err(error) => log.poison("write a frame to", error),
     }

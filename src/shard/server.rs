@@ -14,7 +14,7 @@ use ringmq_runtime::local::Semaphore;
 use ringmq_runtime::net::{ListenOptions, TcpListener};
 use ringmq_runtime::task::{self, Gate, Stop};
 use ringmq_runtime::time;
-use ringmq_segment::{GenerationHistory, Generations, LoadError, LogDeps, TailCache};
+use ringmq_segment::{GenerationHistory, Generations, JournalQueue, LoadError, LogDeps, TailCache};
 use ringmq_wire::{ErrorCode, WireError};
 
 use crate::config::ShardConfig;
@@ -112,6 +112,7 @@ impl Shard {
             storage: LogDeps {
                 generations: Generations::new(&config.data_dir.join(GENERATIONS), config.shard, generations),
                 cache: TailCache::new(config.tail_cache_bytes),
+                journal: JournalQueue::default(),
             },
             doors: Doors::new(&mailboxes, &config.limits),
             stats: Stats::new(),

@@ -4,9 +4,9 @@ use super::*;
 
 fn arbitrary_header() -> impl Strategy<Value = FrameHeader> {
     let identity = (any::<u128>(), any::<u32>(), 0..=i32::MAX, any::<u64>(), any::<u64>());
-    let offsets = (0..1_i64 << 40, 0..1_i64 << 30, 0..1_i64 << 30, 1..1_i64 << 31);
+    let offsets = (0..1_i64 << 40, 0..1_i64 << 30, 0..1_i64 << 30, 1..1_i64 << 31, 0..=i64::from(u32::MAX));
     let rest = (any::<u32>(), any::<i64>(), any::<i64>(), any::<u32>(), 0_u32..20_000, 0_u32..4);
-    (identity, offsets, rest).prop_map(|(identity, (segment_base, after_base, behind, records), rest)| {
+    (identity, offsets, rest).prop_map(|(identity, (segment_base, after_base, behind, records, beyond), rest)| {
         let (topic, partition, epoch, generation, number) = identity;
         let (block, written_at, max_timestamp, record_count, payload_bytes, more_blocks) = rest;
         let base = segment_base + after_base;
@@ -16,7 +16,8 @@ fn arbitrary_header() -> impl Strategy<Value = FrameHeader> {
             leader_epoch: LeaderEpoch::new(epoch),
             base_offset: Offset::new(base),
             next_offset: Offset::new(base + records),
-            durable_offset: Offset::new((base - behind).max(0)),
+            frames_end: Offset::new((base - behind).max(0)),
+            durable_offset: Offset::new((base - behind).max(0) + beyond),
             generation: Generation(generation),
             log_number: LogNumber(number),
             segment_base: Offset::new(segment_base),
@@ -44,7 +45,8 @@ fn the_layout_is_the_documented_one() {
         leader_epoch: LeaderEpoch::new(4),
         base_offset: Offset::new(105),
         next_offset: Offset::new(106),
-        durable_offset: Offset::new(7),
+        frames_end: Offset::new(7),
+        durable_offset: Offset::new(7 + 14),
         generation: Generation(8),
         log_number: LogNumber(9),
         segment_base: Offset::new(100),
@@ -61,7 +63,7 @@ fn the_layout_is_the_documented_one() {
     assert_eq!((be(4, 2), be(6, 2), be(8, 2), be(24, 4), be(28, 4)), (1, 128, 0x0102, 3, 4));
     assert_eq!((be(32, 8), be(40, 8), be(48, 8), be(56, 8), be(64, 8)), (105, 106, 7, 8, 9));
     assert_eq!((be(72, 8), be(80, 8), be(88, 8), be(96, 8)), (100, 8192, 11, 12));
-    assert_eq!((be(104, 4), be(108, 4), be(112, 4), be(120, 4)), (13, 14, 4096, 0));
+    assert_eq!((be(104, 4), be(108, 4), be(112, 4), be(120, 4)), (13, 14, 4096, 14));
     assert_eq!(be(116, 4), u128::from(crc32fast::hash(&frame[128..])));
     assert_eq!(be(124, 4), u128::from(crc32fast::hash(&frame[..124])));
     assert_eq!(&frame[128..142], &[0xAA; 14], "the payload is left as it is");
@@ -86,6 +88,14 @@ proptest! {
     }
 
     #[test]
+    fn a_claim_that_does_not_fit_becomes_a_smaller_one(header in arbitrary_header(), more in 1_i64..1 << 40) {
+        let beyond = i64::from(u32::MAX) + more;
+        let claim = FrameHeader { durable_offset: Offset::new(header.frames_end.get() + beyond), ..header };
+        let decoded = FrameHeader::decode(&sealed(&claim)).expect("sound");
+        prop_assert_eq!(decoded.durable_offset.get(), header.frames_end.get() + i64::from(u32::MAX));
+    }
+
+    #[test]
     fn no_flipped_bit_goes_unnoticed(header in arbitrary_header(), at in any::<prop::sample::Index>(), bit in 0_u8..8) {
         let mut frame = sealed(&header);
         let at = at.index(frame.len());
@@ -100,7 +110,7 @@ proptest! {
         let mut header = header;
         match which {
             0 => header.next_offset = header.base_offset,
-            1 => header.durable_offset = header.next_offset,
+            1 => header.frames_end = header.next_offset,
             2 => header.segment_base = header.next_offset,
             3 => header.payload_bytes = header.frame_bytes,
             _ => header.frame_bytes += 1,

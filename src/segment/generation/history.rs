@@ -16,15 +16,18 @@ pub(crate) enum Fact {
     Closed { id: LogId, number: LogNumber, generation: Generation, end: Offset },
     /// The log was deleted, and its files are gone.
     Removed { id: LogId, number: LogNumber },
+    /// Records below `proven_end` were acknowledged, and are damaged: the log stays offline. What told so is not kept.
+    Corrupt { id: LogId, number: LogNumber, proven_end: Offset },
 }
 
 impl Fact {
     /// Which log, and which of those that ever had its name.
     pub(crate) fn log(&self) -> (LogId, LogNumber) {
         match *self {
-            Fact::Opened { id, number, .. } | Fact::Closed { id, number, .. } | Fact::Removed { id, number } => {
-                (id, number)
-            }
+            Fact::Opened { id, number, .. }
+            | Fact::Closed { id, number, .. }
+            | Fact::Removed { id, number }
+            | Fact::Corrupt { id, number, .. } => (id, number),
         }
     }
 }
@@ -38,12 +41,14 @@ pub(crate) struct LogGenerations {
     starts: Vec<(Generation, Offset)>,
     /// The clean stop of the latest generation that had one.
     closed: Option<(Generation, Offset)>,
+    /// Below that, acknowledged records were found to be damaged.
+    corrupt: Option<Offset>,
 }
 
 impl LogGenerations {
     /// The knowledge of a log from its first opening.
     pub(crate) fn new(number: LogNumber, generation: Generation, start: Offset) -> LogGenerations {
-        LogGenerations { number, starts: vec![(generation, start)], closed: None }
+        LogGenerations { number, starts: vec![(generation, start)], closed: None, corrupt: None }
     }
 
     pub(crate) fn number(&self) -> LogNumber {
@@ -70,6 +75,16 @@ impl LogGenerations {
         self.closed = self.closed.max(Some((generation, end)));
     }
 
+    /// Adds a verdict.
+    pub(crate) fn found_corrupt(&mut self, proven_end: Offset) {
+        self.corrupt = self.corrupt.max(Some(proven_end));
+    }
+
+    /// The verdict of an earlier start, if it was that the log is damaged: below which offset.
+    pub(crate) fn corrupt(&self) -> Option<Offset> {
+        self.corrupt
+    }
+
     /// The end of the log if its latest generation was stopped cleanly: no frame was written since.
     pub(crate) fn clean_end(&self) -> Option<Offset> {
         self.closed.filter(|(generation, _)| *generation == self.latest().0).map(|(_, end)| end)
@@ -89,6 +104,12 @@ impl LogGenerations {
         self.starts[at].1 <= offsets.start && until.is_none_or(|until| offsets.end <= until)
     }
 
+    /// Where a later generation takes over from `generation`. What one of its frames says of the log holds up to there.
+    pub(crate) fn owned_end(&self, generation: Generation) -> Offset {
+        let later = self.starts.partition_point(|(other, _)| *other <= generation);
+        self.starts.get(later).map_or(Offset::MAX, |(_, start)| *start)
+    }
+
     /// The facts that this knowledge is made of.
     pub(crate) fn facts(&self, id: LogId) -> impl Iterator<Item = Fact> + '_ {
         let opened = self.starts.iter().map(move |&(generation, start)| Fact::Opened {
@@ -97,7 +118,10 @@ impl LogGenerations {
             generation,
             start,
         });
-        opened.chain(self.closed.map(|(generation, end)| Fact::Closed { id, number: self.number, generation, end }))
+        let number = self.number;
+        let closed = self.closed.map(|(generation, end)| Fact::Closed { id, number, generation, end });
+        let corrupt = self.corrupt.map(|proven_end| Fact::Corrupt { id, number, proven_end });
+        opened.chain(closed).chain(corrupt)
     }
 }
 

@@ -168,10 +168,12 @@ pub(super) fn merge(facts: &[Fact]) -> Result<BTreeMap<LogId, LogGenerations>, L
         log.opened(generation, start);
     }
     for fact in there() {
-        if let Fact::Closed { id, number, generation, end } = *fact
-            && let Some(log) = logs.get_mut(&id).filter(|log| log.number() == number)
-        {
-            log.closed(generation, end);
+        let (id, number) = fact.log();
+        let Some(log) = logs.get_mut(&id).filter(|log| log.number() == number) else { continue };
+        match *fact {
+            Fact::Closed { generation, end, .. } => log.closed(generation, end),
+            Fact::Corrupt { proven_end, .. } => log.found_corrupt(proven_end),
+            Fact::Opened { .. } | Fact::Removed { .. } => {}
         }
     }
     Ok(logs)

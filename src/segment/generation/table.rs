@@ -251,6 +251,12 @@ impl Inner {
             Fact::Removed { id, .. } => {
                 state.own.insert(id, None);
             }
+            Fact::Corrupt { id, proven_end, .. } => {
+                if let Some(mut log) = known(id, &state) {
+                    log.found_corrupt(proven_end);
+                    state.own.insert(id, Some(log));
+                }
+            }
         }
     }
 }

@@ -378,6 +378,7 @@ fn made_up_frame(number: LogNumber, durable_offset: i64) -> Vec<u8> {
         leader_epoch: LeaderEpoch::ZERO,
         base_offset: Offset::new(1),
         next_offset: Offset::new(2),
+        frames_end: Offset::new(durable_offset),
         durable_offset: Offset::new(durable_offset),
         generation: Generation(1),
         log_number: number,
@@ -503,7 +504,11 @@ fn a_log_is_opened_from_what_another_number_of_cores_left() {
         let history = crate::GenerationHistory::load(tables).await.expect("sound tables");
         for shard in 0..3 {
             let generations = crate::Generations::new(tables, ringmq_wire::ShardIndex::new(shard), history.clone());
-            let deps = crate::LogDeps { generations, cache: crate::TailCache::new(1 << 20) };
+            let deps = crate::LogDeps {
+                generations,
+                cache: crate::TailCache::new(1 << 20),
+                journal: crate::JournalQueue::default(),
+            };
             let (log, _) = open(&deps, u32::from(shard)).await.expect("a sound log");
             append_tags(&log, [1, 2]).await;
         }

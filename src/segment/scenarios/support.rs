@@ -10,8 +10,8 @@ use ringmq_wire::batch::{BatchBuilder, BatchLimits, Compression, RecordRef, Scra
 use ringmq_wire::{Offset, PartitionIndex, ShardIndex, Timestamp, TopicId};
 
 use crate::{
-    Append, FrameBuf, GenerationHistory, Generations, Log, LogConfig, LogDeps, LogId, OpenError, Payload, Recovery,
-    TailCache,
+    Append, FrameBuf, GenerationHistory, Generations, JournalQueue, Log, LogConfig, LogDeps, LogId, OpenError, Payload,
+    Recovery, TailCache,
 };
 
 pub(super) const ROOT: &str = "/data/logs";
@@ -56,7 +56,7 @@ pub(super) async fn start() -> LogDeps {
 
 pub(super) fn deps(history: GenerationHistory, cache_bytes: usize) -> LogDeps {
     let generations = Generations::new(Path::new(TABLES), ShardIndex::new(0), history);
-    LogDeps { generations, cache: TailCache::new(cache_bytes) }
+    LogDeps { generations, cache: TailCache::new(cache_bytes), journal: JournalQueue::default() }
 }
 
 pub(super) async fn open(deps: &LogDeps, partition: u32) -> Result<(Log, Recovery), OpenError> {

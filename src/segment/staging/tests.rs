@@ -1,38 +1,37 @@
 use bytes::Bytes;
-use ringmq_runtime::local::oneshot;
-use ringmq_wire::Timestamp;
-use ringmq_wire::batch::{BatchBuilder, BatchLimits, Compression, RecordRef};
 
 use super::*;
-use crate::payload::Payload;
 
 const FRAME_MAX: usize = 1 << 20;
 
-fn staged(value_bytes: usize) -> Staged {
-    let mut builder = BatchBuilder::new(Compression::None);
-    let value = vec![7; value_bytes];
-    let record = RecordRef { timestamp: Timestamp::new(1), key: None, value: Some(&value), headers: &[] };
-    builder.append(&record).expect("a record");
-    let batch: Bytes = builder.finish().expect("a batch");
-    let append = Append::validated(Payload::Copied(batch), &BatchLimits::default()).expect("a sound batch");
-    Staged { append, waiter: oneshot().0 }
+fn staging_of(appends: &[(usize, u64)]) -> Staging {
+    let mut staging = Staging::default();
+    for (at, (payload_bytes, generation)) in (0..).zip(appends) {
+        staging.push(Staged {
+            base_offset: Offset::new(at),
+            next_offset: Offset::new(at + 1),
+            record_count: 1,
+            max_timestamp: Timestamp::new(at),
+            generation: Generation(*generation),
+            leader_epoch: LeaderEpoch::ZERO,
+            batches: StagedBatches::Shared(IoBuf::from(Bytes::from(vec![7; *payload_bytes]))),
+        });
+    }
+    staging
 }
 
 fn staging(sizes: &[usize]) -> Staging {
-    let mut staging = Staging::default();
-    for size in sizes {
-        staging.push(staged(*size));
-    }
-    staging
+    staging_of(&sizes.iter().map(|size| (*size, 1)).collect::<Vec<_>>())
 }
 
 fn group_sizes(mut staging: Staging) -> Vec<usize> {
     let mut sizes = Vec::new();
     while let Some(group) = staging.next_group(FRAME_MAX) {
         assert_eq!(staging.take(group).count(), group.appends);
+        assert_eq!(group.records as usize, group.appends);
         sizes.push(group.appends);
     }
-    assert_eq!(staging.payload_bytes(), 0);
+    assert_eq!(staging.frame_bytes(), 0);
     sizes
 }
 
@@ -42,6 +41,11 @@ fn small_appends_share_a_frame_and_large_ones_do_not() {
     assert_eq!(group_sizes(staging(&[10, 200_000, 10, 10])), [1, 1, 2], "the order stays");
     assert_eq!(group_sizes(staging(&[200_000, 200_000])), [1, 1]);
     assert_eq!(group_sizes(staging(&[])), [0; 0]);
+}
+
+#[test]
+fn a_frame_holds_batches_of_one_generation() {
+    assert_eq!(group_sizes(staging_of(&[(10, 1), (10, 1), (10, 2), (10, 3), (10, 3)])), [2, 1, 2]);
 }
 
 #[test]
@@ -55,13 +59,13 @@ fn a_frame_ends_at_its_bound_padding_counted() {
 }
 
 #[test]
-fn without_room_for_the_group_the_first_is_tried_alone() {
-    let mut staging = staging(&[10, 10, 10]);
-    staging.take_one_at_a_time();
+fn what_is_staged_has_a_frame_of_its_own_reserved() {
+    let mut staging = staging(&[10, 5000, 10]);
+    assert_eq!(staging.frame_bytes(), 4096 + 8192 + 4096);
     let group = staging.next_group(FRAME_MAX).expect("something waits");
-    assert_eq!(group.appends, 1);
-    assert!(staging.take_first().is_some());
-    assert_eq!(staging.next_group(FRAME_MAX).expect("two wait").appends, 2);
+    assert_eq!(group.frame_bytes, 8192, "together they take less");
+    staging.cut(Offset::new(1));
+    assert_eq!((staging.frame_bytes(), staging.from(Offset::ZERO).count()), (4096, 1));
 }
 
 #[test]

@@ -3,31 +3,17 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn durable_waits_for_the_gap() {
+fn the_frames_end_waits_for_the_gap() {
     let mut window = WriteWindow::new(Offset::new(10), 4096);
     let first = window.launch(Offset::new(20), 8192, 'a');
     let second = window.launch(Offset::new(30), 12288, 'b');
-    assert_eq!((window.end(), window.in_flight()), (Offset::new(30), 2));
+    assert_eq!((window.written(), window.in_flight()), (Offset::new(30), 2));
     window.land(second);
     assert_eq!(window.pass(), None, "a frame behind a gap proves nothing");
-    assert_eq!((window.durable(), window.durable_position()), (Offset::new(10), 4096));
+    assert_eq!((window.frames_end(), window.frames_end_position()), (Offset::new(10), 4096));
     window.land(first);
     assert_eq!((window.pass(), window.pass(), window.pass()), (Some('a'), Some('b'), None));
-    assert_eq!((window.durable(), window.durable_position()), (Offset::new(30), 12288));
-}
-
-#[test]
-fn what_lands_after_the_window_was_abandoned_moves_nothing() {
-    let mut window = WriteWindow::new(Offset::ZERO, 0);
-    let first = window.launch(Offset::new(1), 4096, 'a');
-    let second = window.launch(Offset::new(2), 8192, 'b');
-    assert_eq!(window.abandon().collect::<Vec<_>>(), ['a', 'b']);
-    let third = window.launch(Offset::new(3), 12288, 'c');
-    window.land(first);
-    window.land(second);
-    assert_eq!((window.pass(), window.durable()), (None, Offset::ZERO));
-    window.land(third);
-    assert_eq!(window.pass(), Some('c'));
+    assert_eq!((window.frames_end(), window.frames_end_position()), (Offset::new(30), 12288));
 }
 
 proptest! {
@@ -45,7 +31,7 @@ proptest! {
             landed[at] = true;
             passed.extend(std::iter::from_fn(|| window.pass()));
             let contiguous = landed.iter().take_while(|landed| **landed).count();
-            prop_assert_eq!(window.durable().get(), i64::try_from(contiguous)?);
+            prop_assert_eq!(window.frames_end().get(), i64::try_from(contiguous)?);
             prop_assert_eq!(passed.len(), contiguous);
         }
         prop_assert!(passed.is_sorted());

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn arbitrary_fact() -> impl Strategy<Value = Fact> {
-    (0..3, any::<u128>(), any::<u32>(), any::<u64>(), any::<u64>(), 0..=i64::MAX).prop_map(
+    (0..4, any::<u128>(), any::<u32>(), any::<u64>(), any::<u64>(), 0..=i64::MAX).prop_map(
         |(kind, topic, partition, number, generation, offset)| {
             let id =
                 LogId { topic_id: TopicId::new(Uuid::from_u128(topic)), partition: PartitionIndex::new(partition) };
@@ -11,7 +11,8 @@ fn arbitrary_fact() -> impl Strategy<Value = Fact> {
             match kind {
                 0 => Fact::Opened { id, number, generation, start: offset },
                 1 => Fact::Closed { id, number, generation, end: offset },
-                _ => Fact::Removed { id, number },
+                2 => Fact::Removed { id, number },
+                _ => Fact::Corrupt { id, number, proven_end: offset },
             }
         },
     )

@@ -71,12 +71,18 @@ proptest! {
             expected.closed(Generation(generation), Offset::new(end));
             log.closed(Generation(generation), Offset::new(end));
         }
+        if probe % 2 == 0 {
+            expected.found_corrupt(Offset::new(probe));
+            log.found_corrupt(Offset::new(probe));
+        }
         prop_assert_eq!(&log, &expected);
 
         // The definition, word by word.
         let owner = facts.iter().filter(|(_, start)| *start <= probe).map(|(generation, _)| *generation).max();
         for (generation, _) in &facts {
             prop_assert_eq!(owns(&log, *generation, probe, probe + 1), Some(*generation) == owner);
+            let later = facts.iter().filter(|(other, _)| other > generation).map(|(_, start)| *start).min();
+            prop_assert_eq!(log.owned_end(Generation(*generation)), later.map_or(Offset::MAX, Offset::new));
         }
 
         // And what is written down again says the same.
@@ -88,6 +94,7 @@ proptest! {
                     None => again = Some(LogGenerations::new(number, generation, start)),
                 },
                 Fact::Closed { generation, end, .. } => again.as_mut().expect("opened first").closed(generation, end),
+                Fact::Corrupt { proven_end, .. } => again.as_mut().expect("opened first").found_corrupt(proven_end),
                 Fact::Removed { .. } => unreachable!(),
             }
         }

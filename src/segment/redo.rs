@@ -1,0 +1,185 @@
+//! What the journals have of a log, and its way into frames when the log is opened.
+//!
+//! Recovery reads frames first, then what the journals have that follows them. All of it was flushed when it was read.
+//! It goes into frames before the log serves, so that the journals can be used again; until that is durable they stay
+//! as they are, and whatever interrupts it, the next start finds the same.
+
+use std::io;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use ringmq_runtime::buffer::IoBuf;
+use ringmq_runtime::local::Listener;
+use ringmq_wire::batch::BatchHeader;
+use ringmq_wire::{LeaderEpoch, Offset, Timestamp};
+
+use crate::frame::Generation;
+use crate::generation::LogGenerations;
+use crate::room::{self, NoRoom};
+use crate::staging::{Group, Staged, StagedBatches};
+use crate::state::LogCore;
+use crate::writer;
+
+/// What the journals have of one log, and what they tell of it.
+#[derive(Clone, Debug, Default)]
+pub struct Journaled {
+    /// What no frame may have, in the order of the journal.
+    pub appends: Vec<JournaledAppend>,
+    /// How far the log's frames were durable, as entries say.
+    pub frames_ends: Vec<JournalClaim>,
+    /// How far the log was durable in blocks that are damaged now.
+    pub lost_ends: Vec<JournalClaim>,
+    /// A damaged block may have been about this log, and nothing tells how far.
+    pub lost_unknown: bool,
+}
+
+/// An append that the journal has.
+#[derive(Clone, Debug)]
+pub struct JournaledAppend {
+    /// Of which of the logs that ever had the name.
+    pub log_number: u64,
+    /// The life of the log that took it in.
+    pub generation: u64,
+    /// Of its first record.
+    pub base_offset: Offset,
+    /// One past its last record.
+    pub next_offset: Offset,
+    /// Whole record batches, which carry their offsets. The journal's checksum was right.
+    pub batches: Bytes,
+}
+
+/// Something that an entry of a journal says of its log.
+#[derive(Clone, Copy, Debug)]
+pub struct JournalClaim {
+    /// Of which of the logs that ever had the name.
+    pub log_number: u64,
+    /// The life of the log that said it. It holds only up to where a later one begins.
+    pub generation: u64,
+    /// How far.
+    pub offset: Offset,
+}
+
+impl Journaled {
+    /// The appends that go on where the frames end, one behind the other.
+    pub(crate) fn following(&self, known: &LogGenerations, frames_end: Offset) -> Vec<JournaledAppend> {
+        let (mut following, mut end) = (Vec::new(), frames_end);
+        for append in self.appends.iter().filter(|append| append.log_number == known.number().0) {
+            let offsets = append.base_offset..append.next_offset;
+            if append.base_offset == end
+                && end < append.next_offset
+                && known.owns(Generation(append.generation), offsets)
+            {
+                end = append.next_offset;
+                following.push(append.clone());
+            }
+        }
+        following
+    }
+
+    /// How far the log's frames were durable.
+    pub(crate) fn proven_frames_end(&self, known: &LogGenerations) -> Offset {
+        furthest(&self.frames_ends, known)
+    }
+
+    /// How far the log was durable.
+    pub(crate) fn proven_end(&self, known: &LogGenerations) -> Offset {
+        furthest(&self.lost_ends, known)
+    }
+}
+
+fn furthest(claims: &[JournalClaim], known: &LogGenerations) -> Offset {
+    let ours = claims.iter().filter(|claim| claim.log_number == known.number().0);
+    let holds = |claim: &JournalClaim| claim.offset.min(known.owned_end(Generation(claim.generation)));
+    ours.map(holds).max().unwrap_or(Offset::ZERO)
+}
+
+/// Why what the journals have could not be put into frames.
+#[derive(Debug)]
+pub(crate) enum RedoError {
+    /// It is not what was appended.
+    Malformed { base_offset: Offset, next_offset: Offset },
+    /// The file system failed, or is full.
+    Io(io::Error),
+}
+
+/// Puts the appends, which follow the frames, into frames. Everything is durable when this returns.
+pub(crate) async fn redo(log: &Rc<LogCore>, appends: Vec<JournaledAppend>) -> Result<(), RedoError> {
+    for append in appends {
+        let staged = staged(append)?;
+        let mut state = log.state.borrow_mut();
+        state.end = staged.next_offset;
+        state.journaled.push(staged.base_offset..staged.next_offset);
+        state.staging.push(staged);
+    }
+    log.state.borrow_mut().settle();
+    loop {
+        let (group, moved) = next_group(log)?;
+        match group {
+            Next::Nothing => return Ok(()),
+            Next::Wait => moved.await,
+            Next::Group(group) => {
+                make_room(log, group).await.map_err(RedoError::Io)?;
+                writer::launch(log, group);
+            }
+        }
+    }
+}
+
+enum Next {
+    Nothing,
+    Wait,
+    Group(Group),
+}
+
+fn next_group(log: &LogCore) -> Result<(Next, Listener), RedoError> {
+    let moved = log.writer_moved.listen();
+    let state = log.state.borrow();
+    if let Some(poison) = &state.poison {
+        return Err(RedoError::Io(io::Error::new(poison.source.kind(), poison.clone())));
+    }
+    let in_flight = state.window.in_flight();
+    let next = match state.staging.next_group(log.config().shared_frame_bytes_max()) {
+        Some(group) if group.may_go(in_flight, log.config().writes_in_flight_max) => Next::Group(group),
+        None if in_flight == 0 => Next::Nothing,
+        _ => Next::Wait,
+    };
+    Ok((next, moved))
+}
+
+/// Nothing was reserved for it: the process that had is gone.
+async fn make_room(log: &Rc<LogCore>, group: Group) -> io::Result<()> {
+    loop {
+        let made = match writer::room_for(log, group) {
+            None => return Ok(()),
+            Some(writer::RoomFor::Roll) => room::roll(log).await,
+            Some(writer::RoomFor::Grow(needed)) => room::grow(log, needed).await,
+        };
+        made.map_err(|no_room| match no_room {
+            NoRoom::Full(source) | NoRoom::NotReady(source) => io::Error::new(source.kind(), source),
+            NoRoom::Broken { source, .. } => source,
+        })?;
+    }
+}
+
+fn staged(append: JournaledAppend) -> Result<Staged, RedoError> {
+    let JournaledAppend { generation, base_offset, next_offset, batches, .. } = append;
+    let malformed = RedoError::Malformed { base_offset, next_offset };
+    let (mut next, mut record_count, mut max_timestamp) = (base_offset, 0_u32, Timestamp::new(i64::MIN));
+    let (mut rest, mut leader_epoch) = (&batches[..], LeaderEpoch::ZERO);
+    while !rest.is_empty() {
+        let header = BatchHeader::decode(rest).ok().filter(|header| header.base_offset == next);
+        let Some((header, behind)) = header.and_then(|header| Some((header, rest.get(header.size_bytes()..)?))) else {
+            return Err(malformed);
+        };
+        let counted = record_count.checked_add(header.record_count).zip(next.checked_add(header.record_count.into()));
+        let Some((records, end)) = counted else { return Err(malformed) };
+        (record_count, next, rest) = (records, end, behind);
+        max_timestamp = max_timestamp.max(header.max_timestamp);
+        leader_epoch = header.partition_leader_epoch.unwrap_or(LeaderEpoch::ZERO);
+    }
+    if next != next_offset || next == base_offset {
+        return Err(malformed);
+    }
+    let (generation, batches) = (Generation(generation), StagedBatches::Shared(IoBuf::from(batches)));
+    Ok(Staged { base_offset, next_offset, record_count, max_timestamp, generation, leader_epoch, batches })
+}
