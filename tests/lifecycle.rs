@@ -119,7 +119,7 @@ fn a_directory_of_a_newer_version_is_refused_untouched() {
     let format = exit.directory.path().join("data/format");
     let text = std::fs::read_to_string(&format).expect("the format file is text");
     let (content, _checksum) = text.rsplit_once("crc32 ").expect("it ends in a checksum");
-    let content = content.replace("format_version 1\n", "format_version 99\n").replace("0.1.0", "9.0.0");
+    let content = content.replace("format_version 2\n", "format_version 99\n").replace("0.2.0", "9.0.0");
     let newer = format!("{content}crc32 {:08x}\n", crc32fast::hash(content.as_bytes()));
     assert_ne!(text, newer);
     std::fs::write(&format, &newer).expect("the format file can be written");

@@ -10,7 +10,7 @@ use crate::commands::consume::from;
 use crate::config::values::{Advertise, Cores, Listen, LogFormat, LogLevel};
 use crate::exit;
 
-/// `0.1.0 (commit 0123456789ab)`; the commit is `unknown` in a build outside of a clone.
+/// `0.2.0 (commit 0123456789ab)`; the commit is `unknown` in a build outside of a clone.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("RINGMQ_COMMIT"), ")");
 
 /// A message queue on io_uring: one pinned thread a core, data on disk when it is acknowledged.

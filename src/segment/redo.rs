@@ -48,11 +48,9 @@ pub struct JournaledAppend {
     pub batches: Bytes,
 }
 
-/// Something that an entry of a journal says of its log.
+/// Something that a block of a journal says of a log.
 #[derive(Clone, Copy, Debug)]
 pub struct JournalClaim {
-    /// Of which of the logs that ever had the name.
-    pub log_number: u64,
     /// The life of the log that said it. It holds only up to where a later one begins.
     pub generation: u64,
     /// How far.
@@ -88,9 +86,8 @@ impl Journaled {
 }
 
 fn furthest(claims: &[JournalClaim], known: &LogGenerations) -> Offset {
-    let ours = claims.iter().filter(|claim| claim.log_number == known.number().0);
     let holds = |claim: &JournalClaim| claim.offset.min(known.owned_end(Generation(claim.generation)));
-    ours.map(holds).max().unwrap_or(Offset::ZERO)
+    claims.iter().map(holds).max().unwrap_or(Offset::ZERO)
 }
 
 /// Why what the journals have could not be put into frames.

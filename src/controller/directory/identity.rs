@@ -12,9 +12,9 @@ use super::{DirectoryError, FORMAT, IDENTITY};
 use crate::metadata::Cluster;
 
 /// The version of everything on disk that this release writes.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// The oldest release that reads what this one writes.
-pub const READABLE_BY: &str = "0.1.0";
+pub const READABLE_BY: &str = "0.2.0";
 
 /// A broker that starts alone.
 const FIRST_BROKER: BrokerId = BrokerId::new(0);
@@ -26,8 +26,8 @@ pub(super) fn draw_cluster() -> Cluster {
     Cluster { id: uuid::Builder::from_random_bytes(bytes).into_uuid(), broker: FIRST_BROKER }
 }
 
-/// Checks the format of the directory; `None` when it has none yet.
-pub(super) async fn read_format(directory: &Path) -> Result<Option<()>, DirectoryError> {
+/// Checks the format of the directory and returns its version, which this release reads; `None` when it has none yet.
+pub(super) async fn read_format(directory: &Path) -> Result<Option<u32>, DirectoryError> {
     let Some(bytes) = read(directory, FORMAT).await? else { return Ok(None) };
     let parse = || {
         let fields = unseal(FORMAT, &bytes)?;
@@ -41,7 +41,7 @@ pub(super) async fn read_format(directory: &Path) -> Result<Option<()>, Director
         let cause = SealError::Value { key: "format_version", value: crate::excerpt::Excerpt::new("0") };
         return Err(damaged(directory, FORMAT)(cause));
     }
-    Ok(Some(()))
+    Ok(Some(found))
 }
 
 pub(super) async fn write_format(directory: &Path) -> Result<(), DirectoryError> {

@@ -45,7 +45,11 @@ impl DataDirectory {
         fs::create_dir_all(path).await.map_err(failed("cannot create the data directory"))?;
         let lock = lock(path).await?;
         let cluster = match read_format(path).await? {
-            Some(()) => read_identity(path).await?,
+            Some(found) => {
+                let cluster = read_identity(path).await?;
+                migrate(path, found).await?;
+                cluster
+            }
             None => begin(path).await?,
         };
         Ok(DataDirectory { path: path.to_owned(), cluster, lock })
@@ -105,6 +109,16 @@ async fn begin(path: &Path) -> Result<Cluster, DirectoryError> {
     write_format(path).await?;
     tracing::info!(path = %path.display(), cluster_id = %cluster.id, broker_id = %cluster.broker, "made a new data directory");
     Ok(cluster)
+}
+
+/// Makes a directory of an older format one of this release's, before anything else is written to it. All that was written
+/// in format 1 reads the same in format 2, which adds to it: so only the number changes.
+async fn migrate(path: &Path, found: u32) -> Result<(), DirectoryError> {
+    if found < FORMAT_VERSION {
+        write_format(path).await?;
+        tracing::info!(path = %path.display(), from = found, to = FORMAT_VERSION, "the data directory has a new format");
+    }
+    Ok(())
 }
 
 /// Makes the directory's own name last as long as what is in it, and the names above it too: a start that broke off may

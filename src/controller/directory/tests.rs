@@ -79,6 +79,17 @@ fn a_newer_format_is_refused_with_the_release_that_reads_it() {
 }
 
 #[test]
+fn an_older_format_becomes_this_one_before_anything_is_written() {
+    let sim = sim();
+    let cluster = open(&sim).unwrap();
+    put(&sim, FORMAT, &seal(FORMAT, &[("format_version", &1), ("readable_by", &"0.1.0"), ("written_by", &"0.1.0")]));
+    assert_eq!(open(&sim).unwrap(), cluster);
+    sim.crash();
+    let text = String::from_utf8(sim.disk().read(Path::new(DATA).join(FORMAT)).unwrap()).unwrap();
+    assert!(text.contains("format_version 2\nreadable_by 0.2.0\n"), "{text}");
+}
+
+#[test]
 fn a_damaged_file_is_refused_and_left_as_it_is() {
     for name in [FORMAT, IDENTITY] {
         let sim = sim();
