@@ -60,7 +60,16 @@ pub(crate) fn current() -> Rc<Context> {
 /// Whether this thread runs a simulation.
 #[cfg(feature = "sim")]
 pub(crate) fn is_simulated() -> bool {
-    try_current().is_some_and(|context| matches!(context.backend, Backend::Sim(_)))
+    simulated().is_some()
+}
+
+/// The simulated machine that this thread runs, if it runs one.
+#[cfg(feature = "sim")]
+pub(crate) fn simulated() -> Option<Rc<sim::World>> {
+    match &try_current()?.backend {
+        Backend::Glommio(_) => None,
+        Backend::Sim(world) => Some(world.clone()),
+    }
 }
 
 /// Makes `context` the one of this thread until the guard is dropped.
@@ -81,5 +90,24 @@ pub(crate) struct Entered(());
 impl Drop for Entered {
     fn drop(&mut self) {
         CURRENT.with_borrow_mut(|current| *current = None);
+    }
+}
+
+/// Makes `context` the one of this thread in place of whichever it has, until the guard is dropped: a simulation runs
+/// all of its executors on one thread.
+#[cfg(feature = "sim")]
+pub(crate) fn stand_in(context: Rc<Context>) -> StandingIn {
+    StandingIn(CURRENT.replace(Some(context)))
+}
+
+/// Gives the thread its former context back when dropped.
+#[cfg(feature = "sim")]
+pub(crate) struct StandingIn(Option<Rc<Context>>);
+
+#[cfg(feature = "sim")]
+impl Drop for StandingIn {
+    fn drop(&mut self) {
+        let stood_in = CURRENT.replace(self.0.take());
+        drop(stood_in);
     }
 }

@@ -275,7 +275,7 @@ impl RemotePoll {
         match backend::try_current().as_deref() {
             Some(backend::Context { backend: Backend::Glommio(core), .. }) => self.0.poll(&core.door, future, cx),
             #[cfg(feature = "sim")]
-            Some(backend::Context { backend: Backend::Sim(_), .. }) => future.poll(cx),
+            Some(backend::Context { backend: Backend::Sim(world), .. }) => world.bell().poll(future, cx),
             // An executor of someone else's.
             None => future.poll(cx),
         }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use crate::backend;
 use crate::device::DeviceBudgetConfig;
 use crate::glommio;
+#[cfg(feature = "sim")]
+use crate::sim;
 use crate::stall;
 
 /// The number of a processor as the kernel counts them (`/sys/devices/system/cpu/cpuN`).
@@ -73,16 +75,28 @@ impl Default for ExecutorConfig {
 
 /// A running executor.
 #[derive(Debug)]
-pub struct ExecutorHandle<T: Send + 'static>(glommio::executor::Handle<T>);
+pub struct ExecutorHandle<T: Send + 'static>(HandleBackend<T>);
+
+#[derive(Debug)]
+enum HandleBackend<T: Send + 'static> {
+    Glommio(glommio::executor::Handle<T>),
+    #[cfg(feature = "sim")]
+    Sim(sim::executor::Handle<T>),
+}
 
 impl<T: Send + 'static> ExecutorHandle<T> {
     /// Waits until the executor's future is done and its thread has ended, and returns what the future returned.
     /// Blocks the calling thread: not for use inside an executor.
     ///
     /// # Errors
-    /// When the executor could not start (see [`crate::probe`] for what may be missing) or panicked.
+    /// When the executor could not start (see [`crate::probe`] for what may be missing) or panicked. In a simulation
+    /// it never waits: [`io::ErrorKind::WouldBlock`] when the future is not done.
     pub fn join(self) -> io::Result<T> {
-        self.0.join()
+        match self.0 {
+            HandleBackend::Glommio(handle) => handle.join(),
+            #[cfg(feature = "sim")]
+            HandleBackend::Sim(handle) => handle.join(),
+        }
     }
 }
 
@@ -90,10 +104,10 @@ impl<T: Send + 'static> ExecutorHandle<T> {
 ///
 /// The executor ends when that future does: tasks that it spawned are no longer polled, but file operations under
 /// way are waited for, so that the kernel never writes into freed memory. `main` itself is called on the new thread.
+/// Inside a simulation there is no thread: the executor is one more core of the simulated process.
 ///
 /// # Errors
-/// When the thread cannot be made or the processor is not one that this process may use;
-/// [`io::ErrorKind::Unsupported`] inside a simulation.
+/// When the thread cannot be made or the processor is not one that this process may use.
 pub fn spawn_executor<T, Fut>(
     config: ExecutorConfig,
     main: impl FnOnce() -> Fut + Send + 'static,
@@ -103,11 +117,8 @@ where
     Fut: Future<Output = T> + 'static,
 {
     #[cfg(feature = "sim")]
-    if backend::is_simulated() {
-        return Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "a simulation is one executor: what it runs cannot start another (spawn a task instead)",
-        ));
+    if let Some(world) = backend::simulated() {
+        return Ok(ExecutorHandle(HandleBackend::Sim(sim::executor::spawn(&world, config, main))));
     }
     if let Some(cpu) = config.cpu
         && !cpus_allowed()?.contains(&cpu)
@@ -117,7 +128,7 @@ where
             format!("processor {cpu} is not one that this process may use; allowed are {:?}", cpus_allowed()?),
         ));
     }
-    glommio::executor::spawn(config, main).map(ExecutorHandle)
+    glommio::executor::spawn(config, main).map(HandleBackend::Glommio).map(ExecutorHandle)
 }
 
 /// Raises this process's limit of open files to the most that it may have without privileges, and gives that limit.

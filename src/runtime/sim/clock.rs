@@ -59,7 +59,7 @@ impl Clock {
         Some((timer, waker))
     }
 
-    fn add_timer(&mut self, deadline: Duration, waker: Waker) -> u64 {
+    pub(super) fn add_timer(&mut self, deadline: Duration, waker: Waker) -> u64 {
         self.timers_made += 1;
         self.timers.insert((deadline, self.timers_made), waker);
         self.timers_made

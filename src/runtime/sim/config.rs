@@ -1,4 +1,4 @@
-//! What a simulation is made from: a seed, and how its disk behaves.
+//! What a simulation is made from: a seed, and how its cores, disk and network behave.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -11,6 +11,10 @@ pub struct SimConfig {
     pub seed: u64,
     /// The disk.
     pub disk: DiskConfig,
+    /// The cores.
+    pub cores: CoreConfig,
+    /// The network.
+    pub network: NetworkConfig,
     /// The time of day when the simulation begins, in milliseconds since the Unix epoch.
     /// Default: 2027-01-15, 08:00 UTC.
     pub wall_clock_ms: i64,
@@ -27,6 +31,8 @@ impl Default for SimConfig {
         SimConfig {
             seed: 0,
             disk: DiskConfig::default(),
+            cores: CoreConfig::default(),
+            network: NetworkConfig::default(),
             wall_clock_ms: 1_800_000_000_000,
             polls_max: 50_000_000,
             trace_tail_max: 64,
@@ -82,6 +88,57 @@ impl Default for LatencyConfig {
             flush: micros(100, 2_000),
             metadata: micros(5, 100),
             slow_one_in: 64,
+        }
+    }
+}
+
+/// How simulated cores behave.
+#[derive(Clone, Debug)]
+pub struct CoreConfig {
+    /// From the moment that another core wakes a task to the moment that the task is ready: what a doorbell takes.
+    /// Default: 0 to 50 µs.
+    pub wake: RangeInclusive<Duration>,
+    /// One wake-up in this many takes twenty times as long; 0 for none. Default: 64.
+    pub slow_one_in: u32,
+    /// With several cores, one poll in this many finds that its core stands still, as if the kernel had taken the
+    /// thread off its processor; 0 for never. Default: 2,048.
+    pub pause_one_in: u32,
+    /// For how long. Default: 50 µs to 10 ms.
+    pub pause: RangeInclusive<Duration>,
+}
+
+impl Default for CoreConfig {
+    fn default() -> CoreConfig {
+        CoreConfig {
+            wake: Duration::ZERO..=Duration::from_micros(50),
+            slow_one_in: 64,
+            pause_one_in: 2_048,
+            pause: Duration::from_micros(50)..=Duration::from_millis(10),
+        }
+    }
+}
+
+/// How the simulated network behaves.
+#[derive(Clone, Debug)]
+pub struct NetworkConfig {
+    /// From one side of a connection to the other, for each piece. Default: 5 to 100 µs.
+    pub latency: RangeInclusive<Duration>,
+    /// One piece in this many takes twenty times as long, and what was sent after it waits; 0 for none. Default: 64.
+    pub slow_one_in: u32,
+    /// One call in this many moves only a part of what it could; 0 for none. Default: 4.
+    pub cut_one_in: u32,
+    /// Bytes that one direction of a connection holds between the two sides, at least 1; drawn for each, small ones as
+    /// likely as large ones. Default: 1 KiB to 256 KiB.
+    pub window_bytes: RangeInclusive<usize>,
+}
+
+impl Default for NetworkConfig {
+    fn default() -> NetworkConfig {
+        NetworkConfig {
+            latency: Duration::from_micros(5)..=Duration::from_micros(100),
+            slow_one_in: 64,
+            cut_one_in: 4,
+            window_bytes: 1 << 10..=256 << 10,
         }
     }
 }

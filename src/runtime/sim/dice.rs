@@ -15,6 +15,10 @@ pub(crate) enum Purpose {
     Fate = 3,
     /// What the program asks for.
     Program = 4,
+    /// How long a wake-up takes from one core to another.
+    Doorbell = 5,
+    /// How long packets take, how bytes are cut, who accepts a connection.
+    Network = 6,
 }
 
 /// One stream of draws.
@@ -23,7 +27,7 @@ pub(crate) struct Dice(fastrand::Rng);
 
 impl Dice {
     pub(crate) fn new(seed: u64, purpose: Purpose) -> Dice {
-        // Seeds of neighbours and of the four purposes must not give related streams: one draw decorrelates them.
+        // Seeds of neighbours and of the purposes must not give related streams: one draw decorrelates them.
         let mut root = fastrand::Rng::with_seed(seed);
         let mut stream = 0;
         for _ in 0..purpose as u32 {
@@ -60,6 +64,13 @@ impl Dice {
         let width = range.end().saturating_sub(*range.start());
         let width = u64::try_from(width.as_nanos()).unwrap_or(u64::MAX);
         *range.start() + Duration::from_nanos(self.0.u64(..=width))
+    }
+
+    /// A duration of the range, or one time in `slow_one_in` twenty times as long; never that for 0.
+    pub(crate) fn latency(&mut self, range: &RangeInclusive<Duration>, slow_one_in: u32) -> Duration {
+        let usual = self.duration(range);
+        let is_slow = slow_one_in > 0 && self.chance(1, slow_one_in);
+        if is_slow { usual * 20 } else { usual }
     }
 
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {

@@ -1,20 +1,25 @@
 //! The test's hands on a simulated machine.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::config::SimConfig;
+use super::cores::{CoreId, Site};
 use super::disk::control::SimDisk;
 use super::disk::fate::CrashReport;
-use super::world::World;
-use crate::backend::{self, Backend, Context};
-use crate::device::{DeviceBudget, DeviceBudgetConfig};
-use crate::stall::StallLog;
+use super::executor;
+use super::world::{Running, World};
+use crate::backend;
+use crate::executor::ExecutorConfig;
 
-/// A simulated machine with one executor: its tasks, clock, random numbers and disk, all driven by a seed.
+/// A simulated machine: its cores and their tasks, clock, random numbers, disk and network, all driven by a seed.
+///
+/// One process runs on it. What [`Sim::run`] runs is on its first core, and
+/// [`spawn_executor`](crate::executor::spawn_executor) adds others. Whoever talks to that process over the network and
+/// is to outlive it runs [`Sim::elsewhere`].
 ///
 /// ```
 /// use ringmq_runtime::file::{File, OpenOptions};
@@ -40,16 +45,16 @@ use crate::stall::StallLog;
 /// ```
 pub struct Sim {
     world: Rc<World>,
-    /// What a process has for itself; a new process gets a new one.
-    process: RefCell<Rc<Context>>,
+    /// The first core of the process; a new process gets a new one.
+    first: Cell<CoreId>,
 }
 
 impl Sim {
     /// A machine with an empty disk that has just been switched on.
     pub fn new(config: SimConfig) -> Sim {
         let world = Rc::new(World::new(config));
-        let process = RefCell::new(new_process(&world));
-        Sim { world, process }
+        let first = Cell::new(new_process(&world));
+        Sim { world, first }
     }
 
     /// Drives every task until the future made by `main` is done, and returns what it returned.
@@ -62,34 +67,42 @@ impl Sim {
     /// When no task can ever run again although `main` is not done (deadlock), when it takes more than
     /// [`SimConfig::polls_max`] polls (livelock), when a task panics, and on a thread that runs an executor already.
     pub fn run<T, Fut: Future<Output = T>>(&self, main: impl FnOnce() -> Fut) -> T {
-        let _entered = self.enter();
+        let _running = self.enter();
         self.world.run(main())
     }
 
-    /// The process is killed, the kernel lives: every task is dropped and every file closed, but requests under way
-    /// go on and land later, and each keeps the lock of its file until then.
+    /// Starts a core on another machine: a client, say. It has the same clock and network, but no disk, and neither a
+    /// kill nor a crash touches it. It ends with the future that `main` makes, and only runs while [`Sim::run`] does.
+    pub fn elsewhere<Fut>(&self, name: &str, main: impl FnOnce() -> Fut + 'static)
+    where
+        Fut: Future<Output = ()> + 'static,
+    {
+        let config = ExecutorConfig { name: name.to_owned(), ..ExecutorConfig::default() };
+        executor::start(&self.world, Site::Elsewhere, config, async move { main().await });
+    }
+
+    /// The process is killed, the kernel lives: every task and core is dropped and every file and socket closed, but
+    /// requests under way go on and land later, and each keeps the lock of its file until then. What was written to a
+    /// connection still arrives, and then its end; or a reset, when something was not read.
     ///
     /// # Panics
     /// Inside [`Sim::run`].
     pub fn kill(&self) {
-        {
-            let _entered = self.enter();
-            self.world.kill();
-        }
-        *self.process.borrow_mut() = new_process(&self.world);
+        assert_outside();
+        self.world.kill();
+        self.first.set(new_process(&self.world));
     }
 
-    /// The power goes and comes back a second later. Every task and open file is gone. Of every change that was not
-    /// known to be durable the seed keeps all, nothing or parts; requests under way may land as well.
+    /// The power goes and comes back a second later. Every task, core and open file is gone. Of every change that was
+    /// not known to be durable the seed keeps all, nothing or parts; requests under way may land as well. Other machines
+    /// get none, some or all of what was sent to them last, and a reset once the power is back.
     ///
     /// # Panics
     /// Inside [`Sim::run`].
     pub fn crash(&self) -> CrashReport {
-        let report = {
-            let _entered = self.enter();
-            self.world.crash()
-        };
-        *self.process.borrow_mut() = new_process(&self.world);
+        assert_outside();
+        let report = self.world.crash();
+        self.first.set(new_process(&self.world));
         report
     }
 
@@ -113,8 +126,8 @@ impl Sim {
         self.world.clock.borrow_mut().step_wall(by_ms);
     }
 
-    /// A hash over everything that has happened: each poll, timer, request with its content, completion and random
-    /// number, with its virtual time. Equal hashes mean that two runs were the same.
+    /// A hash over everything that has happened: each poll, timer, request and packet with its content, completion and
+    /// random number, with its virtual time. Equal hashes mean that two runs were the same.
     pub fn trace_hash(&self) -> u64 {
         self.world.trace_hash()
     }
@@ -137,20 +150,21 @@ impl Sim {
         );
     }
 
-    fn enter(&self) -> backend::Entered {
-        backend::enter(self.process.borrow().clone())
+    fn enter(&self) -> Running<'_> {
+        assert_outside();
+        self.world.run_on(self.first.get()).expect("the first core ends with its process")
     }
 }
 
 impl Drop for Sim {
-    /// Tasks hold their machine and the machine its tasks: somebody has to let go. In a panic it tells the seed.
+    /// Tasks and cores hold their machine and the machine holds them: somebody has to let go. In a panic it tells the
+    /// seed.
     fn drop(&mut self) {
         if std::thread::panicking() {
             // What tasks do when dropped may well panic again, and a test that fails may leak.
             self.tell_how_to_replay();
         } else if backend::try_current().is_none() {
-            let _entered = self.enter();
-            self.world.drop_tasks();
+            self.world.end();
         }
     }
 }
@@ -161,10 +175,12 @@ impl fmt::Debug for Sim {
     }
 }
 
-fn new_process(world: &Rc<World>) -> Rc<Context> {
-    Rc::new(Context {
-        backend: Backend::Sim(world.clone()),
-        device: DeviceBudget::new(DeviceBudgetConfig::default()),
-        stalls: StallLog::default(),
-    })
+/// # Panics
+/// On a thread that runs an executor, of this simulation or of any other.
+fn assert_outside() {
+    assert!(backend::try_current().is_none(), "this thread runs an executor already");
+}
+
+fn new_process(world: &Rc<World>) -> CoreId {
+    world.add_core(Site::Machine, &ExecutorConfig { name: "first".to_owned(), ..ExecutorConfig::default() })
 }

@@ -2,23 +2,34 @@
 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::cores::{CoreId, Site};
 use super::disk::fault::Operation;
 use super::disk::requests::RequestId;
+use super::net::connection::{ConnectionId, EndId, PacketMark};
+use super::net::ports::ListenerId;
 use super::task::TaskId;
 
 /// Something that happened. Two runs with equal sequences of these were the same run.
 #[derive(Clone, Debug, Hash)]
 pub(crate) enum Event {
-    Spawned { task: TaskId, name: &'static str },
+    CoreStarted { core: CoreId, site: Site, name: Rc<str> },
+    CoreEnded { core: CoreId },
+    Spawned { task: TaskId, core: CoreId, name: &'static str },
     Polled { task: TaskId },
     Ended { task: TaskId },
     TimerFired { timer: u64 },
     Submitted { request: RequestId, operation: Operation, path: Rc<str>, position: u64, length: u64, content: u64 },
     Completed { request: RequestId, ok: bool },
     RandomDrawn { number: u64 },
+    Rung { timer: u64 },
+    Listening { listener: ListenerId, address: SocketAddr },
+    Connected { connection: ConnectionId, address: SocketAddr },
+    Sent { from: EndId, packet: PacketMark },
+    Arrived { to: EndId, packet: PacketMark },
     Killed,
     Crashed,
 }

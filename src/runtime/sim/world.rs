@@ -1,22 +1,29 @@
-//! One simulated machine: its tasks, clock, disk and dice, and the loop that drives them.
+//! One simulated machine: its cores, tasks, clock, disk and dice, and the loop that drives them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use super::bell::Bell;
 use super::clock::{Clock, Sleep};
-use super::config::SimConfig;
+use super::config::{CoreConfig, SimConfig};
+use super::cores::{CoreId, Cores, Site};
 use super::dice::{Dice, Purpose};
 use super::disk::device::{Completion, Disk, Request};
 use super::disk::fate::CrashReport;
 use super::disk::fault::Operation;
 use super::disk::filesystem::{FileSystem, Landing};
-use super::task::{BoxedFuture, TaskId, Tasks};
+use super::net::network::Network;
+use super::task::{BoxedFuture, Polling, TaskId, Tasks};
 use super::trace::{Event, Trace};
+use crate::backend::{self, Backend, Context as CoreContext};
+use crate::device::DeviceBudget;
+use crate::executor::ExecutorConfig;
+use crate::stall::StallLog;
 use crate::task::Queue;
 
 /// How long a poll takes in virtual time. Without it a task that spins would keep timers and requests from ever
@@ -33,9 +40,16 @@ pub(crate) struct World {
     polls_max: u64,
     pub(super) clock: RefCell<Clock>,
     pub(super) disk: RefCell<Disk>,
+    network: RefCell<Network>,
+    cores: RefCell<Cores>,
+    /// The core whose code runs now.
+    current: Cell<CoreId>,
+    bell: Bell,
+    wake: CoreConfig,
     tasks: RefCell<Tasks>,
     trace: RefCell<Trace>,
     schedule: RefCell<Dice>,
+    doorbell: RefCell<Dice>,
     program: RefCell<Dice>,
 }
 
@@ -61,7 +75,30 @@ impl World {
 
     /// Every ready task may be the next, whichever queue it is in: shares of the core are not simulated.
     pub(crate) fn spawn(&self, _queue: Queue, name: &'static str, future: BoxedFuture) {
-        self.add_task(name, Some(future));
+        self.spawn_on(self.current.get(), name, future);
+    }
+
+    /// What delays wake-ups between cores.
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// Where the core is whose code runs now.
+    pub(crate) fn current_site(&self) -> Site {
+        self.cores.borrow().site(self.current.get()).unwrap_or(Site::Machine)
+    }
+
+    /// Does something in the network, now.
+    pub(super) fn network<T>(&self, act: impl FnOnce(&mut Network, Duration) -> T) -> T {
+        let now = self.monotonic();
+        let (done, (events, woken)) = {
+            let mut network = self.network.borrow_mut();
+            let done = act(&mut network, now);
+            (done, network.take_aftermath())
+        };
+        events.into_iter().for_each(|event| self.record(event));
+        woken.into_iter().for_each(Waker::wake);
+        done
     }
 
     /// Hands a request to the simulated kernel. `effect` runs when it has completed; a fault runs nothing.
@@ -99,9 +136,15 @@ impl World {
             polls_max: config.polls_max,
             clock: RefCell::new(Clock::new(config.wall_clock_ms)),
             disk: RefCell::new(Disk::new(config.disk, seed)),
+            network: RefCell::new(Network::new(config.network, seed)),
+            cores: RefCell::new(Cores::new(config.cores.clone())),
+            current: Cell::default(),
+            bell: Bell::default(),
+            wake: config.cores,
             tasks: RefCell::default(),
             trace: RefCell::new(Trace::new(config.trace_tail_max)),
             schedule: RefCell::new(Dice::new(seed, Purpose::Schedule)),
+            doorbell: RefCell::new(Dice::new(seed, Purpose::Doorbell)),
             program: RefCell::new(Dice::new(seed, Purpose::Program)),
         }
     }
@@ -122,16 +165,39 @@ impl World {
         self.trace.borrow_mut().record(self.monotonic(), event);
     }
 
-    fn add_task(&self, name: &'static str, future: Option<BoxedFuture>) -> TaskId {
-        let task = self.tasks.borrow_mut().add(name, future, self.monotonic());
-        self.record(Event::Spawned { task, name });
+    pub(super) fn add_core(self: &Rc<World>, site: Site, config: &ExecutorConfig) -> CoreId {
+        let context = Rc::new(CoreContext {
+            backend: Backend::Sim(self.clone()),
+            device: DeviceBudget::new(config.device),
+            stalls: StallLog::new(config.stall_threshold),
+        });
+        let core = self.cores.borrow_mut().add(site, context);
+        self.record(Event::CoreStarted { core, site, name: config.name.as_str().into() });
+        core
+    }
+
+    pub(super) fn spawn_on(&self, core: CoreId, name: &'static str, future: BoxedFuture) {
+        self.add_task(core, name, Some(future));
+    }
+
+    fn add_task(&self, core: CoreId, name: &'static str, future: Option<BoxedFuture>) -> TaskId {
+        let ready = self.cores.borrow().ready_queue(core);
+        let task = self.tasks.borrow_mut().add(name, core, ready, future, self.monotonic());
+        self.record(Event::Spawned { task, core, name });
         task
+    }
+
+    /// Makes a core the one whose code runs, until the guard is dropped; `None` when it has ended.
+    pub(super) fn run_on(&self, core: CoreId) -> Option<Running<'_>> {
+        let context = self.cores.borrow().context(core)?;
+        let before = self.current.replace(core);
+        Some(Running { world: self, before, _context: backend::stand_in(context) })
     }
 
     /// Drives every task until `main` is done. The others stay as they are until the next run.
     pub(super) fn run<T>(&self, main: impl Future<Output = T>) -> T {
         let mut main = pin!(main);
-        let main_task = self.add_task("main", None);
+        let main_task = self.add_task(self.current.get(), "main", None);
         let main_ends = Ended { world: self, task: main_task };
         for _ in 0..self.polls_max {
             self.pass_time();
@@ -154,13 +220,16 @@ impl World {
     }
 
     fn next_ready(&self) -> Option<TaskId> {
-        self.tasks.borrow_mut().take_ready(&mut self.schedule.borrow_mut())
+        let tasks = self.tasks.borrow();
+        let is_alive = |task| tasks.is_alive(task);
+        self.cores.borrow_mut().take_ready(self.monotonic(), &mut self.schedule.borrow_mut(), is_alive)
     }
 
     /// Polls one task; ready with the output when it was `main` and is done.
     fn poll<T>(&self, task: TaskId, main_task: TaskId, main: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
         let begun = self.tasks.borrow_mut().begin_poll(task, self.monotonic());
-        let Some((future, waker)) = begun else { return Poll::Pending };
+        let Some(Polling { core, future, waker }) = begun else { return Poll::Pending };
+        let Some(_running) = self.run_on(core) else { return Poll::Pending };
         self.record(Event::Polled { task });
         let mut cx = Context::from_waker(&waker);
         if task == main_task {
@@ -168,7 +237,10 @@ impl World {
         }
         let Some(mut future) = future else { return Poll::Pending };
         match future.as_mut().poll(&mut cx) {
-            Poll::Pending => self.tasks.borrow_mut().end_poll(task, future),
+            Poll::Pending => {
+                let homeless = self.tasks.borrow_mut().end_poll(task, future);
+                drop(homeless);
+            }
             Poll::Ready(()) => {
                 drop(future);
                 self.end_task(task);
@@ -184,18 +256,31 @@ impl World {
 
     /// Lets a little time go by, and does what has become due.
     fn pass_time(&self) {
+        self.answer_bell();
         let passed = self.schedule.borrow_mut().duration(&POLL_TIME);
         self.advance_to(self.monotonic() + passed);
+    }
+
+    /// Whoever was woken through a channel will be ready a while later.
+    fn answer_bell(&self) {
+        for woken in self.bell.answer() {
+            let latency = self.doorbell.borrow_mut().latency(&self.wake.wake, self.wake.slow_one_in);
+            let ready_at = self.monotonic() + latency;
+            let timer = self.clock.borrow_mut().add_timer(ready_at, woken);
+            self.record(Event::Rung { timer });
+        }
     }
 
     /// Nothing can run: goes straight to the next thing that happens.
     fn jump(&self) {
         let timer = self.clock.borrow().next_timer();
         let completion = self.disk.borrow().requests.next_completion();
-        match [timer, completion].into_iter().flatten().min() {
+        let arrival = self.network.borrow().next_arrival();
+        let resumption = self.cores.borrow().next_resumption(self.monotonic());
+        match [timer, completion, arrival, resumption].into_iter().flatten().min() {
             Some(moment) => self.advance_to(moment),
             None => panic!(
-                "deadlock: nothing is ready, no timer runs and no request is under way \
+                "deadlock: nothing is ready, no timer runs, no request and no packet is under way \
                  (seed {}, virtual time {:?}); these wait for each other:\n{}\nthe last events:\n{}",
                 self.seed,
                 self.monotonic(),
@@ -215,6 +300,7 @@ impl World {
                 waker.wake();
             }
         }
+        self.network(|network, now| network.deliver_due(now));
         loop {
             let due = self.clock.borrow_mut().pop_due();
             let Some((timer, waker)) = due else { break };
@@ -223,32 +309,74 @@ impl World {
         }
     }
 
-    /// The process dies; the kernel lives and goes on with the requests that it has.
+    /// The process dies; the kernel lives, closes its sockets and goes on with the requests that it has.
     pub(super) fn kill(&self) {
-        self.drop_tasks();
+        self.end_cores_at(Site::Machine);
         self.disk.borrow_mut().files.close_all();
         self.record(Event::Killed);
     }
 
     /// The power goes, and comes back.
     pub(super) fn crash(&self) -> CrashReport {
-        self.drop_tasks();
+        let back_at = self.monotonic() + REBOOT_TIME;
+        self.network(|network, _| network.power_lost(back_at));
+        self.end_cores_at(Site::Machine);
         let report = self.disk.borrow_mut().crash();
         self.record(Event::Crashed);
-        let now = self.monotonic();
-        self.clock.borrow_mut().advance_to(now + REBOOT_TIME);
+        self.clock.borrow_mut().advance_to(back_at);
         report
     }
 
-    /// Drops every task without polling it again. What their drops spawn is dropped as well.
-    pub(super) fn drop_tasks(&self) {
+    /// Ends everything.
+    pub(super) fn end(&self) {
+        self.end_cores_at(Site::Elsewhere);
+        self.end_cores_at(Site::Machine);
+    }
+
+    /// Drops every task at a site without polling it again, and then the cores.
+    fn end_cores_at(&self, site: Site) {
+        let cores = self.cores.borrow().at(site);
         loop {
-            let futures = self.tasks.borrow_mut().take_all();
-            if futures.is_empty() {
-                return;
+            // What a drop on one core spawns, on whichever core, is dropped as well.
+            let dropped: usize = cores.iter().map(|core| self.drop_tasks(*core)).sum();
+            if dropped == 0 {
+                break;
             }
-            drop(futures);
         }
+        cores.into_iter().for_each(|core| self.remove_core(core));
+    }
+
+    /// A core's main future is done: its other tasks are not polled again.
+    pub(super) fn end_core(&self, core: CoreId) {
+        while self.drop_tasks(core) > 0 {}
+        self.remove_core(core);
+    }
+
+    fn drop_tasks(&self, core: CoreId) -> usize {
+        let Some(_running) = self.run_on(core) else { return 0 };
+        let futures = self.tasks.borrow_mut().take_all(core);
+        let count = futures.len();
+        drop(futures);
+        count
+    }
+
+    fn remove_core(&self, core: CoreId) {
+        let context = self.cores.borrow_mut().remove(core);
+        drop(context);
+        self.record(Event::CoreEnded { core });
+    }
+}
+
+/// While it lives, code runs on a certain core.
+pub(super) struct Running<'a> {
+    world: &'a World,
+    before: CoreId,
+    _context: backend::StandingIn,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.world.current.set(self.before);
     }
 }
 

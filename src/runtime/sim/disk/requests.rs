@@ -76,9 +76,7 @@ impl Requests {
             | Operation::Stat
             | Operation::Close => &self.latency.metadata,
         };
-        let usual = self.dice.duration(range);
-        let is_slow = self.latency.slow_one_in > 0 && self.dice.chance(1, self.latency.slow_one_in);
-        if is_slow { usual * 20 } else { usual }
+        self.dice.latency(range, self.latency.slow_one_in)
     }
 
     /// Holds every request to a path that fits back until that moment, those under way too.

@@ -1,17 +1,69 @@
 //! The same seed gives the same run, event by event.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use futures_lite::future::zip;
 
 use super::*;
+use crate::channel::{OneshotSender, oneshot};
+use crate::executor::{ExecutorConfig, spawn_executor};
+use crate::net::{ListenOptions, TcpListener, TcpStream};
 use crate::task::Gate;
 use crate::time::sleep;
 
-/// Tasks, timers, files, random numbers, a kill and a crash.
+/// Cores that serve connections from elsewhere and ask each other.
+async fn serve() {
+    let (questions, mut inbox) = crate::channel::bounded::<(u64, OneshotSender<u64>)>(2);
+    let answers = || async move {
+        while let Some((number, reply)) = inbox.recv().await {
+            let _ = reply.send(number ^ crate::random::u64());
+        }
+    };
+    spawn_executor(ExecutorConfig::default(), answers).unwrap();
+    for _ in 0..2 {
+        let questions = questions.clone();
+        let serves = || async move {
+            let shared = ListenOptions { reuse_port: true, ..ListenOptions::default() };
+            let listener = TcpListener::bind(PORT, shared).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                let (mut read, mut write) = stream.into_split();
+                let mut number = [0; 8];
+                while read.read_exact(&mut number).await.is_ok() {
+                    let (reply, answer) = oneshot();
+                    questions.send((u64::from_le_bytes(number), reply)).await.unwrap();
+                    let answer = answer.await.unwrap().to_le_bytes();
+                    if write.write_all(&answer).await.is_err() {
+                        break;
+                    }
+                }
+            }
+        };
+        spawn_executor(ExecutorConfig::default(), serves).unwrap();
+    }
+}
+
+/// A client that connects again whenever its connection ends.
+async fn ask() {
+    loop {
+        sleep(Duration::from_micros(crate::random::u64() % 500)).await;
+        let Ok(stream) = TcpStream::connect(PORT).await else { continue };
+        let (mut read, mut write) = stream.into_split();
+        let mut number = [0; 8];
+        while write.write_all(&number).await.is_ok() && read.read_exact(&mut number).await.is_ok() {
+            sleep(Duration::from_nanos(u64::from_le_bytes(number) % 100_000)).await;
+        }
+    }
+}
+
+const PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9092);
+
+/// Tasks, timers, files, random numbers, cores, channels, connections, a kill and a crash.
 fn trace(seed: u64) -> u64 {
     let sim = Sim::new(SimConfig::with_seed(seed));
+    sim.elsewhere("client", ask);
+    sim.elsewhere("client", ask);
     let work = move || async move {
         let gate = Gate::new();
         for worker in 0..4 {
@@ -31,12 +83,14 @@ fn trace(seed: u64) -> u64 {
     };
     sim.run(work);
     sim.run(|| async {
+        serve().await;
         crate::task::spawn("killed", work());
         sleep(Duration::from_micros(700)).await;
     });
     sim.kill();
     sim.run(work);
     sim.run(|| async {
+        serve().await;
         crate::task::spawn("crashed", work());
         sleep(Duration::from_micros(700)).await;
     });

@@ -1,9 +1,11 @@
 //! The simulation seen as the crates above see it.
 
+mod cores;
 mod crash;
 mod determinism;
 mod durability;
 mod faults;
+mod network;
 mod tasks;
 
 use std::future::Future;

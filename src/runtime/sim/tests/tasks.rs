@@ -267,16 +267,3 @@ fn channels_work_between_tasks() {
         assert!(received.into_iter().eq(0..100));
     });
 }
-
-#[test]
-fn what_is_not_simulated_says_so() {
-    Sim::new(SimConfig::default()).run(|| async {
-        let address = "127.0.0.1:1".parse().unwrap();
-        let unsupported = std::io::ErrorKind::Unsupported;
-        assert_eq!(crate::net::TcpStream::connect(address).await.unwrap_err().kind(), unsupported);
-        let bound = crate::net::TcpListener::bind(address, crate::net::ListenOptions::default());
-        assert_eq!(bound.unwrap_err().kind(), unsupported);
-        let spawned = crate::executor::spawn_executor(crate::executor::ExecutorConfig::default(), || async {});
-        assert_eq!(spawned.unwrap_err().kind(), unsupported);
-    });
-}
