@@ -1,0 +1,329 @@
+//! Many seeds, each a machine that loses power or its process again and again while it writes a ring that wraps all
+//! the time.
+//!
+//! After every start: each block that was acknowledged, or that a start found before, and is not free, is there, whole
+//! and unchanged, under its number. Nothing is there that was never written. The order is that of writing. Nothing is
+//! told to be lost.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::rc::Rc;
+
+use ringmq_runtime::sim::{DiskConfig, Fault, Operation, Sim};
+use ringmq_runtime::{random, task, time};
+
+use super::support::*;
+use crate::{
+    BlockNumber, Entry, EntryHeader, FoundEntry, FoundJournals, FoundRing, Journal, JournalConfig, Ring, RingName,
+    remove_ring,
+};
+
+const PARTITIONS: u64 = 5;
+
+/// What the world outside knows. Blocks are named by a tag that rises over all lives.
+#[derive(Default)]
+struct Outside {
+    written: BTreeMap<u64, Written>,
+    /// Those that every start must find, as long as they are needed.
+    owed: BTreeSet<u64>,
+    /// Blocks with lower tags are free.
+    needed_from: u64,
+    /// The first block of the life that began last: with it, all before it is free.
+    first_block: Option<(RingName, BlockNumber)>,
+    /// In this life: those that are to be acknowledged, in order.
+    waiting: Vec<u64>,
+    life: u64,
+    /// Blocks that starts had to find.
+    found_owed: u64,
+    /// Blocks that starts found without having to.
+    found_unowed: u64,
+    laps: u64,
+}
+
+struct Written {
+    ring: RingName,
+    block: BlockNumber,
+    entries: Vec<(EntryHeader, usize)>,
+}
+
+type Shared = Rc<RefCell<Outside>>;
+
+/// Which seeds to run, for longer runs: `RINGMQ_SEEDS=2000..50000`.
+fn seeds() -> Range<u64> {
+    let asked = std::env::var("RINGMQ_SEEDS").ok();
+    let range = asked.as_deref().and_then(|range| range.split_once(".."));
+    range.map_or(0..2000, |(from, to)| from.parse().expect("a seed")..to.parse().expect("a seed"))
+}
+
+#[test]
+fn no_acknowledged_block_is_lost_over_many_lives() {
+    let seeds = seeds();
+    let count = seeds.end - seeds.start;
+    let (mut owed, mut unowed, mut laps) = (0, 0, 0);
+    for seed in seeds {
+        let outside = lives(seed);
+        owed += outside.found_owed;
+        unowed += outside.found_unowed;
+        laps += outside.laps;
+    }
+    // The crashes came at moments that matter.
+    assert!(owed > 15 * count && unowed > count && laps > 5 * count, "{owed} {unowed} {laps} in {count} seeds");
+}
+
+#[test]
+fn a_seed_replays_to_the_last_event() {
+    let hash = |seed| {
+        let sim = sim(seed);
+        sim.run(|| live(Shared::default(), config(seed), 20));
+        sim.crash();
+        sim.run(|| async { assert!(found().await.rings.len() <= 1) });
+        sim.trace_hash()
+    };
+    assert_eq!(hash(3), hash(3));
+    assert_ne!(hash(3), hash(4));
+}
+
+/// Rings of different shapes; blocks of one unit are never lengthened.
+fn config(seed: u64) -> JournalConfig {
+    let block_units = 1 + seed % 4;
+    let ring_units = 8 * block_units + seed / 4 % 5;
+    let config = JournalConfig {
+        ring_bytes: ring_units * UNIT,
+        block_bytes_max: usize::try_from(block_units * UNIT).expect("small"),
+        blocks_in_flight_max: if seed % 8 < 6 { 2 } else { 3 },
+        idle: millis(1 + seed % 3),
+    };
+    config.validate().expect("valid");
+    config
+}
+
+/// One seed.
+fn lives(seed: u64) -> Outside {
+    let config = config(seed);
+    let sim = sim_with_disk(seed, DiskConfig { tear: !seed.is_multiple_of(4), ..DiskConfig::default() });
+    let outside = Shared::default();
+    let mut dice = dice(seed);
+    for _ in 0..6 + dice(6) {
+        if seed % 5 == 2 {
+            let mut fault = Fault::on(Operation::Write, "*.ring").after(dice(40));
+            if dice(2) == 0 {
+                fault = fault.late();
+            }
+            sim.disk().inject(fault);
+        }
+        let life_ms = 1 + dice(40);
+        sim.run(|| live(outside.clone(), config.clone(), life_ms));
+        sim.disk().clear_faults();
+        end_life(&sim, &mut dice);
+        // A start may be interrupted, and then again.
+        while dice(3) == 0 {
+            let outside = outside.clone();
+            let config = config.clone();
+            let micros = dice(8000);
+            sim.run(|| async move {
+                task::spawn("start", async move {
+                    begin(&outside, &config).await;
+                });
+                time::sleep(std::time::Duration::from_micros(micros)).await;
+            });
+            end_life(&sim, &mut dice);
+        }
+    }
+    sim.run(|| async { check(&outside, &found().await) });
+    drop(sim);
+    outside.take()
+}
+
+fn dice(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    move |below| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    }
+}
+
+fn end_life(sim: &Sim, dice: &mut impl FnMut(u64) -> u64) {
+    if dice(3) == 0 {
+        sim.kill();
+    } else {
+        sim.crash();
+    }
+}
+
+/// Starts, then writes and frees until the time is over.
+async fn live(outside: Shared, config: JournalConfig, life_ms: u64) {
+    task::spawn("life", async move {
+        let Some(journal) = begin(&outside, &config).await else { return };
+        task::spawn("frees", free(outside.clone(), journal.clone()));
+        write(outside, journal, config).await;
+    });
+    time::sleep(millis(life_ms)).await;
+}
+
+/// What a process does when it starts; `None` when the first block could not be written.
+async fn begin(outside: &Shared, config: &JournalConfig) -> Option<Journal<u64>> {
+    let found = found().await;
+    check(outside, &found);
+    // Time for frames.
+    time::sleep(millis(random::u64() % 3)).await;
+    let ring = match found.rings.first() {
+        Some(ring) => Ring::resume(dir(), ring, config).await.expect("a ring").expect("of the same size"),
+        None => Ring::prepare(dir(), SHARD, config).await.ok()?,
+    };
+    {
+        let mut outside = outside.borrow_mut();
+        outside.waiting.clear();
+        outside.life += 1;
+        outside.first_block = Some((ring.name(), ring.first));
+    }
+    let (durable, failed) = (outside.clone(), outside.clone());
+    let on_durable = move |number, tag| {
+        let mut outside = durable.borrow_mut();
+        assert_eq!(outside.waiting.remove(0), tag, "in order");
+        assert_eq!(outside.written[&tag].block, number);
+        outside.owed.insert(tag);
+    };
+    let on_failed = move |_, tags| {
+        let waiting = std::mem::take(&mut failed.borrow_mut().waiting);
+        assert_eq!(waiting, tags, "whoever waits is told");
+    };
+    let started = Journal::start(ring, config.clone(), on_durable, on_failed).await;
+    let journal = started.ok()?;
+    for other in found.rings.iter().skip(1) {
+        remove_ring(dir(), other).await.expect("removed");
+    }
+    let mut outside = outside.borrow_mut();
+    outside.owed.clear();
+    outside.needed_from = next_tag(&outside);
+    Some(journal)
+}
+
+/// Writes blocks of all sizes, as fast as there is room, until the journal fails.
+async fn write(outside: Shared, journal: Journal<u64>, config: JournalConfig) {
+    loop {
+        let moved = journal.moved();
+        let room = journal.room().filter(|_| !random::u64().is_multiple_of(8));
+        if let Some(entries) = room.and_then(|room| new_entries(&outside, &config, room)) {
+            let payloads: Vec<_> = entries.iter().map(|(header, len)| payload(header.log_number, *len)).collect();
+            let views: Vec<_> = entries
+                .iter()
+                .zip(&payloads)
+                .map(|((header, _), payload)| Entry { header: *header, payload })
+                .collect();
+            let mut state = outside.borrow_mut();
+            let tag = next_tag(&state);
+            state.waiting.push(tag);
+            let (ring, block) = (journal.name(), journal.next_number());
+            state.laps += u64::from((block.get() * UNIT).is_multiple_of(config.ring_bytes));
+            state.written.insert(tag, Written { ring, block, entries });
+            drop(state);
+            assert_eq!(journal.write(&views, tag), block);
+        } else if journal.failed().is_some() {
+            return;
+        } else if room.is_some() {
+            time::sleep(std::time::Duration::from_micros(random::u64() % 3000)).await;
+        } else {
+            moved.await;
+        }
+    }
+}
+
+fn next_tag(outside: &Outside) -> u64 {
+    outside.written.last_key_value().map_or(1, |(tag, _)| tag + 1)
+}
+
+/// Entries that fit, each with a number of its own in place of the log's; `None` when not even one does.
+fn new_entries(outside: &Shared, config: &JournalConfig, room: usize) -> Option<Vec<(EntryHeader, usize)>> {
+    let outside = outside.borrow();
+    let tag = next_tag(&outside);
+    let (mut entries, mut left) = (Vec::new(), room);
+    let payload_bytes_max = config.entry_bytes_max() - Journal::<u64>::entry_bytes(0);
+    for number in 0..1 + random::u64() % 40 {
+        let len = usize::try_from(random::u64()).expect("64 bits")
+            % if random::u64().is_multiple_of(2) { 100 } else { payload_bytes_max };
+        left = match left.checked_sub(Journal::<u64>::entry_bytes(len)) {
+            Some(left) => left,
+            None => break,
+        };
+        let offset = (tag * 64 + number).cast_signed();
+        let partition = u32::try_from(random::u64() % PARTITIONS).expect("small");
+        let unique = EntryHeader { log_number: random::u64(), generation: outside.life, ..header(partition, offset) };
+        entries.push((unique, len));
+    }
+    (!entries.is_empty()).then_some(entries)
+}
+
+/// Frees blocks, some of them while they are in flight.
+async fn free(outside: Shared, journal: Journal<u64>) {
+    loop {
+        time::sleep(std::time::Duration::from_micros(random::u64() % 4000)).await;
+        let below = {
+            let mut outside = outside.borrow_mut();
+            let this_life =
+                outside.written.range(outside.needed_from..).filter(|(_, block)| block.ring == journal.name());
+            let blocks: Vec<_> = this_life.map(|(tag, block)| (*tag, block.block)).collect();
+            // Mostly few of them.
+            let at = usize::try_from(random::u64().min(random::u64()) / (u64::MAX / (blocks.len() as u64 + 1)).max(1))
+                .expect("small");
+            let (tag, number) = blocks.get(at).copied().unwrap_or_else(|| (next_tag(&outside), journal.next_number()));
+            outside.needed_from = tag;
+            number
+        };
+        journal.free_below(below);
+    }
+}
+
+/// Compares what a start found with what it must, and what it may.
+fn check(outside: &Shared, found: &FoundJournals) {
+    let mut outside = outside.borrow_mut();
+    assert!(found.asides.is_empty());
+    let mut tags = BTreeSet::new();
+    for ring in &found.rings {
+        tags.extend(check_ring(&outside, ring));
+    }
+    let begun =
+        |ring: &FoundRing| outside.first_block.is_some_and(|(name, first)| ring.name == name && ring.floor >= first);
+    if found.rings.iter().any(begun) {
+        let life = outside.life;
+        let Outside { owed, written, .. } = &mut *outside;
+        owed.retain(|tag| written[tag].entries[0].0.generation == life);
+    }
+    let needed = outside.needed_from;
+    for tag in outside.owed.range(needed..) {
+        let Written { ring, block, .. } = &outside.written[tag];
+        assert!(tags.contains(tag), "block {block} of {} (append {tag}) is gone", ring.file_name());
+    }
+    outside.found_owed += outside.owed.range(needed..).count() as u64;
+    outside.found_unowed += tags.difference(&outside.owed).count() as u64;
+    // What was found is durable, so the next start finds it as well.
+    outside.owed.extend(tags);
+}
+
+/// The blocks in a ring, each as a whole.
+fn check_ring(outside: &Outside, ring: &FoundRing) -> Vec<u64> {
+    assert!(is_whole(&ring.blocks), "nothing is lost: {:?}", ring.blocks.lost);
+    let mut tags = Vec::new();
+    for entries in ring.blocks.entries.chunk_by(|one, other| one.block == other.block) {
+        let tag = entries[0].header.base_offset.as_u64() / 64;
+        let written = outside.written.get(&tag).expect("what is found was written");
+        assert_eq!((written.ring, written.block), (ring.name, entries[0].block));
+        let expected = written.entries.iter().map(|(header, len)| FoundEntry {
+            block: written.block,
+            header: *header,
+            payload: payload(header.log_number, *len).into(),
+        });
+        assert!(expected.eq(entries.iter().cloned()), "block {} is as it was written", written.block);
+        tags.push(tag);
+    }
+    assert!(tags.is_sorted_by(|one, other| one < other), "in the order of writing: {tags:?}");
+    for end in &ring.blocks.frames_ends {
+        let claimed = |(header, _): &(EntryHeader, usize)| {
+            (header.partition, header.generation, header.frames_end) == (end.partition, end.generation, end.offset)
+        };
+        assert!(outside.written.values().any(|block| block.entries.iter().any(claimed)), "{end:?} was claimed");
+    }
+    tags
+}
