@@ -131,6 +131,7 @@ fn what_cannot_be_done_says_why_and_what_to_do() {
         (&["topic", "create", "copies", "--replicas", "3"], "3 replicas cannot be met; ask for at least 1"),
         (&["topic", "create", "set", "--set", "segment_bites=1"], "the nearest key is segment_bytes"),
         (&["topic", "create", "set", "--set", "segment_bytes=1"], "give a value from 1048576 to 1099511627776"),
+        (&["topic", "alter", "absent", "--partitions", "2"], "there is no topic \"absent\"; check the name"),
         (&["topic", "delete", "absent"], "there is no topic \"absent\"; check the name, or list the topics"),
         (&["produce", "absent", "--message", "x"], "there is no topic \"absent\"; create it, or check the name"),
         (&["consume", "absent"], "there is no topic \"absent\"; create it, or check the name"),
@@ -146,6 +147,52 @@ fn what_cannot_be_done_says_why_and_what_to_do() {
     let missing = broker.run(&["produce", "twice", "--partition", "7", "--message", "x"], b"");
     let why = "topic `twice` has no partition 7: its 1 partitions are numbered from 0";
     assert!(!missing.success && missing.stderr.contains(why), "{missing:?}");
+}
+
+#[test]
+fn a_topic_is_altered_while_it_is_in_use_and_stays_so() {
+    let broker = Broker::start();
+    broker.create_topic("live", 2);
+    let large = vec![b'x'; 3_000];
+    broker.run(&["produce", "live", "--partition", "0", "-"], &large).expect_success();
+    let alter = |flags: &[&str]| broker.run(&[&["topic", "alter", "live"], flags].concat(), b"");
+
+    let text = alter(&["--set", "batch_bytes_max=2000", "--set", "segment_age_ms=60000"]).expect_success();
+    assert_eq!(text.stdout_text(), "altered topic live\n");
+    let refused = broker.run(&["produce", "live", "--partition", "0", "-"], &large);
+    assert!(!refused.success && refused.stderr.contains("longer than 1939 bytes"), "{refused:?}");
+
+    let json = alter(&["--unset", "batch_bytes_max", "--partitions", "5", "--output", "json"]).expect_success();
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("--output json prints JSON");
+    assert_eq!(json["partitions"].as_array().map(Vec::len), Some(5), "{json}");
+    let chosen = |json: &serde_json::Value| -> Vec<(String, String)> {
+        let settings = json["settings"].as_array().expect("settings").iter();
+        let chosen = settings.filter(|setting| setting["is_default"] == false);
+        chosen.map(|setting| (setting["key"].to_string(), setting["value"].to_string())).collect()
+    };
+    assert_eq!(chosen(&json), [("\"segment_age_ms\"".to_owned(), "\"60000\"".to_owned())]);
+    broker.run(&["produce", "live", "--partition", "4", "-"], &large).expect_success();
+
+    for (flags, why) in [
+        (["--partitions", "4"], "the topic has 5 partitions, and they cannot become 4"),
+        (["--partitions", "0"], "0 partitions are out of range; ask for 1 to 10000"),
+        (["--set", "batch_bytes=1"], "the nearest key is batch_bytes_max"),
+        (["--unset", "segment"], "there is no setting \"segment\""),
+        (["--set", "batch_bytes_max=1"], "give a value from 1024 to 16777216"),
+    ] {
+        let refused = alter(&flags);
+        assert_eq!(refused.code, Some(1), "{flags:?}");
+        assert!(refused.stderr.contains(why), "{flags:?} says: {}", refused.stderr);
+    }
+    alter(&["--partitions", "5"]).expect_success();
+
+    let broker = broker.restart();
+    let described = broker.run(&["topic", "describe", "live", "--output", "json"], b"").expect_success();
+    let described: serde_json::Value = serde_json::from_slice(&described.stdout).expect("JSON");
+    assert_eq!(chosen(&described), chosen(&json));
+    let ends = described["partitions"].as_array().expect("partitions").iter();
+    let ends: Vec<_> = ends.map(|partition| partition["log_end_offset"].as_i64()).collect();
+    assert_eq!(ends, [Some(1), Some(0), Some(0), Some(0), Some(1)]);
 }
 
 #[test]

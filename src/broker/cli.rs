@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use ringmq_client::{BrokerAddress, Start};
 
 use crate::commands::consume::from;
@@ -27,7 +27,7 @@ pub struct Cli {
 pub enum Command {
     /// Run a broker.
     Serve(ServeArgs),
-    /// Create, list, describe and delete topics.
+    /// Create, list, describe, alter and delete topics.
     #[command(subcommand)]
     Topic(TopicCommand),
     /// Send the lines of a file, one record a line.
@@ -138,6 +138,8 @@ pub enum TopicCommand {
     List(ListTopicsArgs),
     /// Show a topic's settings and partitions.
     Describe(TopicNameArgs),
+    /// Change a topic's settings, or give it more partitions, while it is in use.
+    Alter(AlterTopicArgs),
     /// Delete a topic and its records.
     Delete(TopicNameArgs),
 }
@@ -163,6 +165,39 @@ pub struct CreateTopicArgs {
     /// How results are printed.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+const ALTER_HELP: &str = "\
+Settings hold from the next append on; what is stored stays as it is. Partitions that are added start empty. The \
+partition of a key follows from their number, so most keys get another one when it changes: their older records stay \
+where they are, and the order of a key's records holds within each partition, not across the two.";
+
+/// Flags of `topic alter`.
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP, after_long_help = concat_alter_help())]
+#[command(group(ArgGroup::new("change").required(true).multiple(true)))]
+pub struct AlterTopicArgs {
+    /// The topic.
+    pub name: String,
+    /// Give a setting a value, such as segment_bytes=268435456; may be given several times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting, group = "change")]
+    pub set: Vec<(String, String)>,
+    /// Have a setting follow the broker's default again; may be given several times.
+    #[arg(long, value_name = "KEY", group = "change")]
+    pub unset: Vec<String>,
+    /// Number of partitions from now on; at least as many as there are.
+    #[arg(long, value_name = "N", group = "change")]
+    pub partitions: Option<u32>,
+    /// Where the brokers are.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    /// How results are printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+fn concat_alter_help() -> String {
+    format!("{ALTER_HELP}\n\n{}", exit::HELP)
 }
 
 /// Flags of `topic list`.

@@ -16,6 +16,7 @@ pub fn run(command: &Command) -> ExitCode {
         Command::Topic(TopicCommand::Create(args)) | Command::CreateTopic(args) => on_tokio(topic::create(args)),
         Command::Topic(TopicCommand::List(args)) | Command::ListTopics(args) => on_tokio(topic::list(args)),
         Command::Topic(TopicCommand::Describe(args)) | Command::DescribeTopic(args) => on_tokio(topic::describe(args)),
+        Command::Topic(TopicCommand::Alter(args)) => on_tokio(topic::alter(args)),
         Command::Topic(TopicCommand::Delete(args)) | Command::DeleteTopic(args) => on_tokio(topic::delete(args)),
         Command::Produce(args) => on_tokio(produce::run(args)),
         Command::Consume(args) => on_tokio(consume::run(args)),

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use ringmq_wire::protocol::{
-    CreateTopicsRequest, CreatedTopic, DeleteTopicsRequest, DeletedTopic, DescribeClusterRequest,
-    DescribeClusterResponse, DescribeTopicsRequest, DescribedPartition, DescribedSetting, DescribedTopic,
-    ListTopicsRequest, ListedTopic, NewTopic as WireTopic, Setting,
+    AlterTopicsRequest, AlteredTopic, CreateTopicsRequest, CreatedTopic, DeleteTopicsRequest, DeletedTopic,
+    DescribeClusterRequest, DescribeClusterResponse, DescribeTopicsRequest, DescribedPartition, DescribedSetting,
+    DescribedTopic, ListTopicsRequest, ListedTopic, NewTopic as WireTopic, Setting, TopicAlteration as WireAlteration,
 };
 use ringmq_wire::{ErrorCode, TopicId, WireError};
 
@@ -14,13 +14,13 @@ use crate::error::Error;
 use crate::metadata::PartitionAddresses;
 use crate::retry::Retry;
 
-/// Creates, deletes, lists and describes topics, and finds the controller.
+/// Creates, alters, deletes, lists and describes topics, and finds the controller.
 ///
 /// Every operation goes to the controller, so each sees what the ones before it did. Where the controller has moved or
 /// its connection breaks, it is discovered again and asked again until the client's time-out.
 ///
-/// **Cancelling.** Dropping a future that reads has no effect. Dropping one that creates or deletes leaves open whether
-/// it was done: describe the topic to find out.
+/// **Cancelling.** Dropping a future that reads has no effect. Dropping one that creates, alters or deletes leaves open
+/// whether it was done: describe the topic to find out.
 #[derive(Debug, Clone)]
 pub struct Admin {
     cluster: Arc<Cluster>,
@@ -67,14 +67,73 @@ impl NewTopic {
     }
 
     fn to_wire(&self) -> WireTopic {
-        let setting = |(key, value): &(String, String)| Setting { key: key.clone(), value: value.clone() };
         WireTopic {
             name: self.name.clone(),
             partitions: self.partitions,
             replicas: self.replicas,
-            settings: self.settings.iter().map(setting).collect(),
+            settings: to_wire(&self.settings),
         }
     }
+}
+
+/// What is to change in a topic, while it is in use.
+///
+/// ```
+/// use ringmq_client::TopicAlteration;
+/// let alteration = TopicAlteration::new("orders").set("segment_bytes", "268435456").unset("segment_age_ms").partitions(16);
+/// # let _ = alteration;
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct TopicAlteration {
+    name: String,
+    set: Vec<(String, String)>,
+    unset: Vec<String>,
+    partitions: Option<u32>,
+}
+
+impl TopicAlteration {
+    /// An alteration of this topic that changes nothing yet.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), set: Vec::new(), unset: Vec::new(), partitions: None }
+    }
+
+    /// Gives one setting a value; it holds from the next append on.
+    pub fn set(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.set.push((key.into(), value.into()));
+        self
+    }
+
+    /// Has one setting follow the broker's default again.
+    pub fn unset(mut self, key: impl Into<String>) -> Self {
+        self.unset.push(key.into());
+        self
+    }
+
+    /// Gives the topic more partitions, to have this many. They start empty; records stay where they are.
+    ///
+    /// **Keys move.** A key's partition is its hash modulo their number: with another number most keys get another
+    /// partition, and the order of a key's records holds within each of its two partitions, not across them. Clients
+    /// learn of the new partitions when their metadata is older than [`crate::ClientOptions::metadata_age_max`]; until
+    /// then they go on with the old ones. A subscription that is running reads the partitions that there were when it
+    /// started.
+    pub fn partitions(mut self, partitions: u32) -> Self {
+        self.partitions = Some(partitions);
+        self
+    }
+
+    fn to_wire(&self) -> WireAlteration {
+        WireAlteration {
+            name: self.name.clone(),
+            set: to_wire(&self.set),
+            unset: self.unset.clone(),
+            partitions: self.partitions,
+        }
+    }
+}
+
+fn to_wire(settings: &[(String, String)]) -> Vec<Setting> {
+    settings.iter().map(|(key, value)| Setting { key: key.clone(), value: value.clone() }).collect()
 }
 
 /// Everything about one topic.
@@ -123,6 +182,40 @@ impl Admin {
     /// As [`Admin::create_topic`].
     pub async fn validate_topic(&self, topic: NewTopic) -> Result<(), Error> {
         self.create(vec![topic], true).await.and_then(only).map(|_| ())
+    }
+
+    /// Alters a topic; every shard goes by it once this returns. What the topic has already is no error.
+    ///
+    /// ```no_run
+    /// # async fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::TopicAlteration;
+    /// client.admin().alter_topic(TopicAlteration::new("orders").set("batch_bytes_max", "4194304").partitions(16)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Broker`] with [`ErrorCode::UnknownTopic`], [`ErrorCode::InvalidSetting`] or
+    /// [`ErrorCode::InvalidPartitionCount`], and nothing of it is done; or no answer.
+    pub async fn alter_topic(&self, alteration: TopicAlteration) -> Result<(), Error> {
+        self.alter(vec![alteration], false).await.and_then(only)
+    }
+
+    /// Alters many topics at once. The outer result is the request's, the inner ones stand in the order of
+    /// `alterations`.
+    ///
+    /// # Errors
+    /// Outer: no answer. Inner: as [`Admin::alter_topic`].
+    pub async fn alter_topics(&self, alterations: Vec<TopicAlteration>) -> Result<Vec<Result<(), Error>>, Error> {
+        self.alter(alterations, false).await
+    }
+
+    /// Checks whether a topic could be altered, and alters nothing.
+    ///
+    /// # Errors
+    /// As [`Admin::alter_topic`].
+    pub async fn validate_alteration(&self, alteration: TopicAlteration) -> Result<(), Error> {
+        self.alter(vec![alteration], true).await.and_then(only)
     }
 
     /// Deletes a topic with all its records.
@@ -265,6 +358,35 @@ impl Admin {
             });
         }
         Ok(outcomes)
+    }
+
+    async fn alter(
+        &self,
+        alterations: Vec<TopicAlteration>,
+        validate_only: bool,
+    ) -> Result<Vec<Result<(), Error>>, Error> {
+        let mut retry = self.retry("alter topics");
+        let names: Vec<&str> = alterations.iter().map(|alteration| alteration.name.as_str()).collect();
+        let request = AlterTopicsRequest {
+            topics: alterations.iter().map(TopicAlteration::to_wire).collect(),
+            timeout_ms: self.timeout_ms(),
+            validate_only,
+        };
+        let moved = |altered: &AlteredTopic| altered.error == ErrorCode::NotController;
+        // A lost answer is nothing to look after: the same alteration twice is the same as once.
+        let (answer, _) = self
+            .cluster
+            .ask_controller("alter topics", &request, &mut retry, |answer| all(&answer.topics, moved))
+            .await?;
+        in_order(&names, answer.topics.iter().map(|altered| altered.name.as_str()))?;
+        let outcome = |altered: AlteredTopic| {
+            self.cluster.forget(&altered.name);
+            match altered.error {
+                ErrorCode::None => Ok(()),
+                code => Err(Error::about_topic(&altered.name, WireError { code, detail: altered.detail })),
+            }
+        };
+        Ok(answer.topics.into_iter().map(outcome).collect())
     }
 
     /// The topic that an attempt whose answer was lost has created, if what is there is what was asked for.

@@ -210,7 +210,7 @@ impl Cluster {
         if route.partition(partition).is_some() {
             return Ok(route);
         }
-        // It may have been deleted and created again with more partitions.
+        // It may have got more partitions, or have been deleted and created again with more.
         self.metadata.invalidate(topic);
         let route = self.route(topic, retry).await?;
         if route.partition(partition).is_some() {
@@ -259,7 +259,7 @@ impl Cluster {
         }
     }
 
-    /// Forgets where a topic is: it was created or deleted.
+    /// Forgets where a topic is: it was created, altered or deleted.
     pub(crate) fn forget(&self, topic: &str) {
         self.metadata.invalidate(topic);
     }

@@ -127,7 +127,7 @@ pub(crate) async fn fetch_raw(
             Ok(raw) => return Ok((source.topic, raw)),
             Err(error) => {
                 cluster.doubt(topic, &error);
-                retry.pause_after(error).await?;
+                retry.pause_after_answer(error).await?;
             }
         }
     }

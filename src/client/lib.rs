@@ -22,7 +22,7 @@
 //! | to | use |
 //! |---|---|
 //! | connect, with one address or several | [`Client::connect`], [`Client::builder`] |
-//! | create, delete, list and describe topics, find the controller | [`Admin`] |
+//! | create, alter, delete, list and describe topics, find the controller | [`Admin`] |
 //! | send records, one by one or in batches | [`Producer`] |
 //! | fetch from an offset, ask for offsets, subscribe | [`Consumer`] |
 //! | speak the protocol on a connection of one's own | [`Connection`], with the messages of the crate `ringmq-wire` |
@@ -73,7 +73,7 @@ pub use ringmq_wire::{
 };
 
 pub use address::{AddressError, BrokerAddress, DEFAULT_PORT, HostPort, IntoBrokers};
-pub use admin::{Admin, NewTopic, TopicDescription};
+pub use admin::{Admin, NewTopic, TopicAlteration, TopicDescription};
 pub use client::{Client, ClientBuilder};
 pub use cluster::ControllerInfo;
 pub use connection::{Connection, ConnectionError, FetchResponse, RequestError};

@@ -254,7 +254,7 @@ impl Producer {
                 Ok(stored) => return Ok(stored),
                 Err(Failure::NotStored(error)) => {
                     self.cluster.doubt(topic, &error);
-                    retry.pause_after(error).await?;
+                    retry.pause_after_answer(error).await?;
                 }
                 Err(Failure::MaybeStored(error)) => {
                     self.cluster.doubt(topic, &error);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ringmq_wire::ErrorCode;
 use tokio::time::Instant;
 
 use crate::error::Error;
@@ -50,9 +51,20 @@ impl Retry {
     /// # Errors
     /// `last` itself when trying again cannot help, [`Error::TimedOut`] around it when the time is used up.
     pub(crate) async fn pause_after(&mut self, last: Error) -> Result<(), Error> {
-        if !last.is_retriable() {
-            return Err(last);
-        }
+        if last.is_retriable() { self.pause(last).await } else { Err(last) }
+    }
+
+    /// As [`Retry::pause_after`], where the broker was asked for a partition that its metadata names. When its shard does
+    /// not know it, it was added a moment ago and is being opened; or it is gone, which the metadata tells next time.
+    ///
+    /// # Errors
+    /// As [`Retry::pause_after`].
+    pub(crate) async fn pause_after_answer(&mut self, last: Error) -> Result<(), Error> {
+        let is_new = last.code() == Some(ErrorCode::UnknownPartition);
+        if is_new { self.pause(last).await } else { self.pause_after(last).await }
+    }
+
+    async fn pause(&mut self, last: Error) -> Result<(), Error> {
         let pause = pause(self.failed, fastrand::f64());
         self.failed = self.failed.saturating_add(1);
         let wake = Instant::now() + pause;

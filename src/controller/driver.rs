@@ -8,17 +8,19 @@ use ringmq_runtime::local::{Permit, Semaphore};
 use ringmq_runtime::task::{self, Gate, Stop};
 use ringmq_runtime::{random, time};
 use ringmq_wire::protocol::{
-    CreateTopicsRequest, CreateTopicsResponse, CreatedTopic, DeleteTopicsRequest, DeleteTopicsResponse, DeletedTopic,
+    AlterTopicsRequest, AlterTopicsResponse, AlteredTopic, CreateTopicsRequest, CreateTopicsResponse, CreatedTopic,
+    DeleteTopicsRequest, DeleteTopicsResponse, DeletedTopic,
 };
 use ringmq_wire::{Detail, ErrorCode, Offset, TopicId, WireError};
 
 use crate::directory::{DataDirectory, METADATA, remove_orphans};
-use crate::error::{ChangeError, ControllerError, DeleteTopicError, RequestError};
-use crate::log::MetadataLog;
-use crate::metadata::{Command, Effect, State, TopicSettings, plan_creates, plan_deletes};
+use crate::error::{AlterTopicError, ChangeError, ControllerError, DeleteTopicError, RequestError};
+use crate::log::{MetadataLog, Opened};
+use crate::metadata::{Command, Effect, State, TopicSettings, plan_alterations, plan_creates, plan_deletes};
 use crate::publisher::Publisher;
 use crate::request::{ControllerRequest, MetadataUpdate, Reply};
 use crate::reserve::Reserve;
+use crate::snapshots::Snapshots;
 
 /// What the controller needs to know.
 #[derive(Clone, Debug)]
@@ -29,6 +31,9 @@ pub struct ControllerConfig {
     pub defaults: TopicSettings,
     /// The longest that a request may wait for the shards, whatever it asks for. Default 60 s.
     pub apply_timeout_max: Duration,
+    /// How many commands come between two snapshots of the metadata, at least 1; more where it has more topics.
+    /// Default 1,000.
+    pub snapshot_commands_min: u64,
     /// How many requests may wait for the shards at the same time, at least 1; the next ones wait in the channel.
     /// Default 64.
     pub requests_waiting_max: usize,
@@ -41,6 +46,7 @@ impl ControllerConfig {
             data_dir: data_dir.into(),
             defaults: TopicSettings::default(),
             apply_timeout_max: Duration::from_secs(60),
+            snapshot_commands_min: 1_000,
             requests_waiting_max: 64,
         }
     }
@@ -78,7 +84,7 @@ async fn serve(
     shards: Vec<Sender<MetadataUpdate>>,
     stop: &Stop,
 ) -> Result<(), ControllerError> {
-    let (log, state) = MetadataLog::open(directory).await?;
+    let Opened { log, state, snapshot } = MetadataLog::open(directory).await?;
     let image = state.image();
     let orphans = remove_orphans(directory.path(), &image).await?;
     if image.applied() == Offset::ZERO && !orphans.unknown.is_empty() {
@@ -91,13 +97,17 @@ async fn serve(
         partitions = image.partition_count(), "the metadata is complete"
     );
 
-    let mut reserve = Reserve::new(&directory.path().join(METADATA).join("reserve"));
+    let root = directory.path().join(METADATA);
+    let snapshots = Snapshots::new(&root, snapshot, config.snapshot_commands_min);
+    // A log that has grown without any, under an earlier release perhaps.
+    snapshots.write_if_due(&image);
+    let mut reserve = Reserve::new(&root.join("reserve"));
     if let Err(error) = reserve.fill().await {
         tracing::warn!(%error, "no space can be kept for deletions; no topic can be created until it can");
     }
     let publisher = Publisher::start(shards, image);
     let waiting = Semaphore::new(config.requests_waiting_max.max(1));
-    let mut controller = Controller { config, state, log, reserve, publisher, replies: Gate::new() };
+    let mut controller = Controller { config, state, log, snapshots, reserve, publisher, replies: Gate::new() };
     loop {
         // A request is taken only when there is room to wait for its shards; until then it stays in the channel.
         let Some(room) = stop.or_stop(waiting.acquire(1)).await else { break };
@@ -116,6 +126,7 @@ fn refuse_waiting(requests: &mut Receiver<ControllerRequest>) {
         match request {
             ControllerRequest::CreateTopics { reply, .. } => drop(reply.send(Err(refusal))),
             ControllerRequest::DeleteTopics { reply, .. } => drop(reply.send(Err(refusal))),
+            ControllerRequest::AlterTopics { reply, .. } => drop(reply.send(Err(refusal))),
             ControllerRequest::LogStalls => log_stalls(),
         }
     }
@@ -131,6 +142,7 @@ struct Controller {
     config: ControllerConfig,
     state: State,
     log: MetadataLog,
+    snapshots: Snapshots,
     reserve: Reserve,
     publisher: Publisher,
     replies: Gate,
@@ -143,6 +155,7 @@ impl Controller {
         match request {
             ControllerRequest::CreateTopics { request, reply } => self.create_topics(request, reply, room).await,
             ControllerRequest::DeleteTopics { request, reply } => self.delete_topics(request, reply, room).await,
+            ControllerRequest::AlterTopics { request, reply } => self.alter_topics(request, reply, room).await,
             ControllerRequest::LogStalls => log_stalls(),
         }
     }
@@ -192,6 +205,30 @@ impl Controller {
         });
     }
 
+    async fn alter_topics(&mut self, request: AlterTopicsRequest, reply: Reply<AlterTopicsResponse>, room: Permit) {
+        let plan = match plan_alterations(&self.state.image(), &self.config.defaults, &request.topics) {
+            Ok(plan) => plan,
+            Err(error) => return drop(reply.send(Err(error.into()))),
+        };
+        let commands = if request.validate_only { Vec::new() } else { plan.commands };
+        let adds_partitions = commands.iter().any(|command| matches!(command, Command::AddPartitions { .. }));
+        let change = if adds_partitions {
+            self.change_with_reserve(&commands).await
+        } else {
+            // Settings may be what frees space.
+            self.change_from_reserve(&commands).await
+        };
+        self.answer(change, request.timeout_ms, room, move |changed| {
+            let outcome = |(name, planned): (String, Result<(), AlterTopicError>)| {
+                let outcome = planned.map_err(WireError::from).and_then(|()| changed.map_err(WireError::from));
+                let (error, detail) = code_and_detail(outcome);
+                AlteredTopic { name, error, detail }
+            };
+            let names = request.topics.into_iter().map(|topic| topic.name);
+            drop(reply.send(Ok(AlterTopicsResponse { topics: names.zip(plan.outcomes).map(outcome).collect() })));
+        });
+    }
+
     /// Changes only while space is kept for deletions, so that what is created can be deleted again.
     async fn change_with_reserve(&mut self, commands: &[Command]) -> Result<Option<Offset>, ChangeError> {
         if !commands.is_empty() {
@@ -204,7 +241,7 @@ impl Controller {
     async fn change_from_reserve(&mut self, commands: &[Command]) -> Result<Option<Offset>, ChangeError> {
         match self.change(commands).await {
             Err(error) if error.code() == ErrorCode::StorageFull && self.reserve.release().await => {
-                tracing::warn!("the disk is full: topics are deleted with the space that is kept for that");
+                tracing::warn!("the disk is full: topics are deleted or altered with the space that is kept for that");
                 self.change(commands).await
             }
             changed => changed,
@@ -224,6 +261,7 @@ impl Controller {
         self.state = changed;
         let version = self.state.applied();
         self.publisher.publish(self.state.image());
+        self.snapshots.write_if_due(&self.state.image());
         report(&effects);
         Ok(Some(version))
     }
@@ -251,11 +289,12 @@ impl Controller {
         self.replies.spawn("controller: answer", wait).expect("the gate closes only after the last request");
     }
 
-    /// Answers what is under way, ends the shards' channels and closes the log.
+    /// Answers what is under way, ends the shards' channels, finishes the snapshot and closes the log.
     async fn close(self) {
         // Ends the publishing first: who waits for a shard learns at once that it will not come.
         self.publisher.close().await;
         self.replies.close().await;
+        self.snapshots.close().await;
         self.log.close().await;
     }
 }
@@ -265,6 +304,7 @@ fn report(effects: &[Effect]) {
         let (topic, what) = match effect {
             Effect::Created(topic) => (topic, "created a topic"),
             Effect::Deleted(topic) => (topic, "deleted a topic"),
+            Effect::Altered(topic) => (topic, "altered a topic"),
         };
         tracing::info!(name = %topic.name, id = %topic.id, partitions = topic.partitions, "{what}");
     }

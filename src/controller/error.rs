@@ -125,6 +125,57 @@ pub enum DeleteTopicError {
     },
 }
 
+/// Why a topic cannot be altered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AlterTopicError {
+    /// No topic can have this name.
+    #[error(transparent)]
+    Name(#[from] TopicNameError),
+    /// The request names the topic more than once.
+    #[error("the request names the topic {name} more than once, and it was not altered; name it once")]
+    NamedTwice {
+        /// The name, shortened.
+        name: Excerpt,
+    },
+    /// There is no topic of this name.
+    #[error("there is no topic \"{name}\"; check the name, or list the topics")]
+    Unknown {
+        /// The name.
+        name: TopicName,
+    },
+    /// The number of partitions is out of range.
+    #[error("{asked} partitions are out of range; ask for 1 to {PARTITIONS_PER_TOPIC_MAX}")]
+    Partitions {
+        /// How many were asked for.
+        asked: u32,
+    },
+    /// The topic has more partitions than were asked for, and its records are in them.
+    #[error(
+        "the topic has {has} partitions, and they cannot become {asked}: partitions are only added; ask for {has} or \
+         more, or create another topic and copy the records"
+    )]
+    FewerPartitions {
+        /// How many were asked for.
+        asked: u32,
+        /// How many the topic has.
+        has: u32,
+    },
+    /// All topics together would have too many partitions.
+    #[error(
+        "{added} added partitions are too many: all topics together may have {PARTITIONS_TOTAL_MAX}, which leaves {left} \
+         more; ask for fewer, or delete topics"
+    )]
+    PartitionsTotal {
+        /// How many would be added.
+        added: u32,
+        /// How many may still be created.
+        left: u32,
+    },
+    /// A setting is not valid.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+}
+
 /// Why a valid change was not made, or is not seen by everyone yet.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
@@ -208,6 +259,21 @@ impl DeleteTopicError {
     }
 }
 
+impl AlterTopicError {
+    /// The code on the wire.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            AlterTopicError::Name(_) => ErrorCode::InvalidTopicName,
+            AlterTopicError::NamedTwice { .. } => ErrorCode::MalformedRequest,
+            AlterTopicError::Unknown { .. } => ErrorCode::UnknownTopic,
+            AlterTopicError::Partitions { .. }
+            | AlterTopicError::FewerPartitions { .. }
+            | AlterTopicError::PartitionsTotal { .. } => ErrorCode::InvalidPartitionCount,
+            AlterTopicError::Setting(_) => ErrorCode::InvalidSetting,
+        }
+    }
+}
+
 impl ChangeError {
     /// Whether the change was made all the same.
     pub fn is_durable(&self) -> bool {
@@ -249,6 +315,12 @@ impl From<CreateTopicError> for WireError {
 
 impl From<DeleteTopicError> for WireError {
     fn from(error: DeleteTopicError) -> WireError {
+        WireError::new(error.code(), error.to_string())
+    }
+}
+
+impl From<AlterTopicError> for WireError {
+    fn from(error: AlterTopicError) -> WireError {
         WireError::new(error.code(), error.to_string())
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! # From a request to an answer
 //! [`run`] is the whole of it: one executor, one change at a time. A [`ControllerRequest`] is checked against the
-//! current [`metadata::Image`] and becomes commands ([`metadata::plan_creates`], [`metadata::plan_deletes`]); the
+//! current [`metadata::Image`] and becomes commands ([`metadata::plan_creates`], [`metadata::plan_alterations`], [`metadata::plan_deletes`]); the
 //! commands go to the metadata log as one batch; once durable they are applied ([`metadata::State::apply`]); the new
 //! image goes to every shard ([`MetadataUpdate`]); when all have applied it, the caller gets its answer. So a topic that
 //! was created can be used on any connection at once, and one that was deleted is gone on all of them.
@@ -17,6 +17,7 @@
 //! # Invariants
 //! - An image is published only when every command in it is durable.
 //! - Commands decide everything: the same log gives the same image on any machine, with any number of shards.
+//! - A snapshot saves work, and is never the only copy: a start without any comes to the same image.
 //! - Files are removed only where the metadata log says that their topic was deleted.
 #![forbid(unsafe_code)]
 
@@ -29,6 +30,7 @@ pub mod metadata;
 mod publisher;
 mod request;
 mod reserve;
+mod snapshots;
 
 pub use driver::{ControllerConfig, run};
 pub use error::ControllerError;

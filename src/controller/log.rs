@@ -16,7 +16,11 @@ use ringmq_wire::batch::{
 use ringmq_wire::{Offset, PartitionIndex, ShardIndex, Timestamp, TopicId};
 
 use crate::directory::{DataDirectory, METADATA};
-use crate::metadata::{ApplyError, COMMAND_BYTES_MAX, Command, CommandError, State, TOPICS_PER_REQUEST_MAX};
+use crate::metadata::{
+    ALTERATION_BYTES_MAX, ApplyError, COMMAND_BYTES_MAX, COMMANDS_PER_TOPIC_MAX, Command, CommandError, State,
+    TOPICS_PER_REQUEST_MAX,
+};
+use crate::snapshots;
 
 const GENERATIONS: &str = "generations";
 /// The controller is no shard, and the only owner of its generation tables.
@@ -26,13 +30,19 @@ const LOG_ID: LogId = LogId { topic_id: TopicId::METADATA, partition: PartitionI
 /// What a record takes beside its value: its length, attributes, timestamp delta, offset delta, the lengths of key,
 /// value and headers, each as long as a variable-length number gets for the batches written here.
 const RECORD_OVERHEAD_BYTES_MAX: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
-const BATCH_BYTES_MAX: usize =
-    BATCH_HEADER_BYTES + TOPICS_PER_REQUEST_MAX * (COMMAND_BYTES_MAX + RECORD_OVERHEAD_BYTES_MAX);
+/// The most that one topic of a request takes: one command, or both that alter it.
+const TOPIC_BYTES_MAX: usize = {
+    let one = COMMAND_BYTES_MAX + RECORD_OVERHEAD_BYTES_MAX;
+    let altered = ALTERATION_BYTES_MAX + COMMANDS_PER_TOPIC_MAX * RECORD_OVERHEAD_BYTES_MAX;
+    if one > altered { one } else { altered }
+};
+const BATCH_BYTES_MAX: usize = BATCH_HEADER_BYTES + TOPICS_PER_REQUEST_MAX * TOPIC_BYTES_MAX;
+const COMMANDS_MAX: usize = COMMANDS_PER_TOPIC_MAX * TOPICS_PER_REQUEST_MAX;
 const FRAME_BYTES_MAX: usize = 1 << 20;
 const _: () = assert!(BATCH_BYTES_MAX < FRAME_BYTES_MAX, "the largest change must fit a frame");
 #[allow(clippy::cast_possible_truncation, reason = "both are below the size of a frame")]
 const LIMITS: BatchLimits =
-    BatchLimits { batch_bytes_max: BATCH_BYTES_MAX as u32, record_count_max: TOPICS_PER_REQUEST_MAX as u32 };
+    BatchLimits { batch_bytes_max: BATCH_BYTES_MAX as u32, record_count_max: COMMANDS_MAX as u32 };
 
 const SEGMENT_BYTES: u64 = 64 << 20;
 const CACHE_BYTES: usize = 1 << 20;
@@ -43,19 +53,41 @@ pub(crate) struct MetadataLog {
     log: Log,
 }
 
+/// A metadata log that was opened, and what it adds up to.
+pub(crate) struct Opened {
+    pub(crate) log: MetadataLog,
+    pub(crate) state: State,
+    /// The offset of the snapshot that the state was read from; the commands from there on were applied.
+    pub(crate) snapshot: Option<Offset>,
+}
+
 impl MetadataLog {
-    /// Opens the log of a data directory and replays it.
-    pub(crate) async fn open(directory: &DataDirectory) -> Result<(MetadataLog, State), MetadataLogError> {
+    /// Opens the log of a data directory and replays it, behind the latest snapshot if there is one.
+    pub(crate) async fn open(directory: &DataDirectory) -> Result<Opened, MetadataLogError> {
         let (log, recovery) = open_log(directory.path()).await?;
         tracing::info!(?recovery, "opened the metadata log");
         let log = MetadataLog { log };
-        match log.replay(State::new(directory.cluster())).await {
-            Ok(state) => Ok((log, state)),
+        match log.read(directory).await {
+            Ok((state, snapshot)) => Ok(Opened { log, state, snapshot }),
             Err(error) => {
                 log.close().await;
-                Err(error.into())
+                Err(error)
             }
         }
+    }
+
+    /// What the log adds up to, and the snapshot that this was read from.
+    async fn read(&self, directory: &DataDirectory) -> Result<(State, Option<Offset>), MetadataLogError> {
+        let root = directory.path().join(METADATA);
+        let loaded = snapshots::load_latest(&root, directory.cluster()).await;
+        let image = loaded.map_err(|cause| MetadataLogError::Snapshots { path: root, cause })?;
+        let Some(image) = image else { return Ok((self.replay(State::new(directory.cluster())).await?, None)) };
+        let (snapshot, end) = (image.applied(), self.log.offsets().durable);
+        if snapshot > end {
+            return Err(MetadataLogError::BehindSnapshot { snapshot, end });
+        }
+        tracing::info!(%snapshot, %end, "read the metadata from a snapshot");
+        Ok((self.replay(State::restored(image)).await?, Some(snapshot)))
     }
 
     /// Appends commands as one batch, all or nothing; they are durable when this returns.
@@ -67,7 +99,7 @@ impl MetadataLog {
         Ok(())
     }
 
-    /// Applies all commands of the log to `state`.
+    /// Applies all commands of the log that `state` has not applied.
     async fn replay(&self, mut state: State) -> Result<State, ReplayError> {
         let end = self.log.offsets().durable;
         while state.applied() < end {
@@ -166,6 +198,26 @@ pub enum MetadataLogError {
     /// The log cannot be read, or is damaged where it had been acknowledged.
     #[error("the metadata log cannot be opened: {0}")]
     Open(#[from] OpenError),
+    /// The directory that its snapshots are in cannot be listed.
+    #[error("cannot look for snapshots of the metadata in {}: {cause}", path.display())]
+    Snapshots {
+        /// The directory.
+        path: PathBuf,
+        /// What the operating system says.
+        #[source]
+        cause: io::Error,
+    },
+    /// A snapshot knows of commands that the log does not have: it lost what had been acknowledged.
+    #[error(
+        "a snapshot of the metadata covers the commands below offset {snapshot}, but the metadata log ends at {end}: it \
+         has lost some. Nothing was changed; restore {METADATA:?} from a copy of the data directory"
+    )]
+    BehindSnapshot {
+        /// The snapshot's offset.
+        snapshot: Offset,
+        /// Where the log ends.
+        end: Offset,
+    },
     /// A record of it cannot be applied.
     #[error("the metadata log cannot be replayed: {0}; restore {METADATA:?} from a copy of the data directory")]
     Replay(#[from] ReplayError),

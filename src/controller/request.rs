@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use ringmq_runtime::channel::OneshotSender;
 use ringmq_wire::WireError;
-use ringmq_wire::protocol::{CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse};
+use ringmq_wire::protocol::{
+    AlterTopicsRequest, AlterTopicsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest,
+    DeleteTopicsResponse,
+};
 
 use crate::metadata::Image;
 
@@ -28,6 +31,13 @@ pub enum ControllerRequest {
         /// Takes the answer.
         reply: Reply<DeleteTopicsResponse>,
     },
+    /// Alter topics.
+    AlterTopics {
+        /// What to alter.
+        request: AlterTopicsRequest,
+        /// Takes the answer.
+        reply: Reply<AlterTopicsResponse>,
+    },
     /// Write to the log which tasks held the core of the controller's executor, in one line.
     LogStalls,
 }
@@ -36,11 +46,11 @@ pub enum ControllerRequest {
 ///
 /// A shard gets one after the other, each later than the last, but not every image that there was: while it applies one,
 /// those that come meanwhile are skipped but for the latest. It compares the image with the one before to find what to
-/// open and what to delete.
+/// open, what to alter and what to delete.
 #[derive(Debug)]
 pub struct MetadataUpdate {
     /// What is true from now on.
     pub image: Arc<Image>,
-    /// To be told when the shard serves new topics and has let go of deleted ones. Dropping it says that the shard ends.
+    /// To be told when the shard serves new topics, goes by altered ones and has let go of deleted ones. Dropping it says that the shard ends.
     pub applied: OneshotSender<()>,
 }

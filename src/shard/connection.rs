@@ -21,8 +21,8 @@ use ringmq_wire::{CorrelationId, ErrorCode, WireError};
 
 use crate::frame_reader::{FrameReader, ReadEnd};
 use crate::handlers::{
-    create_topics, delete_topics, describe_cluster, describe_topics, discover_controller, fetch, list_offsets,
-    list_topics, metadata, produce,
+    alter_topics, create_topics, delete_topics, describe_cluster, describe_topics, discover_controller, fetch,
+    list_offsets, list_topics, metadata, produce,
 };
 use crate::limits::REQUESTS_IN_A_ROW_MAX;
 use crate::outbox;
@@ -228,6 +228,7 @@ async fn handle(
         RequestType::ListTopics => start(session, call, body, AnswerSize::OfCluster, list_topics::handle),
         RequestType::DescribeTopics => start(session, call, body, AnswerSize::OfCluster, describe_topics::handle),
         RequestType::DescribeCluster => start(session, call, body, AnswerSize::OfRequest, describe_cluster::handle),
+        RequestType::AlterTopics => start(session, call, body, AnswerSize::OfRequest, alter_topics::handle),
         RequestType::Produce => {}
     }
     reader.consume(body_bytes);

@@ -35,10 +35,17 @@ pub(crate) enum Owner {
     Elsewhere(ShardIndex, LogId),
 }
 
-/// What must be opened and closed to get from one version of the metadata to the next.
+/// What must be opened, altered and closed to get from one version of the metadata to the next.
 pub(crate) struct Difference {
-    pub(crate) created: Vec<Arc<Topic>>,
+    pub(crate) changed: Vec<Changed>,
     pub(crate) deleted: Vec<Rc<TopicEntry>>,
+}
+
+/// A topic that is new, or not as it was.
+pub(crate) struct Changed {
+    pub(crate) topic: Arc<Topic>,
+    /// What the shard has of it; `None` for a new one.
+    pub(crate) before: Option<Rc<TopicEntry>>,
 }
 
 impl TopicEntry {
@@ -97,13 +104,15 @@ impl Directory {
     /// A partition of this shard, for another shard that knows it by id.
     ///
     /// # Errors
-    /// `UnknownTopic` when the topic was deleted, or is so new that this shard has not applied it.
+    /// `UnknownTopic` when the topic was deleted, or is so new that this shard has not applied it; `UnknownPartition` when
+    /// the partition is so new.
     pub(crate) fn owned(&self, id: LogId) -> Result<Rc<Partition>, WireError> {
         let entry = self.by_id.get(&id.topic_id);
         let owned = entry.and_then(|entry| entry.owned.get(id.partition.as_usize())?.clone());
         owned.ok_or_else(|| {
+            let code = if entry.is_some() { ErrorCode::UnknownPartition } else { ErrorCode::UnknownTopic };
             let detail = format!("partition {} of topic {} is not on shard {}", id.partition, id.topic_id, self.shard);
-            WireError::new(ErrorCode::UnknownTopic, detail)
+            WireError::new(code, detail)
         })
     }
 
@@ -129,19 +138,28 @@ impl Directory {
 
     /// What has to happen before and after `next` takes the place of the applied version.
     pub(crate) fn difference(&self, next: &Image) -> Difference {
-        let created = next.topics().filter(|topic| !self.by_id.contains_key(&topic.id)).cloned().collect();
+        let changed = next.topics().filter_map(|topic| {
+            let before = self.by_id.get(&topic.id).cloned();
+            // An image shares with the one before it what has not changed.
+            let is_same = before.as_ref().is_some_and(|before| Arc::ptr_eq(&before.topic, topic));
+            (!is_same).then(|| Changed { topic: topic.clone(), before })
+        });
+        let changed = changed.collect();
         let gone = |entry: &&Rc<TopicEntry>| next.topic_by_id(entry.topic.id).is_none();
         let deleted = self.by_id.values().filter(gone).cloned().collect();
-        Difference { created, deleted }
+        Difference { changed, deleted }
     }
 
-    /// The partitions of a topic that fall to this shard.
-    pub(crate) fn to_own(&self, topic: &Topic) -> impl Iterator<Item = PartitionIndex> {
-        topic.partition_indexes().filter(|&partition| self.shard_of(topic, partition) == self.shard)
+    /// The partitions of a topic that fall to this shard and are not open here.
+    pub(crate) fn to_open(&self, changed: &Changed) -> Vec<PartitionIndex> {
+        // Whoever has a partition keeps it: only those behind the ones that there were can be new.
+        let known = changed.before.as_ref().map_or(0, |before| before.owned.len());
+        let new = changed.topic.partition_indexes().skip(known);
+        new.filter(|&partition| self.shard_of(&changed.topic, partition) == self.shard).collect()
     }
 
     /// Puts the next version in place.
-    pub(crate) fn replace(&mut self, image: Arc<Image>, created: Vec<TopicEntry>, deleted: &[Rc<TopicEntry>]) {
+    pub(crate) fn replace(&mut self, image: Arc<Image>, changed: Vec<TopicEntry>, deleted: &[Rc<TopicEntry>]) {
         for entry in deleted {
             if self.by_id.remove(&entry.topic.id).is_some() {
                 self.count_partitions(&entry.topic, |count| count.saturating_sub(1));
@@ -151,10 +169,12 @@ impl Directory {
                 self.by_name.remove(&entry.topic.name);
             }
         }
-        for entry in created.into_iter().map(Rc::new) {
+        for entry in changed.into_iter().map(Rc::new) {
             self.count_partitions(&entry.topic, |count| count.saturating_add(1));
             self.by_name.insert(entry.topic.name.clone(), entry.clone());
-            self.by_id.insert(entry.topic.id, entry);
+            if let Some(before) = self.by_id.insert(entry.topic.id, entry) {
+                self.count_partitions(&before.topic, |count| count.saturating_sub(1));
+            }
         }
         self.image = Some(image);
     }
@@ -171,7 +191,7 @@ fn unknown_partition(name: &str, partitions: u32, partition: PartitionIndex) -> 
 
 #[cfg(test)]
 mod tests {
-    use ringmq_controller::metadata::{Cluster, Command, Slot, State};
+    use ringmq_controller::metadata::{Cluster, Command, Slot, SlotRuns, State};
     use ringmq_wire::batch::BatchLimits;
     use ringmq_wire::{BrokerId, ErrorCode};
     use uuid::Uuid;
@@ -188,27 +208,29 @@ mod tests {
             name: name(named),
             partitions,
             replicas: 1,
-            first_slot: Slot::default(),
+            slots: SlotRuns::new(Slot::default()),
             settings: Default::default(),
         }
     }
 
     /// Brings a directory to the state's image as [`crate::topics::apply`] does, with logs that cannot be opened; the
-    /// names of the topics that were opened and deleted.
+    /// names of the topics that were changed and deleted.
     fn apply(directory: &mut Directory, state: &State) -> (Vec<String>, Vec<String>) {
         let difference = directory.difference(&state.image());
-        let opened = difference.created.iter().map(|topic| {
-            let partitions = directory.to_own(topic).map(|partition| {
+        let opened = difference.changed.iter().map(|changed| {
+            let topic = &changed.topic;
+            let opened = directory.to_open(changed).into_iter().map(|partition| {
                 let id = LogId { topic_id: topic.id, partition };
                 let reason = WireError::from(ErrorCode::PartitionOffline);
                 Rc::new(Partition::offline(id, topic.name.clone(), BatchLimits::default(), reason))
             });
-            TopicEntry::new(topic.clone(), partitions)
+            let kept = changed.before.iter().flat_map(|before| before.owned()).cloned();
+            TopicEntry::new(topic.clone(), kept.chain(opened))
         });
         let opened = opened.collect();
         directory.replace(state.image(), opened, &difference.deleted);
         (
-            difference.created.iter().map(|topic| topic.name.to_string()).collect(),
+            difference.changed.iter().map(|changed| changed.topic.name.to_string()).collect(),
             difference.deleted.iter().map(|entry| entry.topic.name.to_string()).collect(),
         )
     }
@@ -256,6 +278,33 @@ mod tests {
         assert_eq!(shard_of(&directory, "a", 1), Err(ErrorCode::UnknownPartition));
         let old = LogId { topic_id: TopicId::new(Uuid::from_u128(10)), partition: PartitionIndex::new(1) };
         assert!(directory.owned(old).is_err(), "the old topic is not found by its id either");
+        assert_eq!(apply(&mut directory, &state), (vec![], vec![]));
+    }
+
+    #[test]
+    fn an_altered_topic_keeps_its_open_partitions_and_gets_those_that_are_added() {
+        let mut state = State::new(Cluster { id: Uuid::from_u128(1), broker: BrokerId::new(0) });
+        let mut directory = Directory::new(ShardIndex::new(1), NonZeroU16::new(2).unwrap());
+        state.apply(Command::CreateTopic(topic(10, "a", 3))).unwrap();
+        state.apply(Command::CreateTopic(Topic { slots: SlotRuns::new(Slot::new(3)), ..topic(11, "b", 2) })).unwrap();
+        apply(&mut directory, &state);
+        let kept = directory.all_owned();
+        let id = TopicId::new(Uuid::from_u128(10));
+        let added = LogId { topic_id: id, partition: PartitionIndex::new(3) };
+        assert_eq!(directory.owned(added).err().map(|error| error.code), Some(ErrorCode::UnknownPartition));
+
+        // Behind those of `b`, where partition 3 is this shard's.
+        state.apply(Command::AddPartitions { id, partitions: 5, first_slot: Slot::new(5) }).unwrap();
+        state.apply(Command::SetTopicSettings { id, settings: Default::default() }).unwrap();
+        assert_eq!(apply(&mut directory, &state), (vec!["a".into()], vec![]));
+        let owners: Vec<_> = (0..6).map(|partition| shard_of(&directory, "a", partition)).collect();
+        let [zero, one] = [0, 1].map(|shard| Ok(ShardIndex::new(shard)));
+        assert_eq!(owners, [zero, one, zero, one, zero, Err(ErrorCode::UnknownPartition)]);
+        assert_eq!(directory.owned(added).unwrap().id(), added);
+        assert_eq!(directory.partitions_by_shard(), [4, 3]);
+        let owned = directory.all_owned();
+        assert!(kept.iter().all(|kept| owned.iter().any(|owned| Rc::ptr_eq(owned, kept))), "nothing is opened again");
+        assert_eq!(owned.len(), kept.len() + 1);
         assert_eq!(apply(&mut directory, &state), (vec![], vec![]));
     }
 }

@@ -1,9 +1,9 @@
 //! One partition on the shard that owns it: its checks, and its log. Nothing here waits for anything.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use ringmq_segment::{AppendError, Appending, Log, LogId, Payload, ReadError, Validation};
+use ringmq_segment::{AppendError, Appending, InvalidConfig, Log, LogConfig, LogId, Payload, ReadError, Validation};
 use ringmq_wire::batch::BatchLimits;
 use ringmq_wire::{ErrorCode, TopicName, WireError};
 
@@ -15,7 +15,8 @@ use crate::turns::Turns;
 pub(crate) struct Partition {
     id: LogId,
     topic: TopicName,
-    limits: BatchLimits,
+    /// What a batch may ask for; may change at any time.
+    limits: Cell<BatchLimits>,
     state: RefCell<State>,
     failure_log: Throttle,
 }
@@ -41,11 +42,24 @@ impl Partition {
     }
 
     fn new(id: LogId, topic: TopicName, limits: BatchLimits, state: State) -> Self {
-        Self { id, topic, limits, state: RefCell::new(state), failure_log: Throttle::new(LOG_EVERY) }
+        Self { id, topic, limits: Cell::new(limits), state: RefCell::new(state), failure_log: Throttle::new(LOG_EVERY) }
     }
 
     pub(crate) fn id(&self) -> LogId {
         self.id
+    }
+
+    /// Goes by other limits from the next append on.
+    ///
+    /// # Errors
+    /// When no log can be kept so; the batches' limits hold all the same.
+    pub(crate) fn reconfigure(&self, limits: BatchLimits, config: LogConfig) -> Result<(), InvalidConfig> {
+        self.limits.set(limits);
+        match &*self.state.borrow() {
+            State::Online(log) => log.reconfigure(config),
+            // It is opened with what holds then.
+            State::Offline(_) | State::Deleted => Ok(()),
+        }
     }
 
     /// The partition's log, for reading.
@@ -66,13 +80,13 @@ impl Partition {
     /// # Errors
     /// What is wrong with the batches, or why the partition takes none. Nothing was staged then.
     pub(crate) async fn append(&self, payload: Payload, turns: &mut Turns) -> Result<Appending, WireError> {
-        let log = self.usable_log()?;
+        let (log, limits) = (self.usable_log()?, self.limits.get());
         let rejected = |rejected| error::rejected(&rejected);
         let mut validation = Validation::of(payload);
-        while let Some(bytes) = validation.next_batch(&self.limits).map_err(rejected)? {
+        while let Some(bytes) = validation.next_batch(&limits).map_err(rejected)? {
             turns.give_way_for(bytes).await;
         }
-        Ok(log.append(validation.finish(&self.limits).map_err(rejected)?))
+        Ok(log.append(validation.finish(&limits).map_err(rejected)?))
     }
 
     /// What a client is told of an append that was not acknowledged.
@@ -143,7 +157,7 @@ mod tests {
     use bytes::Bytes;
     use ringmq_runtime::fs;
     use ringmq_runtime::sim::{Sim, SimConfig};
-    use ringmq_segment::{GenerationHistory, Generations, JournalQueue, LogConfig, LogDeps, TailCache};
+    use ringmq_segment::{GenerationHistory, Generations, JournalQueue, LogDeps, TailCache};
     use ringmq_wire::batch::{BatchBuilder, Compression, RecordRef};
     use ringmq_wire::{Offset, PartitionIndex, ShardIndex, Timestamp, TopicId};
 
@@ -202,6 +216,21 @@ mod tests {
             }
             assert_eq!(append(&partition, batch(10)).await, Ok(Offset::ZERO));
             assert_eq!(read(&partition, 2).await, Err(ErrorCode::OffsetOutOfRange));
+        });
+    }
+
+    #[test]
+    fn new_limits_hold_from_the_next_append_on() {
+        Sim::new(SimConfig::with_seed(6)).run(|| async {
+            let partition = open().await;
+            assert_eq!(append(&partition, batch(20_000)).await, Err(ErrorCode::RecordTooLarge));
+            let larger = BatchLimits { batch_bytes_max: 30_000, ..BatchLimits::default() };
+            partition.reconfigure(larger, LogConfig::default()).unwrap();
+            assert_eq!(append(&partition, batch(20_000)).await, Ok(Offset::ZERO));
+            let smaller = BatchLimits { batch_bytes_max: 1_000, ..BatchLimits::default() };
+            partition.reconfigure(smaller, LogConfig::default()).unwrap();
+            assert_eq!(append(&partition, batch(2_000)).await, Err(ErrorCode::RecordTooLarge));
+            assert_eq!(read(&partition, 0).await, Ok(batch(20_000).len()), "what is there stays as it is");
         });
     }
 

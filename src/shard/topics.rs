@@ -1,4 +1,5 @@
-//! Applying a new version of the metadata: partitions are opened before anyone can see them and deleted after nobody can.
+//! Applying a new version of the metadata: partitions are opened before anyone can see them and deleted after nobody can;
+//! those of an altered topic stay open.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -15,10 +16,11 @@ use ringmq_segment::{CloseError, Log, LogConfig, LogId, Recovery};
 use ringmq_wire::batch::BatchLimits;
 use ringmq_wire::{PartitionIndex, TopicName};
 
-use crate::directory::TopicEntry;
+use crate::directory::{Changed, TopicEntry};
 use crate::error;
 use crate::partition::Partition;
 use crate::server::Shard;
+use crate::turns::Turns;
 
 /// Logs that are opened, closed or deleted at the same time: enough to keep the disk busy, few enough to leave the core
 /// to clients.
@@ -33,22 +35,44 @@ pub(crate) async fn follow(shard: Rc<Shard>, mut updates: channel::Receiver<Meta
     }
 }
 
-/// Opens what is new, puts the image in place, deletes what is gone.
+/// Opens what is new, alters what is there, puts the image in place, deletes what is gone.
 pub(crate) async fn apply(shard: &Rc<Shard>, image: Arc<Image>) {
     let difference = shard.directory.borrow().difference(&image);
-    let created = open_topics(shard, difference.created).await;
-    shard.directory.borrow_mut().replace(image, created, &difference.deleted);
+    for changed in &difference.changed {
+        reconfigure(shard, changed).await;
+    }
+    let changed = open_topics(shard, difference.changed).await;
+    shard.directory.borrow_mut().replace(image, changed, &difference.deleted);
     for entry in &difference.deleted {
         delete_topic(shard, entry).await;
     }
 }
 
-/// Opens this shard's partitions of new topics.
-async fn open_topics(shard: &Rc<Shard>, topics: Vec<Arc<Topic>>) -> Vec<TopicEntry> {
-    let opened: Vec<_> = topics.into_iter().map(|topic| (topic, Rc::<RefCell<Vec<_>>>::default())).collect();
-    let to_open = opened.iter().flat_map(|(topic, opened)| {
-        let partitions: Vec<PartitionIndex> = shard.directory.borrow().to_own(topic).collect();
-        partitions.into_iter().map(move |partition| (topic.clone(), partition, opened.clone()))
+/// Has the open partitions of an altered topic go by its settings.
+async fn reconfigure(shard: &Shard, changed: &Changed) {
+    let topic = &changed.topic;
+    let Some(before) = changed.before.as_ref().filter(|before| before.topic.settings != topic.settings) else { return };
+    let (limits, config) = log_config(shard, topic);
+    let mut turns = Turns::default();
+    for partition in before.owned() {
+        if let Err(cause) = partition.reconfigure(limits, config.clone()) {
+            let partition = partition.id().partition;
+            tracing::error!(topic = %topic.name, %partition, error = %cause, "a partition goes by its former settings");
+        }
+        turns.give_way_if_due().await;
+    }
+}
+
+/// Opens this shard's partitions of new topics, and those that topics have got.
+async fn open_topics(shard: &Rc<Shard>, topics: Vec<Changed>) -> Vec<TopicEntry> {
+    let with_kept = |changed: Changed| {
+        let kept: Vec<_> = changed.before.iter().flat_map(|before| before.owned()).cloned().collect();
+        (changed, Rc::new(RefCell::new(kept)))
+    };
+    let opened: Vec<_> = topics.into_iter().map(with_kept).collect();
+    let to_open = opened.iter().flat_map(|(changed, opened)| {
+        let partitions = shard.directory.borrow().to_open(changed);
+        partitions.into_iter().map(move |partition| (changed.topic.clone(), partition, opened.clone()))
     });
     several_at_a_time("open a partition", to_open, |(topic, partition, opened)| {
         let shard = shard.clone();
@@ -58,7 +82,7 @@ async fn open_topics(shard: &Rc<Shard>, topics: Vec<Arc<Topic>>) -> Vec<TopicEnt
         }
     })
     .await;
-    opened.into_iter().map(|(topic, opened)| TopicEntry::new(topic, opened.take())).collect()
+    opened.into_iter().map(|(changed, opened)| TopicEntry::new(changed.topic, opened.take())).collect()
 }
 
 /// Works on each item, [`LOGS_AT_ONCE`] at the same time, and waits for all of them.
@@ -82,16 +106,7 @@ where
 /// Opens the log of one partition. One that cannot be opened is offline; the others serve.
 async fn open_partition(shard: &Shard, topic: &Topic, partition: PartitionIndex) -> Partition {
     let id = LogId { topic_id: topic.id, partition };
-    let settings = topic.settings.resolve(&shard.config.topic_defaults);
-    let limits = BatchLimits { batch_bytes_max: settings.batch_bytes_max, ..BatchLimits::default() };
-    let config = LogConfig {
-        segment_bytes: settings.segment_bytes,
-        segment_age: Duration::from_millis(settings.segment_age_ms),
-        // What waits is bounded over all logs, where its memory is: by the bytes that requests may have in flight.
-        staged_bytes_max: usize::MAX,
-        ..shard.config.log.clone()
-    };
-    let config = config.with_room_for(settings.batch_bytes_max);
+    let (limits, config) = log_config(shard, topic);
     match Log::open(&shard.config.data_dir, id, config, &shard.storage).await {
         Ok((log, recovery)) => {
             report(&topic.name, partition, &recovery);
@@ -106,6 +121,20 @@ async fn open_partition(shard: &Shard, topic: &Topic, partition: PartitionIndex)
             Partition::offline(id, topic.name.clone(), limits, reason)
         }
     }
+}
+
+/// How a topic's settings have its logs kept, and what batches they take.
+fn log_config(shard: &Shard, topic: &Topic) -> (BatchLimits, LogConfig) {
+    let settings = topic.settings.resolve(&shard.config.topic_defaults);
+    let limits = BatchLimits { batch_bytes_max: settings.batch_bytes_max, ..BatchLimits::default() };
+    let config = LogConfig {
+        segment_bytes: settings.segment_bytes,
+        segment_age: Duration::from_millis(settings.segment_age_ms),
+        // What waits is bounded over all logs, where its memory is: by the bytes that requests may have in flight.
+        staged_bytes_max: usize::MAX,
+        ..shard.config.log.clone()
+    };
+    (limits, config.with_room_for(settings.batch_bytes_max))
 }
 
 /// Frees what a deleted topic had here. Nobody finds the topic any more; whoever still waits for it is told.

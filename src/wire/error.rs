@@ -91,7 +91,7 @@ error_codes! {
     TopicAlreadyExists = 33 "TOPIC_ALREADY_EXISTS" final
         "A topic of this name exists already; use it, or choose another name."
     InvalidPartitionCount = 34 "INVALID_PARTITION_COUNT" final
-        "The number of partitions is out of range; ask for at least 1 and at most what the broker allows."
+        "The number of partitions is out of range; ask for at least 1, no fewer than the topic has, and at most what the broker allows."
     InvalidReplicationFactor = 35 "INVALID_REPLICATION_FACTOR" final
         "The number of replicas cannot be met by the brokers of the cluster; ask for fewer, or add brokers."
     InvalidSetting = 36 "INVALID_SETTING" final

@@ -3,7 +3,9 @@
 use std::net::TcpListener;
 
 use ringmq_client::blocking::Client;
-use ringmq_client::{Error, ErrorCode, FetchOptions, NewTopic, Offset, OffsetSpec, Start, SubscribeOptions, Until};
+use ringmq_client::{
+    Error, ErrorCode, FetchOptions, NewTopic, Offset, OffsetSpec, Start, SubscribeOptions, TopicAlteration, Until,
+};
 use ringmq_tests::Broker;
 
 fn use_everything(client: &Client) {
@@ -12,6 +14,8 @@ fn use_everything(client: &Client) {
     let error = admin.create_topic(NewTopic::new("t")).unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::TopicAlreadyExists));
     assert_eq!(admin.list_topics().unwrap().len(), 1);
+    admin.alter_topic(TopicAlteration::new("t").partitions(5)).unwrap();
+    assert_eq!(admin.describe_topic("t").unwrap().partitions.len(), 5);
     assert_eq!(admin.controller_addr().unwrap(), admin.discover_controller().unwrap().address.to_string());
 
     let delivery = client.producer().send("t", "hello").unwrap();

@@ -1,10 +1,10 @@
-//! `ringmq topic`: create, list, describe and delete topics.
+//! `ringmq topic`: create, list, describe, alter and delete topics.
 
-use ringmq_client::{NewTopic, TopicDescription};
+use ringmq_client::{NewTopic, TopicAlteration, TopicDescription};
 use serde::Serialize;
 
 use super::{CommandError, connect};
-use crate::cli::{CreateTopicArgs, ListTopicsArgs, OutputFormat, TopicNameArgs};
+use crate::cli::{AlterTopicArgs, CreateTopicArgs, ListTopicsArgs, OutputFormat, TopicNameArgs};
 use crate::exit::Exit;
 use crate::output;
 
@@ -65,6 +65,31 @@ pub(crate) async fn describe(args: &TopicNameArgs) -> Result<Exit, CommandError>
     match args.output.output {
         OutputFormat::Text => output::print(&described.to_text())?,
         OutputFormat::Json => output::print_json(&described)?,
+    }
+    Ok(Exit::Done)
+}
+
+/// Changes a topic's settings and number of partitions.
+///
+/// # Errors
+/// When the broker refuses or none answers.
+pub(crate) async fn alter(args: &AlterTopicArgs) -> Result<Exit, CommandError> {
+    let mut alteration = TopicAlteration::new(&args.name);
+    for (key, value) in &args.set {
+        alteration = alteration.set(key, value);
+    }
+    for key in &args.unset {
+        alteration = alteration.unset(key);
+    }
+    if let Some(partitions) = args.partitions {
+        alteration = alteration.partitions(partitions);
+    }
+    let admin = connect(&args.connection).await?.admin();
+    admin.alter_topic(alteration).await?;
+    match args.output.output {
+        OutputFormat::Text => output::print(&format!("altered topic {}", args.name))?,
+        // What it is like now, whoever else has altered it.
+        OutputFormat::Json => output::print_json(&Described::new(&admin.describe_topic(&args.name).await?))?,
     }
     Ok(Exit::Done)
 }

@@ -164,8 +164,9 @@ impl Config {
         let fetch = ("fetch_bytes_max", self.fetch_bytes_max);
         let connection_response = ("connection_response_bytes_max", self.connection_response_bytes_max);
         let shard_response = ("shard_response_bytes_max", self.shard_response_bytes_max);
-        let batch = ("topic_defaults.batch_bytes_max", self.topic_defaults.batch_bytes_max);
-        let segment = ("topic_defaults.segment_bytes", self.topic_defaults.segment_bytes);
+        let topics = self.topic_defaults.0;
+        let batch = ("topic_defaults.batch_bytes_max", u64::from(topics.batch_bytes_max));
+        let segment = ("topic_defaults.segment_bytes", topics.segment_bytes);
         at_least(request, batch);
         at_least(connection, request);
         at_least(shard, connection);
@@ -218,7 +219,7 @@ fn unknown_key(path: &str) -> String {
     let name = |path: &str| path.rsplit('.').next().map(str::to_owned).unwrap_or_default();
     // A key in the wrong table is nearest to itself, so names are compared first and whole paths second.
     let nearest = schema::keys().min_by_key(|key| {
-        (strsim::damerau_levenshtein(&name(key.path), &name(path)), strsim::damerau_levenshtein(key.path, path))
+        (strsim::damerau_levenshtein(&name(&key.path), &name(path)), strsim::damerau_levenshtein(&key.path, path))
     });
     match nearest {
         Some(key) => format!("unknown key {path}; the nearest valid key is {} ({})", key.path, key.valid),

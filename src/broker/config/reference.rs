@@ -21,12 +21,12 @@ pub fn render() -> String {
     let mut text = HEAD.to_owned();
     let mut section = "";
     for key in schema::keys() {
-        let (table, name) = key.path.split_once('.').unwrap_or(("", key.path));
+        let (table, name) = key.path.split_once('.').unwrap_or(("", &*key.path));
         if table != section {
             section = table;
             text.push_str(&format!("\n[{section}]\n"));
         }
-        let default = lookup(&defaults, key.path).map(ToString::to_string).unwrap_or_default();
+        let default = lookup(&defaults, &key.path).map(ToString::to_string).unwrap_or_default();
         text.push('\n');
         let about = key.about.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
         push_comment(&mut text, &about);

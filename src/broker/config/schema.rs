@@ -1,14 +1,16 @@
 //! Every key that a broker knows: its type, its default, what is valid and what it is for.
 
+use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use ringmq_controller::metadata::{SettingKey, TopicSettings};
 use ringmq_shard::Limits;
 use serde::{Deserialize, Serialize};
 
+use super::topic_defaults::{self, TopicDefaults};
 use super::values::{Advertise, Automatic, Cores, Listen, LogFormat, LogLevel, ShardPorts};
 
 /// 2^10 bytes.
@@ -25,7 +27,7 @@ const DAY_MS: u64 = 24 * HOUR_MS;
 #[derive(Debug, Clone)]
 pub struct Key {
     /// Dotted path in the file: `listen`, `topic_defaults.segment_bytes`.
-    pub path: &'static str,
+    pub path: Cow<'static, str>,
     /// What the key may be set to.
     pub valid: Valid,
     /// What the key is for: the doc comment of the field, one line an element.
@@ -71,7 +73,7 @@ macro_rules! table {
         }
 
         const $keys: &[Key] = &[
-            $( Key { path: concat!($prefix, stringify!($field)), valid: $valid, about: &[$($about),+] }, )+
+            $( Key { path: Cow::Borrowed(concat!($prefix, stringify!($field))), valid: $valid, about: &[$($about),+] }, )+
         ];
     };
 }
@@ -138,19 +140,6 @@ table! {
     }
 }
 
-table! {
-    /// Settings of a topic whose creator does not say otherwise.
-    TopicDefaults, keys TOPIC_KEYS, prefix "topic_defaults." {
-        /// A segment is sealed before it grows beyond this, in bytes.
-        segment_bytes: u64 = TopicSettings::default().segment_bytes, Valid::Integer(SettingKey::SegmentBytes.range());
-        /// A segment is sealed when its first record is older than this, in milliseconds.
-        segment_age_ms: u64 = TopicSettings::default().segment_age_ms, Valid::Integer(SettingKey::SegmentAgeMs.range());
-        /// Largest record batch that is taken, in bytes.
-        batch_bytes_max: u64 = u64::from(TopicSettings::default().batch_bytes_max),
-            Valid::Integer(SettingKey::BatchBytesMax.range());
-    }
-}
-
 /// What a shard does by itself is what the file's defaults say.
 const LIMITS: Limits = Limits::DEFAULT;
 
@@ -161,9 +150,11 @@ fn milliseconds(duration: Duration) -> u64 {
 
 const TIB: u64 = 1 << 40;
 
+static TOPIC_KEYS: LazyLock<Vec<Key>> = LazyLock::new(topic_defaults::keys);
+
 /// Every key of the file, in the order in which the reference file shows them.
 pub fn keys() -> impl Iterator<Item = &'static Key> {
-    BROKER_KEYS.iter().chain(TOPIC_KEYS)
+    BROKER_KEYS.iter().chain(TOPIC_KEYS.iter())
 }
 
 /// The key at a dotted path.

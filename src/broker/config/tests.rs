@@ -1,9 +1,10 @@
 use ringmq_client::HostPort;
+use ringmq_controller::metadata::TopicSettings;
 
 use super::file::{parse, render};
 use super::schema::{self, Config, Valid};
 use super::values::{Advertise, Automatic, Cores, Listen, LogLevel, ShardPorts};
-use super::{ConfigError, reference};
+use super::{ConfigError, TopicDefaults, reference};
 
 fn problems(text: &str) -> Vec<String> {
     match parse(text, "ringmq.toml") {
@@ -24,7 +25,7 @@ fn the_defaults_keep_their_own_rules() {
     for key in schema::keys() {
         if let Valid::Integer(range) = &key.valid {
             let defaults = toml::Table::try_from(Config::default()).expect("serialises");
-            let value = reference::lookup(&defaults, key.path).and_then(toml::Value::as_integer).expect(key.path);
+            let value = reference::lookup(&defaults, &key.path).and_then(toml::Value::as_integer).expect(&key.path);
             assert!(range.contains(&u64::try_from(value).expect("positive")), "{} = {value}", key.path);
         }
     }
@@ -41,7 +42,7 @@ fn every_field_is_described_and_every_description_is_a_field() {
         }
     }
     fields.sort();
-    let mut described: Vec<_> = schema::keys().map(|key| key.path.to_owned()).collect();
+    let mut described: Vec<_> = schema::keys().map(|key| key.path.to_string()).collect();
     described.sort();
     assert_eq!(fields, described);
 }
@@ -97,6 +98,11 @@ fn a_value_of_the_wrong_type_is_named_with_line_and_form() {
         ("log_level = \"loud\"\n", "ringmq.toml:1: log_level = \"loud\": ", "valid: \"error\""),
         ("shard_ports = [70000]\n", "ringmq.toml:1: shard_ports = [70000]: ", "valid: \"ephemeral\""),
         ("tail_cache_bytes = \"much\"\n", "ringmq.toml:1: tail_cache_bytes = \"much\": ", "valid: \"auto\""),
+        (
+            "[topic_defaults]\nsegment_age_ms = \"7d\"\n",
+            "ringmq.toml:2: topic_defaults.segment_age_ms = \"7d\": ",
+            "valid: 1000 to",
+        ),
         ("topic_defaults = 3\n", "ringmq.toml:1: topic_defaults is a table", "[topic_defaults]"),
     ];
     for (text, start, contains) in cases {
@@ -105,6 +111,14 @@ fn a_value_of_the_wrong_type_is_named_with_line_and_form() {
         assert!(problems[0].starts_with(start), "{}", problems[0]);
         assert!(problems[0].contains(contains), "{}", problems[0]);
     }
+}
+
+#[test]
+fn what_topics_choose_from_has_defaults_in_the_file() {
+    let config = parse("[topic_defaults]\nbatch_bytes_max = 4096\n", "").expect("valid");
+    let expected = TopicSettings { batch_bytes_max: 4096, ..TopicSettings::default() };
+    assert_eq!(config.topic_defaults, TopicDefaults(expected));
+    assert_eq!(parse(&render(&config), "printed").expect("valid"), config);
 }
 
 #[test]
@@ -203,9 +217,9 @@ fn the_reference_file_is_what_the_schema_says() {
 
     let table: toml::Table = text.parse().expect("valid");
     for key in schema::keys() {
-        assert!(reference::lookup(&table, key.path).is_some(), "{} is missing", key.path);
+        assert!(reference::lookup(&table, &key.path).is_some(), "{} is missing", key.path);
         if let Valid::Integer(range) | Valid::AutoOrInteger(range) = &key.valid {
-            assert_eq!(commented_range(&text, key.path), (*range.start(), *range.end()), "{}", key.path);
+            assert_eq!(commented_range(&text, &key.path), (*range.start(), *range.end()), "{}", key.path);
         }
     }
     assert_eq!(text, reference::render(), "run this test with RINGMQ_WRITE_REFERENCE=1");

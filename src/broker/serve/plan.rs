@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use ringmq_client::HostPort;
 use ringmq_controller::ControllerConfig;
-use ringmq_controller::metadata::TopicSettings;
 use ringmq_runtime::executor::{CpuId, ExecutorConfig};
 use ringmq_shard::{Advertise, Limits, LogConfig, ShardConfig};
 use ringmq_wire::{BrokerId, ShardIndex};
@@ -85,7 +84,7 @@ impl Plan {
 
     /// The controller.
     pub(super) fn controller(&self) -> ControllerConfig {
-        ControllerConfig { defaults: self.topic_defaults(), ..ControllerConfig::new(&self.data_dir) }
+        ControllerConfig { defaults: self.config.topic_defaults.0, ..ControllerConfig::new(&self.data_dir) }
     }
 
     /// Every shard with its executor, by index; `listen` is the public address with its real port.
@@ -119,7 +118,7 @@ impl Plan {
             shard_port: (port != 0).then_some(port),
             advertise: self.advertise(),
             log: LogConfig { writes_in_flight_max: size(self.config.writes_in_flight_max), ..LogConfig::default() },
-            topic_defaults: self.topic_defaults(),
+            topic_defaults: self.config.topic_defaults.0,
             tail_cache_bytes: size(cache),
             limits: self.limits(),
         }
@@ -129,15 +128,6 @@ impl Plan {
         match &self.config.advertise {
             values::Advertise::Auto => None,
             values::Advertise::Address(HostPort { host, port }) => Some(Advertise { host: host.clone(), port: *port }),
-        }
-    }
-
-    fn topic_defaults(&self) -> TopicSettings {
-        let defaults = &self.config.topic_defaults;
-        TopicSettings {
-            segment_bytes: defaults.segment_bytes,
-            segment_age_ms: defaults.segment_age_ms,
-            batch_bytes_max: number(defaults.batch_bytes_max),
         }
     }
 
@@ -184,7 +174,7 @@ mod tests {
         assert_eq!(shards.len(), plan.cpus().len());
         for (executor, shard) in &shards {
             assert_eq!(executor.cpu.map(CpuId::get), shard.cpu);
-            assert_eq!(shard.topic_defaults, TopicSettings::default());
+            assert_eq!(shard.topic_defaults, Config::default().topic_defaults.0);
             assert_eq!(shard.log, LogConfig::default());
             assert_eq!(format!("{:?}", shard.limits), format!("{:?}", Limits::DEFAULT));
             shard.limits.check().expect("consistent");

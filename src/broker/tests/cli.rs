@@ -38,10 +38,11 @@ fn every_command_that_talks_to_a_broker_has_the_same_flags_and_defaults() {
     assert_eq!((args.from, args.format, args.follow, args.count), (Start::Earliest, RecordFormat::Text, false, None));
 
     let flags = ["--brokers", "a,b:1,[::1]:2", "--timeout", "1m30s"];
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 7] = [
         &["topic", "create", "t"],
         &["topic", "list"],
         &["topic", "describe", "t"],
+        &["topic", "alter", "t", "--partitions", "2"],
         &["topic", "delete", "t"],
         &["produce", "t"],
         &["consume", "t"],
@@ -53,6 +54,7 @@ fn every_command_that_talks_to_a_broker_has_the_same_flags_and_defaults() {
             Typed::Topic(TopicCommand::Create(args)) => &args.connection,
             Typed::Topic(TopicCommand::List(args)) => &args.connection,
             Typed::Topic(TopicCommand::Describe(args)) => &args.connection,
+            Typed::Topic(TopicCommand::Alter(args)) => &args.connection,
             Typed::Topic(TopicCommand::Delete(args)) => &args.connection,
             Typed::Produce(args) => &args.connection,
             Typed::Consume(args) => &args.connection,
@@ -113,8 +115,18 @@ fn produce_and_consume_take_what_scripts_use() {
 }
 
 #[test]
+fn a_topic_is_altered_in_any_of_its_parts() {
+    let flags =
+        ["topic", "alter", "t", "--set", "a=1", "--unset", "b", "--set", "c = 2", "--unset", "d", "--partitions", "7"];
+    let Typed::Topic(TopicCommand::Alter(args)) = parse(&flags).expect("valid") else { panic!("alter") };
+    assert_eq!(args.set, [("a", "1"), ("c", "2")].map(|(key, value)| (key.to_owned(), value.to_owned())));
+    assert_eq!((args.unset, args.partitions), (vec!["b".to_owned(), "d".to_owned()], Some(7)));
+    parse(&["topic", "alter", "t", "--unset", "b"]).expect("one part is enough");
+}
+
+#[test]
 fn what_contradicts_itself_is_refused() {
-    let refused: [&[&str]; 11] = [
+    let refused: [&[&str]; 14] = [
         &["produce", "t", "--count", "2"],
         &["produce", "t", "--message", "m", "--count", "0"],
         &["produce", "t", "--message", "m", "file"],
@@ -125,6 +137,9 @@ fn what_contradicts_itself_is_refused() {
         &["consume", "t", "--timeout", "5"],
         &["consume", "t", "--brokers", "host:0"],
         &["topic", "create", "t", "--set", "novalue"],
+        &["topic", "alter", "t"],
+        &["topic", "alter", "t", "--set", "novalue"],
+        &["topic", "alter", "t", "--partitions", "-1"],
         &["serve", "--cores", "1,1"],
     ];
     for args in refused {
@@ -155,7 +170,11 @@ fn the_version_names_the_commit() {
 #[test]
 fn help_lists_exit_codes_and_defaults() {
     let commands = [&["--help"][..], &["serve", "--help"], &["produce", "--help"], &["consume", "--help"]];
-    for args in commands.into_iter().chain([&["doctor", "--help"][..], &["topic", "create", "--help"]]) {
+    for args in commands.into_iter().chain([
+        &["doctor", "--help"][..],
+        &["topic", "create", "--help"],
+        &["topic", "alter", "--help"],
+    ]) {
         let help = stdout(&ringmq(args));
         assert!(help.contains("Exit codes:"), "{args:?}:\n{help}");
     }

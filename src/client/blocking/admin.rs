@@ -6,7 +6,7 @@ use ringmq_wire::TopicId;
 use ringmq_wire::protocol::{DescribeClusterResponse, ListedTopic};
 
 use super::runtime_thread::RuntimeThread;
-use crate::admin::{NewTopic, TopicDescription};
+use crate::admin::{NewTopic, TopicAlteration, TopicDescription};
 use crate::cluster::ControllerInfo;
 use crate::error::Error;
 use crate::metadata::PartitionAddresses;
@@ -45,6 +45,38 @@ impl Admin {
     /// As [`crate::Admin::validate_topic`].
     pub fn validate_topic(&self, topic: NewTopic) -> Result<(), Error> {
         self.thread.wait(self.inner.validate_topic(topic))
+    }
+
+    /// As [`crate::Admin::alter_topic`].
+    ///
+    /// ```no_run
+    /// # fn example(client: ringmq_client::blocking::Client) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::TopicAlteration;
+    /// client.admin().alter_topic(TopicAlteration::new("orders").partitions(16))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`crate::Admin::alter_topic`].
+    pub fn alter_topic(&self, alteration: TopicAlteration) -> Result<(), Error> {
+        self.thread.wait(self.inner.alter_topic(alteration))
+    }
+
+    /// As [`crate::Admin::alter_topics`].
+    ///
+    /// # Errors
+    /// As [`crate::Admin::alter_topics`].
+    pub fn alter_topics(&self, alterations: Vec<TopicAlteration>) -> Result<Vec<Result<(), Error>>, Error> {
+        self.thread.wait(self.inner.alter_topics(alterations))
+    }
+
+    /// As [`crate::Admin::validate_alteration`].
+    ///
+    /// # Errors
+    /// As [`crate::Admin::validate_alteration`].
+    pub fn validate_alteration(&self, alteration: TopicAlteration) -> Result<(), Error> {
+        self.thread.wait(self.inner.validate_alteration(alteration))
     }
 
     /// As [`crate::Admin::delete_topic`].

@@ -1,11 +1,11 @@
 //! Topics and the controller.
 
-use ringmq_wire::ErrorCode;
 use ringmq_wire::protocol::RequestType;
+use ringmq_wire::{ErrorCode, PartitionIndex};
 use tokio::net::TcpListener;
 
-use super::connect;
-use crate::admin::NewTopic;
+use super::{connect, with_topic};
+use crate::admin::{NewTopic, TopicAlteration};
 use crate::testing::{FakeBroker, Fault};
 
 #[tokio::test]
@@ -50,4 +50,43 @@ async fn a_topic_whose_confirmation_was_lost_counts_as_created_and_deleted() {
     broker.fail_next(RequestType::DeleteTopics, Fault::CloseAfterDoing);
     admin.delete_topic("t").await.unwrap();
     assert_eq!(admin.delete_topic("t").await.unwrap_err().code(), Some(ErrorCode::UnknownTopic));
+}
+
+#[tokio::test]
+async fn an_alteration_goes_to_the_controller_and_is_asked_for_again_when_its_answer_is_lost() {
+    let (old, client) = with_topic().await;
+    let new = FakeBroker::start(1).await;
+    let admin = client.admin();
+    old.fail_next(RequestType::AlterTopics, Fault::CloseAfterDoing);
+    admin.alter_topic(TopicAlteration::new("t").partitions(6)).await.unwrap();
+    assert_eq!(old.ports_of(RequestType::AlterTopics).len(), 2);
+    assert_eq!(admin.describe_topic("t").await.unwrap().partitions.len(), 6);
+
+    old.state().is_controller = false;
+    old.state().controller = new.address();
+    let error = admin.alter_topic(TopicAlteration::new("t").partitions(7)).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UnknownTopic), "the new controller has no such topic");
+    assert_eq!(new.ports_of(RequestType::AlterTopics).len(), 1);
+}
+
+#[tokio::test]
+async fn added_partitions_are_found_by_who_added_them_and_by_who_names_them() {
+    let (broker, client) = with_topic().await;
+    let other = connect(&broker).await;
+    for client in [&client, &other] {
+        assert_eq!(client.producer().partition_count("t").await.unwrap(), 4);
+    }
+    client.admin().alter_topic(TopicAlteration::new("t").partitions(6)).await.unwrap();
+    assert_eq!(client.producer().partition_count("t").await.unwrap(), 6);
+
+    assert_eq!(other.producer().partition_count("t").await.unwrap(), 4, "as remembered");
+    // The shard has still to open it.
+    broker.fail_next(RequestType::Produce, Fault::RefuseItems(ErrorCode::UnknownPartition));
+    other.producer().send_to("t", PartitionIndex::new(5), "x").await.unwrap();
+    assert_eq!(broker.ports_of(RequestType::Produce).len(), 2);
+    assert_eq!(other.producer().partition_count("t").await.unwrap(), 6);
+
+    let error = other.producer().send_to("t", PartitionIndex::new(6), "x").await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UnknownPartition), "{error}");
+    assert_eq!(broker.ports_of(RequestType::Produce).len(), 2, "what no metadata names is not asked for");
 }

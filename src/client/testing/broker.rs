@@ -10,12 +10,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use ringmq_wire::batch::{set_base_offset, split_batches};
 use ringmq_wire::protocol::{
-    BrokerInfo, CreateTopicsRequest, CreateTopicsResponse, CreatedTopic, DeleteTopicsRequest, DeleteTopicsResponse,
-    DeletedTopic, DescribeTopicsRequest, DescribeTopicsResponse, DescribedPartition, DescribedTopic,
-    DiscoverControllerResponse, FetchRequest, FetchResponseHead, FetchedPartition, FetchedTopic, Hello,
-    ListOffsetsRequest, ListOffsetsResponse, ListTopicsResponse, ListedOffset, ListedOffsetTopic, ListedTopic,
-    MetadataRequest, MetadataResponse, OffsetSpec, PartitionMetadata, ProduceHead, ProduceResponse, ProducedPartition,
-    ProducedTopic, RequestType, SectionHead, TopicMetadata, frame,
+    AlterTopicsRequest, AlterTopicsResponse, AlteredTopic, BrokerInfo, CreateTopicsRequest, CreateTopicsResponse,
+    CreatedTopic, DeleteTopicsRequest, DeleteTopicsResponse, DeletedTopic, DescribeTopicsRequest,
+    DescribeTopicsResponse, DescribedPartition, DescribedTopic, DiscoverControllerResponse, FetchRequest,
+    FetchResponseHead, FetchedPartition, FetchedTopic, Hello, ListOffsetsRequest, ListOffsetsResponse,
+    ListTopicsResponse, ListedOffset, ListedOffsetTopic, ListedTopic, MetadataRequest, MetadataResponse, OffsetSpec,
+    PartitionMetadata, ProduceHead, ProduceResponse, ProducedPartition, ProducedTopic, RequestType, SectionHead,
+    TopicMetadata, frame,
 };
 use ringmq_wire::{
     BrokerId, Detail, ErrorCode, LeaderEpoch, Offset, PartitionIndex, ShardIndex, TopicId, TopicName, WireError,
@@ -257,6 +258,7 @@ impl State {
             ),
             RequestType::CreateTopics => encode(id, &self.create(request.decode())),
             RequestType::DeleteTopics => encode(id, &self.delete(request.decode())),
+            RequestType::AlterTopics => encode(id, &self.alter(request.decode())),
             RequestType::ListTopics => encode(id, &self.list()),
             RequestType::DescribeTopics => encode(id, &self.describe(request.decode())),
             RequestType::DescribeCluster => panic!("clusters are described by real brokers"),
@@ -414,6 +416,24 @@ impl State {
             topics.push(CreatedTopic { name: topic.name, error, detail: Detail::NONE, topic_id });
         }
         CreateTopicsResponse { topics }
+    }
+
+    /// Adds partitions; settings are what real brokers have.
+    fn alter(&mut self, request: AlterTopicsRequest) -> AlterTopicsResponse {
+        let mut topics = Vec::new();
+        for alteration in request.topics {
+            let error = match self.topics.get_mut(&alteration.name) {
+                _ if !self.is_controller => ErrorCode::NotController,
+                None => ErrorCode::UnknownTopic,
+                Some(topic) => {
+                    let count = alteration.partitions.map_or(0, |count| count as usize).max(topic.logs.len());
+                    topic.logs.resize_with(count, Log::default);
+                    ErrorCode::None
+                }
+            };
+            topics.push(AlteredTopic { name: alteration.name, error, detail: Detail::NONE });
+        }
+        AlterTopicsResponse { topics }
     }
 
     fn delete(&mut self, request: DeleteTopicsRequest) -> DeleteTopicsResponse {

@@ -70,7 +70,7 @@ mod tests {
     use ringmq_wire::{BrokerId, TopicName};
 
     use super::*;
-    use crate::metadata::{Cluster, Command, Slot, State, Topic};
+    use crate::metadata::{Cluster, Command, Slot, SlotRuns, State, Topic};
 
     #[test]
     fn only_what_the_log_says_was_deleted_may_go() {
@@ -78,8 +78,8 @@ mod tests {
         let mut state = State::new(Cluster { id: Uuid::from_u128(1), broker: BrokerId::new(0) });
         for n in 1..=2 {
             let name = TopicName::parse(&format!("t{n}")).unwrap();
-            let (partitions, replicas, first_slot) = (1, 1, Slot::default());
-            let topic = Topic { id: id(n), name, partitions, replicas, first_slot, settings: Default::default() };
+            let (partitions, replicas, slots) = (1, 1, SlotRuns::new(Slot::default()));
+            let topic = Topic { id: id(n), name, partitions, replicas, slots, settings: Default::default() };
             state.apply(Command::CreateTopic(topic)).unwrap();
         }
         state.apply(Command::DeleteTopic(id(1))).unwrap();

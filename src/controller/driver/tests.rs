@@ -10,7 +10,7 @@ use ringmq_runtime::local::{self, Event};
 use ringmq_runtime::sim::{Sim, SimConfig};
 use ringmq_runtime::task::StopHandle;
 use ringmq_runtime::{channel, fs, task};
-use ringmq_wire::protocol::NewTopic;
+use ringmq_wire::protocol::{NewTopic, Setting, TopicAlteration};
 
 use super::*;
 use crate::directory::DirectoryError;
@@ -123,6 +123,13 @@ impl Running {
         answer.await.unwrap().unwrap().topics
     }
 
+    async fn alter(&self, topics: Vec<TopicAlteration>, validate_only: bool) -> Vec<ErrorCode> {
+        let request = AlterTopicsRequest { topics, timeout_ms: 5_000, validate_only };
+        let (reply, answer) = channel::oneshot();
+        self.requests.send(ControllerRequest::AlterTopics { request, reply }).await.unwrap();
+        answer.await.unwrap().unwrap().topics.iter().map(|topic| topic.error).collect()
+    }
+
     async fn stop(self) -> Result<(), ControllerError> {
         self.stop.stop();
         self.ended.await.unwrap()
@@ -136,6 +143,11 @@ fn creation(names: &[&str]) -> CreateTopicsRequest {
 
 fn deletion(names: &[&str]) -> DeleteTopicsRequest {
     DeleteTopicsRequest { topics: names.iter().map(|name| (*name).into()).collect(), timeout_ms: 5_000 }
+}
+
+fn alteration(name: &str, segment_age_ms: u32, partitions: Option<u32>) -> TopicAlteration {
+    let set = vec![Setting { key: "segment_age_ms".into(), value: segment_age_ms.to_string() }];
+    TopicAlteration { name: name.into(), set, unset: Vec::new(), partitions }
 }
 
 fn codes(created: &[CreatedTopic]) -> Vec<ErrorCode> {
@@ -177,6 +189,38 @@ fn a_topic_deleted_and_created_again_has_another_id() {
         assert_eq!(codes(&second), [ErrorCode::None]);
         assert_ne!(first[0].topic_id, second[0].topic_id);
         running.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn an_alteration_is_on_every_shard_before_its_answer_and_lasts() {
+    let sim = sim();
+    sim.run(|| async {
+        let running = Running::start(3).await;
+        running.create(&["a", "b"]).await;
+        assert_eq!(running.alter(vec![alteration("a", 5_000, Some(4))], true).await, [ErrorCode::None]);
+        let images = running.shards[0].images.borrow().len();
+        assert_eq!(running.shards[0].latest().topic("a").unwrap().partitions, 3, "a check changes nothing");
+
+        let asked =
+            || vec![alteration("a", 5_000, Some(4)), alteration("b", 5_000, Some(2)), alteration("c", 5_000, None)];
+        let expected = [ErrorCode::None, ErrorCode::InvalidPartitionCount, ErrorCode::UnknownTopic];
+        assert_eq!(running.alter(asked(), false).await, expected);
+        for shard in &running.shards {
+            let image = shard.latest();
+            assert_eq!((image.topic("a").unwrap().partitions, image.topic("b").unwrap().partitions), (4, 3));
+            assert_eq!(shard.images.borrow().len(), images + 1, "both commands come together");
+        }
+        assert_eq!(running.alter(asked(), false).await, expected);
+        assert_eq!(running.shards[0].images.borrow().len(), images + 1, "what is so already is no change");
+    });
+    sim.crash();
+    sim.run(|| async {
+        let running = Running::start(1).await;
+        let image = running.shards[0].latest();
+        let topic = image.topic("a").unwrap();
+        assert_eq!((topic.partitions, topic.settings.iter().map(|(_, value)| value).collect()), (4, vec![5_000]));
+        assert_eq!(image.applied(), Offset::new(4));
     });
 }
 
@@ -341,6 +385,8 @@ fn topics_can_be_deleted_on_a_full_disk_even_after_a_restart() {
             assert_eq!(running.delete(&[*name]).await[0].error, ErrorCode::None, "{name}");
         }
         assert_eq!(running.shards[0].topics(), ["t00"]);
+        assert_eq!(running.alter(vec![alteration("t00", 5_000, None)], false).await, [ErrorCode::None]);
+        assert_eq!(running.alter(vec![alteration("t00", 5_000, Some(5))], false).await, [ErrorCode::StorageFull]);
         let refused = running.create(&["one-more"]).await;
         assert_eq!(codes(&refused), [ErrorCode::StorageFull]);
         assert!(refused[0].detail.contains("kept for deleting topics"), "{}", refused[0].detail);
@@ -570,7 +616,7 @@ async fn work(running: Running, client: Rc<RefCell<Client>>) {
 
 #[test]
 fn whatever_was_acknowledged_is_there_after_any_crash() {
-    let mut total = Client::default();
+    let (mut total, mut with_snapshots) = (Client::default(), 0);
     for seed in 0..300 {
         let sim = Sim::new(SimConfig::with_seed(seed));
         let client = Rc::new(RefCell::new(Client::default()));
@@ -578,7 +624,8 @@ fn whatever_was_acknowledged_is_there_after_any_crash() {
             let working = client.clone();
             let failure = sim.run(|| async move {
                 let start = async move {
-                    let running = Running::start(2).await;
+                    let config = ControllerConfig { snapshot_commands_min: 2, ..ControllerConfig::new(DATA) };
+                    let running = Running::start_with(config, 2).await;
                     let Some(first) = running.shards[0].images.borrow().first().cloned() else {
                         return Err(format!("no start: {}", running.ended.await.unwrap().unwrap_err()));
                     };
@@ -607,6 +654,9 @@ fn whatever_was_acknowledged_is_there_after_any_crash() {
             let image = image.unwrap_or_else(|| panic!("seed {seed}: no start"));
             client.borrow_mut().check(&image).unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
         });
+        let snapshots =
+            sim.disk().files().into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "snapshot"));
+        with_snapshots += usize::from(snapshots.count() > 0);
         let client = client.borrow();
         total.acknowledged += client.acknowledged;
         total.landed += client.landed;
@@ -614,6 +664,7 @@ fn whatever_was_acknowledged_is_there_after_any_crash() {
     }
     // Else the crashes come at the wrong moments, and the test shows nothing.
     assert!(total.acknowledged > 1_000, "only {} changes were acknowledged", total.acknowledged);
+    assert!(with_snapshots > 200, "only {with_snapshots} of the 300 had snapshots at their end");
     assert!(total.landed > 20 && total.lost > 20, "{} requests landed, {} were lost", total.landed, total.lost);
 }
 

@@ -4,7 +4,7 @@ use ringmq_runtime::sim::{Sim, SimConfig};
 use ringmq_wire::TopicName;
 
 use super::*;
-use crate::metadata::{Slot, Topic};
+use crate::metadata::{Slot, SlotRuns, Topic};
 
 const DATA: &str = "/data";
 
@@ -14,7 +14,7 @@ fn topic(id: u128, name: &str) -> Command {
         name: TopicName::parse(name).unwrap(),
         partitions: 2,
         replicas: 1,
-        first_slot: Slot::default(),
+        slots: SlotRuns::new(Slot::default()),
         settings: Default::default(),
     })
 }
@@ -44,7 +44,7 @@ fn replay(appends: Vec<Append>) -> Result<State, MetadataLogError> {
         log.close().await.unwrap();
         // Its generation table stays locked as long as it lives.
         drop(log);
-        let (log, state) = MetadataLog::open(&directory).await?;
+        let Opened { log, state, .. } = MetadataLog::open(&directory).await?;
         log.close().await;
         Ok(state)
     })
@@ -75,6 +75,26 @@ fn a_log_longer_than_a_read_is_replayed_to_its_end() {
     let appends = commands.chunks(2_000).map(batch_of).collect();
     let image = replay(appends).unwrap().image();
     assert_eq!(image.topics().len(), 6_000);
+}
+
+#[test]
+fn a_log_of_the_first_release_is_read_as_it_was() {
+    // `CreateTopic` and `DeleteTopic` in version 1, byte by byte.
+    let create = |id: u8, name: &[u8; 1], partitions: u8, first_slot: u8| {
+        let mut bytes = vec![0, 1, 0, 1];
+        bytes.extend([[0; 15].as_slice(), &[id], &[0, 1], name, &[0, 0, 0, partitions, 0, 1]].concat());
+        bytes.extend([0, 0, 0, first_slot, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0x13, 0x88]);
+        bytes
+    };
+    let mut delete = vec![0, 2, 0, 1];
+    delete.extend([[0; 15].as_slice(), &[2]].concat());
+    let values = [create(2, b"a", 3, 0), create(3, b"b", 2, 3), delete];
+    let values: Vec<Option<&[u8]>> = values.iter().map(|value| Some(value.as_slice())).collect();
+    let image = replay(vec![append_of(&values, Compression::None)]).unwrap().image();
+    let topic = image.topic("b").unwrap();
+    assert_eq!((topic.partitions, topic.slots.first_slot(), topic.slots.added()), (2, Slot::new(3), &[][..]));
+    assert_eq!(topic.settings.iter().collect::<Vec<_>>(), [(crate::metadata::SettingKey::SegmentAgeMs, 5_000)]);
+    assert_eq!((image.applied(), image.next_slot(), image.deleted().iter().len()), (Offset::new(3), Slot::new(5), 1));
 }
 
 #[test]
@@ -116,7 +136,15 @@ fn the_largest_change_fits_a_frame() {
     let Command::CreateTopic(topic) = &mut largest else { unreachable!() };
     let settings = [("segment_bytes", "1048576"), ("segment_age_ms", "1000"), ("batch_bytes_max", "1024")];
     topic.settings = crate::metadata::SettingChoices::parse(settings, &Default::default()).unwrap();
+    let (id, settings) = (topic.id, topic.settings.clone());
     let append = batch_of(&vec![largest; TOPICS_PER_REQUEST_MAX]);
     assert!(append.payload_bytes() <= BATCH_BYTES_MAX);
     assert!(append.payload_bytes() > BATCH_BYTES_MAX / 10 * 9, "the bound is to be near: {}", append.payload_bytes());
+
+    let more = Command::AddPartitions { id, partitions: 10_000, first_slot: Slot::new(u32::MAX) };
+    let alteration = [Command::SetTopicSettings { id, settings }, more];
+    let alterations: Vec<Command> = alteration.iter().cycle().take(COMMANDS_MAX).cloned().collect();
+    let append = batch_of(&alterations);
+    assert_eq!(append.record_count() as usize, COMMANDS_MAX);
+    assert!(append.payload_bytes() <= BATCH_BYTES_MAX);
 }

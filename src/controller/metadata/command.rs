@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::PARTITIONS_PER_TOPIC_MAX;
 use super::image::Topic;
-use super::placement::Slot;
+use super::placement::{Slot, SlotRuns};
 use super::settings::{SettingChoices, SettingKey};
 
 /// One change of the cluster's metadata.
@@ -23,35 +23,68 @@ pub enum Command {
     CreateTopic(Topic),
     /// A topic is gone; its id is never used again.
     DeleteTopic(TopicId),
+    /// A topic chooses these settings from now on, and no others.
+    SetTopicSettings {
+        /// The topic.
+        id: TopicId,
+        /// All that it chooses.
+        settings: SettingChoices,
+    },
+    /// A topic has more partitions from now on.
+    AddPartitions {
+        /// The topic.
+        id: TopicId,
+        /// How many partitions it has then, more than before.
+        partitions: u32,
+        /// Where those that it gets start in the round of shards.
+        first_slot: Slot,
+    },
 }
 
 /// The longest encoding of any command.
 pub const COMMAND_BYTES_MAX: usize =
-    HEADER_BYTES + UUID_BYTES + 2 + TOPIC_NAME_CHARS_MAX + 4 + 2 + 4 + 2 + SettingKey::ALL.len() * SETTING_BYTES;
+    HEADER_BYTES + UUID_BYTES + 2 + TOPIC_NAME_CHARS_MAX + 4 + 2 + 4 + SETTINGS_BYTES_MAX;
+/// The longest encoding of both commands that alter a topic.
+pub const ALTERATION_BYTES_MAX: usize =
+    HEADER_BYTES + UUID_BYTES + SETTINGS_BYTES_MAX + HEADER_BYTES + UUID_BYTES + 4 + 4;
 
 const HEADER_BYTES: usize = 4;
 const UUID_BYTES: usize = 16;
-const SETTING_BYTES: usize = 10;
+const SETTINGS_BYTES_MAX: usize = 2 + SettingKey::ALL.len() * (2 + 8);
 
 const CREATE_TOPIC: u16 = 1;
 const DELETE_TOPIC: u16 = 2;
-/// The only version of both bodies so far.
+const SET_TOPIC_SETTINGS: u16 = 3;
+const ADD_PARTITIONS: u16 = 4;
+/// The only version of all bodies so far.
 const VERSION: u16 = 1;
 
 impl Command {
     /// Appends the command's bytes, at most [`COMMAND_BYTES_MAX`].
     pub fn encode(&self, out: &mut impl BufMut) {
+        out.put_u16(self.kind());
+        out.put_u16(VERSION);
         match self {
-            Command::CreateTopic(topic) => {
-                out.put_u16(CREATE_TOPIC);
-                out.put_u16(VERSION);
-                encode_topic(topic, out);
-            }
-            Command::DeleteTopic(id) => {
-                out.put_u16(DELETE_TOPIC);
-                out.put_u16(VERSION);
+            Command::CreateTopic(topic) => encode_topic(topic, out),
+            Command::DeleteTopic(id) => out.put_slice(id.as_bytes()),
+            Command::SetTopicSettings { id, settings } => {
                 out.put_slice(id.as_bytes());
+                encode_settings(settings, out);
             }
+            Command::AddPartitions { id, partitions, first_slot } => {
+                out.put_slice(id.as_bytes());
+                out.put_u32(*partitions);
+                out.put_u32(first_slot.get());
+            }
+        }
+    }
+
+    const fn kind(&self) -> u16 {
+        match self {
+            Command::CreateTopic(_) => CREATE_TOPIC,
+            Command::DeleteTopic(_) => DELETE_TOPIC,
+            Command::SetTopicSettings { .. } => SET_TOPIC_SETTINGS,
+            Command::AddPartitions { .. } => ADD_PARTITIONS,
         }
     }
 
@@ -67,6 +100,14 @@ impl Command {
         let command = match (kind, version) {
             (CREATE_TOPIC, VERSION) => Command::CreateTopic(decode_topic(input)?),
             (DELETE_TOPIC, VERSION) => Command::DeleteTopic(decode_topic_id(input)?),
+            (SET_TOPIC_SETTINGS, VERSION) => {
+                Command::SetTopicSettings { id: decode_topic_id(input)?, settings: decode_settings(input)? }
+            }
+            (ADD_PARTITIONS, VERSION) => Command::AddPartitions {
+                id: decode_topic_id(input)?,
+                partitions: decode_partitions(input)?,
+                first_slot: Slot::new(input.try_get_u32()?),
+            },
             _ => return Err(CommandError::Unknown { kind, version }),
         };
         match input.len() {
@@ -76,15 +117,24 @@ impl Command {
     }
 }
 
+/// A topic that is created: its partitions are one run.
 fn encode_topic(topic: &Topic, out: &mut impl BufMut) {
+    debug_assert!(topic.slots.added().is_empty(), "nothing was added yet");
     out.put_slice(topic.id.as_bytes());
-    let name = topic.name.as_str();
-    put_u16_len(name.len(), out);
-    out.put_slice(name.as_bytes());
+    encode_name(&topic.name, out);
     out.put_u32(topic.partitions);
     out.put_u16(topic.replicas);
-    out.put_u32(topic.first_slot.get());
-    let settings = topic.settings.iter();
+    out.put_u32(topic.slots.first_slot().get());
+    encode_settings(&topic.settings, out);
+}
+
+pub(super) fn encode_name(name: &TopicName, out: &mut impl BufMut) {
+    put_u16_len(name.len(), out);
+    out.put_slice(name.as_bytes());
+}
+
+pub(super) fn encode_settings(settings: &SettingChoices, out: &mut impl BufMut) {
+    let settings = settings.iter();
     put_u16_len(settings.len(), out);
     for (key, value) in settings {
         out.put_u16(key.number());
@@ -101,20 +151,26 @@ fn put_u16_len(len: usize, out: &mut impl BufMut) {
 fn decode_topic(input: &mut &[u8]) -> Result<Topic, CommandError> {
     let id = decode_topic_id(input)?;
     let name = decode_name(input)?;
-    let partitions = input.try_get_u32()?;
-    if !(1..=PARTITIONS_PER_TOPIC_MAX).contains(&partitions) {
-        return Err(CommandError::Partitions { partitions });
-    }
-    let replicas = input.try_get_u16()?;
-    if !(1..=i16::MAX.unsigned_abs()).contains(&replicas) {
-        return Err(CommandError::Replicas { replicas });
-    }
-    let first_slot = Slot::new(input.try_get_u32()?);
+    let partitions = decode_partitions(input)?;
+    let replicas = decode_replicas(input)?;
+    let slots = SlotRuns::new(Slot::new(input.try_get_u32()?));
     let settings = decode_settings(input)?;
-    Ok(Topic { id, name, partitions, replicas, first_slot, settings })
+    Ok(Topic { id, name, partitions, replicas, slots, settings })
 }
 
-fn decode_topic_id(input: &mut &[u8]) -> Result<TopicId, CommandError> {
+pub(super) fn decode_partitions(input: &mut &[u8]) -> Result<u32, CommandError> {
+    let partitions = input.try_get_u32()?;
+    let valid = (1..=PARTITIONS_PER_TOPIC_MAX).contains(&partitions);
+    if valid { Ok(partitions) } else { Err(CommandError::Partitions { partitions }) }
+}
+
+pub(super) fn decode_replicas(input: &mut &[u8]) -> Result<u16, CommandError> {
+    let replicas = input.try_get_u16()?;
+    let valid = (1..=i16::MAX.unsigned_abs()).contains(&replicas);
+    if valid { Ok(replicas) } else { Err(CommandError::Replicas { replicas }) }
+}
+
+pub(super) fn decode_topic_id(input: &mut &[u8]) -> Result<TopicId, CommandError> {
     let id = TopicId::new(Uuid::from_u128(input.try_get_u128()?));
     if id.get().is_nil() || id == TopicId::METADATA {
         return Err(CommandError::ReservedTopicId { id });
@@ -122,7 +178,7 @@ fn decode_topic_id(input: &mut &[u8]) -> Result<TopicId, CommandError> {
     Ok(id)
 }
 
-fn decode_name(input: &mut &[u8]) -> Result<TopicName, CommandError> {
+pub(super) fn decode_name(input: &mut &[u8]) -> Result<TopicName, CommandError> {
     let len = usize::from(input.try_get_u16()?);
     let (bytes, rest) = input.split_at_checked(len).ok_or(CommandError::CutShort)?;
     *input = rest;
@@ -130,7 +186,7 @@ fn decode_name(input: &mut &[u8]) -> Result<TopicName, CommandError> {
     Ok(TopicName::parse(text)?)
 }
 
-fn decode_settings(input: &mut &[u8]) -> Result<SettingChoices, CommandError> {
+pub(super) fn decode_settings(input: &mut &[u8]) -> Result<SettingChoices, CommandError> {
     let mut settings = SettingChoices::default();
     let mut above = 0;
     for _ in 0..input.try_get_u16()? {
@@ -190,8 +246,8 @@ pub enum CommandError {
         /// The number found.
         replicas: u16,
     },
-    /// The setting's number means nothing in this version of the body.
-    #[error("setting {number} is unknown")]
+    /// The setting's number means nothing to this release: it was written by a newer one.
+    #[error("setting {number} is unknown here: a newer release of RingMQ wrote it")]
     UnknownSetting {
         /// The number found.
         number: u16,
@@ -229,7 +285,7 @@ mod tests {
             name: TopicName::parse(name).unwrap(),
             partitions: 3,
             replicas: 1,
-            first_slot: Slot::new(7),
+            slots: SlotRuns::new(Slot::new(7)),
             settings: SettingChoices::parse([("segment_bytes", "1048576")], &Default::default()).unwrap(),
         }
     }
@@ -247,6 +303,17 @@ mod tests {
         let mut expected = vec![0, 2, 0, 1];
         expected.extend(1..=16);
         assert_eq!(encoded(&Command::DeleteTopic(topic("a").id)), expected);
+
+        let (id, settings) = (topic("a").id, topic("a").settings);
+        let mut expected = vec![0, 3, 0, 1];
+        expected.extend(1..=16);
+        expected.extend([0, 1, 0, 1, 0, 0, 0, 0, 0, 0x10, 0, 0]);
+        assert_eq!(encoded(&Command::SetTopicSettings { id, settings }), expected);
+
+        let mut expected = vec![0, 4, 0, 1];
+        expected.extend(1..=16);
+        expected.extend([0, 0, 0, 9, 0, 0, 1, 0]);
+        assert_eq!(encoded(&Command::AddPartitions { id, partitions: 9, first_slot: Slot::new(256) }), expected);
     }
 
     #[test]
@@ -255,7 +322,11 @@ mod tests {
         for key in SettingKey::ALL {
             largest.settings.insert(key, u64::MAX);
         }
+        let (id, settings) = (largest.id, largest.settings.clone());
         assert_eq!(encoded(&Command::CreateTopic(largest)).len(), COMMAND_BYTES_MAX);
+        let more = Command::AddPartitions { id, partitions: 2, first_slot: Slot::new(u32::MAX) };
+        let alteration = [Command::SetTopicSettings { id, settings }, more];
+        assert_eq!(alteration.iter().map(|command| encoded(command).len()).sum::<usize>(), ALTERATION_BYTES_MAX);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use ringmq_runtime::random::{Map, Set};
 use ringmq_wire::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ShardIndex, TopicId, TopicName};
 use uuid::Uuid;
 
-use super::placement::{Slot, shard_of};
+use super::placement::{Slot, SlotRuns};
 use super::settings::SettingChoices;
 
 /// How many deletions are remembered, the most recent ones; about 3 MB when there were as many.
@@ -23,7 +23,7 @@ pub struct Cluster {
     pub broker: BrokerId,
 }
 
-/// A topic as it was created.
+/// A topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topic {
     /// Tells the topic from all others that had or will have its name.
@@ -34,8 +34,8 @@ pub struct Topic {
     pub partitions: u32,
     /// How many replicas each partition has, at least 1.
     pub replicas: u16,
-    /// Where its partitions start in the round of shards.
-    pub first_slot: Slot,
+    /// Where its partitions are in the round of shards.
+    pub slots: SlotRuns,
     /// The settings that it chose for itself.
     pub settings: SettingChoices,
 }
@@ -53,7 +53,7 @@ impl Topic {
 
     /// The shard that owns `partition`, of `shard_count`.
     pub fn shard_of(&self, partition: PartitionIndex, shard_count: NonZeroU16) -> ShardIndex {
-        shard_of(self.first_slot, partition, shard_count)
+        self.slots.shard_of(partition, shard_count)
     }
 }
 
@@ -148,11 +148,25 @@ impl Image {
 
     // What `State` changes, each keeping both maps and the counts in step.
 
+    /// Takes the slots of a topic's partitions as well.
     pub(super) fn insert(&mut self, topic: Arc<Topic>) {
         self.partitions += topic.partitions;
-        self.next_slot = topic.first_slot.advance(topic.partitions);
+        self.next_slot = topic.slots.first_slot().advance(topic.partitions);
         self.by_name.insert(topic.name.clone(), topic.clone());
         self.by_id.insert(topic.id, topic);
+    }
+
+    /// Puts `topic` in the place of the one with its id.
+    pub(super) fn replace(&mut self, topic: Arc<Topic>) {
+        self.by_name.insert(topic.name.clone(), topic.clone());
+        let (id, partitions) = (topic.id, topic.partitions);
+        if let Some(before) = self.by_id.insert(id, topic) {
+            self.partitions = self.partitions - before.partitions + partitions;
+        }
+    }
+
+    pub(super) fn set_next_slot(&mut self, next: Slot) {
+        self.next_slot = next;
     }
 
     pub(super) fn remove(&mut self, id: TopicId) -> Option<Arc<Topic>> {
@@ -161,6 +175,11 @@ impl Image {
         self.partitions -= topic.partitions;
         Arc::make_mut(&mut self.deleted).remember(id);
         Some(topic)
+    }
+
+    /// Remembers these deletions and no others, oldest first; each id is there once.
+    pub(super) fn set_deleted(&mut self, order: Vec<TopicId>) {
+        self.deleted = Arc::new(DeletedTopics { ids: order.iter().copied().collect(), order: order.into() });
     }
 
     pub(super) fn set_applied(&mut self, applied: Offset) {

@@ -1,45 +1,94 @@
 //! The settings of a topic: which there are, what they may be, and which a topic chose for itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
 
 use crate::excerpt::Excerpt;
 
-/// A setting that a topic may choose. The numbers are those of the metadata log and never change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u16)]
-pub enum SettingKey {
-    /// `segment_bytes`: a segment is sealed before it grows beyond this. 1 MiB to 1 TiB.
-    SegmentBytes = 1,
-    /// `segment_age_ms`: a segment is sealed when its first record is older than this. 1 s to ten years.
-    SegmentAgeMs = 2,
-    /// `batch_bytes_max`: the largest record batch that the topic takes. 1 KiB to 16 MiB.
-    BatchBytesMax = 3,
+/// Declares the settings, each once: its number in the metadata log, its name, its key, the type and the default of its
+/// value, and the least and the most that it may be. The doc comment tells users what it is for.
+macro_rules! settings {
+    ($(
+        $(#[doc = $about:literal])+
+        $number:literal $variant:ident $key:ident: $type:ty = $default:expr, $least:expr => $most:expr;
+    )+) => {
+        /// A setting that a topic may choose. The numbers are those of the metadata log and never change.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u16)]
+        pub enum SettingKey {
+            $( #[doc = concat!("`", stringify!($key), "`:")] $(#[doc = $about])+ $variant = $number, )+
+        }
+
+        impl SettingKey {
+            /// All settings, in the order of their numbers.
+            pub const ALL: [SettingKey; [$($number),+].len()] = [$(SettingKey::$variant),+];
+
+            /// The key as users write it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(SettingKey::$variant => stringify!($key),)+
+                }
+            }
+
+            /// What it is for, in lines.
+            pub const fn about(self) -> &'static [&'static str] {
+                match self {
+                    $(SettingKey::$variant => &[$($about),+],)+
+                }
+            }
+
+            /// The values that it takes.
+            pub const fn range(self) -> RangeInclusive<u64> {
+                match self {
+                    $(SettingKey::$variant => $least..=$most,)+
+                }
+            }
+        }
+
+        /// The settings that a topic lives by: its own choices over the broker's defaults.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct TopicSettings {
+            $( $(#[doc = $about])+ pub $key: $type, )+
+        }
+
+        impl Default for TopicSettings {
+            fn default() -> Self {
+                TopicSettings { $($key: $default),+ }
+            }
+        }
+
+        impl TopicSettings {
+            /// The value of one setting.
+            pub fn get(&self, key: SettingKey) -> u64 {
+                match key {
+                    $(SettingKey::$variant => self.$key.into(),)+
+                }
+            }
+
+            /// Sets a value, or the nearest one that the setting's range holds.
+            pub fn set(&mut self, key: SettingKey, value: u64) {
+                let value = value.clamp(*key.range().start(), *key.range().end());
+                match key {
+                    $(SettingKey::$variant => self.$key = value.try_into().unwrap_or(<$type>::MAX),)+
+                }
+            }
+        }
+    };
 }
 
+settings! {
+    /// A segment is sealed before it grows beyond this, in bytes.
+    1 SegmentBytes segment_bytes: u64 = 1 << 30, 1 << 20 => 1 << 40;
+    /// A segment is sealed when its first record is older than this, in milliseconds.
+    2 SegmentAgeMs segment_age_ms: u64 = 7 * DAY_MS, 1_000 => 10 * 365 * DAY_MS;
+    /// Largest record batch that is taken, in bytes.
+    3 BatchBytesMax batch_bytes_max: u32 = 1 << 20, 1 << 10 => 16 << 20;
+}
+
+const DAY_MS: u64 = 24 * 3_600_000;
+
 impl SettingKey {
-    /// All settings, in the order of their numbers.
-    pub const ALL: [SettingKey; 3] = [SettingKey::SegmentBytes, SettingKey::SegmentAgeMs, SettingKey::BatchBytesMax];
-
-    /// The key as users write it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            SettingKey::SegmentBytes => "segment_bytes",
-            SettingKey::SegmentAgeMs => "segment_age_ms",
-            SettingKey::BatchBytesMax => "batch_bytes_max",
-        }
-    }
-
-    /// The values that it takes.
-    pub const fn range(self) -> RangeInclusive<u64> {
-        match self {
-            SettingKey::SegmentBytes => 1 << 20..=1 << 40,
-            SettingKey::SegmentAgeMs => 1_000..=10 * 365 * 24 * 3_600_000,
-            SettingKey::BatchBytesMax => 1 << 10..=16 << 20,
-        }
-    }
-
     /// The setting's number in the metadata log.
     pub(crate) const fn number(self) -> u16 {
         self as u16
@@ -49,15 +98,22 @@ impl SettingKey {
         SettingKey::ALL.into_iter().find(|key| key.number() == number)
     }
 
-    fn from_name(name: &str) -> Option<SettingKey> {
-        SettingKey::ALL.into_iter().find(|key| key.name() == name)
+    /// The setting with this key.
+    ///
+    /// # Errors
+    /// [`SettingError::UnknownKey`] with the key that was probably meant.
+    pub fn from_name(name: &str) -> Result<SettingKey, SettingError> {
+        SettingKey::ALL
+            .into_iter()
+            .find(|key| key.name() == name)
+            .ok_or_else(|| SettingError::UnknownKey { name: Excerpt::new(name), nearest: SettingKey::nearest(name) })
     }
 
     /// The key that a misspelt one was meant to be: the closest in letters, in whatever order the words come.
     fn nearest(name: &str) -> SettingKey {
         // Longer than any key by far: what lies beyond cannot make another key the nearest.
         let name: String = name.chars().take(64).collect();
-        let mut nearest = (usize::MAX, SettingKey::SegmentBytes);
+        let mut nearest = (usize::MAX, SettingKey::ALL[0]);
         for key in SettingKey::ALL {
             let in_order = edit_distance(&name, key.name());
             let in_any_order = edit_distance(&sorted_words(&name), &sorted_words(key.name()));
@@ -76,43 +132,7 @@ impl fmt::Display for SettingKey {
     }
 }
 
-/// The settings that a topic lives by: its own choices over the broker's defaults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TopicSettings {
-    /// A segment is sealed before it grows beyond this. Default 1 GiB.
-    pub segment_bytes: u64,
-    /// A segment is sealed when its first record is older than this, in milliseconds. Default seven days.
-    pub segment_age_ms: u64,
-    /// The largest record batch that is taken, in bytes, its header counted. Default 1 MiB.
-    pub batch_bytes_max: u32,
-}
-
-impl Default for TopicSettings {
-    fn default() -> Self {
-        TopicSettings { segment_bytes: 1 << 30, segment_age_ms: 7 * 24 * 3_600_000, batch_bytes_max: 1 << 20 }
-    }
-}
-
 impl TopicSettings {
-    /// The value of one setting.
-    pub fn get(&self, key: SettingKey) -> u64 {
-        match key {
-            SettingKey::SegmentBytes => self.segment_bytes,
-            SettingKey::SegmentAgeMs => self.segment_age_ms,
-            SettingKey::BatchBytesMax => u64::from(self.batch_bytes_max),
-        }
-    }
-
-    /// Sets a value, or the nearest one that the setting's range holds.
-    fn set(&mut self, key: SettingKey, value: u64) {
-        let value = value.clamp(*key.range().start(), *key.range().end());
-        match key {
-            SettingKey::SegmentBytes => self.segment_bytes = value,
-            SettingKey::SegmentAgeMs => self.segment_age_ms = value,
-            SettingKey::BatchBytesMax => self.batch_bytes_max = u32::try_from(value).unwrap_or(u32::MAX),
-        }
-    }
-
     /// Checks every value against its range, and the values against each other. For a broker's defaults, at start.
     ///
     /// # Errors
@@ -163,23 +183,50 @@ impl SettingChoices {
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
         defaults: &TopicSettings,
     ) -> Result<SettingChoices, SettingError> {
-        let mut choices = SettingChoices::default();
-        for (name, value) in pairs {
-            let Some(key) = SettingKey::from_name(name) else {
-                return Err(SettingError::UnknownKey { name: Excerpt::new(name), nearest: SettingKey::nearest(name) });
-            };
-            let number = parse_value(key, value)?;
-            if choices.insert(key, number).is_some() {
-                return Err(SettingError::GivenTwice { key });
-            }
-        }
-        choices.over(defaults).check_together()?;
-        Ok(choices)
+        SettingChoices::default().altered(pairs, [], defaults)
     }
 
-    /// Adds a choice; the value that it replaces, if there was one.
-    pub(crate) fn insert(&mut self, key: SettingKey, value: u64) -> Option<u64> {
-        self.0.insert(key, value)
+    /// The choices after those of `set` are added or replaced and those of `unset` are taken back, as users write them.
+    ///
+    /// ```
+    /// use ringmq_controller::metadata::{SettingChoices, SettingKey, TopicSettings};
+    ///
+    /// let defaults = TopicSettings::default();
+    /// let chosen = SettingChoices::parse([("segment_age_ms", "5000")], &defaults)?;
+    /// let altered = chosen.altered([("batch_bytes_max", "4096")], ["segment_age_ms"], &defaults)?;
+    /// assert_eq!(altered.get(SettingKey::BatchBytesMax), Some(4096));
+    /// assert_eq!(altered.get(SettingKey::SegmentAgeMs), None);
+    /// # Ok::<(), ringmq_controller::metadata::SettingError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`SettingChoices::parse`]; a key counts in both lists.
+    pub fn altered<'a>(
+        &self,
+        set: impl IntoIterator<Item = (&'a str, &'a str)>,
+        unset: impl IntoIterator<Item = &'a str>,
+        defaults: &TopicSettings,
+    ) -> Result<SettingChoices, SettingError> {
+        let mut named = BTreeSet::new();
+        let mut named_once = |name| {
+            let key = SettingKey::from_name(name)?;
+            if named.insert(key) { Ok(key) } else { Err(SettingError::GivenTwice { key }) }
+        };
+        let mut altered = self.clone();
+        for (name, value) in set {
+            let key = named_once(name)?;
+            altered.insert(key, parse_value(key, value)?);
+        }
+        for name in unset {
+            altered.0.remove(&named_once(name)?);
+        }
+        altered.over(defaults).check_together()?;
+        Ok(altered)
+    }
+
+    /// Adds a choice, or replaces it.
+    pub(crate) fn insert(&mut self, key: SettingKey, value: u64) {
+        self.0.insert(key, value);
     }
 
     /// The choices, ascending by the settings' numbers.
@@ -301,115 +348,4 @@ fn edit_distance(from: &str, to: &str) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn parse(pairs: &[(&str, &str)]) -> Result<SettingChoices, SettingError> {
-        SettingChoices::parse(pairs.iter().copied(), &TopicSettings::default())
-    }
-
-    #[test]
-    fn the_defaults_are_within_their_own_ranges() {
-        assert_eq!(TopicSettings::default().check(), Ok(()));
-    }
-
-    #[test]
-    fn numbers_in_the_log_lead_back_to_their_keys() {
-        for key in SettingKey::ALL {
-            assert_eq!(SettingKey::from_number(key.number()), Some(key));
-            assert_eq!(SettingKey::from_name(key.name()), Some(key));
-        }
-        assert_eq!(SettingKey::from_number(0), None);
-        assert_eq!(SettingKey::from_number(4), None);
-    }
-
-    #[test]
-    fn an_unknown_key_is_named_with_the_nearest_one() {
-        for (typo, nearest) in [
-            ("segment.bytes", SettingKey::SegmentBytes),
-            ("segment_age", SettingKey::SegmentAgeMs),
-            ("max_batch_bytes", SettingKey::BatchBytesMax),
-            ("BATCH_BYTES_MAX", SettingKey::BatchBytesMax),
-            ("segment.age.ms", SettingKey::SegmentAgeMs),
-        ] {
-            let error = parse(&[(typo, "1")]).unwrap_err();
-            let text = error.to_string();
-            assert!(matches!(error, SettingError::UnknownKey { .. }));
-            assert!(
-                text.contains(&format!("\"{typo}\"")) && text.contains(&format!("nearest key is {nearest}")),
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_value_out_of_range_is_named_with_key_and_range() {
-        for (value, shown) in
-            [("1023", "1023"), ("16777217", "16777217"), ("99999999999999999999", "99999999999999999999")]
-        {
-            let text = parse(&[("batch_bytes_max", value)]).unwrap_err().to_string();
-            assert!(text.contains(&format!("batch_bytes_max = \"{shown}\"")), "{text}");
-            assert!(text.contains("from 1024 to 16777216"), "{text}");
-        }
-        for value in ["", "-1", "1e6", "1MiB", " 5000", "+5000"] {
-            assert!(matches!(parse(&[("segment_age_ms", value)]), Err(SettingError::NotANumber { .. })), "{value:?}");
-        }
-        assert_eq!(parse(&[("batch_bytes_max", "1024")]).unwrap().get(SettingKey::BatchBytesMax), Some(1024));
-        assert_eq!(parse(&[("batch_bytes_max", "16777216")]).unwrap().get(SettingKey::BatchBytesMax), Some(16 << 20));
-    }
-
-    #[test]
-    fn a_key_given_twice_is_refused_even_with_the_same_value() {
-        let twice = parse(&[("segment_age_ms", "5000"), ("segment_age_ms", "5000")]);
-        assert_eq!(twice, Err(SettingError::GivenTwice { key: SettingKey::SegmentAgeMs }));
-    }
-
-    #[test]
-    fn a_batch_must_fit_the_segment_whatever_the_order_of_the_settings() {
-        let small = ("segment_bytes", "1048576");
-        assert_eq!(parse(&[small]).unwrap().resolve(&TopicSettings::default()).segment_bytes, 1 << 20);
-        let large = ("batch_bytes_max", "1048577");
-        for pairs in [[small, large], [large, small]] {
-            assert!(matches!(parse(&pairs), Err(SettingError::BatchBeyondSegment { .. })));
-        }
-    }
-
-    #[test]
-    fn a_value_that_was_not_chosen_follows_the_defaults_of_the_day() {
-        let choices = parse(&[("segment_age_ms", "5000")]).unwrap();
-        let tomorrow = TopicSettings { segment_bytes: 5 << 20, ..TopicSettings::default() };
-        assert_eq!(choices.resolve(&tomorrow).segment_bytes, 5 << 20);
-        assert_eq!(choices.resolve(&tomorrow).segment_age_ms, 5000);
-        assert_eq!(choices.get(SettingKey::SegmentBytes), None);
-    }
-
-    #[test]
-    fn choices_stay_sound_when_ranges_and_defaults_change() {
-        let defaults = TopicSettings::default();
-        let mut choices = SettingChoices::default();
-        choices.insert(SettingKey::SegmentBytes, 0);
-        choices.insert(SettingKey::SegmentAgeMs, u64::MAX);
-        choices.insert(SettingKey::BatchBytesMax, u64::MAX);
-        let settings = choices.resolve(&defaults);
-        assert_eq!(settings.check(), Ok(()));
-        assert_eq!((settings.batch_bytes_max, settings.segment_bytes), (16 << 20, 16 << 20));
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_a_user_writes_is_answered_in_a_short_message(name in ".{0,300}", value in ".{0,300}") {
-            if let Err(error) = parse(&[(&name, &value)]) {
-                prop_assert!(error.to_string().len() <= 1024);
-            }
-        }
-
-        #[test]
-        fn edit_distance_is_a_distance(a in "[abc_]{0,8}", b in "[abc_]{0,8}", c in "[abc_]{0,8}") {
-            prop_assert_eq!(edit_distance(&a, &b), edit_distance(&b, &a));
-            prop_assert_eq!(edit_distance(&a, &b) == 0, a == b);
-            prop_assert!(edit_distance(&a, &c) <= edit_distance(&a, &b) + edit_distance(&b, &c));
-        }
-    }
-}
+mod tests;

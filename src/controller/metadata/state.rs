@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use ringmq_wire::{Offset, TopicId, TopicName};
+use ringmq_wire::{Offset, PartitionIndex, TopicId, TopicName};
 
 use super::PARTITIONS_TOTAL_MAX;
 use super::command::Command;
 use super::image::{Cluster, Image, Topic};
+use super::placement::{Slot, SlotRun};
+use super::settings::SettingChoices;
 
 /// The metadata that the commands applied so far add up to.
 ///
@@ -24,12 +26,19 @@ pub enum Effect {
     Created(Arc<Topic>),
     /// The topic is gone; its files are to be freed.
     Deleted(Arc<Topic>),
+    /// The topic goes by other settings, or has more partitions.
+    Altered(Arc<Topic>),
 }
 
 impl State {
     /// The state before the first command.
     pub fn new(cluster: Cluster) -> State {
         State { image: Arc::new(Image::empty(cluster)) }
+    }
+
+    /// The state that had this image.
+    pub fn restored(image: Image) -> State {
+        State { image: Arc::new(image) }
     }
 
     /// The image of this moment.
@@ -52,6 +61,8 @@ impl State {
         let effect = match command {
             Command::CreateTopic(topic) => self.create(topic)?,
             Command::DeleteTopic(id) => self.delete(id)?,
+            Command::SetTopicSettings { id, settings } => self.set_settings(id, settings)?,
+            Command::AddPartitions { id, partitions, first_slot } => self.add_partitions(id, partitions, first_slot)?,
         };
         Arc::make_mut(&mut self.image).set_applied(next);
         Ok(effect)
@@ -64,21 +75,50 @@ impl State {
         if let Some(other) = self.image.topic(&topic.name) {
             return Err(ApplyError::NameTaken { name: topic.name, by: other.id });
         }
-        let partitions = u64::from(self.image.partition_count()) + u64::from(topic.partitions);
-        if partitions > u64::from(PARTITIONS_TOTAL_MAX) {
-            return Err(ApplyError::TooManyPartitions { partitions });
-        }
+        self.check_total(topic.partitions)?;
         let topic = Arc::new(topic);
         Arc::make_mut(&mut self.image).insert(topic.clone());
         Ok(Effect::Created(topic))
     }
 
     fn delete(&mut self, id: TopicId) -> Result<Effect, ApplyError> {
-        if self.image.topic_by_id(id).is_none() {
-            return Err(ApplyError::NoSuchTopic { id });
-        }
+        self.living(id)?;
         let removed = Arc::make_mut(&mut self.image).remove(id);
         removed.map(Effect::Deleted).ok_or(ApplyError::NoSuchTopic { id })
+    }
+
+    fn set_settings(&mut self, id: TopicId, settings: SettingChoices) -> Result<Effect, ApplyError> {
+        let topic = self.living(id)?;
+        let topic = Arc::new(Topic { settings, ..Topic::clone(topic) });
+        Arc::make_mut(&mut self.image).replace(topic.clone());
+        Ok(Effect::Altered(topic))
+    }
+
+    fn add_partitions(&mut self, id: TopicId, partitions: u32, first_slot: Slot) -> Result<Effect, ApplyError> {
+        let mut topic = Topic::clone(self.living(id)?);
+        let added = match partitions.checked_sub(topic.partitions) {
+            None | Some(0) => return Err(ApplyError::NotMorePartitions { id, partitions, has: topic.partitions }),
+            Some(added) => added,
+        };
+        self.check_total(added)?;
+        topic.slots.add(SlotRun { first_partition: PartitionIndex::new(topic.partitions), first_slot });
+        topic.partitions = partitions;
+        let topic = Arc::new(topic);
+        let image = Arc::make_mut(&mut self.image);
+        image.replace(topic.clone());
+        image.set_next_slot(first_slot.advance(added));
+        Ok(Effect::Altered(topic))
+    }
+
+    fn living(&self, id: TopicId) -> Result<&Arc<Topic>, ApplyError> {
+        self.image.topic_by_id(id).ok_or(ApplyError::NoSuchTopic { id })
+    }
+
+    /// Whether there may be so many partitions more.
+    fn check_total(&self, more: u32) -> Result<(), ApplyError> {
+        let partitions = u64::from(self.image.partition_count()) + u64::from(more);
+        let allowed = partitions <= u64::from(PARTITIONS_TOTAL_MAX);
+        if allowed { Ok(()) } else { Err(ApplyError::TooManyPartitions { partitions }) }
     }
 }
 
@@ -99,11 +139,21 @@ pub enum ApplyError {
         /// The living topic's id.
         by: TopicId,
     },
-    /// A topic is deleted that does not live.
-    #[error("topic {id} is deleted, but there is none with this id")]
+    /// A topic is deleted or altered that does not live.
+    #[error("topic {id} is deleted or altered, but there is none with this id")]
     NoSuchTopic {
         /// The id.
         id: TopicId,
+    },
+    /// A topic gets more partitions that are no more.
+    #[error("topic {id} gets more partitions, to have {partitions}, but it has {has}")]
+    NotMorePartitions {
+        /// The topic.
+        id: TopicId,
+        /// How many it is to have.
+        partitions: u32,
+        /// How many it has.
+        has: u32,
     },
     /// The topics together would have too many partitions.
     #[error("the topics would have {partitions} partitions, more than {PARTITIONS_TOTAL_MAX}")]
@@ -124,7 +174,8 @@ mod tests {
 
     use super::*;
     use crate::metadata::arbitrary;
-    use crate::metadata::placement::Slot;
+    use crate::metadata::placement::SlotRuns;
+    use crate::metadata::settings::{SettingKey, TopicSettings};
 
     fn cluster() -> Cluster {
         Cluster { id: Uuid::from_u128(77), broker: BrokerId::new(0) }
@@ -136,7 +187,7 @@ mod tests {
             name: TopicName::parse(name).unwrap(),
             partitions,
             replicas: 1,
-            first_slot: Slot::default(),
+            slots: SlotRuns::new(Slot::default()),
             settings: Default::default(),
         }
     }
@@ -201,6 +252,54 @@ mod tests {
         state.apply(Command::CreateTopic(topic(99, "one-more", 1))).unwrap();
     }
 
+    #[test]
+    fn a_topic_is_altered_in_place() {
+        let mut state = State::new(cluster());
+        let id = topic(5, "a", 3).id;
+        state.apply(Command::CreateTopic(topic(5, "a", 3))).unwrap();
+        state.apply(Command::CreateTopic(topic(6, "b", 4))).unwrap();
+        let settings = SettingChoices::parse([("segment_age_ms", "5000")], &TopicSettings::default()).unwrap();
+        state.apply(Command::SetTopicSettings { id, settings: settings.clone() }).unwrap();
+        let first_slot = state.image().next_slot();
+        let more = Command::AddPartitions { id, partitions: 5, first_slot };
+        let Ok(Effect::Altered(altered)) = state.apply(more.clone()) else { panic!("it can be altered") };
+
+        let image = state.image();
+        assert_eq!(image.topic("a"), Some(&altered));
+        assert_eq!(image.topic_by_id(id), Some(&altered));
+        assert_eq!((altered.partitions, &altered.settings, altered.replicas), (5, &settings, 1));
+        assert_eq!((image.partition_count(), image.next_slot()), (9, first_slot.advance(2)));
+        let two = std::num::NonZeroU16::new(2).unwrap();
+        let shards: Vec<u16> = altered.partition_indexes().map(|index| altered.shard_of(index, two).get()).collect();
+        assert_eq!(shards, [0, 1, 0, 0, 1], "what is added takes the next places, behind those of `b`");
+
+        assert_eq!(state.apply(more), Err(ApplyError::NotMorePartitions { id, partitions: 5, has: 5 }));
+        let fewer = Command::AddPartitions { id, partitions: 2, first_slot };
+        assert_eq!(state.apply(fewer), Err(ApplyError::NotMorePartitions { id, partitions: 2, has: 5 }));
+        let none = Command::SetTopicSettings { id, settings: SettingChoices::default() };
+        state.apply(none.clone()).unwrap();
+        assert_eq!(state.image().topic("a").unwrap().settings.get(SettingKey::SegmentAgeMs), None);
+        state.apply(Command::DeleteTopic(id)).unwrap();
+        assert_eq!(state.apply(none), Err(ApplyError::NoSuchTopic { id }));
+    }
+
+    #[test]
+    fn added_partitions_count_for_the_bound_over_all_topics() {
+        let mut state = State::new(cluster());
+        for n in 0..10 {
+            state.apply(Command::CreateTopic(topic(5 + n, &format!("t{n}"), 9_999))).unwrap();
+        }
+        let add = |n: u128, partitions| Command::AddPartitions {
+            id: topic(5 + n, "t", 1).id,
+            partitions,
+            first_slot: Slot::default(),
+        };
+        for n in 0..10 {
+            state.apply(add(n, 10_000)).unwrap();
+        }
+        assert_eq!(state.apply(add(0, 10_001)), Err(ApplyError::TooManyPartitions { partitions: 100_001 }));
+    }
+
     proptest! {
         #[test]
         fn the_same_log_gives_the_same_image(commands in arbitrary::history()) {
@@ -231,6 +330,23 @@ mod tests {
             prop_assert!(sorted.is_sorted_by(|a, b| a.name < b.name));
             prop_assert_eq!(sorted.len(), image.topics().len());
             prop_assert_eq!(image.partition_count(), image.topics().map(|topic| topic.partitions).sum::<u32>());
+        }
+
+        #[test]
+        fn a_partition_stays_on_its_shard_whatever_comes_later(commands in arbitrary::history(), shards in 1..9_u16) {
+            let shards = std::num::NonZeroU16::new(shards).unwrap();
+            let mut state = State::new(cluster());
+            for command in commands {
+                let before = state.image();
+                let _ = state.apply(command);
+                for topic in before.topics() {
+                    let Some(after) = state.image().topic_by_id(topic.id).cloned() else { continue };
+                    prop_assert!(after.partitions >= topic.partitions);
+                    for partition in topic.partition_indexes().step_by(97).chain(topic.partition_indexes().last()) {
+                        prop_assert_eq!(after.shard_of(partition, shards), topic.shard_of(partition, shards));
+                    }
+                }
+            }
         }
     }
 }

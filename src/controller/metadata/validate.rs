@@ -5,15 +5,15 @@
 
 use std::collections::BTreeMap;
 
-use ringmq_wire::protocol::NewTopic;
+use ringmq_wire::protocol::{NewTopic, Setting, TopicAlteration};
 use ringmq_wire::{TopicId, TopicName};
 
 use super::command::Command;
 use super::image::{Image, Topic};
-use super::placement::Slot;
+use super::placement::{Slot, SlotRuns};
 use super::settings::{SettingChoices, TopicSettings};
 use super::{PARTITIONS_PER_TOPIC_MAX, PARTITIONS_TOTAL_MAX, TOPICS_PER_REQUEST_MAX};
-use crate::error::{CreateTopicError, DeleteTopicError, RequestError};
+use crate::error::{AlterTopicError, CreateTopicError, DeleteTopicError, RequestError};
 use crate::excerpt::Excerpt;
 
 /// What a request to create topics comes down to.
@@ -32,6 +32,15 @@ pub struct DeletePlan {
     pub commands: Vec<Command>,
     /// For each topic of the request, in its order: whether it will be deleted, or why not.
     pub outcomes: Vec<Result<(), DeleteTopicError>>,
+}
+
+/// What a request to alter topics comes down to.
+#[derive(Debug)]
+pub struct AlterPlan {
+    /// What to log, all or nothing; empty when no topic is to be altered, or all are as they are to be.
+    pub commands: Vec<Command>,
+    /// For each topic of the request, in its order: whether it will be as asked for, or why not.
+    pub outcomes: Vec<Result<(), AlterTopicError>>,
 }
 
 /// Plans the creation of `topics`; `draw_id` gives a new random id at each call.
@@ -85,6 +94,34 @@ pub fn plan_deletes(image: &Image, names: &[String]) -> Result<DeletePlan, Reque
     Ok(DeletePlan { commands, outcomes })
 }
 
+/// Plans the alteration of these topics. What a topic has already becomes no command.
+///
+/// # Errors
+/// The request as a whole is too large. What is wrong with single topics is in the plan.
+pub fn plan_alterations(
+    image: &Image,
+    defaults: &TopicSettings,
+    topics: &[TopicAlteration],
+) -> Result<AlterPlan, RequestError> {
+    check_size(topics.len())?;
+    let mentions = Mentions::count(topics.iter().map(|topic| topic.name.as_str()));
+    let mut planner = AlterPlanner {
+        image,
+        defaults,
+        partitions: image.partition_count(),
+        next_slot: image.next_slot(),
+        commands: Vec::new(),
+    };
+    let outcomes = topics
+        .iter()
+        .map(|topic| {
+            mentions.once(&topic.name).map_err(|name| AlterTopicError::NamedTwice { name })?;
+            planner.plan(topic)
+        })
+        .collect();
+    Ok(AlterPlan { commands: planner.commands, outcomes })
+}
+
 fn check_size(topics: usize) -> Result<(), RequestError> {
     if topics > TOPICS_PER_REQUEST_MAX { Err(RequestError::TooManyTopics { topics }) } else { Ok(()) }
 }
@@ -125,14 +162,13 @@ impl<DrawId: FnMut() -> TopicId> CreatePlanner<'_, DrawId> {
         }
         let partitions = self.check_partitions(new.partitions)?;
         let replicas = self.check_replicas(new.replicas)?;
-        let pairs = new.settings.iter().map(|setting| (setting.key.as_str(), setting.value.as_str()));
-        let settings = SettingChoices::parse(pairs, self.defaults)?;
+        let settings = SettingChoices::parse(pairs(&new.settings), self.defaults)?;
 
         let id = self.unused_id();
-        let first_slot = self.next_slot;
+        let slots = SlotRuns::new(self.next_slot);
         self.partitions += partitions;
-        self.next_slot = first_slot.advance(partitions);
-        self.commands.push(Command::CreateTopic(Topic { id, name, partitions, replicas, first_slot, settings }));
+        self.next_slot = self.next_slot.advance(partitions);
+        self.commands.push(Command::CreateTopic(Topic { id, name, partitions, replicas, slots, settings }));
         Ok(id)
     }
 
@@ -172,158 +208,68 @@ impl<DrawId: FnMut() -> TopicId> CreatePlanner<'_, DrawId> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use ringmq_wire::protocol::Setting;
-    use ringmq_wire::{BrokerId, ErrorCode, TOPIC_NAME_CHARS_MAX};
-    use uuid::Uuid;
+struct AlterPlanner<'a> {
+    image: &'a Image,
+    defaults: &'a TopicSettings,
+    /// Partitions of all topics, those planned so far counted.
+    partitions: u32,
+    next_slot: Slot,
+    commands: Vec<Command>,
+}
 
-    use super::*;
-    use crate::metadata::{Cluster, State};
-
-    fn new_topic(name: &str, partitions: u32) -> NewTopic {
-        NewTopic { name: name.to_owned(), partitions, replicas: 1, settings: Vec::new() }
-    }
-
-    fn counting_ids() -> impl FnMut() -> TopicId {
-        let mut last = 100;
-        move || {
-            last += 1;
-            TopicId::new(Uuid::from_u128(last))
+impl AlterPlanner<'_> {
+    fn plan(&mut self, alteration: &TopicAlteration) -> Result<(), AlterTopicError> {
+        let name = TopicName::parse(&alteration.name)?;
+        let topic = self.image.topic(&name).ok_or(AlterTopicError::Unknown { name })?;
+        // Both are checked before either becomes a command.
+        let settings = self.changed_settings(topic, alteration)?;
+        let added = self.check_partitions(topic, alteration.partitions)?;
+        if let Some(settings) = settings {
+            self.commands.push(Command::SetTopicSettings { id: topic.id, settings });
         }
-    }
-
-    fn state() -> State {
-        State::new(Cluster { id: Uuid::from_u128(77), broker: BrokerId::new(0) })
-    }
-
-    fn plan(state: &State, topics: &[NewTopic]) -> CreatePlan {
-        plan_creates(&state.image(), &TopicSettings::default(), topics, counting_ids()).unwrap()
-    }
-
-    fn create(state: &mut State, topics: &[NewTopic]) {
-        for command in plan(state, topics).commands {
-            state.apply(command).unwrap();
+        if added > 0 {
+            let partitions = topic.partitions + added;
+            self.commands.push(Command::AddPartitions { id: topic.id, partitions, first_slot: self.next_slot });
+            self.partitions += added;
+            self.next_slot = self.next_slot.advance(added);
         }
+        Ok(())
     }
 
-    /// The error of a request that creates this one topic.
-    fn refusal(state: &State, topic: NewTopic) -> (ErrorCode, String) {
-        let plan = plan(state, &[topic]);
-        assert_eq!(plan.commands, []);
-        let error = plan.outcomes.into_iter().next().unwrap().unwrap_err();
-        (error.code(), error.to_string())
-    }
-
-    #[test]
-    fn a_plan_can_be_applied_and_spreads_partitions_on() {
-        let mut state = state();
-        let plan = plan(&state, &[new_topic("a", 3), new_topic("b", 4)]);
-        let ids: Vec<TopicId> = plan.outcomes.into_iter().map(Result::unwrap).collect();
-        for command in plan.commands {
-            state.apply(command).unwrap();
+    /// The topic's choices afterwards, if they differ.
+    fn changed_settings(
+        &self,
+        topic: &Topic,
+        alteration: &TopicAlteration,
+    ) -> Result<Option<SettingChoices>, AlterTopicError> {
+        if alteration.set.is_empty() && alteration.unset.is_empty() {
+            return Ok(None);
         }
-        let image = state.image();
-        assert_eq!([image.topic("a").unwrap().id, image.topic("b").unwrap().id], ids[..]);
-        assert_eq!(image.topic("a").unwrap().first_slot, Slot::new(0));
-        assert_eq!(image.topic("b").unwrap().first_slot, Slot::new(3));
-        assert_eq!(image.next_slot(), Slot::new(7));
+        let unset = alteration.unset.iter().map(String::as_str);
+        let altered = topic.settings.altered(pairs(&alteration.set), unset, self.defaults)?;
+        Ok((altered != topic.settings).then_some(altered))
     }
 
-    #[test]
-    fn bad_names_are_refused() {
-        let long = "x".repeat(TOPIC_NAME_CHARS_MAX + 1);
-        for name in ["", ".", "..", "../x", "a/b", "a b", "a\0", "ä", &long] {
-            assert_eq!(refusal(&state(), new_topic(name, 1)).0, ErrorCode::InvalidTopicName, "{name:?}");
+    /// How many partitions the topic gets.
+    fn check_partitions(&self, topic: &Topic, asked: Option<u32>) -> Result<u32, AlterTopicError> {
+        let Some(asked) = asked else { return Ok(0) };
+        if asked == 0 || asked > PARTITIONS_PER_TOPIC_MAX {
+            return Err(AlterTopicError::Partitions { asked });
         }
-    }
-
-    #[test]
-    fn partitions_are_at_least_one_and_bounded_for_a_topic_and_in_total() {
-        for partitions in [0, 10_001, u32::MAX] {
-            let (code, text) = refusal(&state(), new_topic("a", partitions));
-            assert_eq!(code, ErrorCode::InvalidPartitionCount);
-            assert!(text.contains(&partitions.to_string()) && text.contains("10000"), "{text}");
+        let Some(added) = asked.checked_sub(topic.partitions) else {
+            return Err(AlterTopicError::FewerPartitions { asked, has: topic.partitions });
+        };
+        let left = PARTITIONS_TOTAL_MAX.saturating_sub(self.partitions);
+        if added > left {
+            return Err(AlterTopicError::PartitionsTotal { added, left });
         }
-        assert!(plan(&state(), &[new_topic("a", 10_000)]).outcomes[0].is_ok());
-
-        let mut full = state();
-        for n in 0..9 {
-            create(&mut full, &[new_topic(&format!("t{n}"), 10_000)]);
-        }
-        create(&mut full, &[new_topic("t9", 9_990)]);
-        let plan = plan(&full, &[new_topic("six", 6), new_topic("five", 5), new_topic("four", 4)]);
-        let codes: Vec<_> = plan.outcomes.iter().map(|outcome| outcome.as_ref().err().map(|e| e.code())).collect();
-        assert_eq!(codes, [None, Some(ErrorCode::InvalidPartitionCount), None]);
-        assert!(plan.outcomes[1].as_ref().unwrap_err().to_string().contains("4 more"));
-    }
-
-    #[test]
-    fn more_replicas_than_brokers_are_refused_with_the_number_of_brokers() {
-        for replicas in [0, 2, 3, u16::MAX] {
-            let (code, text) = refusal(&state(), NewTopic { replicas, ..new_topic("a", 1) });
-            assert_eq!(code, ErrorCode::InvalidReplicationFactor);
-            assert!(text.contains(&format!("{replicas} replicas")) && text.contains("1 broker"), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_bad_setting_is_refused_with_key_value_and_range() {
-        let settings = vec![Setting { key: "segment_bytes".into(), value: "7".into() }];
-        let (code, text) = refusal(&state(), NewTopic { settings, ..new_topic("a", 1) });
-        assert_eq!(code, ErrorCode::InvalidSetting);
-        assert!(text.contains("segment_bytes = \"7\"") && text.contains("1048576 to 1099511627776"), "{text}");
-    }
-
-    #[test]
-    fn a_living_name_is_taken_and_free_again_once_deleted() {
-        let mut state = state();
-        create(&mut state, &[new_topic("a", 1)]);
-        assert_eq!(refusal(&state, new_topic("a", 1)).0, ErrorCode::TopicAlreadyExists);
-        let first = state.image().topic("a").unwrap().id;
-
-        let deletes = plan_deletes(&state.image(), &["a".to_owned()]).unwrap();
-        for command in deletes.commands {
-            state.apply(command).unwrap();
-        }
-        create(&mut state, &[new_topic("a", 1)]);
-        assert_ne!(
-            state.image().topic("a").unwrap().id,
-            first,
-            "the counting ids start again, and must be passed over"
-        );
-    }
-
-    #[test]
-    fn a_name_twice_in_one_request_fails_both_times_and_only_that_name() {
-        let mut state = state();
-        let plan = plan(&state, &[new_topic("a", 1), new_topic("b", 1), new_topic("a", 2)]);
-        let codes: Vec<_> = plan.outcomes.iter().map(|outcome| outcome.as_ref().err().map(|e| e.code())).collect();
-        assert_eq!(codes, [Some(ErrorCode::MalformedRequest), None, Some(ErrorCode::MalformedRequest)]);
-        assert_eq!(plan.commands.len(), 1);
-
-        create(&mut state, &[new_topic("a", 1), new_topic("b", 1)]);
-        let names = ["a", "a", "b"].map(str::to_owned);
-        let plan = plan_deletes(&state.image(), &names).unwrap();
-        assert_eq!(plan.commands, [Command::DeleteTopic(state.image().topic("b").unwrap().id)]);
-    }
-
-    #[test]
-    fn deleting_what_is_not_there_is_an_unknown_topic() {
-        let names = ["nobody", "../x", ""].map(str::to_owned);
-        let plan = plan_deletes(&state().image(), &names).unwrap();
-        let codes: Vec<_> = plan.outcomes.iter().map(|outcome| outcome.as_ref().unwrap_err().code()).collect();
-        assert_eq!(codes, [ErrorCode::UnknownTopic, ErrorCode::InvalidTopicName, ErrorCode::InvalidTopicName]);
-        assert_eq!(plan.commands, []);
-    }
-
-    #[test]
-    fn a_request_with_too_many_topics_is_refused_whole() {
-        let topics: Vec<NewTopic> = (0..=TOPICS_PER_REQUEST_MAX).map(|n| new_topic(&n.to_string(), 1)).collect();
-        let image = state().image();
-        let error = plan_creates(&image, &TopicSettings::default(), &topics, counting_ids()).unwrap_err();
-        assert_eq!(error.code(), ErrorCode::RequestTooLarge);
-        let plan = plan_creates(&image, &TopicSettings::default(), &topics[1..], counting_ids()).unwrap();
-        assert_eq!(plan.commands.len(), TOPICS_PER_REQUEST_MAX);
+        Ok(added)
     }
 }
+
+fn pairs(settings: &[Setting]) -> impl Iterator<Item = (&str, &str)> {
+    settings.iter().map(|setting| (setting.key.as_str(), setting.value.as_str()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! One file per request type, each with both sides of its work: what the shard that a client reached does, and what the
 //! shard that owns the partitions does for another one.
 
+pub(crate) mod alter_topics;
 pub(crate) mod create_topics;
 pub(crate) mod delete_topics;
 pub(crate) mod describe_cluster;

@@ -12,6 +12,7 @@
 pub mod frame;
 pub mod preamble;
 
+mod alter_topics;
 mod create_topics;
 mod delete_topics;
 mod describe_cluster;
@@ -30,6 +31,7 @@ mod tests;
 #[cfg(test)]
 mod vectors;
 
+pub use alter_topics::{AlterTopicsRequest, AlterTopicsResponse, AlteredTopic, TopicAlteration};
 pub use create_topics::{CreateTopicsRequest, CreateTopicsResponse, CreatedTopic, NewTopic, Setting};
 pub use delete_topics::{DeleteTopicsRequest, DeleteTopicsResponse, DeletedTopic};
 pub use describe_cluster::{DescribeClusterRequest, DescribeClusterResponse, DescribedBroker, DescribedShard};

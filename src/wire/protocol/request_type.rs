@@ -27,11 +27,13 @@ pub enum RequestType {
     DescribeTopics = 9,
     /// Ask for everything about brokers and shards.
     DescribeCluster = 10,
+    /// Change settings of topics, or give them more partitions.
+    AlterTopics = 11,
 }
 
 impl RequestType {
     /// Every type, by rising number.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Produce,
         Self::Fetch,
         Self::ListOffsets,
@@ -42,6 +44,7 @@ impl RequestType {
         Self::ListTopics,
         Self::DescribeTopics,
         Self::DescribeCluster,
+        Self::AlterTopics,
     ];
 
     /// The type behind a number, if there is one.
@@ -72,6 +75,7 @@ impl RequestType {
             Self::ListTopics => "ListTopics",
             Self::DescribeTopics => "DescribeTopics",
             Self::DescribeCluster => "DescribeCluster",
+            Self::AlterTopics => "AlterTopics",
         }
     }
 }

@@ -107,6 +107,8 @@ properties_of_every_message! {
     describe_topics_response: DescribeTopicsResponse;
     describe_cluster_request: DescribeClusterRequest;
     describe_cluster_response: DescribeClusterResponse;
+    alter_topics_request: AlterTopicsRequest;
+    alter_topics_response: AlterTopicsResponse;
 }
 
 const ID: CorrelationId = CorrelationId::new(7);
@@ -358,5 +360,5 @@ fn every_type_comes_back_from_its_number_and_has_a_range_of_versions() {
         assert!(!request_type.versions().is_empty());
     }
     assert_eq!(RequestType::from_u16(0), None);
-    assert_eq!(RequestType::from_u16(11), None);
+    assert_eq!(RequestType::from_u16(12), None);
 }

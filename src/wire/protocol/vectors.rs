@@ -35,6 +35,7 @@ macro_rules! every_struct {
             ListTopicsRequest ListTopicsResponse ListedTopic
             DescribeTopicsRequest DescribeTopicsResponse DescribedTopic DescribedSetting DescribedPartition
             DescribeClusterRequest DescribeClusterResponse DescribedBroker DescribedShard
+            AlterTopicsRequest TopicAlteration AlterTopicsResponse AlteredTopic
         }
     };
 }

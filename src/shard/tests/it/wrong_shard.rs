@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use ringmq_wire::protocol::{
-    CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeTopicsRequest, DiscoverControllerRequest,
-    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, ListTopicsRequest, MetadataRequest, NewTopic,
-    OffsetSpec, RequestType,
+    AlterTopicsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeTopicsRequest,
+    DiscoverControllerRequest, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, ListTopicsRequest,
+    MetadataRequest, NewTopic, OffsetSpec, RequestType, Setting, TopicAlteration,
 };
 use ringmq_wire::{BrokerId, ErrorCode, Offset, PartitionIndex, ShardIndex, TopicName};
 
@@ -29,6 +29,7 @@ fn check(request_type: RequestType, broker: &Broker, shard: usize) {
         }
         RequestType::CreateTopics => create_topics(&mut peer, broker, shard),
         RequestType::DeleteTopics => delete_topics(&mut peer, broker, shard),
+        RequestType::AlterTopics => alter_topics(&mut peer, broker, shard),
         RequestType::ListTopics => {
             let listed = peer.call(&ListTopicsRequest {}).expect("it is answered");
             assert!(listed.topics.iter().any(|topic| &*topic.name == "t" && topic.partitions == PARTITIONS));
@@ -149,6 +150,40 @@ fn delete_topics(peer: &mut Peer, broker: &Broker, shard: usize) {
         let produced = broker.connect_to(any).produce(&name, &[(0, batch("x", 1, 10))]);
         assert_eq!(produced.topics[0].partitions[0].error, ErrorCode::UnknownTopic);
     }
+}
+
+/// One partition more, and a smaller largest batch, with each shard's connection.
+fn alter_topics(peer: &mut Peer, broker: &Broker, shard: usize) {
+    let partitions = PARTITIONS + 1 + u32::try_from(shard).expect("few");
+    let batch_bytes_max = 3_000 - 500 * shard;
+    let set = vec![Setting { key: "batch_bytes_max".into(), value: batch_bytes_max.to_string() }];
+    let change = TopicAlteration { name: "t".into(), set, unset: Vec::new(), partitions: Some(partitions) };
+    let none = TopicAlteration { name: "none".into(), set: Vec::new(), unset: Vec::new(), partitions: None };
+    let request = AlterTopicsRequest { topics: vec![change, none], timeout_ms: 30_000, validate_only: false };
+    let altered = peer.call(&request).expect("it is answered");
+    let errors: Vec<ErrorCode> = altered.topics.iter().map(|topic| topic.error).collect();
+    assert_eq!(errors, [ErrorCode::None, ErrorCode::UnknownTopic]);
+
+    // Old and new partitions go by it at once, on any connection, and keep what they have.
+    for any in 0..usize::from(SHARDS) {
+        let mut other = broker.connect_to(any);
+        for partition in [0, partitions - 1] {
+            let fits = other.produce("t", &[(partition, batch("fits", 1, batch_bytes_max - 200))]);
+            assert_eq!(fits.topics[0].partitions[0].error, ErrorCode::None, "{fits:?}");
+            let too_large = other.produce("t", &[(partition, batch("large", 1, batch_bytes_max))]);
+            assert_eq!(too_large.topics[0].partitions[0].error, ErrorCode::RecordTooLarge, "{too_large:?}");
+        }
+        let beyond = other.produce("t", &[(partitions, batch("x", 1, 10))]);
+        assert_eq!(beyond.topics[0].partitions[0].error, ErrorCode::UnknownPartition);
+        let (_, sections) = other.fetch(&fetch_request("t", &[(0, Offset::new(4))]));
+        assert_eq!(values(&sections[0], Offset::new(4))[..2], tagged("p0", 2));
+    }
+    let described = peer.call(&DescribeTopicsRequest { topics: vec!["t".into()] }).expect("it is answered");
+    let topic = &described.topics[0];
+    assert_eq!(topic.partitions.len(), partitions as usize);
+    let chosen: Vec<_> = topic.settings.iter().filter(|setting| !setting.is_default).collect();
+    assert_eq!(chosen.len(), 1);
+    assert_eq!((chosen[0].key.as_str(), chosen[0].value.as_str()), ("batch_bytes_max", &*batch_bytes_max.to_string()));
 }
 
 fn describe_topics(peer: &mut Peer) {

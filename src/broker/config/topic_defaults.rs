@@ -1,0 +1,55 @@
+//! `[topic_defaults]`: its keys are the settings of a topic, whatever there are.
+
+use std::fmt;
+
+use ringmq_controller::metadata::{SettingKey, TopicSettings};
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::schema::{Key, Valid};
+
+/// Settings of a topic whose creator does not say otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TopicDefaults(pub TopicSettings);
+
+/// The keys of the table, one for each setting.
+pub(super) fn keys() -> Vec<Key> {
+    let key = |setting: SettingKey| Key {
+        path: format!("topic_defaults.{setting}").into(),
+        valid: Valid::Integer(setting.range()),
+        about: setting.about(),
+    };
+    SettingKey::ALL.into_iter().map(key).collect()
+}
+
+impl Serialize for TopicDefaults {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(SettingKey::ALL.map(|key| (key.name(), self.0.get(key))))
+    }
+}
+
+impl<'de> Deserialize<'de> for TopicDefaults {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Settings)
+    }
+}
+
+/// Reads a table whose keys are settings. That numbers are in range has been checked, on the file's text.
+struct Settings;
+
+impl<'de> Visitor<'de> for Settings {
+    type Value = TopicDefaults;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table of topic settings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TopicDefaults, A::Error> {
+        let mut settings = TopicSettings::default();
+        while let Some(name) = map.next_key::<String>()? {
+            let key = SettingKey::from_name(&name).map_err(A::Error::custom)?;
+            settings.set(key, map.next_value()?);
+        }
+        Ok(TopicDefaults(settings))
+    }
+}
