@@ -145,6 +145,15 @@ impl<T: Send> Receiver<T> {
     }
 }
 
+impl<T> Drop for Receiver<T> {
+    /// Drops what nobody will take any more: a sender that lives on would keep it, and with it whoever waits for its
+    /// answer.
+    fn drop(&mut self) {
+        self.channel.close();
+        while self.channel.try_recv().is_ok() {}
+    }
+}
+
 impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Receiver").field("waiting", &self.channel.len()).finish()

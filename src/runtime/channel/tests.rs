@@ -90,6 +90,16 @@ fn a_receiver_that_gives_up_waiting_loses_nothing() {
 }
 
 #[test]
+fn messages_that_nobody_takes_are_dropped_with_the_receiver() {
+    let (sender, receiver) = bounded(2);
+    let (reply, answer) = oneshot::<()>();
+    sender.try_send(reply).expect("there is room");
+    drop(receiver);
+    assert_eq!(run(move || answer), Err(Dropped), "whoever waits for the answer learns that none will come");
+    drop(sender);
+}
+
+#[test]
 fn a_plain_thread_can_take_part() {
     let (sender, mut receiver) = bounded(2);
     let executor = spawn_executor(ExecutorConfig::default(), move || async move {
