@@ -367,7 +367,7 @@ async fn read(partition: &Partition, log: &Log, part: &Part, bytes_left: usize, 
     // One more piece is read while one like the last would fit: what does not fit is read for nothing.
     let mut last_bytes = 1;
     // Below the start, or beyond the end, the log says what is wrong.
-    while found.next != offsets.durable && left >= last_bytes {
+    while found.next != log.offsets().durable && left >= last_bytes {
         let read = log.read(found.next, left).await.map_err(|cause| partition.read_failed(&cause))?;
         // A batch larger than what is left passes only where nothing else does.
         let alone = first && found.bytes == 0;
@@ -380,7 +380,9 @@ async fn read(partition: &Partition, log: &Log, part: &Part, bytes_left: usize, 
         found.bytes += read.bytes;
         found.batches.extend(unpinned(read.slices, read.bytes));
     }
-    found.cut = found.next < offsets.durable;
+    // What has become durable while the disk was read may be among what was read.
+    found.high_watermark = log.offsets().durable;
+    found.cut = found.next < found.high_watermark;
     Ok(found)
 }
 
