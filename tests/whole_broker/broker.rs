@@ -1,0 +1,135 @@
+//! A broker on the simulated machine, wired as `ringmq serve` does it.
+
+use std::cell::Cell;
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringmq_controller::ControllerConfig;
+use ringmq_controller::metadata::TopicSettings;
+use ringmq_runtime::channel::{self, OneshotSender};
+use ringmq_runtime::executor::{ExecutorConfig, spawn_executor};
+use ringmq_runtime::task::{self, Gate, Stop};
+use ringmq_shard::{Limits, LogConfig, Roster, Shard, ShardConfig, ShardError, Wiring};
+use ringmq_wire::{BrokerId, ShardIndex};
+
+/// Where clients reach it.
+pub(crate) const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 9092);
+
+/// What brokers of one scenario have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) shards: NonZeroU16,
+    /// Small ones make fetches read the disk.
+    pub(crate) tail_cache_bytes: usize,
+}
+
+/// A broker that serves.
+pub(crate) struct Broker {
+    /// Dropping one stops its executor; the controller's is the last.
+    stops: Vec<OneshotSender<()>>,
+    shards: Gate,
+    controller: Gate,
+    stopping: Rc<Cell<bool>>,
+}
+
+impl Broker {
+    /// Starts every executor of a broker on the calling core's machine and waits until clients are served. `stopping`
+    /// says whether the broker is asked to end.
+    ///
+    /// # Panics
+    /// Here or later, when a part of it ends that nobody has stopped.
+    pub(crate) async fn start(shape: Shape, stopping: Rc<Cell<bool>>) -> Broker {
+        stopping.set(false);
+        let (requests, requests_receiver) = channel::bounded(64);
+        let Wiring { shards, metadata, started, rosters, mailboxes: _ } = Wiring::new(shape.shards, &requests);
+        drop(requests);
+        let mut broker = Broker { stops: Vec::new(), shards: Gate::new(), controller: Gate::new(), stopping };
+        for (links, index) in shards.into_iter().zip(0..) {
+            let config = shard_config(shape, ShardIndex::new(index));
+            let shards = broker.shards.clone();
+            broker.launch(&shards, format!("shard-{index}"), move |stop| async move {
+                match Shard::run(config, links, stop).await {
+                    // Stopped so early that it had not heard of the others yet; or the one that failed says more.
+                    Err(ShardError::GivenUp) => Ok(()),
+                    ended => ended,
+                }
+            });
+        }
+        let controller = broker.controller.clone();
+        let config = ControllerConfig::new(DATA_DIR);
+        broker.launch(&controller, "controller".to_owned(), move |stop| {
+            ringmq_controller::run(config, requests_receiver, metadata, stop)
+        });
+        let mut members = Vec::new();
+        for started in started {
+            let started = started.await.expect("the shard could serve");
+            assert_eq!(started.partitions_offline, 0, "every partition can be opened");
+            members.push(started.member);
+        }
+        let roster = Arc::new(Roster { shards: members });
+        for shard in rosters {
+            drop(shard.send(roster.clone()));
+        }
+        broker
+    }
+
+    fn launch<Fut, E>(&mut self, gate: &Gate, name: String, run: impl FnOnce(Stop) -> Fut + Send + 'static)
+    where
+        Fut: Future<Output = Result<(), E>> + 'static,
+        E: Display + 'static,
+    {
+        let (stop, stopped) = channel::oneshot::<()>();
+        let (end, ended) = channel::oneshot();
+        let executor = ExecutorConfig { name: name.clone(), ..ExecutorConfig::default() };
+        let main = move || async move {
+            let (handle, stop) = task::stop();
+            task::spawn("broker: stop", async move {
+                let _ = stopped.await;
+                handle.stop();
+            });
+            // Said here, so that the first one says it: its end makes others give up.
+            run(stop).await.unwrap_or_else(|error| panic!("{name} failed: {error}"));
+            let _ = end.send(());
+        };
+        spawn_executor(executor, main).expect("the simulation has room for another core");
+        self.stops.push(stop);
+        let stopping = self.stopping.clone();
+        let watched = gate.spawn("broker: watch", async move {
+            ended.await.expect("an executor ends by its main future");
+            assert!(stopping.get(), "an executor ended that nobody has stopped");
+        });
+        watched.expect("the gate is open");
+    }
+
+    /// Stops it as a signal would: the shards first, which still need the controller.
+    pub(crate) async fn stop(mut self) {
+        self.stopping.set(true);
+        self.stops.drain(..self.stops.len() - 1);
+        self.shards.close().await;
+        self.stops.clear();
+        self.controller.close().await;
+    }
+}
+
+const DATA_DIR: &str = "/data";
+
+fn shard_config(shape: Shape, shard: ShardIndex) -> ShardConfig {
+    ShardConfig {
+        shard,
+        shard_count: shape.shards,
+        cpu: None,
+        broker: BrokerId::new(0),
+        version: "simulated".to_owned(),
+        data_dir: DATA_DIR.into(),
+        listen: ADDRESS,
+        shard_port: None,
+        advertise: None,
+        log: LogConfig::default(),
+        topic_defaults: TopicSettings::default(),
+        tail_cache_bytes: shape.tail_cache_bytes,
+        limits: Limits::DEFAULT,
+    }
+}

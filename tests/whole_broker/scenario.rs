@@ -1,0 +1,233 @@
+//! The lives of one broker under one seed.
+
+use std::cell::{Cell, RefCell};
+use std::num::NonZeroU16;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringmq_runtime::sim::{Sim, SimConfig};
+use ringmq_runtime::{random, task, time};
+use ringmq_wire::ErrorCode;
+
+use super::broker::{ADDRESS, Broker, Shape};
+use super::connection::{Connection, Lost};
+use super::ledger::{Ledger, Place};
+use super::{churn, consumer, producer};
+
+/// What the clients of one scenario share: each is on a machine of its own, and this is the test's.
+#[derive(Clone)]
+pub(crate) struct Stage {
+    pub(crate) ledger: Ledger,
+    topics: Rc<[(String, u32)]>,
+    /// The clients may end.
+    enough: Rc<Cell<bool>>,
+    /// The broker was asked to stop.
+    stopping: Rc<Cell<bool>>,
+    /// Clients at work.
+    clients: Rc<Cell<usize>>,
+}
+
+impl Stage {
+    fn new(topics: &[u32]) -> Stage {
+        let names = topics.iter().zip(0..).map(|(partitions, number)| (format!("topic-{number}"), *partitions));
+        Stage {
+            ledger: Ledger::default(),
+            topics: names.collect(),
+            enough: Rc::default(),
+            stopping: Rc::default(),
+            clients: Rc::default(),
+        }
+    }
+
+    pub(crate) fn is_enough(&self) -> bool {
+        self.enough.get()
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    /// Every partition of the topics that stay.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        let partitions = |(topic, partitions): &(String, u32)| {
+            let topic = topic.clone();
+            (0..*partitions).map(move |partition| Place { topic: topic.clone(), life: 0, partition })
+        };
+        self.topics.iter().flat_map(partitions).collect()
+    }
+
+    pub(crate) fn draw_place(&self) -> Place {
+        let mut places = self.places();
+        let drawn = draw(0, places.len() as u64 - 1);
+        places.swap_remove(usize::try_from(drawn).expect("it is one of them"))
+    }
+
+    /// # Panics
+    /// For an answer that a broker must not give: there is no fault here but its end.
+    pub(crate) fn allow(&self, error: ErrorCode, what: &str) {
+        let allowed = error == ErrorCode::ShuttingDown && self.is_stopping();
+        assert!(allowed, "{what} was answered with {} by a broker in the best of health", error.name());
+    }
+
+    /// As [`Stage::allow`], for who can do nothing more on that connection.
+    pub(crate) fn refused(&self, error: ErrorCode, what: &str) -> Lost {
+        self.allow(error, what);
+        Lost
+    }
+
+    /// Runs a client on a machine of its own.
+    fn start_client<Fut>(&self, sim: &Sim, name: &str, client: impl FnOnce(Stage) -> Fut + 'static)
+    where
+        Fut: Future<Output = ()> + 'static,
+    {
+        let stage = self.clone();
+        self.clients.set(self.clients.get() + 1);
+        sim.elsewhere(name, move || async move {
+            client(stage.clone()).await;
+            stage.clients.set(stage.clients.get() - 1);
+        });
+    }
+
+    async fn create_topics(&self) -> Result<(), Lost> {
+        let mut connection = Connection::open(ADDRESS).await?;
+        for (topic, partitions) in self.topics.iter() {
+            assert!(churn::create(self, &mut connection, topic, *partitions).await?, "{topic} can be created");
+        }
+        Ok(())
+    }
+}
+
+/// What a seed draws at first.
+struct Plan {
+    shape: Shape,
+    topics: Vec<u32>,
+    producers: u64,
+    lives: u64,
+}
+
+impl Plan {
+    fn draw() -> Plan {
+        let shards = [1, 2, 2, 2, 3][usize::try_from(draw(0, 4)).expect("small")];
+        let shards = NonZeroU16::new(shards).expect("not zero");
+        let tail_cache_bytes = 1 << draw(12, 24);
+        Plan {
+            shape: Shape { shards, tail_cache_bytes },
+            topics: vec![u32::try_from(draw(1, 3)).expect("small"), u32::try_from(draw(1, 3)).expect("small")],
+            producers: draw(1, 3),
+            lives: draw(1, 4),
+        }
+    }
+}
+
+/// How a life ends.
+#[derive(Debug)]
+enum End {
+    Kill,
+    PowerLoss,
+    CleanStop,
+}
+
+impl End {
+    fn draw() -> End {
+        match draw(0, 7) {
+            0..3 => End::Kill,
+            3..7 => End::PowerLoss,
+            _ => End::CleanStop,
+        }
+    }
+}
+
+/// A number from `from` to `to`.
+fn draw(from: u64, to: u64) -> u64 {
+    from + random::u64() % (to - from + 1)
+}
+
+/// Plays the scenario of a seed. Returns the hash of everything that happened.
+///
+/// # Panics
+/// When a promise is broken.
+pub(crate) fn run(seed: u64) -> u64 {
+    let sim = Sim::new(SimConfig::with_seed(seed));
+    let plan = sim.run(|| async { Plan::draw() });
+    let stage = Stage::new(&plan.topics);
+
+    // The topics are there before the others begin, so that no client meets one that is missing.
+    sim.run(|| async {
+        let broker = Broker::start(plan.shape, stage.stopping.clone()).await;
+        stage.create_topics().await.expect("nothing ends the broker");
+        broker.stop().await;
+    });
+    start_clients(&sim, &stage, &plan);
+    for _ in 0..plan.lives {
+        live(&sim, &stage, plan.shape);
+    }
+    last_life(&sim, &stage, plan.shape);
+    assert!(stage.ledger.acknowledged_count() > 0, "something was produced");
+    sim.trace_hash()
+}
+
+fn start_clients(sim: &Sim, stage: &Stage, plan: &Plan) {
+    for _ in 0..plan.producers {
+        stage.start_client(sim, "producer", producer::run);
+    }
+    for place in stage.places() {
+        stage.start_client(sim, "consumer", |stage| consumer::follow(stage, place));
+    }
+    stage.start_client(sim, "churn", churn::run);
+}
+
+/// One life of the broker, from a start to a violent or a peaceful end; the end may come while it starts.
+fn live(sim: &Sim, stage: &Stage, shape: Shape) {
+    let running = Rc::new(RefCell::new(None));
+    let end = sim.run(|| async {
+        let (stage, running) = (stage.clone(), running.clone());
+        task::spawn("life", async move {
+            let broker = Broker::start(shape, stage.stopping.clone()).await;
+            // Stored before the check, which may take longer than the broker lives.
+            *running.borrow_mut() = Some(broker);
+            let checked = consumer::check_all(&stage).await;
+            assert!(checked.is_ok() || stage.is_stopping(), "a connection was lost that nobody has ended");
+        });
+        let length_us = if draw(0, 3) == 0 { draw(0, 20_000) } else { draw(0, 200_000) };
+        time::sleep(Duration::from_micros(length_us)).await;
+        End::draw()
+    });
+    match end {
+        End::Kill => sim.kill(),
+        End::PowerLoss => drop_report(sim.crash()),
+        End::CleanStop => {
+            sim.run(|| async {
+                let broker = loop {
+                    if let Some(broker) = running.take() {
+                        break broker;
+                    }
+                    time::sleep(Duration::from_millis(1)).await;
+                };
+                broker.stop().await;
+            });
+            // What is left of the process: the check, perhaps.
+            sim.kill();
+        }
+    }
+}
+
+/// Lets the clients finish, checks everything, stops and starts once more, and checks again.
+fn last_life(sim: &Sim, stage: &Stage, shape: Shape) {
+    sim.run(|| async {
+        let broker = Broker::start(shape, stage.stopping.clone()).await;
+        consumer::check_all(stage).await.expect("nothing ends the broker");
+        time::sleep(Duration::from_millis(20)).await;
+        stage.enough.set(true);
+        while stage.clients.get() > 0 {
+            time::sleep(Duration::from_millis(1)).await;
+        }
+        consumer::check_all(stage).await.expect("nothing ends the broker");
+        broker.stop().await;
+        let broker = Broker::start(shape, stage.stopping.clone()).await;
+        consumer::check_all(stage).await.expect("nothing ends the broker");
+        broker.stop().await;
+    });
+}
+
+/// The ledger tells what must be there whatever a crash has kept.
+fn drop_report(_: ringmq_runtime::sim::CrashReport) {}
