@@ -66,7 +66,7 @@ pub use frame::{FRAME_HEADER_BYTES, FrameFault};
 pub use generation::{GenerationHistory, Generations, LoadError, RecordError};
 pub use journal_queue::{JournalQueue, Journaling};
 pub use layout::LogId;
-pub use log::{CloseError, DeleteError, Log, LogDeps, LogOffsets};
+pub use log::{CloseError, DeleteError, JournalNeed, Log, LogDeps, LogOffsets};
 pub use payload::{FrameBuf, Payload};
 pub use reader::{LogRead, ReadError};
 pub use recovery::{OpenError, Recovery};

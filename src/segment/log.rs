@@ -53,6 +53,17 @@ pub struct LogOffsets {
     pub end: Offset,
 }
 
+/// Whether a journal block is still needed for what it has of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JournalNeed {
+    /// Frames have it, durably, or a durable record says that the log was deleted.
+    None,
+    /// Until [`Log::checkpoint`] has put it into frames.
+    UntilCheckpoint,
+    /// Until the next start: the log takes no frames in this one (rule 6 of the storage protocol).
+    UntilRecovery,
+}
+
 /// Why a log could not be stopped cleanly. Nothing that was acknowledged is lost: it is recovered when the log is
 /// opened again.
 #[derive(Debug, thiserror::Error)]
@@ -263,22 +274,30 @@ impl Log {
         self.0.state.borrow().window.frames_end()
     }
 
-    /// Whether nothing is read or written any more.
+    /// Whether the journal still has to keep what it has of the log below `offset`.
     #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.0.state.borrow().phase == Phase::Closed
+    pub fn journal_need(&self, offset: Offset) -> JournalNeed {
+        let state = self.0.state.borrow();
+        if state.deleted || offset <= state.window.frames_end() {
+            JournalNeed::None
+        } else if state.is_usable() {
+            JournalNeed::UntilCheckpoint
+        } else {
+            JournalNeed::UntilRecovery
+        }
     }
 
     pub(crate) fn of(core: Rc<LogCore>) -> Log {
         Log(core)
     }
 
-    /// Bytes of frames in all segments, headers and padding included. Known without looking at the disk.
+    /// Bytes of all segments: frames with headers and padding, and the room that is kept for what is staged. Known without
+    /// looking at the disk.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         let state = self.0.state.borrow();
         let sealed: u64 = state.sealed.iter().map(|segment| segment.end_position()).sum();
-        sealed + state.active.as_ref().map_or(0, |active| active.position)
+        sealed + state.active.as_ref().map_or(0, |active| active.position) + state.staging.frame_bytes()
     }
 
     /// Why the log is offline, if it is.
@@ -387,7 +406,8 @@ impl Log {
         log.journal.notify_frames_moved();
     }
 
-    /// Removes the log: appends that are not durable fail, files and memory are freed.
+    /// Removes the log: appends that are not durable fail, files and memory are freed. That it was deleted is on record,
+    /// durably, before this is called.
     ///
     /// # Errors
     /// When its files cannot be removed, or the removal cannot be recorded. Call [`Log::remove_files`] to try again.
@@ -396,6 +416,7 @@ impl Log {
         let (queued, waiters) = {
             let mut state = log.state.borrow_mut();
             state.phase = Phase::Closed;
+            state.deleted = true;
             (state.queue.take_all(), std::mem::take(&mut state.waiters))
         };
         let waiters = waiters.into_iter().map(|(_, waiter)| waiter);
@@ -451,6 +472,7 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
     let position = recovered.active.as_ref().map_or(0, |active| active.position);
     let state = LogState {
         phase: Phase::Open,
+        deleted: false,
         poison: None,
         leader_epoch: LeaderEpoch::ZERO,
         start: Offset::ZERO,

@@ -417,7 +417,8 @@ impl Opening<'_> {
     ) -> Result<(), OpenError> {
         let journaled = self.journaled;
         let (proven_frames, proven) = (journaled.proven_frames_end(known), journaled.proven_end(known));
-        if tail.last.end >= proven_frames && end >= proven && !journaled.lost_unknown {
+        let perhaps_lost = journaled.lost_unknown && known.clean_end() != Some(end);
+        if tail.last.end >= proven_frames && end >= proven && !perhaps_lost {
             return Ok(());
         }
         let proven_end = proven_frames.max(proven).max(end);

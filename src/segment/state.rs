@@ -53,6 +53,8 @@ pub(crate) struct LogCore {
 
 pub(crate) struct LogState {
     pub(crate) phase: Phase,
+    /// Whether a durable record says so.
+    pub(crate) deleted: bool,
     pub(crate) poison: Option<Arc<Poison>>,
     pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) start: Offset,

@@ -9,6 +9,7 @@ use ringmq_segment::LogConfig;
 use ringmq_wire::{BrokerId, ShardIndex};
 
 use crate::limits::Limits;
+use crate::storage::JournalSettings;
 
 /// The settings of one shard.
 #[derive(Debug, Clone)]
@@ -33,6 +34,8 @@ pub struct ShardConfig {
     pub advertise: Option<Advertise>,
     /// How logs are written; what topics set (segment size and age) goes before it.
     pub log: LogConfig,
+    /// How the journal is kept.
+    pub journal: JournalSettings,
     /// What holds for topics that do not choose otherwise.
     pub topic_defaults: TopicSettings,
     /// Memory for recent frames, per shard. Default 64 MiB.

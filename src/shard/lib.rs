@@ -22,6 +22,7 @@
 //! | `handlers/` | one request type each |
 //! | `split.rs`, `mailbox.rs`, `reply_bytes.rs` | cutting requests by owner; the door between shards; bounds on what comes back |
 //! | `directory.rs`, `topics.rs`, `placement.rs` | the applied metadata; applying it; describing it |
+//! | `storage/` | what the logs of a core share: its journal, the recovery of both |
 //! | `partition.rs` | what a partition takes and how it fails |
 //! | `limits.rs`, `room.rs` | every bound; who gets what is bounded |
 //! | `stats.rs`, `upkeep.rs`, `error.rs`, `throttle.rs`, `turns.rs` | counts, deadlines, codes, log lines, giving way |
@@ -52,6 +53,7 @@ mod server;
 mod session;
 mod split;
 mod stats;
+mod storage;
 mod throttle;
 mod topics;
 mod turns;
@@ -63,5 +65,7 @@ pub use links::{Roster, RosterEntry, ShardLinks, Started, Wiring};
 pub use mailbox::Mailboxes;
 pub use server::{Shard, ShardError};
 pub use stats::{Counter, Latencies, Stage, StatsSnapshot};
+pub use storage::{JournalSettings, RecoveryError};
 
+pub use ringmq_journal::JournalConfig;
 pub use ringmq_segment::LogConfig;

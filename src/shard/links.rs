@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use ringmq_controller::{ControllerRequest, MetadataUpdate};
 use ringmq_runtime::channel::{self, OneshotReceiver, OneshotSender};
-use ringmq_segment::GenerationHistory;
 use ringmq_wire::ShardIndex;
 
 use crate::mailbox::{Inbox, Mailboxes, mailboxes};
+use crate::storage::{self, RecoveryLink};
 
 /// Updates of the metadata that may wait for a shard. The controller skips what is overtaken, so one would do.
 const UPDATES_MAX: usize = 2;
@@ -40,32 +40,15 @@ pub struct ShardLinks {
     pub(crate) mailboxes: Mailboxes,
     pub(crate) controller: channel::Sender<ControllerRequest>,
     pub(crate) metadata: channel::Receiver<MetadataUpdate>,
-    pub(crate) generations: GenerationsLink,
+    pub(crate) recovery: RecoveryLink,
     pub(crate) started: OneshotSender<Started>,
     pub(crate) roster: OneshotReceiver<Arc<Roster>>,
-}
-
-/// How a shard gets at the generations of all logs: they are read once in a process.
-#[derive(Debug)]
-pub(crate) enum GenerationsLink {
-    /// This shard reads them and hands them on.
-    Load(Vec<OneshotSender<GenerationHistory>>),
-    /// They come from the shard that reads them.
-    Await(OneshotReceiver<GenerationHistory>),
 }
 
 impl Wiring {
     /// Makes the links of `shard_count` shards; `controller` leads to the controller.
     pub fn new(shard_count: NonZeroU16, controller: &channel::Sender<ControllerRequest>) -> Wiring {
         let (mailboxes, inboxes) = mailboxes(shard_count.get());
-        let (hand_on, generations): (Vec<_>, Vec<_>) = (1..shard_count.get())
-            .map(|_| {
-                let (sender, receiver) = channel::oneshot();
-                (sender, GenerationsLink::Await(receiver))
-            })
-            .unzip();
-        let generations = std::iter::once(GenerationsLink::Load(hand_on)).chain(generations);
-
         let mut wiring = Wiring {
             shards: Vec::new(),
             metadata: Vec::new(),
@@ -73,7 +56,7 @@ impl Wiring {
             rosters: Vec::new(),
             mailboxes: mailboxes.clone(),
         };
-        for (inbox, generations) in inboxes.into_iter().zip(generations) {
+        for (inbox, recovery) in inboxes.into_iter().zip(storage::link(shard_count.get())) {
             let (metadata_sender, metadata) = channel::bounded(UPDATES_MAX);
             let (started, started_receiver) = channel::oneshot();
             let (roster_sender, roster) = channel::oneshot();
@@ -85,7 +68,7 @@ impl Wiring {
                 mailboxes: mailboxes.clone(),
                 controller: controller.clone(),
                 metadata,
-                generations,
+                recovery,
                 started,
                 roster,
             });

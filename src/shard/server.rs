@@ -14,7 +14,6 @@ use ringmq_runtime::local::Semaphore;
 use ringmq_runtime::net::{ListenOptions, TcpListener};
 use ringmq_runtime::task::{self, Gate, Stop};
 use ringmq_runtime::time;
-use ringmq_segment::{GenerationHistory, Generations, JournalQueue, LoadError, LogDeps, TailCache};
 use ringmq_wire::{ErrorCode, WireError};
 
 use crate::config::ShardConfig;
@@ -22,22 +21,21 @@ use crate::connection;
 use crate::connections::Connections;
 use crate::directory::Directory;
 use crate::limits::{DESCRIPTIONS_MAX, LimitsError};
-use crate::links::{GenerationsLink, Roster, RosterEntry, ShardLinks, Started};
+use crate::links::{Roster, RosterEntry, ShardLinks, Started};
 use crate::mailbox::{self, Doors, Inbox};
 use crate::room::{self, FetchRoom};
 use crate::stats::Stats;
+use crate::storage::{Opened, RecoveryError, Storage};
 use crate::throttle::Throttle;
 use crate::{topics, upkeep};
 
 /// The directory of the generation tables, in the data directory.
-const GENERATIONS: &str = "generations";
-
 /// What one core owns: its partitions, its connections, its doors to the other cores. Lives on one executor.
 pub struct Shard {
     pub(crate) config: ShardConfig,
     pub(crate) directory: RefCell<Directory>,
     /// What the logs of a core share.
-    pub(crate) storage: LogDeps,
+    pub(crate) storage: Rc<Storage>,
     pub(crate) doors: Doors,
     pub(crate) stats: Stats,
     pub(crate) connections: Connections,
@@ -78,9 +76,9 @@ pub enum ShardError {
     /// The configuration contradicts itself.
     #[error(transparent)]
     Limits(#[from] LimitsError),
-    /// The generation tables cannot be used.
+    /// What was found on the disk cannot be used.
     #[error(transparent)]
-    Generations(#[from] LoadError),
+    Recovery(#[from] RecoveryError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {cause}; choose another address, or stop who uses it")]
     Listen {
@@ -103,17 +101,15 @@ impl Shard {
     /// When it cannot start to serve. A partition that cannot be opened is no reason: it is offline, the others serve.
     pub async fn run(config: ShardConfig, links: ShardLinks, stop: Stop) -> Result<(), ShardError> {
         config.limits.check()?;
-        let ShardLinks { inbox, mailboxes, controller, mut metadata, generations, started, roster } = links;
+        let ShardLinks { inbox, mailboxes, controller, mut metadata, recovery, started, roster } = links;
         // The data directory is the broker's own from the first update on.
         let first = given(&stop, async { metadata.recv().await.ok_or(ShardError::GivenUp) }).await?;
-        let generations = given(&stop, obtain_generations(&config, generations)).await?;
+        let opening =
+            Storage::open(&config.data_dir, config.shard, config.tail_cache_bytes, config.journal.clone(), recovery);
+        let (storage, opened) = opening.await?;
         let shard = Rc::new(Shard {
             directory: RefCell::new(Directory::new(config.shard, config.shard_count)),
-            storage: LogDeps {
-                generations: Generations::new(&config.data_dir.join(GENERATIONS), config.shard, generations),
-                cache: TailCache::new(config.tail_cache_bytes),
-                journal: JournalQueue::default(),
-            },
+            storage,
             doors: Doors::new(&mailboxes, &config.limits),
             stats: Stats::new(),
             connections: Connections::new(),
@@ -128,16 +124,25 @@ impl Shard {
             config,
         });
         drop(mailboxes);
-        shard.clone().apply_first(first).await;
-        let served = shard.clone().serve(inbox, metadata, started, roster).await;
+        let served = match shard.recover(first, opened).await {
+            Ok(()) => shard.clone().serve(inbox, metadata, started, roster).await,
+            Err(error) => Err(error),
+        };
         topics::close_all(&shard).await;
+        shard.storage.close().await;
         served
     }
 
-    async fn apply_first(self: Rc<Self>, first: MetadataUpdate) {
-        topics::apply(&self, first.image).await;
+    /// Opens the logs that the first image has, each with what the journals have of it, and goes on with a journal.
+    async fn recover(self: &Rc<Self>, first: MetadataUpdate, opened: Opened) -> Result<(), ShardError> {
+        let image = first.image.clone();
+        topics::apply(self, first.image).await;
+        let partitions = self.directory.borrow().all_owned();
+        let offline = partitions.iter().filter(|partition| partition.log().is_err()).map(|partition| partition.id());
+        self.storage.finish(opened, &image, offline.collect()).await?;
         // The controller may have ended meanwhile; nobody waits then.
         let _ = first.applied.send(());
+        Ok(())
     }
 
     /// Serves until it is stopped and everything that it has read is answered.
@@ -257,20 +262,6 @@ impl Shard {
 /// What a future gives, unless the start is given up first.
 async fn given<T>(stop: &Stop, future: impl Future<Output = Result<T, ShardError>>) -> Result<T, ShardError> {
     stop.or_stop(future).await.unwrap_or(Err(ShardError::GivenUp))
-}
-
-async fn obtain_generations(config: &ShardConfig, link: GenerationsLink) -> Result<GenerationHistory, ShardError> {
-    match link {
-        GenerationsLink::Load(hand_on) => {
-            let history = GenerationHistory::load(&config.data_dir.join(GENERATIONS)).await?;
-            for other in hand_on {
-                // A shard that has given up does not need them.
-                let _ = other.send(history.clone());
-            }
-            Ok(history)
-        }
-        GenerationsLink::Await(history) => history.await.map_err(|_| ShardError::GivenUp),
-    }
 }
 
 /// A listener, and the address that it got.

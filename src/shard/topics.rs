@@ -107,7 +107,8 @@ where
 async fn open_partition(shard: &Shard, topic: &Topic, partition: PartitionIndex) -> Partition {
     let id = LogId { topic_id: topic.id, partition };
     let (limits, config) = log_config(shard, topic);
-    match Log::open(&shard.config.data_dir, id, config, &shard.storage).await {
+    let (storage, journaled) = (&shard.storage, shard.storage.journaled(id));
+    match Log::recover(&storage.data_dir, id, config, &storage.logs, &journaled).await {
         Ok((log, recovery)) => {
             report(&topic.name, partition, &recovery);
             Partition::online(id, topic.name.clone(), limits, log)
@@ -146,7 +147,7 @@ async fn delete_topic(shard: &Rc<Shard>, entry: &TopicEntry) {
             let id = partition.id();
             let deleted = match partition.delete() {
                 Some(log) => log.delete().await,
-                None => Log::remove_files(&shard.config.data_dir, id, &shard.storage.generations).await,
+                None => Log::remove_files(&shard.storage.data_dir, id, &shard.storage.logs.generations).await,
             };
             if let Err(cause) = deleted {
                 tracing::error!(

@@ -131,6 +131,11 @@ table! {
         drain_ms_max: u64 = milliseconds(LIMITS.drain_max), Valid::Integer(0..=HOUR_MS);
         /// Log writes that one partition may have in flight at the same time.
         writes_in_flight_max: u64 = 4, Valid::Integer(1..=64);
+        /// Appends of up to this many bytes go by the journal of their shard, which makes those of all its partitions durable
+        /// with one write; larger ones go straight to their segment. 0 turns the journal off.
+        journal_append_bytes_max: u64 = 32 * KIB, Valid::Integer(0..=64 * KIB);
+        /// Size of each shard's journal, on disk; in memory, appends take up to as much until their segments have them.
+        journal_ring_bytes: u64 = 64 * MIB, Valid::Integer(4 * MIB..=64 * GIB);
         /// How long an idle shard spins before it sleeps, in microseconds; 0 is off. Shortens a round trip on an
         /// idle core, and harms where shards share their cores with anything else.
         spin_before_park_us: u64 = 0, Valid::Integer(0..=10_000);

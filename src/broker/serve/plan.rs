@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use ringmq_client::HostPort;
 use ringmq_controller::ControllerConfig;
+use ringmq_runtime::buffer::BLOCK_BYTES;
 use ringmq_runtime::executor::{CpuId, ExecutorConfig};
-use ringmq_shard::{Advertise, Limits, LogConfig, ShardConfig};
+use ringmq_shard::{Advertise, JournalConfig, JournalSettings, Limits, LogConfig, ShardConfig};
 use ringmq_wire::{BrokerId, ShardIndex};
 
 use super::error::ServeError;
@@ -118,9 +119,19 @@ impl Plan {
             shard_port: (port != 0).then_some(port),
             advertise: self.advertise(),
             log: LogConfig { writes_in_flight_max: size(self.config.writes_in_flight_max), ..LogConfig::default() },
+            journal: self.journal(),
             topic_defaults: self.config.topic_defaults.0,
             tail_cache_bytes: size(cache),
             limits: self.limits(),
+        }
+    }
+
+    fn journal(&self) -> JournalSettings {
+        let (config, defaults) = (&self.config, JournalSettings::default());
+        let ring_bytes = config.journal_ring_bytes.next_multiple_of(BLOCK_BYTES as u64);
+        JournalSettings {
+            append_bytes_max: size(config.journal_append_bytes_max),
+            ring: JournalConfig { ring_bytes, ..defaults.ring },
         }
     }
 
@@ -176,6 +187,8 @@ mod tests {
             assert_eq!(executor.cpu.map(CpuId::get), shard.cpu);
             assert_eq!(shard.topic_defaults, Config::default().topic_defaults.0);
             assert_eq!(shard.log, LogConfig::default());
+            assert_eq!(shard.journal, JournalSettings::default());
+            shard.journal.ring.validate().expect("a journal can be kept so");
             assert_eq!(format!("{:?}", shard.limits), format!("{:?}", Limits::DEFAULT));
             shard.limits.check().expect("consistent");
         }

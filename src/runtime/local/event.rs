@@ -78,6 +78,18 @@ pub struct Listener {
     slot: Option<usize>,
 }
 
+impl Listener {
+    /// Done with the first of the two signals.
+    pub async fn or(self, other: Listener) {
+        let (mut one, mut other) = (self, other);
+        std::future::poll_fn(|cx| match Pin::new(&mut one).poll(cx) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => Pin::new(&mut other).poll(cx),
+        })
+        .await;
+    }
+}
+
 impl Future for Listener {
     type Output = ();
 

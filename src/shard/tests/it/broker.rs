@@ -13,7 +13,10 @@ use ringmq_runtime::executor::{ExecutorConfig, ExecutorHandle, spawn_executor};
 use ringmq_runtime::net::Reservation;
 use ringmq_runtime::{probe, task};
 use ringmq_segment::LogConfig;
-use ringmq_shard::{Advertise, Limits, Mailboxes, Roster, Shard, ShardConfig, ShardError, StatsSnapshot, Wiring};
+use ringmq_shard::{
+    Advertise, JournalConfig, JournalSettings, Limits, Mailboxes, Roster, Shard, ShardConfig, ShardError,
+    StatsSnapshot, Wiring,
+};
 use ringmq_wire::protocol::RequestType;
 use ringmq_wire::{BrokerId, ShardIndex};
 
@@ -79,6 +82,10 @@ impl Broker {
                 advertise: options.advertise.clone(),
                 log: LogConfig::default(),
                 topic_defaults: TopicSettings::default(),
+                journal: JournalSettings {
+                    ring: JournalConfig { ring_bytes: 4 << 20, ..JournalConfig::default() },
+                    ..JournalSettings::default()
+                },
                 tail_cache_bytes: 16 << 20,
                 limits: options.limits.clone(),
             };

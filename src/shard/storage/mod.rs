@@ -1,0 +1,172 @@
+//! One core's storage: what its logs share, its journal, and what goes between them.
+//!
+//! | what | module |
+//! |---|---|
+//! | small appends on their way into journal blocks, and back as durable | `blocks` |
+//! | which blocks are needed for which logs; making logs put them into frames | `checkpoints` |
+//! | what the journals of an earlier process have, brought to the logs; the ring's next life | `recovery` |
+//!
+//! A log hands its small appends over in a queue and knows nothing of the journal; the journal holds opaque entries and
+//! knows nothing of logs (`docs/storage-protocol.md`).
+
+mod blocks;
+mod checkpoints;
+mod recovery;
+
+use std::cell::RefCell;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringmq_journal::{Journal, JournalConfig, Ring};
+use ringmq_runtime::task::{self, Gate, Stop, StopHandle};
+use ringmq_runtime::time;
+use ringmq_segment::{Generations, JournalQueue, Journaling, LogDeps, LogId, TailCache};
+use ringmq_wire::ShardIndex;
+
+pub use recovery::RecoveryError;
+pub(crate) use recovery::{Opened, RecoveryLink, link};
+
+use self::blocks::{Block, Blocks};
+use self::recovery::{FoundStorage, Journals, RingChoice};
+
+/// The directory of the generation tables, within the data directory.
+const GENERATIONS: &str = "generations";
+/// The directory of the journals, within the data directory.
+const JOURNALS: &str = "journals";
+/// After this long a ring that could not be prepared is tried again.
+const PREPARE_AGAIN: Duration = Duration::from_secs(30);
+
+/// How the journal of one core is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalSettings {
+    /// Appends of up to so many bytes go by the journal; 0 is: none, and there is no journal. At most a third of
+    /// a block. Default: 32 KiB.
+    pub append_bytes_max: usize,
+    /// The ring.
+    pub ring: JournalConfig,
+}
+
+impl Default for JournalSettings {
+    fn default() -> Self {
+        Self { append_bytes_max: 32 << 10, ring: JournalConfig::default() }
+    }
+}
+
+/// One core's storage.
+pub(crate) struct Storage {
+    pub(crate) data_dir: PathBuf,
+    /// What logs are opened with.
+    pub(crate) logs: LogDeps,
+    shard: ShardIndex,
+    settings: JournalSettings,
+    /// What the journals have that no frame may have, until every log has been given its own.
+    found: RefCell<Arc<Journals>>,
+    journal: RefCell<Option<Rc<Blocks>>>,
+    tasks: Gate,
+    stop: (StopHandle, Stop),
+}
+
+impl Storage {
+    fn new(
+        data_dir: &Path,
+        shard: ShardIndex,
+        cache_bytes: usize,
+        settings: JournalSettings,
+        found: FoundStorage,
+    ) -> Self {
+        let generations = Generations::new(&data_dir.join(GENERATIONS), shard, found.generations);
+        let (cache, journal) = (TailCache::new(cache_bytes), JournalQueue::default());
+        Self {
+            data_dir: data_dir.to_owned(),
+            logs: LogDeps { generations, cache, journal },
+            shard,
+            settings,
+            found: RefCell::new(found.journals),
+            journal: RefCell::default(),
+            tasks: Gate::new(),
+            stop: task::stop(),
+        }
+    }
+
+    fn journals_dir(&self) -> PathBuf {
+        self.data_dir.join(JOURNALS)
+    }
+
+    /// What the journals have of a log that is opened now.
+    pub(crate) fn journaled(&self, id: LogId) -> ringmq_segment::Journaled {
+        self.found.borrow().of(id)
+    }
+
+    /// Takes the ring up again that was found, or prepares one in the background. Until there is one, appends go
+    /// straight to their segments.
+    async fn start_journal(self: &Rc<Self>, choice: RingChoice) {
+        if self.settings.append_bytes_max == 0 {
+            return;
+        }
+        match self.resume(choice).await {
+            Ok(Some(ring)) => match self.begin(ring).await {
+                Ok(()) => return,
+                Err(error) => self.tell_failure("write to", &error),
+            },
+            Ok(None) => {}
+            Err(error) => self.tell_failure("take up", &error),
+        }
+        let storage = self.clone();
+        // Open until the storage is closed.
+        let _ = self.tasks.spawn_background("journal-prepare", async move { storage.prepare().await });
+    }
+
+    async fn resume(&self, choice: RingChoice) -> io::Result<Option<Ring>> {
+        let RingChoice::Found(found) = choice else { return Ok(None) };
+        let ring = Ring::resume(&self.journals_dir(), &found, &self.settings.ring).await?;
+        if ring.is_none() {
+            ringmq_journal::remove_ring(&self.journals_dir(), &found).await?;
+        }
+        Ok(ring)
+    }
+
+    async fn prepare(self: Rc<Self>) {
+        while !self.stop.1.is_stopped() {
+            let prepared = async {
+                let ring = Ring::prepare(&self.journals_dir(), self.shard, &self.settings.ring).await?;
+                self.begin(ring).await
+            };
+            match prepared.await {
+                Ok(()) => return,
+                Err(error) => self.tell_failure("prepare", &error),
+            }
+            let _ = self.stop.1.or_stop(time::sleep(PREPARE_AGAIN)).await;
+        }
+    }
+
+    fn tell_failure(&self, what: &str, error: &io::Error) {
+        tracing::error!(shard = %self.shard, %error, "cannot {what} the journal; appends go straight to their segments");
+    }
+
+    /// The ring's first block frees what was found in it: all of that is in durable frames, or aside.
+    async fn begin(self: &Rc<Self>, ring: Ring) -> io::Result<()> {
+        let queue = self.logs.journal.clone();
+        let blocks = Blocks::new(self.shard, self.journals_dir(), queue.clone());
+        let (durable, failed) = (|_, block: Block| block.iter().for_each(Journaling::journaled), blocks.clone());
+        let failed = move |error: Arc<io::Error>, lost| failed.fail(&error, lost);
+        let journal = Journal::start(ring, self.settings.ring.clone(), durable, failed).await?;
+        tracing::info!(shard = %self.shard, ring = %journal.name().file_name(), "the journal is in use");
+        blocks.run(journal, &self.tasks, &self.stop.1);
+        queue.open(self.settings.append_bytes_max.min(self.settings.ring.entry_bytes_max()));
+        *self.journal.borrow_mut() = Some(blocks);
+        Ok(())
+    }
+
+    /// Closes the journal. All logs are closed, so nothing in it is needed, but for logs that went offline.
+    pub(crate) async fn close(&self) {
+        self.stop.0.stop();
+        self.tasks.close().await;
+        let blocks = self.journal.borrow_mut().take();
+        if let Some(blocks) = blocks {
+            blocks.close().await;
+        }
+    }
+}

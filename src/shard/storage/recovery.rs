@@ -1,0 +1,318 @@
+//! What earlier processes left: read once by one shard, handed to all, and given up when every log has its own.
+//!
+//! The first shard leads. It reads the generation tables and the journals and hands them on; each shard opens its logs,
+//! which puts what the journals have of them into frames, and says for which it could not. When all have, the first one
+//! keeps aside what could not be placed, removes what nobody uses any more, and releases the others: only then is a ring
+//! written to again. Whatever interrupts this, the next start finds the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringmq_controller::metadata::Image;
+use ringmq_journal::{FoundBlocks, FoundEntry, FoundJournals, FoundRing, JournalReadError, LogEnd, RingName};
+use ringmq_runtime::channel::{self, OneshotReceiver, OneshotSender};
+use ringmq_segment::{GenerationHistory, JournalClaim, Journaled, JournaledAppend, LoadError, LogId};
+use ringmq_wire::ShardIndex;
+
+use super::{GENERATIONS, JOURNALS, JournalSettings, Storage};
+
+/// What was found when the process started. It is the same for all shards.
+#[derive(Clone, Debug)]
+pub(super) struct FoundStorage {
+    pub(super) generations: GenerationHistory,
+    pub(super) journals: Arc<Journals>,
+}
+
+/// What the journals hold, and which log it is of.
+#[derive(Debug, Default)]
+pub(super) struct Journals {
+    found: FoundJournals,
+    by_log: BTreeMap<LogId, Journaled>,
+    /// Something was lost, of nobody knows which log.
+    lost_unknown: bool,
+}
+
+/// How a shard takes part in the recovery of what all have in common.
+#[derive(Debug)]
+pub(crate) enum RecoveryLink {
+    /// This shard reads, and decides what may go.
+    Lead(Vec<Follower>),
+    /// Another one does.
+    Follow(Leader),
+}
+
+/// A shard as the first one sees it.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    found: OneshotSender<FoundStorage>,
+    opened: OneshotReceiver<BTreeSet<LogId>>,
+    released: OneshotSender<RingsKept>,
+}
+
+/// The first shard as another one sees it.
+#[derive(Debug)]
+pub(crate) struct Leader {
+    found: OneshotReceiver<FoundStorage>,
+    opened: OneshotSender<BTreeSet<LogId>>,
+    released: OneshotReceiver<RingsKept>,
+}
+
+/// Rings that stay as they are until the next start.
+type RingsKept = BTreeSet<RingName>;
+
+/// Which ring a shard goes on with.
+pub(super) enum RingChoice {
+    /// One that was found; nothing in it is needed any more.
+    Found(FoundRing),
+    /// A new one.
+    New,
+}
+
+/// Why the start is given up.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The generation tables cannot be used.
+    #[error(transparent)]
+    Generations(#[from] LoadError),
+    /// The journals cannot be read.
+    #[error(transparent)]
+    Journals(#[from] JournalReadError),
+    /// Another shard has given up; its own error says why.
+    #[error("another shard could not start")]
+    GivenUp,
+}
+
+/// The links of that many shards, by index.
+pub(crate) fn link(shard_count: u16) -> Vec<RecoveryLink> {
+    let (followers, leaders): (Vec<_>, Vec<_>) = (1..shard_count)
+        .map(|_| {
+            let (found, follower_found) = channel::oneshot();
+            let (follower_opened, opened) = channel::oneshot();
+            let (released, follower_released) = channel::oneshot();
+            let leader = Leader { found: follower_found, opened: follower_opened, released: follower_released };
+            (Follower { found, opened, released }, RecoveryLink::Follow(leader))
+        })
+        .unzip();
+    std::iter::once(RecoveryLink::Lead(followers)).chain(leaders).collect()
+}
+
+/// What remains to be done of the recovery when a shard's logs are open.
+pub(crate) enum Opened {
+    Lead(Vec<(OneshotReceiver<BTreeSet<LogId>>, OneshotSender<RingsKept>)>),
+    Follow(OneshotSender<BTreeSet<LogId>>, OneshotReceiver<RingsKept>),
+}
+
+impl Storage {
+    /// Reads what is there, or gets it from the shard that reads it.
+    ///
+    /// # Errors
+    /// When it cannot be read: without it nobody can tell what was acknowledged.
+    pub(crate) async fn open(
+        data_dir: &Path,
+        shard: ShardIndex,
+        cache_bytes: usize,
+        settings: JournalSettings,
+        link: RecoveryLink,
+    ) -> Result<(Rc<Self>, Opened), RecoveryError> {
+        let (found, opened) = match link {
+            RecoveryLink::Lead(followers) => {
+                let found = FoundStorage::read(data_dir).await?;
+                let hand_on = |follower: Follower| {
+                    // A shard that has given up does not need it.
+                    let _ = follower.found.send(found.clone());
+                    (follower.opened, follower.released)
+                };
+                let followers = followers.into_iter().map(hand_on).collect();
+                (found, Opened::Lead(followers))
+            }
+            RecoveryLink::Follow(Leader { found, opened, released }) => {
+                let found = found.await.map_err(|_| RecoveryError::GivenUp)?;
+                (found, Opened::Follow(opened, released))
+            }
+        };
+        Ok((Rc::new(Self::new(data_dir, shard, cache_bytes, settings, found)), opened))
+    }
+
+    /// This shard's logs are open, but for those `offline`. Waits for the other shards, and begins the next life of the
+    /// ring.
+    ///
+    /// # Errors
+    /// When another shard gives up.
+    pub(crate) async fn finish(
+        self: &Rc<Self>,
+        opened: Opened,
+        image: &Image,
+        offline: BTreeSet<LogId>,
+    ) -> Result<(), RecoveryError> {
+        let journals = self.found.take();
+        let kept = match opened {
+            Opened::Lead(followers) => self.lead(&journals, followers, image, offline).await?,
+            Opened::Follow(tell, released) => {
+                tell.send(offline).map_err(|_| RecoveryError::GivenUp)?;
+                released.await.map_err(|_| RecoveryError::GivenUp)?
+            }
+        };
+        let choice = match self.chosen(&journals.found, self.shard) {
+            Some(ring) if !kept.contains(&ring.name) => RingChoice::Found(ring.clone()),
+            _ => RingChoice::New,
+        };
+        self.start_journal(choice).await;
+        Ok(())
+    }
+
+    async fn lead(
+        &self,
+        journals: &Journals,
+        followers: Vec<(OneshotReceiver<BTreeSet<LogId>>, OneshotSender<RingsKept>)>,
+        image: &Image,
+        mut offline: BTreeSet<LogId>,
+    ) -> Result<RingsKept, RecoveryError> {
+        let mut shards = vec![self.shard];
+        let mut releases = Vec::new();
+        for (index, (opened, released)) in (1..).zip(followers) {
+            offline.extend(opened.await.map_err(|_| RecoveryError::GivenUp)?);
+            shards.push(ShardIndex::new(index));
+            releases.push(released);
+        }
+        let is_unplaced = |id: LogId| offline.contains(&id) || is_unknown(image, id);
+        let kept = self.keep_aside(&journals.found, is_unplaced).await;
+        let in_use: BTreeSet<_> =
+            shards.iter().filter_map(|shard| self.chosen(&journals.found, *shard)).map(|ring| ring.name).collect();
+        self.remove_what_is_placed(&journals.found, is_unplaced, |ring| in_use.contains(&ring) || kept.contains(&ring))
+            .await;
+        for release in releases {
+            // A shard that has given up does not need it.
+            let _ = release.send(kept.clone());
+        }
+        Ok(kept)
+    }
+
+    /// The ring that a shard goes on with, of those that were found.
+    fn chosen<'a>(&self, found: &'a FoundJournals, shard: ShardIndex) -> Option<&'a FoundRing> {
+        let wanted = self.settings.append_bytes_max > 0;
+        let fits = |ring: &&FoundRing| ring.name.shard == shard && ring.bytes == self.settings.ring.ring_bytes;
+        found.rings.iter().filter(|_| wanted).find(fits)
+    }
+
+    /// Copies the blocks with entries that could not be placed. A ring of which that fails stays as it is: returns these.
+    async fn keep_aside(&self, found: &FoundJournals, is_unplaced: impl Fn(LogId) -> bool) -> RingsKept {
+        let mut kept = RingsKept::new();
+        for ring in &found.rings {
+            let mut unplaced = ring.blocks.entries.iter().filter(|entry| is_unplaced(log_of(entry)));
+            let Some(first) = unplaced.next() else { continue };
+            let ring_file = ring.name.file_name();
+            match ringmq_journal::keep_aside(&self.journals_dir(), ring, first.block..ring.next).await {
+                Ok(()) => tracing::warn!(
+                    ring = %ring_file, log = %log_of(first),
+                    "the journal has records of a partition that is offline or not in the metadata; they are kept aside"
+                ),
+                Err(error) => {
+                    tracing::error!(
+                        ring = %ring_file, log = %log_of(first), %error,
+                        "the journal has records of a partition that is offline or not in the metadata, and they cannot be \
+                         kept aside: the ring stays as it is, and is read again by the next start"
+                    );
+                    kept.insert(ring.name);
+                }
+            }
+        }
+        kept
+    }
+
+    /// Removes files of which nothing is needed any more.
+    async fn remove_what_is_placed(
+        &self,
+        found: &FoundJournals,
+        is_unplaced: impl Fn(LogId) -> bool,
+        stays: impl Fn(RingName) -> bool,
+    ) {
+        let dir = self.journals_dir();
+        let told = |name: String, removed: std::io::Result<()>| {
+            if let Err(error) = removed {
+                tracing::warn!(file = %name, %error, "cannot remove a journal file that is not needed any more");
+            }
+        };
+        for aside in &found.asides {
+            if !aside.blocks.entries.iter().any(|entry| is_unplaced(log_of(entry))) {
+                told(aside.name.file_name(), ringmq_journal::remove_aside(&dir, aside).await);
+            }
+        }
+        for ring in found.rings.iter().filter(|ring| !stays(ring.name)) {
+            told(ring.name.file_name(), ringmq_journal::remove_ring(&dir, ring).await);
+        }
+    }
+}
+
+/// Whether nothing says what became of a log. That the metadata does not have it is no record of its deletion.
+fn is_unknown(image: &Image, id: LogId) -> bool {
+    image.topic_by_id(id.topic_id).is_none() && !image.deleted().contains(id.topic_id)
+}
+
+impl FoundStorage {
+    async fn read(data_dir: &Path) -> Result<Self, RecoveryError> {
+        let generations = GenerationHistory::load(&data_dir.join(GENERATIONS)).await?;
+        let found = ringmq_journal::read_journals(&data_dir.join(JOURNALS)).await?;
+        Ok(Self { generations, journals: Arc::new(Journals::new(found)) })
+    }
+}
+
+impl Journals {
+    fn new(found: FoundJournals) -> Self {
+        let (mut by_log, mut lost_unknown) = (BTreeMap::<LogId, Journaled>::new(), false);
+        let asides = found.asides.iter().map(|aside| &aside.blocks);
+        for blocks in asides.chain(found.rings.iter().map(|ring| &ring.blocks)) {
+            let FoundBlocks { entries, lost, lost_unknown: unknown, frames_ends } = blocks;
+            for entry in entries {
+                by_log.entry(log_of(entry)).or_default().appends.push(append(entry));
+            }
+            for end in lost {
+                by_log.entry(log_of_end(end)).or_default().lost_ends.push(claim(end));
+            }
+            for end in frames_ends {
+                by_log.entry(log_of_end(end)).or_default().frames_ends.push(claim(end));
+            }
+            lost_unknown |= unknown;
+        }
+        for journaled in by_log.values_mut() {
+            // What was kept aside is older than what is in a ring, and another core may have had the log since.
+            journaled.appends.sort_by_key(|append| append.base_offset);
+        }
+        if lost_unknown {
+            tracing::error!(
+                "acknowledged blocks of the journal are damaged, and what would tell whose records they had is as well: \
+                 partitions that were not stopped cleanly stay offline"
+            );
+        }
+        Self { found, by_log, lost_unknown }
+    }
+
+    /// What they have of a log.
+    pub(super) fn of(&self, id: LogId) -> Journaled {
+        let journaled = self.by_log.get(&id).cloned().unwrap_or_default();
+        Journaled { lost_unknown: self.lost_unknown, ..journaled }
+    }
+}
+
+fn log_of(entry: &FoundEntry) -> LogId {
+    LogId { topic_id: entry.header.topic_id, partition: entry.header.partition }
+}
+
+fn log_of_end(end: &LogEnd) -> LogId {
+    LogId { topic_id: end.topic_id, partition: end.partition }
+}
+
+fn claim(end: &LogEnd) -> JournalClaim {
+    JournalClaim { generation: end.generation, offset: end.offset }
+}
+
+fn append(entry: &FoundEntry) -> JournaledAppend {
+    JournaledAppend {
+        log_number: entry.header.log_number,
+        generation: entry.header.generation,
+        base_offset: entry.header.base_offset,
+        next_offset: entry.header.next_offset,
+        batches: entry.payload.clone(),
+    }
+}
