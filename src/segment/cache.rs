@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::rc::{Rc, Weak};
 
 use ringmq_runtime::buffer::IoBuf;
+use ringmq_wire::batch::BatchHeader;
 use ringmq_wire::{Offset, Timestamp};
 
 use crate::frame::FrameHeader;
@@ -78,6 +79,25 @@ impl CachedFrame {
             max_timestamp: header.max_timestamp,
             payload: frame.slice(header.payload_range()),
         }
+    }
+}
+
+impl CachedFrame {
+    /// Its batches below `end`, where one ends; `None` if there is none.
+    pub(crate) fn below(self, end: Offset) -> Option<CachedFrame> {
+        if self.next_offset <= end {
+            return Some(self);
+        }
+        let (mut bytes, mut next_offset, mut max_timestamp) = (0, self.base_offset, Timestamp::new(i64::MIN));
+        while let Ok(batch) = BatchHeader::decode(&self.payload[bytes..])
+            && batch.next_offset() <= end
+        {
+            bytes += batch.size_bytes();
+            next_offset = batch.next_offset();
+            max_timestamp = max_timestamp.max(batch.max_timestamp);
+        }
+        let CachedFrame { base_offset, payload, .. } = self;
+        (bytes > 0).then(|| CachedFrame { base_offset, next_offset, max_timestamp, payload: payload.slice(..bytes) })
     }
 }
 

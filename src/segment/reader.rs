@@ -153,8 +153,9 @@ fn in_memory(log: &LogCore, from: Offset, want_bytes: usize) -> Vec<CachedFrame>
     let next = run.last().map_or(from, |frame| frame.next_offset);
     let bytes: usize = run.iter().map(|frame| frame.payload.len()).sum();
     let state = log.state.borrow();
-    if bytes < want_bytes && (state.window.frames_end()..state.durable).contains(&next) {
-        run.extend(state.beyond_frames(next, want_bytes - bytes));
+    let more = run.is_empty() || bytes < want_bytes;
+    if more && (state.window.frames_end()..state.durable).contains(&next) {
+        run.extend(state.beyond_frames(next, want_bytes.saturating_sub(bytes)));
     }
     run
 }

@@ -126,13 +126,14 @@ impl LogState {
         moved
     }
 
-    /// What is durable and in no durable frame, from the batches on that hold `from`: some `want_bytes`.
+    /// What is durable and in no durable frame, from the batches on that hold `from`: at least one append, and
+    /// some `want_bytes`.
     pub(crate) fn beyond_frames(&self, from: Offset, want_bytes: usize) -> Vec<CachedFrame> {
         let in_flight = self.window.cargo().filter(|frame| frame.next_offset > from).cloned();
         let staged = self.staging.from(from).map_while(|staged| staged.readable());
         let (mut run, mut bytes) = (Vec::new(), 0);
-        for frame in in_flight.chain(staged) {
-            if frame.next_offset > self.durable || bytes >= want_bytes {
+        for frame in in_flight.chain(staged).map_while(|frame| frame.below(self.durable)) {
+            if bytes >= want_bytes && !run.is_empty() {
                 break;
             }
             bytes += frame.payload.len();

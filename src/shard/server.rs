@@ -139,7 +139,9 @@ impl Shard {
         topics::apply(self, first.image).await;
         let partitions = self.directory.borrow().all_owned();
         let offline = partitions.iter().filter(|partition| partition.log().is_err()).map(|partition| partition.id());
-        self.storage.finish(opened, &image, offline.collect()).await?;
+        // That the metadata does not have a topic is no record of its deletion.
+        let is_known = |topic| image.topic_by_id(topic).is_some() || image.deleted().contains(topic);
+        self.storage.finish(opened, offline.collect(), is_known).await?;
         // The controller may have ended meanwhile; nobody waits then.
         let _ = first.applied.send(());
         Ok(())

@@ -12,6 +12,8 @@
 mod blocks;
 mod checkpoints;
 mod recovery;
+#[cfg(test)]
+mod scenarios;
 
 use std::cell::RefCell;
 use std::io;

@@ -10,11 +10,10 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ringmq_controller::metadata::Image;
 use ringmq_journal::{FoundBlocks, FoundEntry, FoundJournals, FoundRing, JournalReadError, LogEnd, RingName};
 use ringmq_runtime::channel::{self, OneshotReceiver, OneshotSender};
 use ringmq_segment::{GenerationHistory, JournalClaim, Journaled, JournaledAppend, LoadError, LogId};
-use ringmq_wire::ShardIndex;
+use ringmq_wire::{ShardIndex, TopicId};
 
 use super::{GENERATIONS, JOURNALS, JournalSettings, Storage};
 
@@ -136,19 +135,20 @@ impl Storage {
     }
 
     /// This shard's logs are open, but for those `offline`. Waits for the other shards, and begins the next life of the
-    /// ring.
+    /// ring. What the journals have of a topic is dropped only where `is_known` says that the metadata tells what became
+    /// of it: it lives, or was deleted.
     ///
     /// # Errors
     /// When another shard gives up.
     pub(crate) async fn finish(
         self: &Rc<Self>,
         opened: Opened,
-        image: &Image,
         offline: BTreeSet<LogId>,
+        is_known: impl Fn(TopicId) -> bool,
     ) -> Result<(), RecoveryError> {
         let journals = self.found.take();
         let kept = match opened {
-            Opened::Lead(followers) => self.lead(&journals, followers, image, offline).await?,
+            Opened::Lead(followers) => self.lead(&journals, followers, offline, is_known).await?,
             Opened::Follow(tell, released) => {
                 tell.send(offline).map_err(|_| RecoveryError::GivenUp)?;
                 released.await.map_err(|_| RecoveryError::GivenUp)?
@@ -166,8 +166,8 @@ impl Storage {
         &self,
         journals: &Journals,
         followers: Vec<(OneshotReceiver<BTreeSet<LogId>>, OneshotSender<RingsKept>)>,
-        image: &Image,
         mut offline: BTreeSet<LogId>,
+        is_known: impl Fn(TopicId) -> bool,
     ) -> Result<RingsKept, RecoveryError> {
         let mut shards = vec![self.shard];
         let mut releases = Vec::new();
@@ -176,7 +176,7 @@ impl Storage {
             shards.push(ShardIndex::new(index));
             releases.push(released);
         }
-        let is_unplaced = |id: LogId| offline.contains(&id) || is_unknown(image, id);
+        let is_unplaced = |id: LogId| offline.contains(&id) || !is_known(id.topic_id);
         let kept = self.keep_aside(&journals.found, is_unplaced).await;
         let in_use: BTreeSet<_> =
             shards.iter().filter_map(|shard| self.chosen(&journals.found, *shard)).map(|ring| ring.name).collect();
@@ -243,11 +243,6 @@ impl Storage {
             told(ring.name.file_name(), ringmq_journal::remove_ring(&dir, ring).await);
         }
     }
-}
-
-/// Whether nothing says what became of a log. That the metadata does not have it is no record of its deletion.
-fn is_unknown(image: &Image, id: LogId) -> bool {
-    image.topic_by_id(id.topic_id).is_none() && !image.deleted().contains(id.topic_id)
 }
 
 impl FoundStorage {

@@ -1,0 +1,200 @@
+//! Many seeds, each a machine that loses power or its process again and again while it writes, through the journal and
+//! straight.
+//!
+//! After every recovery, for every log: what was acknowledged is there and unchanged; what anyone read is there and
+//! unchanged; nothing is there that was not sent, or twice; the order is that of the calls.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use ringmq_runtime::sim::{Fault, Operation, Sim};
+use ringmq_runtime::{random, task, time};
+use ringmq_segment::{AppendError, Log};
+
+use super::outside::{self, Shared, acknowledge, check, next_tag, records_read, remember};
+use super::support::*;
+
+const LOGS: u32 = 3;
+const WRITERS: u32 = 3;
+
+/// Which seeds to run, for longer runs: `RINGMQ_SEEDS=400..10000`.
+fn seeds() -> Range<u64> {
+    let asked = std::env::var("RINGMQ_SEEDS").ok();
+    let range = asked.as_deref().and_then(|range| range.split_once(".."));
+    range.map_or(0..300, |(from, to)| from.parse().expect("a seed")..to.parse().expect("a seed"))
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_over_many_lives_of_journal_and_segments() {
+    let mut redone = 0;
+    let seeds = seeds();
+    let count = seeds.end - seeds.start;
+    for seed in seeds {
+        redone += lives(seed);
+    }
+    assert!(redone > count, "recoveries found appends in the journal: {redone} times with {count} seeds");
+}
+
+#[test]
+fn a_seed_replays_to_the_last_event() {
+    let hash = |seed| {
+        let sim = sim(seed, true);
+        let outside = outside::outside(LOGS);
+        sim.run(|| live(outside.clone(), 30, || ()));
+        sim.crash();
+        sim.run(|| async { drop(Core::start(LOGS).await) });
+        sim.trace_hash()
+    };
+    assert_eq!(hash(3), hash(3));
+    assert_ne!(hash(3), hash(4));
+}
+
+/// One seed. Returns in how many recoveries the journal had something.
+fn lives(seed: u64) -> u64 {
+    let sim = sim(seed, !seed.is_multiple_of(4));
+    let outside = outside::outside(LOGS);
+    let (mut dice, mut redone) = (dice(seed), 0);
+    for _ in 0..4 + dice(4) {
+        let life_ms = 5 + dice(60);
+        if seed % 7 == 3 {
+            // Sometimes little room, sometimes enough.
+            let free = sim.disk().free_bytes();
+            sim.disk().set_capacity((64 << 30) - free + (dice(4) * 100) * 1024);
+        }
+        let fault = match seed % 5 {
+            2 => {
+                Some(Fault::on(Operation::Write, ["*.log", "*.ring", "*.table"][choice(&mut dice, 3)]).after(dice(60)))
+            }
+            4 => Some(Fault::on(Operation::Preallocate, "*").after(dice(12)).times(1 + dice(3)).os_error(24)),
+            _ => None,
+        };
+        sim.run(|| {
+            let disk = sim.disk();
+            live(outside.clone(), life_ms, move || fault.into_iter().for_each(|fault| disk.inject(fault)))
+        });
+        sim.disk().clear_faults();
+        end_life(&sim, &mut dice);
+        // Recovery may be interrupted, and then again.
+        while dice(3) == 0 {
+            sim.run(|| async {
+                task::spawn("recovery", async { drop(Core::start(LOGS).await) });
+                time::sleep(Duration::from_micros(random::u64() % 12_000)).await;
+            });
+            end_life(&sim, &mut dice);
+        }
+        sim.disk().set_capacity(64 << 30);
+        redone += sim.run(|| verify(outside.clone()));
+        end_life(&sim, &mut dice);
+    }
+    sim.run(|| stop_cleanly(outside.clone()));
+    sim.crash();
+    let after_a_clean_stop = sim.run(|| verify(outside.clone()));
+    assert_eq!(after_a_clean_stop, 0, "a clean stop leaves nothing in the journal");
+    redone
+}
+
+fn choice(dice: &mut impl FnMut(u64) -> u64, of: u64) -> usize {
+    usize::try_from(dice(of)).expect("small")
+}
+
+fn dice(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    move |below| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    }
+}
+
+fn end_life(sim: &Sim, dice: &mut impl FnMut(u64) -> u64) {
+    if dice(3) == 0 {
+        sim.kill();
+    } else {
+        sim.crash();
+    }
+}
+
+/// Starts, tells so, and writes and reads until the time is over.
+async fn live(outside: Shared, life_ms: u64, started: impl FnOnce() + 'static) {
+    task::spawn("life", async move {
+        let core = Core::start(LOGS).await;
+        for (partition, log) in core.logs.iter().flatten().enumerate() {
+            check(&outside, partition, log).await;
+            for _ in 0..WRITERS {
+                task::spawn("writer", write(outside.clone(), partition, log.clone()));
+            }
+            task::spawn("reader", read(outside.clone(), partition, log.clone()));
+        }
+        started();
+        std::future::pending::<()>().await;
+        drop(core);
+    });
+    time::sleep(Duration::from_millis(life_ms)).await;
+}
+
+/// Sends appends of all sizes, up to four at a time.
+async fn write(outside: Shared, partition: usize, log: Log) {
+    loop {
+        let mut under_way = Vec::new();
+        for _ in 0..=random::u64() % 4 {
+            let tag = next_tag(&outside);
+            let records = 1 + u32::try_from(random::u64() % 4).expect("small");
+            let value_bytes = match random::u64() % 12 {
+                0 => 9_000,
+                1 => 3_000,
+                _ => usize::try_from(random::u64() % 300).expect("small"),
+            };
+            outside.borrow_mut()[partition].sent.insert(tag, records);
+            under_way.push((tag, records, log.append(append(tag, records, value_bytes))));
+        }
+        for (tag, records, appending) in under_way {
+            match appending.await {
+                Ok(appended) => acknowledge(&outside, partition, tag, records, &log, appended),
+                Err(AppendError::StorageFull(_) | AppendError::NotReady(_)) => {
+                    // Nothing was written, so it must never show.
+                    outside.borrow_mut()[partition].sent.remove(&tag);
+                    time::sleep(Duration::from_millis(2)).await;
+                }
+                // Whether it is stored is not known. The log takes nothing more in this life.
+                Err(AppendError::Poisoned(_)) => return,
+                Err(error) => panic!("nothing that leads to this was injected: {error}"),
+            }
+        }
+        if random::u64().is_multiple_of(4) {
+            time::sleep(Duration::from_millis(random::u64() % 8)).await;
+        }
+    }
+}
+
+/// Reads from random places.
+async fn read(outside: Shared, partition: usize, log: Log) {
+    loop {
+        let known = records_read(&outside, partition);
+        let from =
+            i64::try_from(if random::u64() & 1 == 0 { known } else { random::u64() % (known + 1) }).expect("small");
+        let max_bytes = usize::try_from(random::u64() % 20_000).expect("small");
+        let seen = read_from(&log, from, max_bytes).await;
+        remember(&outside, partition, from, &seen);
+        time::sleep(Duration::from_millis(random::u64() % 4)).await;
+    }
+}
+
+/// Starts on a sound disk and checks everything. Returns 1 if the journal had something.
+async fn verify(outside: Shared) -> u64 {
+    let core = Core::start(LOGS).await;
+    for partition in 0..LOGS as usize {
+        check(&outside, partition, core.log(partition)).await;
+    }
+    u64::from(core.journaled > 0)
+}
+
+async fn stop_cleanly(outside: Shared) {
+    let core = Core::start(LOGS).await;
+    for partition in 0..LOGS as usize {
+        let tag = next_tag(&outside);
+        outside.borrow_mut()[partition].sent.insert(tag, 1);
+        core.log(partition).append(append(tag, 1, 10)).await.expect("acknowledged");
+    }
+    core.stop().await;
+}

@@ -1,0 +1,6 @@
+//! The journal and the segments of one core together, on a simulated disk: power and processes fail at any moment.
+
+mod crash_loop;
+mod outside;
+mod rules;
+mod support;

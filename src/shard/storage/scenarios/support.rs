@@ -1,0 +1,203 @@
+//! A core's storage with a few logs, small enough that rings wrap and segments roll all the time.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ringmq_journal::JournalConfig;
+use ringmq_runtime::fs;
+use ringmq_runtime::sim::{DiskConfig, Sim, SimConfig};
+use ringmq_segment::{Append, FrameBuf, Log, LogConfig, LogId, OpenError, Payload};
+use ringmq_wire::batch::{BatchBuilder, BatchLimits, Compression, RecordRef, Scratch, split_batches};
+use ringmq_wire::{Offset, PartitionIndex, ShardIndex, Timestamp, TopicId};
+
+use crate::storage::{JournalSettings, RecoveryError, Storage, link};
+
+pub(super) const DATA: &str = "/data";
+
+pub(super) fn sim(seed: u64, tear: bool) -> Sim {
+    let disk = DiskConfig { tear, ..DiskConfig::default() };
+    let sim = Sim::new(SimConfig { seed, disk, wall_clock_ms: 1_800_000_000_000, ..SimConfig::default() });
+    sim.run(|| async {
+        fs::create_dir_all(DATA).await.expect("a data directory");
+        fs::sync_dir("/").await.expect("a durable data directory");
+    });
+    sim
+}
+
+pub(super) fn topic() -> TopicId {
+    TopicId::from_random_bytes([7; 16])
+}
+
+pub(super) fn log_id(partition: u32) -> LogId {
+    LogId { topic_id: topic(), partition: PartitionIndex::new(partition) }
+}
+
+/// Segments of a few frames, and a ring of a few blocks.
+pub(super) fn log_config() -> LogConfig {
+    LogConfig {
+        segment_bytes: 128 << 10,
+        frame_bytes_max: 16 << 10,
+        staged_bytes_max: 1 << 20,
+        index_interval_bytes: 8 << 10,
+        ..LogConfig::default()
+    }
+}
+
+pub(super) fn journal_settings() -> JournalSettings {
+    let ring = JournalConfig { ring_bytes: 192 << 10, block_bytes_max: 16 << 10, ..JournalConfig::default() };
+    JournalSettings { append_bytes_max: 4 << 10, ring }
+}
+
+/// A running storage with its logs.
+pub(super) struct Core {
+    pub(super) storage: Rc<Storage>,
+    /// By partition.
+    pub(super) logs: Vec<Result<Log, OpenError>>,
+    /// Appends that the journals had, whether frames had them or not.
+    pub(super) journaled: usize,
+}
+
+impl Core {
+    /// What a shard does when its process starts.
+    pub(super) async fn start(partitions: u32) -> Core {
+        Core::start_knowing(partitions, |_| true).await.expect("what is found can be used")
+    }
+
+    pub(super) async fn start_knowing(
+        partitions: u32,
+        is_known: impl Fn(TopicId) -> bool,
+    ) -> Result<Core, RecoveryError> {
+        let lead = link(1).remove(0);
+        let opening = Storage::open(Path::new(DATA), ShardIndex::new(0), 256 << 10, journal_settings(), lead);
+        let (storage, opened) = opening.await?;
+        let mut logs = Vec::new();
+        let (mut offline, mut found) = (BTreeSet::new(), 0);
+        for partition in 0..partitions {
+            let id = log_id(partition);
+            let journaled = storage.journaled(id);
+            found += journaled.appends.len();
+            let log = Log::recover(Path::new(DATA), id, log_config(), &storage.logs, &journaled).await;
+            if log.is_err() {
+                offline.insert(id);
+            }
+            logs.push(log.map(|(log, _)| log));
+        }
+        storage.finish(opened, offline, is_known).await?;
+        Ok(Core { storage, logs, journaled: found })
+    }
+
+    /// The log of a partition that is online.
+    pub(super) fn log(&self, partition: usize) -> &Log {
+        self.logs[partition].as_ref().expect("a sound log")
+    }
+
+    /// A clean stop.
+    pub(super) async fn stop(self) {
+        for log in self.logs.iter().flatten() {
+            log.close().await.expect("a clean stop");
+        }
+        self.storage.close().await;
+    }
+
+    /// Waits until the ring is prepared.
+    pub(super) async fn journal_is_in_use(&self) {
+        until(|| self.storage.logs.journal.append_bytes_max() > 0).await;
+    }
+}
+
+/// Waits for a condition, a second of the simulation at most.
+pub(super) async fn until(condition: impl Fn() -> bool) {
+    for _ in 0..10_000 {
+        if condition() {
+            return;
+        }
+        ringmq_runtime::time::sleep(Duration::from_micros(100)).await;
+    }
+    panic!("it did not come about");
+}
+
+pub(super) fn segment_path(partition: u32, base: i64) -> PathBuf {
+    Path::new(DATA).join(topic().to_string()).join(partition.to_string()).join(format!("{base:020}.log"))
+}
+
+/// A batch of `records` records whose values carry `tag`, their number and bytes that follow from both.
+pub(super) fn batch(tag: u64, records: u32, value_bytes: usize) -> Bytes {
+    let mut builder = BatchBuilder::new(Compression::None);
+    for number in 0..records {
+        let value = value(tag, number, value_bytes);
+        let timestamp = Timestamp::new(tag.cast_signed());
+        builder.append(&RecordRef { timestamp, key: None, value: Some(&value), headers: &[] }).expect("a record");
+    }
+    builder.finish().expect("a batch")
+}
+
+fn value(tag: u64, number: u32, value_bytes: usize) -> Vec<u8> {
+    let mut value = tag.to_be_bytes().to_vec();
+    value.extend_from_slice(&number.to_be_bytes());
+    let mut random = tag.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(u64::from(number));
+    value.extend((0..value_bytes).map(|_| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random.to_be_bytes()[0]
+    }));
+    value
+}
+
+/// One batch; in memory that becomes a frame, or in any.
+pub(super) fn append(tag: u64, records: u32, value_bytes: usize) -> Append {
+    let batch = batch(tag, records, value_bytes);
+    let payload = if tag.is_multiple_of(3) {
+        let mut frame = FrameBuf::with_payload_len(batch.len());
+        frame.payload_mut().copy_from_slice(&batch);
+        Payload::Frame(frame)
+    } else {
+        Payload::Copied(batch)
+    };
+    Append::validated(payload, &BatchLimits::default()).expect("a sound batch")
+}
+
+/// One record as it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) tag: u64,
+    pub(super) number: u32,
+}
+
+/// Everything that the log gives from `from` on, by offset, in reads of at most `max_bytes`. Asserts that offsets have
+/// no gap and that every value is one that [`batch`] made.
+pub(super) async fn read_from(log: &Log, from: i64, max_bytes: usize) -> Vec<Seen> {
+    let end = log.offsets().durable;
+    let (mut next, mut seen) = (Offset::new(from), Vec::new());
+    while next < end {
+        let read = log.read(next, max_bytes).await.expect("readable");
+        assert!(read.next_offset > next, "a read below the end makes progress");
+        for slice in &read.slices {
+            collect(slice, next, from, &mut seen);
+        }
+        assert_eq!(read.next_offset.get(), from + i64::try_from(seen.len()).expect("few"));
+        next = read.next_offset;
+    }
+    seen
+}
+
+fn collect(slice: &[u8], wanted: Offset, from: i64, seen: &mut Vec<Seen>) {
+    let mut scratch = Scratch::default();
+    for batch in split_batches(slice) {
+        let batch = batch.expect("whole batches");
+        batch.verify_checksum().expect("a right checksum");
+        for record in batch.records(&mut scratch).expect("readable records") {
+            let record = record.expect("a sound record");
+            if record.offset < wanted {
+                continue;
+            }
+            assert_eq!(record.offset.get(), from + i64::try_from(seen.len()).expect("few"), "no gap");
+            let bytes = record.value.expect("a value");
+            let tag = u64::from_be_bytes(bytes[..8].try_into().expect("a tag"));
+            let number = u32::from_be_bytes(bytes[8..12].try_into().expect("a number"));
+            assert_eq!(bytes, value(tag, number, bytes.len() - 12), "the value is as it was sent");
+            seen.push(Seen { tag, number });
+        }
+    }
+}
