@@ -27,7 +27,9 @@ pub struct BrokerOptions {
 impl Default for BrokerOptions {
     fn default() -> Self {
         let (args, launcher) = (Vec::new(), Vec::new());
-        Self { listen: "127.0.0.1:0".into(), cores: "all".into(), config: None, args, launcher }
+        // Many brokers run at once, and a journal of the default size takes its time to be prepared.
+        let config = Some("journal_ring_bytes = 4194304\n".to_owned());
+        Self { listen: "127.0.0.1:0".into(), cores: "all".into(), config, args, launcher }
     }
 }
 
