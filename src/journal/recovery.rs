@@ -78,7 +78,7 @@ impl JournalReadError {
 }
 
 /// Reads every ring and aside file in `dir`, which is created when it is missing (the directory above it is there,
-/// durably), and makes sure that what was read is durable. Removes what was never completed. Called once at the start
+/// durably), and makes sure that what was read is durable, the names included. Removes what was never completed. Called once at the start
 /// of a process, before anything is written, by the one process that owns the data directory.
 ///
 /// All that is to be redone is in memory then: at most the sizes of the files together, usually much less.
@@ -103,6 +103,8 @@ pub async fn read_journals(dir: &Path) -> Result<FoundJournals, JournalReadError
                 .map_err(JournalReadError::of("remove what is incomplete of"))?;
         }
     }
+    // A process that was killed may have renamed a file and not come to this.
+    fs::sync_dir(dir).await.map_err(JournalReadError::of("flush the directory of"))?;
     Ok(found)
 }
 

@@ -277,6 +277,35 @@ async fn failed(journal: &Journal<u64>) {
 }
 
 #[test]
+fn rule_10_the_name_of_a_ring_that_was_read_is_durable() {
+    let mut read = 0;
+    for moment in 0..400 {
+        let sim = sim(moment);
+        sim.run(|| async move {
+            task::spawn("prepare", async { drop(start_new().await) });
+            time::sleep(std::time::Duration::from_micros(50 * moment)).await;
+        });
+        sim.kill();
+        let written = sim.run(|| async {
+            let found = read_journals(dir()).await.expect("readable");
+            if found.rings.is_empty() {
+                return false;
+            }
+            let (journal, _) = start_again().await;
+            write(&journal, 0, 100).await;
+            acknowledged(&journal).await;
+            true
+        });
+        sim.crash();
+        if written {
+            read += 1;
+            assert_eq!(sim.run(|| async { offsets(&found_ring().await.blocks) }), [0], "moment {moment}");
+        }
+    }
+    assert!(read > 20, "the ring was there, and its process killed, {read} times");
+}
+
+#[test]
 fn rule_10_a_ring_that_cannot_be_flushed_is_not_handed_on() {
     let sim = sim(10);
     sim.run(|| async {
