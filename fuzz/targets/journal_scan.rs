@@ -30,22 +30,27 @@ fn with_blocks(mut input: &[u8]) -> Vec<u8> {
         input = rest;
         let unit = usize::from(unit) % RING_UNITS;
         let units = 1 + usize::from(units) % 4;
-        let Some(block) = ring.get_mut(unit * UNIT_BYTES..(unit + units) * UNIT_BYTES) else { continue };
         let number = (unit + usize::from(lap % 3) * RING_UNITS) as u64;
-        let before = |distance: u8| number.saturating_sub(u64::from(distance)).to_be_bytes();
+        let before = |distance: u8| number.saturating_sub(u64::from(distance));
+        // What stands at the place of the block before: what this one follows, if that is its number.
+        let place = usize::try_from(before(previous)).expect("small") % RING_UNITS * UNIT_BYTES;
+        let previous_checksum: [u8; 4] =
+            ring[place + CHECKSUM_AT..place + HEADER_BYTES].try_into().expect("four bytes");
+        let Some(block) = ring.get_mut(unit * UNIT_BYTES..(unit + units) * UNIT_BYTES) else { continue };
         let end_bytes = 36 * usize::from(ends % 3);
         let content_at = HEADER_BYTES + end_bytes;
         block[..8].copy_from_slice(b"RQJB\x00\x01\x00\x48");
         block[8..16].copy_from_slice(&0x0102_u64.to_be_bytes());
         block[16..24].copy_from_slice(&number.to_be_bytes());
-        block[24..32].copy_from_slice(&before(previous));
-        block[32..40].copy_from_slice(&before(floor));
-        block[40..48].copy_from_slice(&before(durable));
+        block[24..32].copy_from_slice(&before(previous).to_be_bytes());
+        block[32..40].copy_from_slice(&before(floor).to_be_bytes());
+        block[40..48].copy_from_slice(&before(durable).to_be_bytes());
         block[48..52].copy_from_slice(&u32::try_from(units).expect("few").to_be_bytes());
         block[52..56].copy_from_slice(&u32::from(ends % 3).to_be_bytes());
         let (entry_count, entry_bytes) = put_entries(&mut block[content_at..], content);
         block[56..60].copy_from_slice(&entry_count.to_be_bytes());
         block[60..64].copy_from_slice(&entry_bytes.to_be_bytes());
+        block[64..68].copy_from_slice(&previous_checksum);
         let mut checksum = crc32fast::Hasher::new();
         checksum.update(&block[..CHECKSUM_AT]);
         checksum.update(&block[HEADER_BYTES..]);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! header: magic 4 | version 2 | header length 2 | ring number 8 | number 8 | previous 8 | floor 8 | durable through 8
-//!         | units 4 | end count 4 | entry count 4 | entry bytes 4 | reserved 4 | checksum 4
+//!         | units 4 | end count 4 | entry count 4 | entry bytes 4 | previous checksum 4 | checksum 4
 //! end:    topic id 16 | partition 4 | generation 8 | next offset 8
 //! entry:  topic id 16 | partition 4 | payload length 4 | log number 8 | generation 8 | base offset 8 | next offset 8
 //!         | frames' end 8 | payload
@@ -177,6 +177,8 @@ pub(crate) struct BlockHeader {
     pub(crate) number: BlockNumber,
     /// The block before; its own number, if it is the first of a life.
     pub(crate) previous: BlockNumber,
+    /// The checksum of the block before; zero, if it is the first of a life.
+    pub(crate) previous_checksum: u32,
     /// Blocks below are free.
     pub(crate) floor: BlockNumber,
     /// Blocks below were durable when it was built.
@@ -194,11 +196,12 @@ impl BlockHeader {
         self.units as usize * UNIT_BYTES
     }
 
-    /// Fills `block`, which is the block's length: the one copy that a payload makes on its way to the journal.
+    /// Fills `block`, which is the block's length: the one copy that a payload makes on its way to the journal. Gives
+    /// the checksum.
     ///
     /// # Panics
     /// When it does not fit.
-    pub(crate) fn encode(&self, ends_before: &Ends, entries: &[Entry<'_>], block: &mut [u8]) {
+    pub(crate) fn encode(&self, ends_before: &Ends, entries: &[Entry<'_>], block: &mut [u8]) -> u32 {
         assert_eq!(block.len(), self.block_bytes(), "a buffer of the block's length");
         let mut rest = &mut block[HEADER_BYTES..];
         put(&mut rest, &ends_before.bytes);
@@ -213,6 +216,7 @@ impl BlockHeader {
         self.put_fields(counts, block);
         let checksum = checksum(block);
         block[CHECKSUM_AT..HEADER_BYTES].copy_from_slice(&checksum.to_be_bytes());
+        checksum
     }
 
     fn put_fields(&self, counts: [u32; 3], block: &mut [u8]) {
@@ -227,7 +231,7 @@ impl BlockHeader {
         for count in counts {
             put(&mut fields, &count.to_be_bytes());
         }
-        put(&mut fields, &[0; 4]);
+        put(&mut fields, &self.previous_checksum.to_be_bytes());
         debug_assert!(fields.is_empty());
     }
 
@@ -243,6 +247,7 @@ impl BlockHeader {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BlockView<'a> {
     pub(crate) header: BlockHeader,
+    pub(crate) checksum: u32,
     ends: &'a [u8],
     entry_count: usize,
     entries: &'a [u8],
@@ -256,10 +261,11 @@ impl<'a> BlockView<'a> {
         if !is_block || fields.u64()? != ring.0 {
             return None;
         }
-        let header = BlockHeader {
+        let mut header = BlockHeader {
             ring,
             number: BlockNumber(fields.u64()?),
             previous: BlockNumber(fields.u64()?),
+            previous_checksum: 0,
             floor: BlockNumber(fields.u64()?),
             durable_through: BlockNumber(fields.u64()?),
             units: fields.u32()?,
@@ -267,7 +273,8 @@ impl<'a> BlockView<'a> {
         let end_count = usize::try_from(fields.u32()?).ok()?;
         let entry_count = usize::try_from(fields.u32()?).ok()?;
         let entry_bytes = usize::try_from(fields.u32()?).ok()?;
-        let (_reserved, stored) = (fields.u32()?, fields.u32()?);
+        header.previous_checksum = fields.u32()?;
+        let stored = fields.u32()?;
         if !header.is_consistent() {
             return None;
         }
@@ -276,7 +283,7 @@ impl<'a> BlockView<'a> {
             return None;
         }
         let (ends, rest) = block[HEADER_BYTES..].split_at_checked(end_count.checked_mul(END_BYTES)?)?;
-        let view = BlockView { header, ends, entry_count, entries: rest.get(..entry_bytes)? };
+        let view = BlockView { header, checksum: stored, ends, entry_count, entries: rest.get(..entry_bytes)? };
         view.is_whole().then_some(view)
     }
 

@@ -48,13 +48,13 @@ pub(crate) fn count(blocks: BTreeMap<BlockNumber, ReadableBlock>, first: BlockNu
     let mut found = FoundBlocks { frames_ends: frames_ends(blocks.values()), ..FoundBlocks::default() };
     let mut blocks = blocks;
     let mut next = first;
-    // Of the block in front of `next`, where it is known.
+    // Number and checksum of the block in front of `next`, where it is known.
     let mut previous = None;
     loop {
-        let follows = |block: &ReadableBlock| previous.is_none_or(|previous| block.header.previous == previous);
+        let follows = |block: &ReadableBlock| previous.is_none_or(|previous| block.previous() == previous);
         if blocks.get(&next).is_some_and(follows) {
             let block = blocks.remove(&next).expect("it is there");
-            previous = Some(next);
+            previous = Some((next, block.checksum));
             next = block.header.end();
             found.entries.extend(block.entries);
         } else if next >= proven {
@@ -63,7 +63,7 @@ pub(crate) fn count(blocks: BTreeMap<BlockNumber, ReadableBlock>, first: BlockNu
             // A single block is missing if the one behind follows a block that began here.
             found.lost_unknown |= behind.header.previous != next;
             found.lost.extend(&behind.ends_before);
-            previous = Some(behind.header.previous);
+            previous = Some(behind.previous());
             next = behind.header.number;
         } else {
             found.lost_unknown = true;

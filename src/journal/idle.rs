@@ -8,12 +8,12 @@ use ringmq_runtime::time;
 use crate::journal::Core;
 
 /// Waits until nothing was written for as long as the configuration says, then writes a closing block. One such task
-/// runs while the newest block has entries.
+/// runs while the newest block has entries; a block that is in flight for longer starts another one when it has landed.
 pub(crate) async fn close_when_idle<C: 'static>(core: Rc<Core<C>>) {
     loop {
         let next = core.state.borrow().ledger.next();
         let waited = core.stop.or_stop(time::sleep(core.config.idle)).await;
-        if waited.is_none() || core.is_idle_since(next) {
+        if waited.is_none() || core.wrote_nothing_since(next) {
             break;
         }
     }

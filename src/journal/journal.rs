@@ -318,10 +318,9 @@ impl<C: 'static> Core<C> {
         }
     }
 
-    /// Whether nothing was written since `next` was the next number, and nothing is in flight.
-    pub(crate) fn is_idle_since(&self, next: BlockNumber) -> bool {
-        let state = self.state.borrow();
-        state.ledger.next() == next && !state.ledger.is_in_flight()
+    /// Whether no block was begun since `next` was the next number.
+    pub(crate) fn wrote_nothing_since(&self, next: BlockNumber) -> bool {
+        self.state.borrow().ledger.next() == next
     }
 
     /// Whether the next start would learn something from one more block.
@@ -346,7 +345,7 @@ impl<C: 'static> Core<C> {
 fn build<C>(ledger: &mut Ledger<C>, entries: &[Entry<'_>], cargo: Option<C>) -> (BlockHeader, IoBuf) {
     let header = ledger.header(entries.iter().map(Entry::encoded_bytes).sum());
     let mut buf = AlignedBuf::with_len(header.block_bytes());
-    header.encode(ledger.ends_before(), entries, &mut buf);
-    ledger.launch(header, entries, cargo);
+    let checksum = header.encode(ledger.ends_before(), entries, &mut buf);
+    ledger.launch(header, checksum, entries, cargo);
     (header, buf.freeze())
 }

@@ -21,8 +21,8 @@ pub(crate) struct Ledger<C> {
     in_flight_max: usize,
     /// The number of the next block.
     next: BlockNumber,
-    /// That of the newest block of this life.
-    newest: Option<BlockNumber>,
+    /// Number and checksum of the newest block of this life.
+    newest: Option<(BlockNumber, u32)>,
     /// The ends of the newest block, which the next one repeats.
     newest_ends: Ends,
     /// Those not yet acknowledged, in order.
@@ -122,10 +122,12 @@ impl<C> Ledger<C> {
         let content = (HEADER_BYTES + self.newest_ends.encoded_bytes() + entry_bytes).div_ceil(UNIT_BYTES) as u64;
         let units = self.geometry.lengthened(self.next, content);
         debug_assert!(units <= self.free_units(), "{units} units at {} with {} free", self.next, self.free_units());
+        let (previous, previous_checksum) = self.newest.unwrap_or((self.next, 0));
         BlockHeader {
             ring: self.ring,
             number: self.next,
-            previous: self.newest.unwrap_or(self.next),
+            previous,
+            previous_checksum,
             floor: self.floor,
             durable_through: self.durable_through,
             units: u32::try_from(units).expect("the longest block, twice at most"),
@@ -142,10 +144,10 @@ impl<C> Ledger<C> {
         self.geometry.position(number)
     }
 
-    /// The block with that header goes to the device.
-    pub(crate) fn launch(&mut self, header: BlockHeader, entries: &[Entry<'_>], cargo: Option<C>) {
+    /// The block with that header and checksum goes to the device.
+    pub(crate) fn launch(&mut self, header: BlockHeader, checksum: u32, entries: &[Entry<'_>], cargo: Option<C>) {
         debug_assert_eq!(header.number, self.next);
-        self.newest = Some(header.number);
+        self.newest = Some((header.number, checksum));
         self.newest_ends.replace(entries);
         self.next = header.end();
         self.announced_floor = header.floor;

@@ -39,18 +39,24 @@ impl Places {
 #[derive(Clone, Debug)]
 pub(crate) struct ReadableBlock {
     pub(crate) header: BlockHeader,
+    pub(crate) checksum: u32,
     pub(crate) ends_before: Vec<LogEnd>,
     pub(crate) entries: Vec<FoundEntry>,
 }
 
 impl ReadableBlock {
+    /// Number and checksum of the block before.
+    pub(crate) fn previous(&self) -> (BlockNumber, u32) {
+        (self.header.previous, self.header.previous_checksum)
+    }
+
     fn copied(view: &BlockView<'_>) -> ReadableBlock {
         let block = view.header.number;
         let memory = Bytes::copy_from_slice(view.entry_bytes());
         let found =
             |entry: Entry<'_>| FoundEntry { block, header: entry.header, payload: memory.slice_ref(entry.payload) };
         let entries = Entries::new(&memory).map(found).collect();
-        ReadableBlock { header: view.header, ends_before: view.ends().collect(), entries }
+        ReadableBlock { header: view.header, checksum: view.checksum, ends_before: view.ends().collect(), entries }
     }
 }
 

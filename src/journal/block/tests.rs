@@ -37,6 +37,7 @@ fn header(units: u32) -> BlockHeader {
         ring: RING,
         number: BlockNumber(70_007),
         previous: BlockNumber(70_001),
+        previous_checksum: 0xC0FF_EE00,
         floor: BlockNumber(69_000),
         durable_through: BlockNumber(70_003),
         units,
@@ -84,7 +85,7 @@ fn the_layout_is_the_documented_one() {
     assert_eq!(&block[..4], b"RQJB");
     assert_eq!((be(4, 2), be(6, 2), be(8, 8)), (1, 72, u128::from(RING.0)));
     assert_eq!((be(16, 8), be(24, 8), be(32, 8), be(40, 8)), (70_007, 70_001, 69_000, 70_003));
-    assert_eq!((be(48, 4), be(52, 4), be(56, 4), be(60, 4), be(64, 4)), (1, 1, 1, 69, 0));
+    assert_eq!((be(48, 4), be(52, 4), be(56, 4), be(60, 4), be(64, 4)), (1, 1, 1, 69, 0xC0FF_EE00));
     assert_eq!(be(68, 4), u128::from(crc32fast::hash(&[&block[..68], &block[72..]].concat())));
     assert_eq!(&block[72..88], &[7; 16]);
     assert_eq!((be(88, 4), be(92, 8), be(100, 8)), (9, 8, 200));

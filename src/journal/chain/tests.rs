@@ -66,8 +66,9 @@ impl Image {
     fn put(&mut self, entries: &[Entry<'_>]) -> BlockNumber {
         let header = self.ledger.header(entries.iter().map(Entry::encoded_bytes).sum());
         let at = usize::try_from(self.ledger.position(header.number)).expect("small");
-        header.encode(self.ledger.ends_before(), entries, &mut self.bytes[at..][..header.block_bytes()]);
-        self.ledger.launch(header, entries, None);
+        let block = &mut self.bytes[at..][..header.block_bytes()];
+        let checksum = header.encode(self.ledger.ends_before(), entries, block);
+        self.ledger.launch(header, checksum, entries, None);
         header.number
     }
 
@@ -169,6 +170,23 @@ fn rule_04_a_left_over_behind_a_block_that_it_does_not_follow_is_passed_over() {
     assert_eq!(image.ledger.next(), left_over, "it stands where the next one would");
     let found = image.found();
     assert_eq!((offsets(&found), found.next), (vec![3], left_over));
+}
+
+#[test]
+fn rule_04_a_left_over_never_takes_the_place_of_a_missing_block_of_the_same_length() {
+    let mut image = Image::new(32);
+    let torn = [image.launch(0, 1), image.launch(1, 1)];
+    let left_over = image.launch(2, 1);
+    let old = image.unit(left_over).to_vec();
+    torn.into_iter().for_each(|block| image.rot(block));
+    assert_eq!(image.restart(), torn[0]);
+    assert_eq!(image.write(3, 1), torn[1]);
+    assert_eq!(image.found().next, left_over, "by its number it would follow");
+    assert_eq!(image.launch(4, 1), left_over);
+    image.launch(5, 1);
+    image.restore(left_over, &old);
+    let found = image.found();
+    assert_eq!((offsets(&found), found.next), (vec![3], left_over), "what stands behind it follows another block");
 }
 
 #[test]

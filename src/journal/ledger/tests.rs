@@ -30,7 +30,7 @@ fn ledger(config: &JournalConfig) -> Ledger<u64> {
 
 fn launch(ledger: &mut Ledger<u64>, entries: &[Entry<'_>], cargo: Option<u64>) -> BlockHeader {
     let header = ledger.header(entries.iter().map(Entry::encoded_bytes).sum());
-    ledger.launch(header, entries, cargo);
+    ledger.launch(header, 0, entries, cargo);
     header
 }
 
@@ -143,7 +143,7 @@ fn raise(ledger: &mut Ledger<u64>, device: &mut Device) {
         let header = ledger.header(0);
         assert!(u64::from(header.units) <= ledger.free_units(), "space is kept for it");
         device.write(ledger, header, false);
-        ledger.launch(header, &[], None);
+        ledger.launch(header, 0, &[], None);
     }
 }
 
@@ -183,7 +183,7 @@ proptest! {
                     let header = ledger.header(entries.iter().map(Entry::encoded_bytes).sum());
                     prop_assert!(u64::from(header.units) <= ledger.spare_units());
                     device.write(&ledger, header, true);
-                    ledger.launch(header, &entries, Some(cargo));
+                    ledger.launch(header, 0, &entries, Some(cargo));
                     cargo += 1;
                 }
                 Step::Land { second } => {
@@ -202,7 +202,7 @@ proptest! {
                 Step::CloseIdle if ledger.may_prove_newest() => {
                     let header = ledger.header(0);
                     device.write(&ledger, header, false);
-                    ledger.launch(header, &[], None);
+                    ledger.launch(header, 0, &[], None);
                 }
                 Step::CloseIdle => {}
             }
@@ -245,7 +245,7 @@ proptest! {
             }
             let header = ledger.header(entry_bytes);
             device.write(&ledger, header, true);
-            ledger.launch(header, &entries, Some(cargo));
+            ledger.launch(header, 0, &entries, Some(cargo));
         }
     }
 }

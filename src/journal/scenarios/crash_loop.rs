@@ -15,8 +15,8 @@ use ringmq_runtime::{random, task, time};
 
 use super::support::*;
 use crate::{
-    BlockNumber, Entry, EntryHeader, FoundEntry, FoundJournals, FoundRing, Journal, JournalConfig, Ring, RingName,
-    remove_ring,
+    BlockNumber, Entry, EntryHeader, FoundBlocks, FoundEntry, FoundJournals, FoundRing, Journal, JournalConfig, Ring,
+    RingName, remove_ring,
 };
 
 const PARTITIONS: u64 = 5;
@@ -68,7 +68,7 @@ fn no_acknowledged_block_is_lost_over_many_lives() {
         laps += outside.laps;
     }
     // The crashes came at moments that matter.
-    assert!(owed > 15 * count && unowed > count && laps > 5 * count, "{owed} {unowed} {laps} in {count} seeds");
+    assert!(owed > 8 * count && unowed > count && laps > 5 * count, "{owed} {unowed} {laps} in {count} seeds");
 }
 
 #[test]
@@ -91,7 +91,8 @@ fn config(seed: u64) -> JournalConfig {
     let config = JournalConfig {
         ring_bytes: ring_units * UNIT,
         block_bytes_max: usize::try_from(block_units * UNIT).expect("small"),
-        blocks_in_flight_max: if seed % 8 < 6 { 2 } else { 3 },
+        // More than two make more of a mess.
+        blocks_in_flight_max: if seed.is_multiple_of(3) { 5 } else { 2 },
         idle: millis(1 + seed % 3),
     };
     config.validate().expect("valid");
@@ -112,7 +113,7 @@ fn lives(seed: u64) -> Outside {
             }
             sim.disk().inject(fault);
         }
-        let life_ms = 1 + dice(40);
+        let life_ms = 1 + if seed.is_multiple_of(2) { dice(40) } else { dice(8) };
         sim.run(|| live(outside.clone(), config.clone(), life_ms));
         sim.disk().clear_faults();
         end_life(&sim, &mut dice);
@@ -131,8 +132,19 @@ fn lives(seed: u64) -> Outside {
         }
     }
     sim.run(|| async { check(&outside, &found().await) });
+    sim.run(|| find_nothing_in_another_ring(&sim, &config));
     drop(sim);
     outside.take()
+}
+
+/// What stands in a ring counts for no other, at the very same places.
+async fn find_nothing_in_another_ring(sim: &Sim, config: &JournalConfig) {
+    let Some(ring) = found().await.rings.pop() else { return };
+    let old = sim.disk().read(dir().join(ring.name.file_name())).expect("a ring");
+    let other = Ring::prepare(dir(), SHARD, config).await.expect("a ring").name();
+    sim.disk().overwrite(dir().join(other.file_name()), 0, &old).expect("a ring");
+    let other = found().await.rings.into_iter().find(|ring| ring.name == other).expect("it is there");
+    assert_eq!((other.next, other.blocks), (BlockNumber::FIRST, FoundBlocks::default()));
 }
 
 fn dice(seed: u64) -> impl FnMut(u64) -> u64 {
@@ -256,23 +268,29 @@ fn new_entries(outside: &Shared, config: &JournalConfig, room: usize) -> Option<
     (!entries.is_empty()).then_some(entries)
 }
 
-/// Frees blocks, some of them while they are in flight.
+/// Frees blocks, some of them while they are in flight. Some lives do it only when the ring is full, and then most of it.
 async fn free(outside: Shared, journal: Journal<u64>) {
+    let hoards = random::u64().is_multiple_of(3);
     loop {
-        time::sleep(std::time::Duration::from_micros(random::u64() % 4000)).await;
+        time::sleep(std::time::Duration::from_micros(random::u64() % if hoards { 200 } else { 4000 })).await;
+        if hoards && journal.used_bytes() < journal.ring_bytes() / 2 {
+            continue;
+        }
         let below = {
             let mut outside = outside.borrow_mut();
             let this_life =
                 outside.written.range(outside.needed_from..).filter(|(_, block)| block.ring == journal.name());
             let blocks: Vec<_> = this_life.map(|(tag, block)| (*tag, block.block)).collect();
-            // Mostly few of them.
-            let at = usize::try_from(random::u64().min(random::u64()) / (u64::MAX / (blocks.len() as u64 + 1)).max(1))
-                .expect("small");
+            // Mostly few of them, or nearly all.
+            let few = usize::try_from(random::u64().min(random::u64()) % (blocks.len() as u64 + 1)).expect("small");
+            let at = if hoards { blocks.len().saturating_sub(few % 3) } else { few };
             let (tag, number) = blocks.get(at).copied().unwrap_or_else(|| (next_tag(&outside), journal.next_number()));
             outside.needed_from = tag;
             number
         };
         journal.free_below(below);
+        // What is free stays free.
+        journal.free_below(BlockNumber::FIRST);
     }
 }
 

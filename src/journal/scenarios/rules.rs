@@ -147,6 +147,23 @@ fn rule_05_an_idle_ring_gets_one_closing_block() {
     });
 }
 
+#[test]
+fn rule_05_a_block_is_not_proven_before_it_is_durable() {
+    let sim = sim_with_disk(15, slow_writes(40));
+    sim.run(|| async {
+        let (journal, _) = start_new().await;
+        let block = write(&journal, 0, 100).await;
+        time::sleep(millis(30)).await;
+        assert_eq!(journal.next_number().get(), block.get() + 1, "nobody can say yet that it is there");
+        while journal.next_number().get() == block.get() + 1 {
+            time::sleep(millis(1)).await;
+        }
+        acknowledged(&journal).await;
+        rot(&sim, block);
+        assert_eq!(read_copy(&sim).blocks.lost.len(), 1, "it is proven");
+    });
+}
+
 /// What the ring that is in use says.
 fn read_copy(sim: &ringmq_runtime::sim::Sim) -> crate::FoundRing {
     let path = ring_path(sim);
@@ -335,6 +352,8 @@ fn rule_12_a_failed_write_ends_the_journal_and_everyone_is_told_once() {
         assert!([&[1, 2][..], &[2]].contains(&&cargos[..]), "{cargos:?}");
         assert_eq!(told.durable(), if cargos.len() == 2 { vec![0] } else { vec![0, 1] });
         assert_eq!(journal.room(), None);
+        // What was in flight beside it ends.
+        time::sleep(millis(100)).await;
         let writes = sim.disk().counters(ring_path(&sim)).writes;
         journal.free_below(journal.next_number());
         time::sleep(millis(100)).await;
