@@ -170,11 +170,12 @@ pub struct CreateTopicArgs {
 const ALTER_HELP: &str = "\
 Settings hold from the next append on; what is stored stays as it is. Partitions that are added start empty. The \
 partition of a key follows from their number, so most keys get another one when it changes: their older records stay \
-where they are, and the order of a key's records holds within each partition, not across the two.";
+where they are, and the order of a key's records holds within each partition, not across the two. A `consume` that is \
+running reads the partitions that there were when it started.";
 
 /// Flags of `topic alter`.
 #[derive(Debug, Args)]
-#[command(after_help = exit::HELP, after_long_help = concat_alter_help())]
+#[command(after_help = exit::HELP, after_long_help = alter_help())]
 #[command(group(ArgGroup::new("change").required(true).multiple(true)))]
 pub struct AlterTopicArgs {
     /// The topic.
@@ -196,7 +197,7 @@ pub struct AlterTopicArgs {
     pub output: OutputArgs,
 }
 
-fn concat_alter_help() -> String {
+fn alter_help() -> String {
     format!("{ALTER_HELP}\n\n{}", exit::HELP)
 }
 

@@ -190,12 +190,11 @@ impl Cluster {
                 retry.pause_after(Error::about_topic(topic, source)).await?;
                 continue;
             }
-            let remembered = self.metadata.remember(&answer);
-            let missing = || format!("metadata was asked for topic `{topic}` and does not mention it");
-            return match remembered.and_then(|()| self.metadata.topic(topic).ok_or_else(missing)) {
-                Ok(route) => Ok(route),
-                Err(reason) => Err(Error::Nonsense(reason)),
-            };
+            let routes = self.metadata.remember(&answer).map_err(Error::Nonsense)?;
+            // Not out of the memory: another operation may have it forgotten already.
+            let found = routes.into_iter().find(|route| &*route.topic == topic);
+            let missing = || Error::Nonsense(format!("metadata was asked for topic `{topic}` and does not mention it"));
+            return found.ok_or_else(missing);
         }
     }
 

@@ -106,25 +106,25 @@ impl MetadataCache {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).topics.remove(topic);
     }
 
-    /// Remembers the brokers and the topics of an answer, except those topics that have an error.
+    /// Remembers the brokers and the topics of an answer, except those topics that have an error, and gives the topics.
     ///
     /// # Errors
     /// When the answer contradicts itself, with the reason.
-    pub(crate) fn remember(&self, answer: &MetadataResponse) -> Result<(), String> {
+    pub(crate) fn remember(&self, answer: &MetadataResponse) -> Result<Vec<Arc<TopicRoute>>, String> {
         let addresses: HashMap<BrokerId, &BrokerInfo> = answer.brokers.iter().map(|info| (info.id, info)).collect();
         let routes: Result<Vec<_>, _> =
             answer.topics.iter().filter(|topic| topic.error.is_none()).map(|topic| route(topic, &addresses)).collect();
-        let routes = routes?;
+        let routes: Vec<Arc<TopicRoute>> = routes?.into_iter().map(Arc::new).collect();
 
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.brokers = answer.brokers.iter().map(|info| BrokerAddress::new(info.host.clone(), info.port)).collect();
         if known.topics.len() + routes.len() > TOPICS_MAX {
             known.topics.retain(|_, route| route.is_newer_than(self.age_max));
         }
-        for route in routes {
-            known.topics.insert(route.topic.clone(), Arc::new(route));
+        for route in &routes {
+            known.topics.insert(route.topic.clone(), route.clone());
         }
-        Ok(())
+        Ok(routes)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Space kept aside, so that topics can be deleted when the disk is full: a deletion frees space, but has to be logged first.
+//! Space kept aside, so that topics can be deleted, and their settings changed, when the disk is full: that frees space,
+//! but has to be logged first.
 
 use std::io;
 use std::path::{Path, PathBuf};

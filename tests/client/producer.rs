@@ -1,9 +1,12 @@
 //! Sending records.
 
-use ringmq_client::{AckedBy, Acks, Client, Compression, Error, FetchOptions, Header, Offset, OffsetSpec};
-use ringmq_client::{PartitionIndex, Record, Timestamp};
+use std::time::Duration;
 
-use super::with_topic;
+use ringmq_client::{AckedBy, Acks, Client, Compression, Error, FetchOptions, Header, NewTopic, Offset, OffsetSpec};
+use ringmq_client::{PartitionIndex, Record, Timestamp, TopicAlteration};
+use ringmq_tests::Broker;
+
+use super::{LONG, connect, with_topic};
 
 const FIRST: PartitionIndex = PartitionIndex::new(0);
 
@@ -104,4 +107,32 @@ async fn encoded_batches_are_stored_as_they_are() {
     assert_eq!(stored.offsets, Offset::ZERO..Offset::new(4));
     assert_eq!(values(&client, other).await, ["a", "b", "a", "b"]);
     assert_eq!(ends(&client).await[3], 4);
+}
+
+#[tokio::test]
+async fn records_go_on_while_partitions_are_added() {
+    let broker = Broker::start();
+    let admin = connect(&broker).await.admin();
+    admin.create_topic(NewTopic::new("t")).await.unwrap();
+
+    // Metadata that is asked for all the time meets shards that have not opened what it names.
+    let eager = Client::builder().brokers(broker.address()).timeout(LONG).metadata_age_max(Duration::ZERO);
+    let client = eager.connect().await.unwrap();
+    let sending = tokio::spawn({
+        let producer = client.producer();
+        async move {
+            let (mut sent, mut used) = (0, std::collections::BTreeSet::new());
+            while used.len() < 24 {
+                let delivery = producer.send("t", Record::value(sent.to_string())).await.unwrap();
+                used.insert(delivery.partition);
+                sent += 1;
+            }
+            sent
+        }
+    });
+    for partitions in 2..=24 {
+        admin.alter_topic(TopicAlteration::new("t").partitions(partitions)).await.unwrap();
+    }
+    let sent: i64 = sending.await.unwrap();
+    assert_eq!(ends(&client).await.iter().sum::<i64>(), sent, "each is stored once");
 }

@@ -7,8 +7,8 @@ use ringmq_wire::{Offset, PartitionIndex, TopicId};
 use uuid::Uuid;
 
 use super::command::{
-    CommandError, decode_name, decode_partitions, decode_replicas, decode_settings, decode_topic_id, encode_name,
-    encode_settings,
+    COMMAND_BYTES_MAX, CommandError, decode_name, decode_partitions, decode_replicas, decode_settings, decode_topic_id,
+    encode_name, encode_settings,
 };
 use super::image::{Cluster, DELETED_TOPICS_MAX, Image, Topic};
 use super::placement::{Slot, SlotRun, SlotRuns};
@@ -22,6 +22,11 @@ const VERSION: u16 = 1;
 const HEAD_BYTES: usize = 48;
 /// The head without its checksum.
 const CHECKED_BYTES: usize = HEAD_BYTES - 4;
+const _: () = {
+    // Every topic has a partition, and every addition at least one of its own.
+    let topics = PARTITIONS_TOTAL_MAX as usize * (COMMAND_BYTES_MAX + 2 + 8);
+    assert!(HEAD_BYTES + 4 + 4 + topics + 4 + DELETED_TOPICS_MAX * 16 <= SNAPSHOT_BYTES_MAX);
+};
 /// Topics that are written down in one go.
 const TOPICS_PER_STEP: usize = 1_000;
 
