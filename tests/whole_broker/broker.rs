@@ -6,12 +6,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringmq_controller::ControllerConfig;
 use ringmq_controller::metadata::TopicSettings;
 use ringmq_runtime::channel::{self, OneshotSender};
 use ringmq_runtime::executor::{ExecutorConfig, spawn_executor};
 use ringmq_runtime::task::{self, Gate, Stop};
+use ringmq_runtime::time;
 use ringmq_shard::{Limits, LogConfig, Roster, Shard, ShardConfig, ShardError, Wiring};
 use ringmq_wire::{BrokerId, ShardIndex};
 
@@ -65,7 +67,7 @@ impl Broker {
         });
         let mut members = Vec::new();
         for started in started {
-            let started = started.await.expect("the shard could serve");
+            let Ok(started) = started.await else { fail_after_the_cause("a shard gave the start up").await };
             assert_eq!(started.partitions_offline, 0, "every partition can be opened");
             members.push(started.member);
         }
@@ -90,7 +92,6 @@ impl Broker {
                 let _ = stopped.await;
                 handle.stop();
             });
-            // Said here, so that the first one says it: its end makes others give up.
             run(stop).await.unwrap_or_else(|error| panic!("{name} failed: {error}"));
             let _ = end.send(());
         };
@@ -99,7 +100,9 @@ impl Broker {
         let stopping = self.stopping.clone();
         let watched = gate.spawn("broker: watch", async move {
             ended.await.expect("an executor ends by its main future");
-            assert!(stopping.get(), "an executor ended that nobody has stopped");
+            if !stopping.get() {
+                fail_after_the_cause("an executor ended that nobody has stopped").await;
+            }
         });
         watched.expect("the gate is open");
     }
@@ -112,6 +115,12 @@ impl Broker {
         self.stops.clear();
         self.controller.close().await;
     }
+}
+
+/// One cause makes others end, some of them before it can tell: it gets the time to.
+async fn fail_after_the_cause(consequence: &str) -> ! {
+    time::sleep(Duration::from_secs(1)).await;
+    panic!("{consequence}, and none has failed");
 }
 
 const DATA_DIR: &str = "/data";

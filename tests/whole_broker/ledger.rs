@@ -180,3 +180,6 @@ impl Ledger {
 pub(crate) struct Expectation {
     known: BTreeMap<Offset, Known>,
 }
+
+#[cfg(test)]
+mod tests;

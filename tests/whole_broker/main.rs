@@ -28,7 +28,7 @@ mod scenario;
 mod seeds;
 
 /// How many seeds one run tries: some twenty seconds on two cores.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 250;
 
 #[test]
 fn what_was_acknowledged_outlives_every_end_of_the_broker() {

@@ -45,7 +45,7 @@ pub(crate) struct World {
     /// The core whose code runs now.
     current: Cell<CoreId>,
     bell: Bell,
-    wake: CoreConfig,
+    core_config: CoreConfig,
     tasks: RefCell<Tasks>,
     trace: RefCell<Trace>,
     schedule: RefCell<Dice>,
@@ -140,7 +140,7 @@ impl World {
             cores: RefCell::new(Cores::new(config.cores.clone())),
             current: Cell::default(),
             bell: Bell::default(),
-            wake: config.cores,
+            core_config: config.cores,
             tasks: RefCell::default(),
             trace: RefCell::new(Trace::new(config.trace_tail_max)),
             schedule: RefCell::new(Dice::new(seed, Purpose::Schedule)),
@@ -263,8 +263,9 @@ impl World {
 
     /// Whoever was woken through a channel will be ready a while later.
     fn answer_bell(&self) {
+        let CoreConfig { wake, slow_one_in, .. } = &self.core_config;
         for woken in self.bell.answer() {
-            let latency = self.doorbell.borrow_mut().latency(&self.wake.wake, self.wake.slow_one_in);
+            let latency = self.doorbell.borrow_mut().latency(wake, *slow_one_in);
             let ready_at = self.monotonic() + latency;
             let timer = self.clock.borrow_mut().add_timer(ready_at, woken);
             self.record(Event::Rung { timer });
