@@ -14,18 +14,20 @@ use ringmq_runtime::channel::{self, OneshotSender};
 use ringmq_runtime::executor::{ExecutorConfig, spawn_executor};
 use ringmq_runtime::task::{self, Gate, Stop};
 use ringmq_runtime::time;
-use ringmq_shard::{Limits, LogConfig, Roster, Shard, ShardConfig, ShardError, Wiring};
+use ringmq_shard::{JournalSettings, Limits, LogConfig, Roster, Shard, ShardConfig, ShardError, Wiring};
 use ringmq_wire::{BrokerId, ShardIndex};
 
 /// Where clients reach it.
 pub(crate) const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 9092);
 
 /// What brokers of one scenario have in common.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Shape {
     pub(crate) shards: NonZeroU16,
     /// Small ones make fetches read the disk.
     pub(crate) tail_cache_bytes: usize,
+    /// Small rings fill up.
+    pub(crate) journal: JournalSettings,
 }
 
 /// A broker that serves.
@@ -43,7 +45,7 @@ impl Broker {
     ///
     /// # Panics
     /// Here or later, when a part of it ends that nobody has stopped.
-    pub(crate) async fn start(shape: Shape, stopping: Rc<Cell<bool>>) -> Broker {
+    pub(crate) async fn start(shape: &Shape, stopping: Rc<Cell<bool>>) -> Broker {
         stopping.set(false);
         let (requests, requests_receiver) = channel::bounded(64);
         let Wiring { shards, metadata, started, rosters, mailboxes: _ } = Wiring::new(shape.shards, &requests);
@@ -125,7 +127,7 @@ async fn fail_after_the_cause(consequence: &str) -> ! {
 
 const DATA_DIR: &str = "/data";
 
-fn shard_config(shape: Shape, shard: ShardIndex) -> ShardConfig {
+fn shard_config(shape: &Shape, shard: ShardIndex) -> ShardConfig {
     ShardConfig {
         shard,
         shard_count: shape.shards,
@@ -133,6 +135,7 @@ fn shard_config(shape: Shape, shard: ShardIndex) -> ShardConfig {
         broker: BrokerId::new(0),
         version: "simulated".to_owned(),
         data_dir: DATA_DIR.into(),
+        journal: shape.journal.clone(),
         listen: ADDRESS,
         shard_port: None,
         advertise: None,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ringmq_runtime::sim::{Sim, SimConfig};
 use ringmq_runtime::{random, task, time};
+use ringmq_shard::{JournalConfig, JournalSettings};
 use ringmq_wire::ErrorCode;
 
 use super::broker::{ADDRESS, Broker, Shape};
@@ -111,12 +112,21 @@ impl Plan {
         let shards = NonZeroU16::new(shards).expect("not zero");
         let tail_cache_bytes = 1 << draw(12, 24);
         Plan {
-            shape: Shape { shards, tail_cache_bytes },
+            shape: Shape { shards, tail_cache_bytes, journal: draw_journal() },
             topics: vec![u32::try_from(draw(1, 3)).expect("small"), u32::try_from(draw(1, 3)).expect("small")],
             producers: draw(1, 3),
             lives: draw(1, 4),
         }
     }
+}
+
+/// Mostly small rings, which fill up; some brokers have none.
+fn draw_journal() -> JournalSettings {
+    let block_bytes_max = 4096 << draw(2, 4);
+    let ring_bytes = block_bytes_max as u64 * draw(8, 16);
+    let ring = JournalConfig { block_bytes_max, ring_bytes, ..JournalConfig::default() };
+    let append_bytes_max = [0, 1 << 10, ring.entry_bytes_max(), ring.entry_bytes_max()];
+    JournalSettings { append_bytes_max: append_bytes_max[usize::try_from(draw(0, 3)).expect("small")], ring }
 }
 
 /// How a life ends.
@@ -153,15 +163,15 @@ pub(crate) fn run(seed: u64) -> u64 {
 
     // The topics are there before the others begin, so that no client meets one that is missing.
     sim.run(|| async {
-        let broker = Broker::start(plan.shape, stage.stopping.clone()).await;
+        let broker = Broker::start(&plan.shape, stage.stopping.clone()).await;
         stage.create_topics().await.expect("nothing ends the broker");
         broker.stop().await;
     });
     start_clients(&sim, &stage, &plan);
     for _ in 0..plan.lives {
-        live(&sim, &stage, plan.shape);
+        live(&sim, &stage, &plan.shape);
     }
-    last_life(&sim, &stage, plan.shape);
+    last_life(&sim, &stage, &plan.shape);
     assert!(stage.ledger.acknowledged_count() > 0, "something was produced");
     sim.trace_hash()
 }
@@ -177,12 +187,12 @@ fn start_clients(sim: &Sim, stage: &Stage, plan: &Plan) {
 }
 
 /// One life of the broker, from a start to a violent or a peaceful end; the end may come while it starts.
-fn live(sim: &Sim, stage: &Stage, shape: Shape) {
+fn live(sim: &Sim, stage: &Stage, shape: &Shape) {
     let running = Rc::new(RefCell::new(None));
     let end = sim.run(|| async {
-        let (stage, running) = (stage.clone(), running.clone());
+        let (stage, running, shape) = (stage.clone(), running.clone(), shape.clone());
         task::spawn("life", async move {
-            let broker = Broker::start(shape, stage.stopping.clone()).await;
+            let broker = Broker::start(&shape, stage.stopping.clone()).await;
             // Stored before the check, which may take longer than the broker lives.
             *running.borrow_mut() = Some(broker);
             let checked = consumer::check_all(&stage).await;
@@ -213,7 +223,7 @@ fn live(sim: &Sim, stage: &Stage, shape: Shape) {
 }
 
 /// Lets the clients finish, checks everything, stops and starts once more, and checks again.
-fn last_life(sim: &Sim, stage: &Stage, shape: Shape) {
+fn last_life(sim: &Sim, stage: &Stage, shape: &Shape) {
     sim.run(|| async {
         let broker = Broker::start(shape, stage.stopping.clone()).await;
         consumer::check_all(stage).await.expect("nothing ends the broker");
