@@ -152,7 +152,9 @@ fn rule_05_a_block_is_not_proven_before_it_is_durable() {
     let sim = sim_with_disk(15, slow_writes(40));
     sim.run(|| async {
         let (journal, _) = start_new().await;
-        let block = write(&journal, 0, 100).await;
+        write(&journal, 0, 100).await;
+        acknowledged(&journal).await;
+        let block = write(&journal, 1, 100).await;
         time::sleep(millis(30)).await;
         assert_eq!(journal.next_number().get(), block.get() + 1, "nobody can say yet that it is there");
         while journal.next_number().get() == block.get() + 1 {
