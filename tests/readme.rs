@@ -125,7 +125,9 @@ fn test_source(target: &str) -> String {
     let file = root().join(format!("tests/{target}.rs"));
     let folder = root().join(format!("tests/{target}"));
     let files = match std::fs::read_dir(&folder) {
-        Ok(entries) if !file.exists() => entries.map(|entry| entry.expect("an entry").path()).collect(),
+        Ok(entries) if !file.exists() => {
+            entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_file()).collect()
+        }
         _ => vec![file],
     };
     files.iter().map(|file| std::fs::read_to_string(file).expect("the source of a test target")).collect()
