@@ -122,8 +122,10 @@ fn decide(log: &LogCore, state: &LogState) -> Step {
         Missing::Room(room) => return Step::MakeRoom(room),
         Missing::NothingWaits => {}
     }
-    let written = state.window.written();
-    match state.staging.next_group(log.config().shared_frame_bytes_max()).filter(|_| written < write_until) {
+    if write_until <= state.window.written() {
+        return Step::Stop;
+    }
+    match state.staging.next_group(log.config().shared_frame_bytes_max()) {
         None => Step::Stop,
         Some(group) if group.may_go(state.window.in_flight(), log.config().writes_in_flight_max) => Step::Launch(group),
         Some(_) => Step::Wait,
