@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::backend::{self, Backend};
 use crate::file::describe;
 use crate::glommio;
+use crate::seeded_bug::SeededBug;
 
 /// What a directory holds under one name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,6 +95,9 @@ pub async fn remove_dir(path: impl AsRef<Path>) -> io::Result<()> {
 /// What open(2) and fsync(2) say. Who has to know which of the two takes a [`Dir`].
 pub async fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
     let path = path.as_ref();
+    if SeededBug::SkipDirectorySync.is_in() {
+        return Ok(());
+    }
     dispatch!("flush directory", path, sync_dir(path))
 }
 
@@ -178,6 +182,9 @@ impl Dir {
     /// # Errors
     /// What fsync(2) says. After an error nobody knows which names are durable.
     pub async fn sync(&self) -> io::Result<()> {
+        if SeededBug::SkipDirectorySync.is_in() {
+            return Ok(());
+        }
         match (&self.backend, &backend::current().backend) {
             (DirBackend::Glommio(dir), Backend::Glommio(core)) => dir.sync(core).await,
             #[cfg(feature = "sim")]

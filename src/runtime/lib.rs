@@ -23,6 +23,7 @@
 //! | [`mod@file`], [`fs`], [`device`] | direct-I/O files, directories, and who may use the device when |
 //! | [`net`] | TCP listeners and streams |
 //! | [`probe`] | what the machine lacks and how to mend it |
+//! | [`seeded_bug`] | bugs that tests put in to see that they are found |
 //!
 //! # Rules for the code above
 //! - A task is never cancelled by dropping it: it is stopped by a signal that it awaits beside its work
@@ -43,6 +44,7 @@ pub mod local;
 pub mod net;
 pub mod probe;
 pub mod random;
+pub mod seeded_bug;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod stall;

@@ -20,7 +20,7 @@
 //! # The rest
 //! | what | module |
 //! |---|---|
-//! | opening: locks, scan, what may be cut and what is corrupt | `recovery`, `scan`, `check`, `lock` |
+//! | opening: locks, scan, what may be cut and what is corrupt | `recovery`, `scan`, `check` |
 //! | what the journals have that no frame has | `redo` |
 //! | which life of the log owns which offsets | `generation` |
 //! | one segment's file and indexes | `segment`, `layout` |
@@ -40,7 +40,6 @@ mod generation;
 mod journal_queue;
 mod journaled;
 mod layout;
-mod lock;
 mod log;
 mod payload;
 mod read_ahead;

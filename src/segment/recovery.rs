@@ -16,8 +16,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use ringmq_index::FramePlace;
-use ringmq_runtime::file::{File, IoClass, OpenOptions};
+use ringmq_runtime::file::{File, IoClass, LOCK_WAIT_MAX, OpenOptions};
 use ringmq_runtime::fs;
+use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_wire::Offset;
 
 use crate::check::FrameCheck;
@@ -26,7 +27,6 @@ use crate::failure::{Corruption, Damage};
 use crate::frame::FrameFault;
 use crate::generation::{Fact, Generations, LogGenerations};
 use crate::layout::{FileKind, LogId, parse_file_name};
-use crate::lock::{LOCK_WAIT_MAX, lock_when_free};
 use crate::redo::{Journaled, JournaledAppend};
 use crate::scan::{Behind, FrameScanner};
 use crate::segment::{ActiveSegment, Indexes, OpenSegment, Segment};
@@ -306,9 +306,10 @@ impl Opening<'_> {
 
     async fn open_locked(&self, segment: &Segment) -> Result<File, OpenError> {
         let path = segment.path(FileKind::Log);
-        let options = OpenOptions { write: true, create_new: false, dsync: true };
+        let dsync = !SeededBug::AcknowledgeBeforeFlush.is_in();
+        let options = OpenOptions { write: true, create_new: false, dsync };
         let file = File::open(&path, options).await.map_err(|source| self.io("open a segment", source))?;
-        match lock_when_free(&file).await {
+        match file.lock_when_free().await {
             Ok(true) => Ok(file),
             Ok(false) => Err(OpenError::Locked { id: self.id, path }),
             Err(source) => Err(self.io("lock a segment", source)),
@@ -323,6 +324,16 @@ impl Opening<'_> {
             && let Some(extent) = self.extent_from_checkpoint(known, &segment, &file, end).await?
         {
             return Ok(extent);
+        }
+        if SeededBug::TrustIndex.is_in()
+            && let Ok(Some(indexed)) = segment.indexed(known.number()).await
+            && let Some((indexes, _)) =
+                segment.load_indexes(known.number(), indexed.end, self.config.index_interval_bytes).await
+        {
+            let from = indexes.offsets.last();
+            let extent = self.scan(known, segment, file, indexes, from).await?;
+            let (end, end_position, behind) = (indexed.end, indexed.end_position, Behind::default());
+            return Ok(Extent { end, end_position, behind, ..extent });
         }
         let indexes = Indexes::new(base, self.config.index_interval_bytes);
         self.scan(known, segment, file, indexes, None).await
@@ -483,7 +494,11 @@ impl Opening<'_> {
     /// system's. Then removes, durably, the segments beyond the end (rule 8 of the storage protocol).
     async fn make_durable(&self, kept: impl Iterator<Item = &Extent>, beyond: &[Extent]) -> Result<(), OpenError> {
         for extent in kept {
-            extent.file.fdatasync().await.map_err(|source| self.io("flush a segment", source))?;
+            let mut flushed = extent.file.fdatasync().await;
+            if flushed.is_err() && SeededBug::RetryFailedFlush.is_in() {
+                flushed = extent.file.fdatasync().await;
+            }
+            flushed.map_err(|source| self.io("flush a segment", source))?;
         }
         for extent in beyond {
             extent.segment.remove_files().await.map_err(|source| self.io("remove a segment beyond the end", source))?;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use ringmq_runtime::file::{File, OpenOptions};
 use ringmq_runtime::fs::Dir;
+use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_runtime::{fs, random};
 use ringmq_wire::Offset;
 
@@ -233,7 +234,8 @@ async fn create_file(segment: &Segment, dir: &Dir) -> Result<File, NoRoom> {
 
 async fn open_new(segment: &Segment) -> io::Result<File> {
     let path = segment.path(FileKind::Log);
-    let options = OpenOptions { write: true, create_new: true, dsync: true };
+    let dsync = !SeededBug::AcknowledgeBeforeFlush.is_in();
+    let options = OpenOptions { write: true, create_new: true, dsync };
     let file = match File::open(&path, options).await {
         // A process that was killed had this request under way. Nothing was written to the file: that comes later.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

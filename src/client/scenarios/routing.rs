@@ -154,7 +154,7 @@ async fn a_broken_connection_is_replaced() {
 #[tokio::test]
 async fn when_the_time_is_up_the_last_error_is_told() {
     let (broker, _) = with_topic().await;
-    let short = std::time::Duration::from_millis(50);
+    let short = std::time::Duration::from_millis(400);
     let client = Client::builder().brokers(broker.address()).timeout(short).connect().await.unwrap();
     for _ in 0..100 {
         broker.fail_next(RequestType::ListTopics, Fault::Refuse(ErrorCode::Overloaded.into()));

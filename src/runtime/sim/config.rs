@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::seeded_bug::SeededBug;
+
 /// How a simulation is set up. The same configuration and the same program give the same run, event by event.
 #[derive(Clone, Debug)]
 pub struct SimConfig {
@@ -21,6 +23,8 @@ pub struct SimConfig {
     /// How many polls one [`Sim::run`](super::Sim::run) may take before it is taken for a livelock and panics.
     /// Default: 50 million.
     pub polls_max: u64,
+    /// A bug that the program has, to see that it is found. Default: none.
+    pub seeded_bug: Option<SeededBug>,
     /// How many of the latest events are kept as text for [`Sim::trace_tail`](super::Sim::trace_tail).
     /// Default: 64.
     pub trace_tail_max: usize,
@@ -35,6 +39,7 @@ impl Default for SimConfig {
             network: NetworkConfig::default(),
             wall_clock_ms: 1_800_000_000_000,
             polls_max: 50_000_000,
+            seeded_bug: None,
             trace_tail_max: 64,
         }
     }

@@ -23,6 +23,7 @@ use super::trace::{Event, Trace};
 use crate::backend::{self, Backend, Context as CoreContext};
 use crate::device::DeviceBudget;
 use crate::executor::ExecutorConfig;
+use crate::seeded_bug::SeededBug;
 use crate::stall::StallLog;
 use crate::task::Queue;
 
@@ -46,6 +47,7 @@ pub(crate) struct World {
     current: Cell<CoreId>,
     bell: Bell,
     core_config: CoreConfig,
+    seeded_bug: Option<SeededBug>,
     tasks: RefCell<Tasks>,
     trace: RefCell<Trace>,
     schedule: RefCell<Dice>,
@@ -55,6 +57,11 @@ pub(crate) struct World {
 
 /// What the program on it can ask for.
 impl World {
+    /// The bug that the program has.
+    pub(crate) fn seeded_bug(&self) -> Option<SeededBug> {
+        self.seeded_bug
+    }
+
     pub(crate) fn monotonic(&self) -> Duration {
         self.clock.borrow().now()
     }
@@ -141,6 +148,7 @@ impl World {
             current: Cell::default(),
             bell: Bell::default(),
             core_config: config.cores,
+            seeded_bug: config.seeded_bug,
             tasks: RefCell::default(),
             trace: RefCell::new(Trace::new(config.trace_tail_max)),
             schedule: RefCell::new(Dice::new(seed, Purpose::Schedule)),

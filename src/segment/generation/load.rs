@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ringmq_runtime::buffer::AlignedBuf;
-use ringmq_runtime::file::{File, IoClass, OpenOptions};
+use ringmq_runtime::file::{File, IoClass, LOCK_WAIT_MAX, OpenOptions};
 use ringmq_runtime::{fs, random};
 
 use super::block::{BLOCK_BYTES, Block, ENTRIES_MAX, TableId, TableWriter};
 use super::history::{Fact, LogGenerations};
 use super::{PAIR_BYTES, pair_position};
 use crate::layout::LogId;
-use crate::lock::{LOCK_WAIT_MAX, lock_when_free};
 
 /// Pairs that are read or written at a time.
 const PAIRS_AT_A_TIME: u32 = 64;
@@ -125,7 +124,7 @@ async fn read_table(dir: &Path, table: TableId) -> Result<Vec<Fact>, LoadError> 
         Err(gone) if gone.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         opened => opened.map_err(error)?,
     };
-    if !lock_when_free(&file).await.map_err(error)? {
+    if !file.lock_when_free().await.map_err(error)? {
         return Err(LoadError::Locked { path });
     }
     let mut blocks: Vec<Option<Block>> = Vec::new();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ringmq_runtime::fs;
+use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_runtime::sim::{DiskConfig, Sim, SimConfig};
 use ringmq_wire::batch::{BatchBuilder, BatchLimits, Compression, RecordRef, Scratch, split_batches};
 use ringmq_wire::{Offset, PartitionIndex, ShardIndex, Timestamp, TopicId};
@@ -24,7 +25,15 @@ pub(super) fn sim(seed: u64) -> Sim {
 }
 
 pub(super) fn sim_with_disk(seed: u64, disk: DiskConfig) -> Sim {
-    let sim = Sim::new(SimConfig { seed, disk, wall_clock_ms: EPOCH_MS, ..SimConfig::default() });
+    sim_of(SimConfig { seed, disk, ..SimConfig::default() })
+}
+
+pub(super) fn sim_with_bug(seed: u64, bug: SeededBug) -> Sim {
+    sim_of(SimConfig { seeded_bug: Some(bug), ..SimConfig::with_seed(seed) })
+}
+
+fn sim_of(config: SimConfig) -> Sim {
+    let sim = Sim::new(SimConfig { wall_clock_ms: EPOCH_MS, ..config });
     sim.run(|| async {
         fs::create_dir_all(ROOT).await.expect("a data directory");
         fs::sync_dir("/").await.expect("a durable data directory");

@@ -7,9 +7,10 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_runtime::sim::{Fault, Operation, Sim};
 use ringmq_runtime::{random, task, time};
-use ringmq_segment::{AppendError, Log};
+use ringmq_segment::{AppendError, Log, OpenError};
 
 use super::outside::{self, Shared, acknowledge, check, next_tag, records_read, remember};
 use super::support::*;
@@ -51,7 +52,12 @@ fn a_seed_replays_to_the_last_event() {
 
 /// One seed. Returns in how many recoveries the journal had something.
 fn lives(seed: u64) -> u64 {
-    let sim = sim(seed, !seed.is_multiple_of(4));
+    lives_with(seed, None)
+}
+
+/// One seed, with a program that has that bug.
+pub(super) fn lives_with(seed: u64, bug: Option<SeededBug>) -> u64 {
+    let sim = sim_with_bug(seed, !seed.is_multiple_of(4), bug);
     let outside = outside::outside(LOGS);
     let (mut dice, mut redone) = (dice(seed), 0);
     for _ in 0..4 + dice(4) {
@@ -68,6 +74,9 @@ fn lives(seed: u64) -> u64 {
             4 => Some(Fault::on(Operation::Preallocate, "*").after(dice(12)).times(1 + dice(3)).os_error(24)),
             _ => None,
         };
+        if dice(4) == 0 {
+            sim.disk().inject(Fault::on(Operation::Flush, "*.log").after(dice(2)));
+        }
         sim.run(|| {
             let disk = sim.disk();
             live(outside.clone(), life_ms, move || fault.into_iter().for_each(|fault| disk.inject(fault)))
@@ -85,6 +94,9 @@ fn lives(seed: u64) -> u64 {
         sim.disk().set_capacity(64 << 30);
         redone += sim.run(|| verify(outside.clone()));
         end_life(&sim, &mut dice);
+        if dice(5) == 0 {
+            sim.run(|| stop_cleanly(outside.clone()));
+        }
     }
     sim.run(|| stop_cleanly(outside.clone()));
     sim.crash();
@@ -119,8 +131,9 @@ fn end_life(sim: &Sim, dice: &mut impl FnMut(u64) -> u64) {
 async fn live(outside: Shared, life_ms: u64, started: impl FnOnce() + 'static) {
     task::spawn("life", async move {
         let core = Core::start(LOGS).await;
-        for (partition, log) in core.logs.iter().flatten().enumerate() {
-            check(&outside, partition, log).await;
+        let opened = |(partition, log): (usize, &Result<Log, OpenError>)| Some((partition, log.as_ref().ok()?.clone()));
+        for (partition, log) in core.logs.iter().enumerate().filter_map(opened) {
+            check(&outside, partition, &log).await;
             for _ in 0..WRITERS {
                 task::spawn("writer", write(outside.clone(), partition, log.clone()));
             }

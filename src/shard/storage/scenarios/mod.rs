@@ -3,4 +3,5 @@
 mod crash_loop;
 mod outside;
 mod rules;
+mod seeded_bugs;
 mod support;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ringmq_journal::JournalConfig;
 use ringmq_runtime::fs;
+use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_runtime::sim::{DiskConfig, Sim, SimConfig};
 use ringmq_segment::{Append, FrameBuf, Log, LogConfig, LogId, OpenError, Payload};
 use ringmq_wire::batch::{BatchBuilder, BatchLimits, Compression, RecordRef, Scratch, split_batches};
@@ -18,8 +19,12 @@ use crate::storage::{JournalSettings, RecoveryError, Storage, link};
 pub(super) const DATA: &str = "/data";
 
 pub(super) fn sim(seed: u64, tear: bool) -> Sim {
+    sim_with_bug(seed, tear, None)
+}
+
+pub(super) fn sim_with_bug(seed: u64, tear: bool, seeded_bug: Option<SeededBug>) -> Sim {
     let disk = DiskConfig { tear, ..DiskConfig::default() };
-    let sim = Sim::new(SimConfig { seed, disk, wall_clock_ms: 1_800_000_000_000, ..SimConfig::default() });
+    let sim = Sim::new(SimConfig { seed, disk, seeded_bug, ..SimConfig::default() });
     sim.run(|| async {
         fs::create_dir_all(DATA).await.expect("a data directory");
         fs::sync_dir("/").await.expect("a durable data directory");

@@ -1,0 +1,47 @@
+//! Bugs that tests put in to see that they are found. A build without the feature `sim` has none of them.
+
+/// A bug that one simulation has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeededBug {
+    /// A frame counts as durable when its write is complete, though nothing flushed it.
+    AcknowledgeBeforeFlush,
+    /// Directories are not flushed, so names may not outlive a crash.
+    SkipDirectorySync,
+    /// The end of a log is where its index says.
+    TrustIndex,
+    /// A flush that failed is tried again, and taken for good when that succeeds.
+    RetryFailedFlush,
+    /// Journal blocks are free before segments have what they hold.
+    FreeJournalEarly,
+    /// What the journal has behind a gap counts as durable.
+    AcknowledgePastGap,
+}
+
+impl SeededBug {
+    /// Each of them.
+    pub const ALL: [SeededBug; 6] = [
+        SeededBug::AcknowledgeBeforeFlush,
+        SeededBug::SkipDirectorySync,
+        SeededBug::TrustIndex,
+        SeededBug::RetryFailedFlush,
+        SeededBug::FreeJournalEarly,
+        SeededBug::AcknowledgePastGap,
+    ];
+
+    /// Whether the simulation that this executor belongs to has the bug.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub fn is_in(self) -> bool {
+        crate::backend::try_current().is_some_and(|context| match &context.backend {
+            crate::backend::Backend::Sim(world) => world.seeded_bug() == Some(self),
+            crate::backend::Backend::Glommio(_) => false,
+        })
+    }
+
+    /// Whether the simulation that this executor belongs to has the bug.
+    #[cfg(not(feature = "sim"))]
+    #[must_use]
+    pub const fn is_in(self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,50 @@
+//! Who watches the checker: bugs that the crash loop has to find, each within some seeds.
+
+use std::panic::{self, AssertUnwindSafe};
+
+use ringmq_runtime::seeded_bug::SeededBug;
+
+use super::crash_loop::lives_with;
+
+/// Seeds within which each bug is found.
+const SEEDS: u64 = 200;
+
+/// Whether some seed finds the bug.
+fn is_found(bug: SeededBug) -> bool {
+    (0..SEEDS).any(|seed| panic::catch_unwind(AssertUnwindSafe(|| lives_with(seed, Some(bug)))).is_err())
+}
+
+#[test]
+fn acknowledging_before_the_flush_is_found() {
+    assert!(is_found(SeededBug::AcknowledgeBeforeFlush));
+}
+
+#[test]
+fn directories_that_are_not_flushed_are_found() {
+    assert!(is_found(SeededBug::SkipDirectorySync));
+}
+
+#[test]
+fn trusting_an_index_is_found() {
+    assert!(is_found(SeededBug::TrustIndex));
+}
+
+#[test]
+fn freeing_the_journal_early_is_found() {
+    assert!(is_found(SeededBug::FreeJournalEarly));
+}
+
+#[test]
+fn acknowledging_past_a_gap_is_found() {
+    assert!(is_found(SeededBug::AcknowledgePastGap));
+}
+
+#[test]
+fn every_bug_has_a_test() {
+    let tests = include_str!("seeded_bugs.rs");
+    // That one has its test where the flush is, in `segment`.
+    for bug in SeededBug::ALL.into_iter().filter(|bug| *bug != SeededBug::RetryFailedFlush) {
+        let name = format!("is_found(SeededBug::{bug:?})");
+        assert!(tests.contains(&name), "{name}");
+    }
+}

@@ -1,0 +1,115 @@
+//! Kills a broker under load, again and again, and proves that nothing acknowledged is lost.
+//!
+//! `ringmq-torture --dir DIR [--rounds N] [--partitions N] [--seed N]` starts the `ringmq` beside it, has several
+//! producers write records of all sizes to many partitions and several consumers read them, ends the broker with SIGKILL
+//! at a random moment, starts it again, and so on. After every start, and in the end, everything is read: each
+//! acknowledged record is there, once, unchanged and at its offset, and whatever a consumer was given once is given
+//! again.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command: what it prints is its report")]
+
+mod ledger;
+mod load;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringmq_client::{Client, NewTopic};
+use ringmq_tests::{Broker, BrokerOptions};
+
+use ledger::Ledger;
+use load::Load;
+
+const TOPIC: &str = "torture";
+/// A broker lives at least so long under load, and at most twice as long.
+const LIFE: Duration = Duration::from_millis(700);
+
+struct Arguments {
+    dir: PathBuf,
+    rounds: u32,
+    partitions: u32,
+    seed: u64,
+}
+
+fn arguments() -> Result<Arguments, String> {
+    let mut args = std::env::args().skip(1);
+    let (mut dir, mut rounds, mut partitions, mut seed) = (None, 20, 40, 1);
+    while let Some(arg) = args.next() {
+        let value = args.next().ok_or(format!("{arg} needs a value"))?;
+        let number = || value.parse().map_err(|error| format!("{arg}: {error}"));
+        match arg.as_str() {
+            "--dir" => dir = Some(PathBuf::from(value)),
+            "--rounds" => rounds = number()?,
+            "--partitions" => partitions = number()?,
+            "--seed" => seed = u64::from(number()?),
+            _ => return Err(format!("{arg} is unknown")),
+        }
+    }
+    Ok(Arguments { dir: dir.ok_or("--dir DIR is missing")?, rounds, partitions, seed })
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = match arguments() {
+        Ok(arguments) => run(arguments).await,
+        Err(usage) => Err(usage),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("torture: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), String> {
+    let Arguments { dir, rounds, partitions, seed } = arguments;
+    println!("{rounds} rounds over {partitions} partitions; again with --seed {seed}");
+    let mut broker = start(&dir)?;
+    let client = connect(&broker).await?;
+    let created = client.admin().create_topic(NewTopic::new(TOPIC).partitions(partitions)).await;
+    created.map_err(|error| format!("cannot create the topic: {error}"))?;
+
+    let ledger = Arc::new(Ledger::new(partitions));
+    let mut dice = load::dice(seed);
+    for round in 1..=rounds {
+        let load = Load::start(&client, &ledger, partitions, dice(u64::MAX));
+        tokio::time::sleep(LIFE + Duration::from_millis(dice(700))).await;
+        let before = ledger.acknowledged();
+        let killed_at = Instant::now();
+        // On a thread of its own: the clients try on meanwhile.
+        let back = tokio::task::spawn_blocking(move || broker.kill_and_restart());
+        broker = back.await.map_err(|error| format!("no start after round {round}: {error}"))?;
+        let down = killed_at.elapsed();
+        load.stop().await?;
+        ledger.check(&client).await.map_err(|error| format!("round {round}: {error}"))?;
+        println!("round {round}: {before} records acknowledged before SIGKILL, serving again after {down:.1?}");
+    }
+    if ledger.acknowledged() == 0 {
+        return Err("nothing was ever acknowledged: this run proves nothing".into());
+    }
+    let exit = broker.terminate();
+    if !exit.status.success() {
+        return Err(format!("SIGTERM ended the broker with {}:\n{}", exit.status, exit.log));
+    }
+    println!("{} records, {} of them never acknowledged", ledger.stored(), ledger.stored() - ledger.acknowledged());
+    println!("counted {}", ledger.acknowledged());
+    Ok(())
+}
+
+fn start(dir: &std::path::Path) -> Result<Broker, String> {
+    let created = std::fs::create_dir_all(dir).and_then(|()| tempfile::tempdir_in(dir));
+    let directory = created.map_err(|error| format!("cannot make a directory in {}: {error}", dir.display()))?;
+    let args = vec!["--log-level".into(), "warn".into()];
+    let started = Broker::start_in(directory, BrokerOptions { args, ..BrokerOptions::default() });
+    started.map_err(|exit| format!("the broker ended with {} before it was ready:\n{}", exit.status, exit.log))
+}
+
+async fn connect(broker: &Broker) -> Result<Client, String> {
+    let address = broker.address();
+    let client = Client::builder().brokers(address).timeout(Duration::from_secs(20)).connect().await;
+    client.map_err(|error| format!("cannot connect to {address}: {error}"))
+}
