@@ -18,7 +18,8 @@ use super::support::*;
 const LOGS: u32 = 3;
 const WRITERS: u32 = 3;
 
-/// Which seeds to run, for longer runs: `RINGMQ_SEEDS=400..10000`.
+/// Which seeds to run, for longer runs, or to run one again that failed (its number is in the report):
+/// `RINGMQ_SEEDS=300..10000 cargo test -p ringmq-shard crash_loop`.
 fn seeds() -> Range<u64> {
     let asked = std::env::var("RINGMQ_SEEDS").ok();
     let range = asked.as_deref().and_then(|range| range.split_once(".."));
