@@ -197,3 +197,43 @@ fn what_was_never_acknowledged_may_be_cut_and_offsets_go_on() {
     let read = broker.run(&["consume", "torn"], b"").expect_success();
     assert_eq!(read.stdout_text(), "kept 0\nkept 1\nkept 2\nkept 3\nkept 4\nnext\n");
 }
+
+/// Waits until every shard of that many has its journal.
+fn journals_in_use(broker: &Broker, shards: usize) {
+    for _ in 0..shards {
+        broker.log().until("the journal is in use");
+    }
+}
+
+#[test]
+fn what_only_the_journals_have_comes_back_with_another_number_of_cores() {
+    let mut options = BrokerOptions { cores: "0,1".into(), ..BrokerOptions::default() };
+    let mut broker = Broker::start_with(options.clone());
+    journals_in_use(&broker, 2);
+    broker.create_topic("moved", 6);
+    let mut expected = Vec::new();
+    for (round, (cores, shards)) in [("0", 1), ("0,1", 2), ("1", 1)].into_iter().enumerate() {
+        let sent: Vec<String> = (0..6).map(|partition| format!("{round} in {partition}")).collect();
+        for (partition, message) in sent.iter().enumerate() {
+            let partition = partition.to_string();
+            broker.run(&["produce", "moved", "--partition", &partition, "--message", message], b"").expect_success();
+        }
+        let exit = broker.kill();
+        let in_a_segment = |message: &String| {
+            segment_files(&data_dir(exit.directory.path())).iter().any(|file| {
+                let bytes = std::fs::read(file).expect("a segment can be read");
+                bytes.windows(message.len()).any(|window| window == message.as_bytes())
+            })
+        };
+        assert!(!sent.iter().any(in_a_segment), "acknowledged by the journals alone");
+        expected.extend(sent);
+
+        options.cores = cores.into();
+        broker = Broker::start_in(exit.directory, options.clone()).expect("another number of cores is no obstacle");
+        journals_in_use(&broker, shards);
+        let read = broker.run(&["consume", "moved"], b"").expect_success();
+        let mut found: Vec<String> = read.stdout_text().lines().map(str::to_owned).collect();
+        found.sort_unstable();
+        assert_eq!(found, expected);
+    }
+}
