@@ -56,6 +56,28 @@ pub struct Broker {
 }
 
 impl Broker {
+    /// Starts a broker that logs little in a new directory below `dir`, for commands that report in text.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn start_below(dir: &Path) -> Result<Self, String> {
+        let created = std::fs::create_dir_all(dir).and_then(|()| tempfile::tempdir_in(dir));
+        let directory = created.map_err(|error| format!("cannot make a directory in {}: {error}", dir.display()))?;
+        let args = vec!["--log-level".into(), "warn".into()];
+        let started = Self::start_in(directory, BrokerOptions { args, ..BrokerOptions::default() });
+        started.map_err(|exit| format!("the broker ended with {} before it was ready:\n{}", exit.status, exit.log))
+    }
+
+    /// Ends a broker by SIGTERM, for commands that report in text.
+    ///
+    /// # Errors
+    /// When it does not end well.
+    pub fn end_well(self) -> Result<(), String> {
+        let exit = self.terminate();
+        let told = || format!("SIGTERM ended the broker with {}:\n{}", exit.status, exit.log);
+        if exit.status.success() { Ok(()) } else { Err(told()) }
+    }
+
     /// Starts a broker with the default options in a new directory and waits until it is ready.
     pub fn start() -> Self {
         Self::start_with(BrokerOptions::default())

@@ -12,7 +12,7 @@ use ringmq_runtime::fs;
 use crate::name::{AsideName, TEMPORARY_SUFFIX};
 use crate::number::{BlockNumber, RingNumber, UNIT_BYTES_U64};
 use crate::recovery::{FoundAside, FoundRing};
-use crate::ring::{lock, remove_durably, remove_if_there};
+use crate::ring::{lock, remove_durably};
 
 /// What is copied at a time, in bytes: memory of that length comes exactly so.
 const PIECE_BYTES: u64 = 512 << 10;
@@ -61,7 +61,7 @@ pub(crate) async fn copy(
     let name = AsideName { ring: number, first: blocks.start }.file_name();
     let temporary = dir.join(name.clone() + TEMPORARY_SUFFIX);
     // Of an attempt that failed.
-    remove_if_there(&temporary).await?;
+    fs::remove_file_if_there(&temporary).await?;
     if let Err(error) = write_copy(&temporary, ring, units, blocks).await {
         // What is left of it would only take space until the next start.
         let _ = fs::remove_file(&temporary).await;

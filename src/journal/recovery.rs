@@ -9,7 +9,6 @@ use ringmq_runtime::fs;
 use crate::chain::FoundBlocks;
 use crate::name::{AsideName, RingName, TEMPORARY_SUFFIX};
 use crate::number::{BlockNumber, UNIT_BYTES_U64};
-use crate::ring::remove_if_there;
 use crate::scan::{Places, Scan};
 
 /// How much is read at a time: several of the longest blocks, in bytes.
@@ -78,15 +77,15 @@ impl JournalReadError {
 }
 
 /// Reads every ring and aside file in `dir`, which is created when it is missing (the directory above it is there,
-/// durably), and makes sure that what was read is durable, the names included. Removes what was never completed. Called once at the start
-/// of a process, before anything is written, by the one process that owns the data directory.
+/// durably), and makes sure that what was read is durable, the names included. Removes what was never completed. Called
+/// once at the start of a process, before anything is written, by the one process that owns the data directory.
 ///
 /// All that is to be redone is in memory then: at most the sizes of the files together, usually much less.
 ///
 /// # Errors
 /// When a file cannot be read or flushed. Damage is no error here: it is told in what is returned.
 pub async fn read_journals(dir: &Path) -> Result<FoundJournals, JournalReadError> {
-    create_durably(dir).await.map_err(JournalReadError::of("create the directory of"))?;
+    fs::create_dir_durably(dir).await.map_err(JournalReadError::of("create the directory of"))?;
     let mut found = FoundJournals::default();
     for entry in fs::read_dir(dir).await.map_err(JournalReadError::of("list"))? {
         if let Some(name) = RingName::parse(&entry.name) {
@@ -98,7 +97,7 @@ pub async fn read_journals(dir: &Path) -> Result<FoundJournals, JournalReadError
             let scan = read(dir.join(&entry.name), |bytes| Scan::new(name.ring, places(bytes))).await?;
             found.asides.extend(scan.map(|scan| FoundAside { name, blocks: scan.into_aside(name.first) }));
         } else if entry.name.ends_with(TEMPORARY_SUFFIX) {
-            remove_if_there(&dir.join(&entry.name))
+            fs::remove_file_if_there(&dir.join(&entry.name))
                 .await
                 .map_err(JournalReadError::of("remove what is incomplete of"))?;
         }
@@ -106,15 +105,6 @@ pub async fn read_journals(dir: &Path) -> Result<FoundJournals, JournalReadError
     // A process that was killed may have renamed a file and not come to this.
     fs::sync_dir(dir).await.map_err(JournalReadError::of("flush the directory of"))?;
     Ok(found)
-}
-
-/// Also where the directory is there: the process that created it may not have come to making its name durable.
-async fn create_durably(dir: &Path) -> io::Result<()> {
-    fs::create_dir_all(dir).await?;
-    match dir.parent() {
-        Some(parent) => fs::sync_dir(parent).await,
-        None => Ok(()),
-    }
 }
 
 /// Reads a whole file with the scan that its size gives; `None` when it is gone.

@@ -82,16 +82,8 @@ pub async fn remove_ring(dir: &Path, found: &FoundRing) -> io::Result<()> {
 }
 
 pub(crate) async fn remove_durably(dir: &Path, name: &str) -> io::Result<()> {
-    remove_if_there(&dir.join(name)).await?;
+    fs::remove_file_if_there(&dir.join(name)).await?;
     fs::sync_dir(dir).await
-}
-
-/// Removes a file that an earlier attempt, or a killed process, may have removed as well.
-pub(crate) async fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path).await {
-        Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
 }
 
 async fn open_to_write(path: &Path) -> io::Result<File> {

@@ -41,6 +41,20 @@ pub async fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
     dispatch!("create directory", path, create_dir_all(path))
 }
 
+/// As [`create_dir_all`], and the directory's own name is durable afterwards. It is flushed also where the directory was
+/// there: the process that created it may not have come to that.
+///
+/// # Errors
+/// What mkdir(2), open(2) and fsync(2) say.
+pub async fn create_dir_durably(path: impl AsRef<Path>) -> io::Result<()> {
+    let path = path.as_ref();
+    create_dir_all(path).await?;
+    match path.parent() {
+        Some(parent) => sync_dir(parent).await,
+        None => Ok(()),
+    }
+}
+
 /// What is in a directory, by name in ascending order.
 ///
 /// # Errors
@@ -69,6 +83,17 @@ pub async fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<
 pub async fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
     let path = path.as_ref();
     dispatch!("remove", path, remove_file(path))
+}
+
+/// As [`remove_file`]; it is no error that there is none. A killed process may be removing it as well.
+///
+/// # Errors
+/// What unlink(2) says otherwise.
+pub async fn remove_file_if_there(path: impl AsRef<Path>) -> io::Result<()> {
+    match remove_file(path).await {
+        Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// Removes a directory and everything in it.

@@ -15,7 +15,7 @@ use ringmq_wire::{LeaderEpoch, Offset, Timestamp};
 
 use crate::frame::Generation;
 use crate::generation::LogGenerations;
-use crate::room::{self, NoRoom};
+use crate::room::NoRoom;
 use crate::staging::{Group, Staged, StagedBatches};
 use crate::state::LogCore;
 use crate::writer;
@@ -145,17 +145,13 @@ fn next_group(log: &LogCore) -> Result<(Next, Listener), RedoError> {
 
 /// Nothing was reserved for it: the process that had is gone.
 async fn make_room(log: &Rc<LogCore>, group: Group) -> io::Result<()> {
-    loop {
-        let made = match writer::room_for(log, group) {
-            None => return Ok(()),
-            Some(writer::RoomFor::Roll) => room::roll(log).await,
-            Some(writer::RoomFor::Grow(needed)) => room::grow(log, needed).await,
-        };
-        made.map_err(|no_room| match no_room {
+    while let Some(room) = writer::room_for(log, group) {
+        writer::make_room(log, room).await.map_err(|no_room| match no_room {
             NoRoom::Full(source) | NoRoom::NotReady(source) => io::Error::new(source.kind(), source),
             NoRoom::Broken { source, .. } => source,
         })?;
     }
+    Ok(())
 }
 
 fn staged(append: JournaledAppend) -> Result<Staged, RedoError> {

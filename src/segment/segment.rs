@@ -174,10 +174,7 @@ impl Segment {
     /// Removes the segment's files. Durable only after the directory is synced.
     pub(crate) async fn remove_files(&self) -> io::Result<()> {
         for kind in [FileKind::Index, FileKind::TimeIndex, FileKind::Log] {
-            match fs::remove_file(self.path(kind)).await {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                result => result?,
-            }
+            fs::remove_file_if_there(self.path(kind)).await?;
         }
         Ok(())
     }

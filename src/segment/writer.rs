@@ -26,10 +26,11 @@ use ringmq_wire::{LeaderEpoch, Offset, Timestamp};
 
 use crate::append::{Append, AppendError, Appended};
 use crate::cache::CachedFrame;
-use crate::frame::FrameHeader;
+use crate::frame::{FrameHeader, Generation};
 use crate::journal_queue::Journaling;
 use crate::payload::{FrameBuf, Payload, frame_bytes_for};
 use crate::room::{self, NoRoom};
+use crate::segment::ActiveSegment;
 use crate::staging::{FULL_FRAME_BYTES, Group, Queued, Staged, StagedBatches};
 use crate::state::{LogCore, LogState};
 use crate::window::FlightNumber;
@@ -68,12 +69,12 @@ enum Step {
 }
 
 /// What is missing.
-enum Room {
+pub(crate) enum Room {
     /// The log has no segment yet.
     Begin,
     /// The next append would be the first of this opening.
     Raise,
-    /// The active segment is to be sealed. Nothing is staged.
+    /// The active segment is to be sealed.
     Roll,
     /// The active segment's file is to have so many bytes.
     Grow(u64),
@@ -163,34 +164,28 @@ fn missing_room(log: &LogCore, state: &LogState) -> Missing {
     Missing::Nothing
 }
 
-/// What a frame of recovery needs, for which nothing was reserved.
-pub(crate) enum RoomFor {
-    /// A new segment.
-    Roll,
-    /// The active segment's file is to have so many bytes.
-    Grow(u64),
-}
-
-/// What there has to be before the group's frame can be launched.
-pub(crate) fn room_for(log: &LogCore, group: Group) -> Option<RoomFor> {
+/// What there has to be before the group's frame can be launched. Only recovery asks: for what is staged otherwise there
+/// is room.
+pub(crate) fn room_for(log: &LogCore, group: Group) -> Option<Room> {
     let state = log.state.borrow();
     let active = state.active.as_ref()?;
     let needed = active.position + group.frame_bytes as u64;
-    let place = ringmq_index::FramePlace { offset: state.window.written(), position: active.position };
-    let fits = needed <= log.config().segment_bytes && ringmq_index::OffsetIndex::fits(active.segment.base, place);
-    match (active.position > 0 && !fits, active.room < needed) {
-        (true, _) => Some(RoomFor::Roll),
-        (false, true) => Some(RoomFor::Grow(needed)),
-        (false, false) => None,
+    if active.position > 0 && !fits(log, active, state.window.written(), needed) {
+        return Some(Room::Roll);
     }
+    (active.room < needed).then_some(Room::Grow(needed))
+}
+
+/// Whether the active segment can have so many bytes, with a frame of that offset among them.
+fn fits(log: &LogCore, active: &ActiveSegment, offset: Offset, needed: u64) -> bool {
+    let place = ringmq_index::FramePlace { offset, position: active.position };
+    needed <= log.config().segment_bytes && ringmq_index::OffsetIndex::fits(active.segment.base, place)
 }
 
 /// Whether the active segment is too old for another append, or too full to have so many bytes.
 fn roll_is_due(log: &LogCore, state: &LogState, needed: u64) -> bool {
     let Some(active) = &state.active else { return false };
-    let place = ringmq_index::FramePlace { offset: state.end, position: active.position };
-    let indexable = ringmq_index::OffsetIndex::fits(active.segment.base, place);
-    needed > log.config().segment_bytes || !indexable || is_aged(log, state, Timestamp::new(time::wall_clock()))
+    !fits(log, active, state.end, needed) || is_aged(log, state, Timestamp::new(time::wall_clock()))
 }
 
 /// Whether the active segment's first frame is as old as a segment may get.
@@ -200,7 +195,7 @@ pub(crate) fn is_aged(log: &LogCore, state: &LogState, now: Timestamp) -> bool {
     Duration::from_millis(u64::try_from(age).unwrap_or(0)) >= log.config().segment_age
 }
 
-async fn make_room(log: &Rc<LogCore>, room: Room) -> Result<(), NoRoom> {
+pub(crate) async fn make_room(log: &Rc<LogCore>, room: Room) -> Result<(), NoRoom> {
     match room {
         Room::Begin => room::begin(log).await,
         Room::Raise => room::raise_generation(log).await,
@@ -266,7 +261,7 @@ fn placed(
     append: Append,
     base_offset: Offset,
     leader_epoch: LeaderEpoch,
-    generation: crate::frame::Generation,
+    generation: Generation,
     shared: bool,
 ) -> Staged {
     let (record_count, max_timestamp) = (append.record_count(), append.max_timestamp());

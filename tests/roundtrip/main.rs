@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use corpus::Corpus;
 use ringmq_client::Client;
-use ringmq_tests::{Broker, BrokerOptions};
+use ringmq_tests::Broker;
 
 const PARTITIONS: u32 = 8;
 const TOPIC: &str = "roundtrip";
@@ -87,7 +87,7 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     let corpus = Arc::new(Corpus::gather(&arguments.roots, arguments.bytes)?);
     println!("{} bytes of text in {} files, {} lines", corpus.bytes(), corpus.files().len(), corpus.lines());
 
-    let broker = start(&arguments.dir)?;
+    let broker = Broker::start_below(&arguments.dir)?;
     let client = connect(&broker).await?;
     client
         .admin()
@@ -114,21 +114,10 @@ async fn run(arguments: Arguments) -> Result<(), String> {
 
     let client = connect(&broker).await?;
     let found = check::read_and_check(&client, &corpus, &sent, arguments.signal).await?;
-    let exit = broker.terminate();
-    if !exit.status.success() {
-        return Err(format!("SIGTERM ended the broker with {}:\n{}", exit.status, exit.log));
-    }
+    broker.end_well()?;
     println!("{} keys in order, SHA-256 equal; {} records twice", corpus.files().len(), found.records_twice);
     println!("counted {}", found.records);
     Ok(())
-}
-
-fn start(dir: &std::path::Path) -> Result<Broker, String> {
-    let created = std::fs::create_dir_all(dir).and_then(|()| tempfile::tempdir_in(dir));
-    let directory = created.map_err(|error| format!("cannot make a directory in {}: {error}", dir.display()))?;
-    let args = vec!["--log-level".into(), "warn".into()];
-    let started = Broker::start_in(directory, BrokerOptions { args, ..BrokerOptions::default() });
-    started.map_err(|exit| format!("the broker ended with {} before it was ready:\n{}", exit.status, exit.log))
 }
 
 async fn connect(broker: &Broker) -> Result<Client, String> {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringmq_client::{Client, NewTopic};
-use ringmq_tests::{Broker, BrokerOptions};
+use ringmq_tests::Broker;
 
 use ledger::Ledger;
 use load::Load;
@@ -68,7 +68,7 @@ async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<(), String> {
     let Arguments { dir, rounds, partitions, seed } = arguments;
     println!("{rounds} rounds over {partitions} partitions; again with --seed {seed}");
-    let mut broker = start(&dir)?;
+    let mut broker = Broker::start_below(&dir)?;
     let client = connect(&broker).await?;
     let created = client.admin().create_topic(NewTopic::new(TOPIC).partitions(partitions)).await;
     created.map_err(|error| format!("cannot create the topic: {error}"))?;
@@ -91,21 +91,10 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     if ledger.acknowledged() == 0 {
         return Err("nothing was ever acknowledged: this run proves nothing".into());
     }
-    let exit = broker.terminate();
-    if !exit.status.success() {
-        return Err(format!("SIGTERM ended the broker with {}:\n{}", exit.status, exit.log));
-    }
+    broker.end_well()?;
     println!("{} records, {} of them never acknowledged", ledger.stored(), ledger.stored() - ledger.acknowledged());
     println!("counted {}", ledger.acknowledged());
     Ok(())
-}
-
-fn start(dir: &std::path::Path) -> Result<Broker, String> {
-    let created = std::fs::create_dir_all(dir).and_then(|()| tempfile::tempdir_in(dir));
-    let directory = created.map_err(|error| format!("cannot make a directory in {}: {error}", dir.display()))?;
-    let args = vec!["--log-level".into(), "warn".into()];
-    let started = Broker::start_in(directory, BrokerOptions { args, ..BrokerOptions::default() });
-    started.map_err(|exit| format!("the broker ended with {} before it was ready:\n{}", exit.status, exit.log))
 }
 
 async fn connect(broker: &Broker) -> Result<Client, String> {

@@ -7,9 +7,9 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use std::rc::Rc;
 
+use ringmq_runtime::sim::scenario::{dice, end_life, seeds};
 use ringmq_runtime::sim::{DiskConfig, Fault, Operation, Sim};
 use ringmq_runtime::{random, task, time};
 
@@ -49,16 +49,9 @@ struct Written {
 
 type Shared = Rc<RefCell<Outside>>;
 
-/// Which seeds to run, for longer runs: `RINGMQ_SEEDS=2000..50000`.
-fn seeds() -> Range<u64> {
-    let asked = std::env::var("RINGMQ_SEEDS").ok();
-    let range = asked.as_deref().and_then(|range| range.split_once(".."));
-    range.map_or(0..2000, |(from, to)| from.parse().expect("a seed")..to.parse().expect("a seed"))
-}
-
 #[test]
 fn no_acknowledged_block_is_lost_over_many_lives() {
-    let seeds = seeds();
+    let seeds = seeds(0..2000);
     let count = seeds.end - seeds.start;
     let (mut owed, mut unowed, mut laps) = (0, 0, 0);
     for seed in seeds {
@@ -145,24 +138,6 @@ async fn find_nothing_in_another_ring(sim: &Sim, config: &JournalConfig) {
     sim.disk().overwrite(dir().join(other.file_name()), 0, &old).expect("a ring");
     let other = found().await.rings.into_iter().find(|ring| ring.name == other).expect("it is there");
     assert_eq!((other.next, other.blocks), (BlockNumber::FIRST, FoundBlocks::default()));
-}
-
-fn dice(seed: u64) -> impl FnMut(u64) -> u64 {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    move |below| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state % below
-    }
-}
-
-fn end_life(sim: &Sim, dice: &mut impl FnMut(u64) -> u64) {
-    if dice(3) == 0 {
-        sim.kill();
-    } else {
-        sim.crash();
-    }
 }
 
 /// Starts, then writes and frees until the time is over.

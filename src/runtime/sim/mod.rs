@@ -75,6 +75,7 @@ pub(crate) mod executor;
 pub(crate) mod file;
 mod fs;
 pub(crate) mod net;
+pub mod scenario;
 mod simulation;
 mod task;
 #[cfg(test)]

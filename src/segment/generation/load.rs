@@ -80,7 +80,9 @@ impl GenerationHistory {
     /// When a table cannot be read, or is damaged where it was relied upon. A disk that is too full for the merged
     /// table is no error: the older tables then stay.
     pub async fn load(dir: &Path) -> Result<GenerationHistory, LoadError> {
-        create_durably(dir).await.map_err(|source| LoadError::Io { action: "create the directory of", source })?;
+        fs::create_dir_durably(dir)
+            .await
+            .map_err(|source| LoadError::Io { action: "create the directory of", source })?;
         let found = list(dir).await?;
         let mut facts = Vec::new();
         for table in &found {
@@ -93,15 +95,6 @@ impl GenerationHistory {
     }
 }
 
-/// Also where the directory is there: the process that created it may not have come to making its name durable.
-async fn create_durably(dir: &Path) -> io::Result<()> {
-    fs::create_dir_all(dir).await?;
-    match dir.parent() {
-        Some(parent) => fs::sync_dir(parent).await,
-        None => Ok(()),
-    }
-}
-
 /// The tables that are there; what a crash left half-written under a temporary name is removed.
 async fn list(dir: &Path) -> Result<Vec<TableId>, LoadError> {
     let error = |source| LoadError::Io { action: "list", source };
@@ -110,7 +103,7 @@ async fn list(dir: &Path) -> Result<Vec<TableId>, LoadError> {
         if let Some(table) = TableId::parse(&entry.name) {
             tables.push(table);
         } else if entry.name.ends_with(".tmp") {
-            remove_if_there(&dir.join(&entry.name)).await.map_err(error)?;
+            fs::remove_file_if_there(&dir.join(&entry.name)).await.map_err(error)?;
         }
     }
     Ok(tables)
@@ -200,17 +193,9 @@ async fn replace(
     }
     let error = |source| LoadError::Io { action: "remove", source };
     for table in older {
-        remove_if_there(&dir.join(table.file_name())).await.map_err(error)?;
+        fs::remove_file_if_there(&dir.join(table.file_name())).await.map_err(error)?;
     }
     fs::sync_dir(dir).await.map_err(error)
-}
-
-/// Removes a file that a killed process may be removing as well.
-async fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path).await {
-        Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
 }
 
 async fn write_merged(dir: &Path, table: TableId, facts: &[Fact]) -> io::Result<()> {

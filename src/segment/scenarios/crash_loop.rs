@@ -9,7 +9,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
 
-use ringmq_runtime::sim::{DiskConfig, Fault, Operation, Sim};
+use ringmq_runtime::sim::scenario::{dice, end_life, seeds};
+use ringmq_runtime::sim::{DiskConfig, Fault, Operation};
 use ringmq_runtime::{random, task, time};
 use ringmq_wire::Offset;
 
@@ -33,16 +34,9 @@ struct Outside {
 
 type Shared = Rc<RefCell<Vec<Outside>>>;
 
-/// Which seeds to run, for longer runs: `RINGMQ_SEEDS=400..10000`.
-fn seeds() -> Range<u64> {
-    let asked = std::env::var("RINGMQ_SEEDS").ok();
-    let range = asked.as_deref().and_then(|range| range.split_once(".."));
-    range.map_or(0..400, |(from, to)| from.parse().expect("a seed")..to.parse().expect("a seed"))
-}
-
 #[test]
 fn nothing_acknowledged_is_lost_over_many_lives() {
-    let seeds = seeds();
+    let seeds = seeds(0..400);
     let count = seeds.end - seeds.start;
     let cut_tails: u64 = seeds.map(lives).sum();
     assert!(cut_tails > count / 8, "the crashes came at moments that matter: {cut_tails} of {count}");
@@ -128,24 +122,6 @@ fn making_room_fails(dice: &mut impl FnMut(u64) -> u64) -> Fault {
     };
     let fault = Fault::on(operation, path).after(dice(12)).times(1 + dice(3)).os_error(24);
     if dice(2) == 0 { fault.late() } else { fault }
-}
-
-fn dice(seed: u64) -> impl FnMut(u64) -> u64 {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    move |below| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state % below
-    }
-}
-
-fn end_life(sim: &Sim, dice: &mut impl FnMut(u64) -> u64) {
-    if dice(3) == 0 {
-        sim.kill();
-    } else {
-        sim.crash();
-    }
 }
 
 /// Opens the logs, tells so, and writes and reads until the time is over.

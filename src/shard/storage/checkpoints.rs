@@ -1,8 +1,7 @@
 //! Which journal blocks are needed for which logs, and freeing them in time.
 //!
-//! A block is needed until the frames of all logs that it has entries of have passed them. When half of the ring is
-//! used, the logs of its oldest blocks are made to write what they have staged, a few at a time, until an eighth of the
-//! ring is free of need. A log that takes no frames any more does not hold up the others: the blocks are kept aside for
+//! A block is needed until the frames of all logs that it has entries of have passed them. While more than half of the
+//! ring is used, the logs of its oldest eighth are made to write what they have staged, so many at a time. A log that takes no frames any more does not hold up the others: the blocks are kept aside for
 //! it (rule 6 of the storage protocol).
 
 use std::collections::VecDeque;
@@ -20,8 +19,8 @@ use super::blocks::{Block, Blocks};
 
 /// Checkpoints begin when more than this part of the ring is used.
 const USED_PART_MAX: u64 = 2;
-/// They go on until they have been asked for in this part of the ring.
-const FREED_PART: u64 = 8;
+/// They are asked for in this part of the ring, the oldest.
+const ASKED_PART: u64 = 8;
 /// Logs that are asked to write frames and have not finished.
 const LOGS_AT_ONCE: usize = 64;
 
@@ -29,6 +28,8 @@ const LOGS_AT_ONCE: usize = 64;
 struct Need {
     log: Log,
     below: Offset,
+    /// Whether the log was asked to write frames for it.
+    asked: bool,
 }
 
 impl Need {
@@ -41,10 +42,10 @@ impl Need {
 #[derive(Default)]
 pub(super) struct Ledger {
     blocks: VecDeque<Held>,
-    /// Those that were asked to write frames.
-    asked: Vec<Need>,
-    /// Below this block all logs were asked.
-    asked_below: Option<BlockNumber>,
+    /// Logs that were asked to write frames and have not, and up to where they were asked. Each is there once.
+    asked: Vec<(Log, Offset)>,
+    /// Up to this block all logs were asked.
+    asked_through: Option<BlockNumber>,
 }
 
 struct Held {
@@ -67,7 +68,7 @@ impl Ledger {
         for append in appends {
             match needs.last_mut().filter(|last| last.log.id() == append.id()) {
                 Some(last) => last.below = append.next_offset(),
-                None => needs.push(Need { log: append.log(), below: append.next_offset() }),
+                None => needs.push(Need { log: append.log(), below: append.next_offset(), asked: false }),
             }
         }
         self.blocks.push_back(Held { number, needs });
@@ -87,18 +88,22 @@ impl Ledger {
 
     /// Asks the next logs to write frames, of blocks that begin less than so many units behind `first`.
     fn ask(&mut self, first: BlockNumber, units: u64) {
-        self.asked.retain(|need| need.is(JournalNeed::UntilCheckpoint));
-        let Self { blocks, asked, asked_below } = self;
-        let from = asked_below.map_or(0, |below| blocks.partition_point(|block| block.number < below));
-        for block in blocks.range(from..).take_while(|block| block.number.get() - first.get() < units) {
-            for need in block.needs.iter().filter(|need| need.is(JournalNeed::UntilCheckpoint)) {
-                if asked.len() == LOGS_AT_ONCE {
-                    return;
+        self.asked.retain(|(log, below)| log.journal_need(*below) == JournalNeed::UntilCheckpoint);
+        let Self { blocks, asked, asked_through } = self;
+        let from = asked_through.map_or(0, |through| blocks.partition_point(|block| block.number <= through));
+        for block in blocks.range_mut(from..).take_while(|block| block.number.get() - first.get() < units) {
+            for need in block.needs.iter_mut().filter(|need| !need.asked && need.is(JournalNeed::UntilCheckpoint)) {
+                // A log that was asked writes all that it has staged, for later blocks too.
+                if !asked.iter().any(|(log, _)| log.id() == need.log.id()) {
+                    if asked.len() == LOGS_AT_ONCE {
+                        return;
+                    }
+                    asked.push((need.log.clone(), need.below));
                 }
                 need.log.checkpoint();
-                asked.push(Need { log: need.log.clone(), below: need.below });
+                need.asked = true;
             }
-            *asked_below = Some(block.number);
+            *asked_through = Some(block.number);
         }
     }
 
@@ -154,7 +159,7 @@ pub(super) fn free(blocks: &Blocks, journal: &Journal<Block>) {
 fn ask_for_frames(blocks: &Blocks, journal: &Journal<Block>) {
     let mut ledger = blocks.ledger.borrow_mut();
     let Some(first) = ledger.first_needed() else { return };
-    ledger.ask(first, journal.ring_bytes() / FREED_PART / BLOCK_BYTES as u64);
+    ledger.ask(first, journal.ring_bytes() / ASKED_PART / BLOCK_BYTES as u64);
 }
 
 /// Copies the blocks that logs need which take no frames any more, durably.

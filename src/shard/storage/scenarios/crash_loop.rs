@@ -1,14 +1,17 @@
 //! Many seeds, each a machine that loses power or its process again and again while it writes, through the journal and
 //! straight.
 //!
+//! To run a seed again that failed, whose number is in the report: `RINGMQ_SEEDS=42..43 cargo test -p ringmq-shard
+//! crash_loop`.
+//!
 //! After every recovery, for every log: what was acknowledged is there and unchanged; what anyone read is there and
 //! unchanged; nothing is there that was not sent, or twice; the order is that of the calls.
 
-use std::ops::Range;
 use std::time::Duration;
 
 use ringmq_runtime::seeded_bug::SeededBug;
-use ringmq_runtime::sim::{Fault, Operation, Sim};
+use ringmq_runtime::sim::scenario::{dice, end_life, seeds};
+use ringmq_runtime::sim::{Fault, Operation};
 use ringmq_runtime::{random, task, time};
 use ringmq_segment::{AppendError, Log, OpenError};
 
@@ -18,18 +21,10 @@ use super::support::*;
 const LOGS: u32 = 3;
 const WRITERS: u32 = 3;
 
-/// Which seeds to run, for longer runs, or to run one again that failed (its number is in the report):
-/// `RINGMQ_SEEDS=300..10000 cargo test -p ringmq-shard crash_loop`.
-fn seeds() -> Range<u64> {
-    let asked = std::env::var("RINGMQ_SEEDS").ok();
-    let range = asked.as_deref().and_then(|range| range.split_once(".."));
-    range.map_or(0..300, |(from, to)| from.parse().expect("a seed")..to.parse().expect("a seed"))
-}
-
 #[test]
 fn nothing_acknowledged_is_lost_over_many_lives_of_journal_and_segments() {
     let mut redone = 0;
-    let seeds = seeds();
+    let seeds = seeds(0..300);
     let count = seeds.end - seeds.start;
     for seed in seeds {
         redone += lives(seed);
@@ -108,24 +103,6 @@ pub(super) fn lives_with(seed: u64, bug: Option<SeededBug>) -> u64 {
 
 fn choice(dice: &mut impl FnMut(u64) -> u64, of: u64) -> usize {
     usize::try_from(dice(of)).expect("small")
-}
-
-fn dice(seed: u64) -> impl FnMut(u64) -> u64 {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    move |below| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state % below
-    }
-}
-
-fn end_life(sim: &Sim, dice: &mut impl FnMut(u64) -> u64) {
-    if dice(3) == 0 {
-        sim.kill();
-    } else {
-        sim.crash();
-    }
 }
 
 /// Starts, tells so, and writes and reads until the time is over.

@@ -383,3 +383,30 @@ fn rule_13_what_is_staged_finds_room_on_a_full_disk() {
         assert_eq!(all, (1..4).chain(10..taken).collect::<Vec<_>>());
     });
 }
+
+#[test]
+fn more_logs_than_are_asked_for_frames_at_a_time_share_a_ring_that_goes_round() {
+    const PARTITIONS: u32 = 150;
+    let sim = sim(12, true);
+    start_with_journal(&sim);
+    sim.run(|| async {
+        let core = Core::start(PARTITIONS).await;
+        for round in 0..10 {
+            let appending = (0_u64..).zip(core.logs.iter().flatten());
+            let appending: Vec<_> =
+                appending.map(|(partition, log)| log.append(append(round * 1_000 + partition, 1, 1_000))).collect();
+            for appending in appending {
+                appending.await.expect("acknowledged");
+            }
+        }
+        assert!(core.storage.logs.journal.append_bytes_max() > 0, "by the journal, to the end");
+    });
+    sim.crash();
+    sim.run(|| async {
+        let core = Core::start(PARTITIONS).await;
+        for (partition, log) in (0_u64..).zip(core.logs.iter().flatten()) {
+            let expected: Vec<u64> = (0..10).map(|round| round * 1_000 + partition).collect();
+            assert_eq!(tags_of(log).await, expected);
+        }
+    });
+}
