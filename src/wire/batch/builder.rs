@@ -10,7 +10,7 @@ use crate::numbers::{Offset, Timestamp};
 
 /// The most that a length in a batch can say.
 #[allow(clippy::cast_sign_loss, reason = "it is positive")]
-const LENGTH_MAX: usize = i32::MAX as usize;
+pub(super) const LENGTH_MAX: usize = i32::MAX as usize;
 
 /// A record to append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,25 +113,10 @@ impl BatchBuilder {
         let timestamp_delta = timestamp.get() - base_timestamp.get();
         let record = Layout::new(timestamp_delta, self.record_count, key, value, headers.clone());
         let bytes = self.bytes.len().saturating_add(record.size_bytes);
-        let (Ok(length), Ok(offset_delta), true) =
-            (i32::try_from(record.length), i32::try_from(self.record_count), bytes <= LENGTH_MAX)
-        else {
+        if i32::try_from(record.length).is_err() || i32::try_from(self.record_count).is_err() || bytes > LENGTH_MAX {
             return Err(BuildError::TooLarge { bytes });
-        };
-
-        self.bytes.reserve(record.size_bytes);
-        let out = &mut self.bytes;
-        put_varint(length, out);
-        out.put_u8(0);
-        put_varlong(timestamp_delta, out);
-        put_varint(offset_delta, out);
-        put_nullable(key, out);
-        put_nullable(value, out);
-        put_length(headers.len(), out);
-        for (key, value) in headers {
-            put_nullable(Some(key.as_bytes()), out);
-            put_nullable(value, out);
         }
+        record.put(timestamp_delta, self.record_count, key, value, headers, &mut self.bytes);
 
         self.record_count += 1;
         self.base_timestamp = base_timestamp;
@@ -170,16 +155,12 @@ impl BatchBuilder {
         let Some(last_offset_delta) = self.record_count.checked_sub(1) else { return Err(BuildError::Empty) };
         match self.compression {
             Compression::None => {}
-            Compression::Lz4 => self.compress()?,
+            Compression::Lz4 => self.bytes = compressed(&self.bytes)?,
             compression => return Err(BuildError::UnsupportedCompression { compression }),
         }
-        let length = self.bytes.len() - BATCH_LENGTH_PREFIX_BYTES;
-        let (true, Ok(batch_length)) = (length <= LENGTH_MAX, u32::try_from(length)) else {
-            return Err(BuildError::TooLarge { bytes: self.bytes.len() });
-        };
-        let mut header = BatchHeader {
+        let header = BatchHeader {
             base_offset: Offset::ZERO,
-            batch_length,
+            batch_length: 0,
             partition_leader_epoch: None,
             crc: 0,
             attributes: Attributes::new(self.compression),
@@ -191,49 +172,86 @@ impl BatchBuilder {
             base_sequence: -1,
             record_count: self.record_count,
         };
-        self.bytes[..BATCH_HEADER_BYTES].copy_from_slice(&header.encode());
-        header.crc = crc_fast::crc32_iscsi(&self.bytes[CHECKSUMMED_FROM..]);
-        self.bytes[..BATCH_HEADER_BYTES].copy_from_slice(&header.encode());
-        Ok(self.bytes.freeze())
+        seal(header, self.bytes)
     }
+}
 
-    fn compress(&mut self) -> Result<(), BuildError> {
-        let records = &self.bytes[BATCH_HEADER_BYTES..];
-        let mut compressed = BytesMut::with_capacity(BATCH_HEADER_BYTES + records.len() / 2);
-        compressed.put_bytes(0, BATCH_HEADER_BYTES);
-        compress_lz4(records, &mut compressed)?;
-        self.bytes = compressed;
-        Ok(())
-    }
+/// The batch, whose records stand behind room for the header, with them compressed.
+pub(super) fn compressed(batch: &[u8]) -> Result<BytesMut, BuildError> {
+    let records = &batch[BATCH_HEADER_BYTES..];
+    let mut compressed = BytesMut::with_capacity(BATCH_HEADER_BYTES + records.len() / 2);
+    compressed.put_bytes(0, BATCH_HEADER_BYTES);
+    compress_lz4(records, &mut compressed)?;
+    Ok(compressed)
+}
+
+/// Writes the header, with the batch's length and checksum, into the room before the records.
+pub(super) fn seal(mut header: BatchHeader, mut batch: BytesMut) -> Result<Bytes, BuildError> {
+    let length = batch.len() - BATCH_LENGTH_PREFIX_BYTES;
+    header.batch_length = match u32::try_from(length) {
+        Ok(batch_length) if length <= LENGTH_MAX => batch_length,
+        _ => return Err(BuildError::TooLarge { bytes: batch.len() }),
+    };
+    batch[..BATCH_HEADER_BYTES].copy_from_slice(&header.encode());
+    header.crc = crc_fast::crc32_iscsi(&batch[CHECKSUMMED_FROM..]);
+    batch[..BATCH_HEADER_BYTES].copy_from_slice(&header.encode());
+    Ok(batch.freeze())
 }
 
 /// How long a record is, known before it is written because its length comes first.
-struct Layout {
+pub(super) struct Layout {
     /// Its length behind the length field.
     length: usize,
     /// Its length with that field.
-    size_bytes: usize,
+    pub(super) size_bytes: usize,
+    header_count: usize,
 }
 
 impl Layout {
-    fn new<'h>(
+    pub(super) fn new<'h, K: AsRef<[u8]>>(
         timestamp_delta: i64,
         offset_delta: u32,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
-        headers: impl ExactSizeIterator<Item = (&'h str, Option<&'h [u8]>)>,
+        headers: impl Iterator<Item = (K, Option<&'h [u8]>)>,
     ) -> Self {
         let attributes = 1;
         let mut length = attributes
             + varlong_bytes(timestamp_delta)
             + varlong_bytes(offset_delta.into())
             + nullable_bytes(key)
-            + nullable_bytes(value)
-            + length_bytes(headers.len());
+            + nullable_bytes(value);
+        let mut header_count = 0;
         for (key, value) in headers {
-            length += nullable_bytes(Some(key.as_bytes())) + nullable_bytes(value);
+            length += nullable_bytes(Some(key.as_ref())) + nullable_bytes(value);
+            header_count += 1;
         }
-        Self { length, size_bytes: length_bytes(length) + length }
+        length += length_bytes(header_count);
+        Self { length, size_bytes: length_bytes(length) + length, header_count }
+    }
+
+    /// Appends the record that this is the layout of.
+    pub(super) fn put<'h, K: AsRef<[u8]>>(
+        &self,
+        timestamp_delta: i64,
+        offset_delta: u32,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl Iterator<Item = (K, Option<&'h [u8]>)>,
+        out: &mut BytesMut,
+    ) {
+        out.reserve(self.size_bytes);
+        put_length(self.length, out);
+        out.put_u8(0);
+        put_varlong(timestamp_delta, out);
+        put_varlong(offset_delta.into(), out);
+        put_nullable(key, out);
+        put_nullable(value, out);
+        put_length(self.header_count, out);
+        for (key, value) in headers {
+            put_nullable(Some(key.as_ref()), out);
+            put_nullable(value, out);
+        }
     }
 }
 

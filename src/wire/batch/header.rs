@@ -73,6 +73,12 @@ impl Attributes {
         Self { bits: compression.to_bits(), compression }
     }
 
+    /// The same, and `base_timestamp` is the time from which compaction may drop tombstones (KIP-534).
+    #[must_use]
+    pub const fn with_delete_horizon(self) -> Self {
+        Self { bits: self.bits | Self::DELETE_HORIZON, ..self }
+    }
+
     /// Takes the bits of a header.
     ///
     /// # Errors

@@ -38,6 +38,7 @@ mod compression;
 mod error;
 mod header;
 mod record;
+mod rewrite;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -54,5 +55,6 @@ pub use header::{
     set_leader_epoch,
 };
 pub use record::{Header, Headers, RECORD_BYTES_MIN, Record, RecordIter};
+pub use rewrite::BatchRewriter;
 pub use validate::{BatchLimits, validate_batch};
 pub use view::{BatchView, Batches, split_batches};

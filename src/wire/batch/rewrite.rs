@@ -1,0 +1,195 @@
+//! A batch with some of its records left out: what compaction makes of it.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::builder::{LENGTH_MAX, Layout, compressed, seal};
+use super::{BATCH_HEADER_BYTES, BatchHeader, BuildError, Compression, Record};
+use crate::numbers::Timestamp;
+
+/// Writes a stored batch again, with the records that are kept of it.
+///
+/// Offsets, leader epoch, producer and compression stay; `last offset delta` too, so the batch still stands for all the
+/// offsets that it had. It may end up without any record.
+///
+/// ```
+/// use ringmq_wire::Timestamp;
+/// use ringmq_wire::batch::{BatchBuilder, BatchRewriter, BatchView, Compression, RecordRef, Scratch};
+///
+/// let mut builder = BatchBuilder::new(Compression::None);
+/// for value in ["old", "new"] {
+///     let timestamp = Timestamp::new(1_700_000_000_000);
+///     builder.append(&RecordRef { timestamp, key: Some(b"key"), value: Some(value.as_bytes()), headers: &[] })?;
+/// }
+/// let batch = builder.finish()?;
+/// let view = BatchView::parse(&batch)?;
+///
+/// let mut rewriter = BatchRewriter::new(view.header(), None);
+/// for record in view.records(&mut Scratch::default())?.skip(1) {
+///     rewriter.keep(&record?)?;
+/// }
+/// let rewritten = rewriter.finish()?;
+/// let view = BatchView::parse(&rewritten)?;
+/// assert_eq!((view.header().record_count, view.header().last_offset_delta), (1, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct BatchRewriter {
+    header: BatchHeader,
+    batch: BytesMut,
+}
+
+impl BatchRewriter {
+    /// Begins a batch in the place of the one with that header. With a delete horizon, the time from which the
+    /// tombstones in it may be dropped, that is written into the batch (KIP-534); without, the batch's own stays.
+    #[must_use]
+    pub fn new(header: &BatchHeader, delete_horizon: Option<Timestamp>) -> Self {
+        let mut header = BatchHeader { record_count: 0, ..*header };
+        if let Some(horizon) = delete_horizon {
+            header.attributes = header.attributes.with_delete_horizon();
+            header.base_timestamp = horizon;
+        }
+        if !header.attributes.is_append_time() {
+            header.max_timestamp = Timestamp::new(-1);
+        }
+        let mut batch = BytesMut::new();
+        batch.put_bytes(0, BATCH_HEADER_BYTES);
+        Self { header, batch }
+    }
+
+    /// Keeps a record of the batch. They come in their order.
+    ///
+    /// # Errors
+    /// [`BuildError::TooLarge`] or [`BuildError::Timestamp`].
+    pub fn keep(&mut self, record: &Record<'_>) -> Result<(), BuildError> {
+        let header = &mut self.header;
+        let timestamp = record.timestamp;
+        let timestamp_delta = match header.attributes.is_append_time() {
+            true => Some(0),
+            false => timestamp.get().checked_sub(header.base_timestamp.get()),
+        };
+        let timestamp_delta = timestamp_delta.ok_or(BuildError::Timestamp { timestamp })?;
+        let too_large = |bytes| BuildError::TooLarge { bytes };
+        let offset_delta = u32::try_from(record.offset.get() - header.base_offset.get()).map_err(|_| too_large(0))?;
+        let headers = record.headers().map(|header| (header.key, header.value));
+        let layout = Layout::new(timestamp_delta, offset_delta, record.key, record.value, headers.clone());
+        let bytes = self.batch.len().saturating_add(layout.size_bytes);
+        if bytes > LENGTH_MAX {
+            return Err(too_large(bytes));
+        }
+        layout.put(timestamp_delta, offset_delta, record.key, record.value, headers, &mut self.batch);
+        header.record_count += 1;
+        header.max_timestamp = header.max_timestamp.max(timestamp);
+        Ok(())
+    }
+
+    /// Ends the batch: compresses it as it was, and writes header and checksum.
+    ///
+    /// # Errors
+    /// [`BuildError::UnsupportedCompression`], or what the compressor reports.
+    pub fn finish(self) -> Result<Bytes, BuildError> {
+        match self.header.compression() {
+            Compression::None => seal(self.header, self.batch),
+            Compression::Lz4 => seal(self.header, compressed(&self.batch)?),
+            compression => Err(BuildError::UnsupportedCompression { compression }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::batch::{BatchBuilder, BatchView, RecordRef, Scratch, set_base_offset};
+    use crate::numbers::Offset;
+
+    type Given = (u16, Option<u8>, Option<Vec<u8>>);
+    type Owned = (i64, i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(Vec<u8>, Option<Vec<u8>>)>);
+
+    fn batch(records: &[Given], compression: Compression) -> Vec<u8> {
+        let mut builder = BatchBuilder::new(compression);
+        for (time, key, value) in records {
+            let headers: &[(&str, Option<&[u8]>)] = &[("h", Some(b"1")), ("none", None)];
+            let key = key.map(|key| vec![key]);
+            let timestamp = Timestamp::new(i64::from(*time));
+            builder.append(&RecordRef { timestamp, key: key.as_deref(), value: value.as_deref(), headers }).unwrap();
+        }
+        let mut batch = builder.finish().unwrap().to_vec();
+        set_base_offset(&mut batch, Offset::new(1_000));
+        batch
+    }
+
+    fn owned(record: &Record<'_>) -> Owned {
+        let headers = record.headers().map(|header| (header.key.to_vec(), header.value.map(<[u8]>::to_vec)));
+        (
+            record.offset.get(),
+            record.timestamp.get(),
+            record.key.map(<[u8]>::to_vec),
+            record.value.map(<[u8]>::to_vec),
+            headers.collect(),
+        )
+    }
+
+    fn all(batch: &[u8]) -> Vec<Owned> {
+        let view = BatchView::parse(batch).unwrap();
+        view.verify_checksum().unwrap();
+        let mut scratch = Scratch::default();
+        view.records(&mut scratch).unwrap().map(|record| owned(&record.unwrap())).collect()
+    }
+
+    fn rewrite(batch: &[u8], horizon: Option<Timestamp>, keep: impl Fn(usize) -> bool) -> Bytes {
+        let view = BatchView::parse(batch).unwrap();
+        let mut rewriter = BatchRewriter::new(view.header(), horizon);
+        let mut scratch = Scratch::default();
+        for (at, record) in view.records(&mut scratch).unwrap().enumerate() {
+            if keep(at) {
+                rewriter.keep(&record.unwrap()).unwrap();
+            }
+        }
+        rewriter.finish().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_kept_is_as_it_was(
+            records in prop::collection::vec((any::<u16>(), any::<Option<u8>>(), any::<Option<Vec<u8>>>()), 1..20),
+            kept in prop::collection::vec(any::<bool>(), 20),
+            again in prop::collection::vec(any::<bool>(), 20),
+            lz4: bool,
+            horizon in any::<Option<u32>>(),
+        ) {
+            let compression = if lz4 { Compression::Lz4 } else { Compression::None };
+            let before = batch(&records, compression);
+            let horizon = horizon.map(|horizon| Timestamp::new(i64::from(horizon)));
+            let after = rewrite(&before, horizon, |at| kept[at]);
+            let expected: Vec<Owned> = all(&before).into_iter().zip(&kept).filter(|(_, kept)| **kept).map(|(record, _)| record).collect();
+            prop_assert_eq!(all(&after), expected.clone());
+            let (old, new) = (*BatchView::parse(&before).unwrap().header(), *BatchView::parse(&after).unwrap().header());
+            prop_assert_eq!((new.base_offset, new.next_offset()), (old.base_offset, old.next_offset()));
+            prop_assert_eq!(new.compression(), compression);
+            prop_assert_eq!(new.attributes.has_delete_horizon(), horizon.is_some());
+            prop_assert_eq!(horizon.unwrap_or(old.base_timestamp), new.base_timestamp);
+            let max = expected.iter().map(|record| record.1).max().unwrap_or(-1);
+            prop_assert_eq!(new.max_timestamp.get(), max);
+
+            // And once more, with offsets that have gaps, a horizon that stays.
+            let twice = rewrite(&after, None, |at| again[at]);
+            let expected: Vec<Owned> = expected.into_iter().zip(&again).filter(|(_, kept)| **kept).map(|(record, _)| record).collect();
+            prop_assert_eq!(all(&twice), expected);
+            let newest = *BatchView::parse(&twice).unwrap().header();
+            prop_assert_eq!((newest.next_offset(), newest.attributes), (old.next_offset(), new.attributes));
+        }
+    }
+
+    #[test]
+    fn header_keys_that_are_no_text_stay() {
+        let mut before = batch(&[(1, Some(1), None)], Compression::None);
+        let at = before.windows(1).rposition(|byte| byte == b"h").unwrap();
+        before[at] = 0xff;
+        let view = BatchView::parse(&before).unwrap();
+        let record =
+            view.records(&mut Scratch::default()).unwrap().next().unwrap().map(|record| owned(&record)).unwrap();
+        assert_eq!(record.4[0].0, [0xff]);
+        assert_eq!(all(&rewrite(&before, None, |_| true)), [record]);
+    }
+}
