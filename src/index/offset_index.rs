@@ -79,6 +79,11 @@ impl OffsetIndex {
         self.entries.last().map(|entry| entry.place(self.base))
     }
 
+    /// The frames that have an entry, in the order of the segment.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = FramePlace> + '_ {
+        self.entries.iter().map(|entry| entry.place(self.base))
+    }
+
     /// Number of entries.
     #[must_use]
     pub fn len(&self) -> usize {

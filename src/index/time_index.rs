@@ -46,6 +46,12 @@ impl TimeIndex {
         self.base.checked_add(u64::from(relative)).unwrap_or(self.base)
     }
 
+    /// Timestamps, each with an offset below which no record is later, both rising.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = (Timestamp, Offset)> + '_ {
+        let offset = |entry: &Entry| self.base.checked_add(u64::from(entry.relative_offset)).unwrap_or(self.base);
+        self.entries.iter().map(move |entry| (entry.latest_before, offset(entry)))
+    }
+
     /// Number of entries.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -26,6 +26,7 @@
 //! | one segment's file and indexes | `segment`, `layout` |
 //! | reads, look-ups by time | `reader`, `read_ahead`, `timestamp`, `cache` |
 //! | what is reported | `failure` |
+//! | looking into the files of a stopped broker; repair | [`inspect`] |
 //!
 //! What an acknowledgement promises, and what each fault leads to: `docs/durability.md`.
 #![forbid(unsafe_code)]
@@ -37,6 +38,7 @@ mod config;
 mod failure;
 mod frame;
 mod generation;
+pub mod inspect;
 mod journal_queue;
 mod journaled;
 mod layout;

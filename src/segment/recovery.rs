@@ -108,23 +108,54 @@ pub(crate) async fn recover(
     generations: &Generations,
     journaled: &Journaled,
 ) -> Result<Recovered, OpenError> {
-    let dir = id.log_dir(root);
-    let opening = Opening { id, dir, config, generations, journaled };
-    let bases = opening.list_segments().await?;
-    match (generations.of(id), bases.is_empty()) {
-        (None, true) if journaled.appends.is_empty() => Ok(Recovered::empty()),
-        // A generation is durable before anything is appended.
-        (None, true) => Err(opening.corrupt(
-            Offset::ZERO,
-            first_of(Offset::ZERO),
-            Damage::GenerationsMissing,
-            journaled.appends.iter().map(|append| append.next_offset).fold(Offset::ZERO, Offset::max),
-        )),
-        (None, false) => opening.never_opened(&bases).await,
-        (Some(known), true) => {
-            Err(opening.corrupt(Offset::ZERO, first_of(Offset::ZERO), Damage::FilesMissing, known.proven_end()))
+    let (dir, known) = (id.log_dir(root), generations.of(id));
+    let opening = Opening { id, dir, config, access: Access::Recover(generations), journaled };
+    match opening.judge(known).await? {
+        Judged::Empty { unused } => {
+            opening.remove_unused(unused).await?;
+            Ok(Recovered::empty())
         }
-        (Some(known), false) => opening.recover_segments(Rc::new(known), &bases).await,
+        Judged::Segments(judged) => opening.take_over(*judged).await,
+    }
+}
+
+/// What [`recover`] would find with these generations, without changing anything: files are opened for reading alone.
+/// They are locked all the same, so no broker is at work on them. Segments behind `last_base` are taken for missing.
+///
+/// # Errors
+/// Those that [`recover`] would give.
+pub(crate) async fn judge(
+    root: &Path,
+    id: LogId,
+    known: Option<LogGenerations>,
+    journaled: &Journaled,
+    last_base: Option<Offset>,
+) -> Result<Judgement, OpenError> {
+    let (dir, config) = (id.log_dir(root), LogConfig::default());
+    let opening = Opening { id, dir, config: &config, access: Access::Judge { last_base }, journaled };
+    match opening.judge(known).await? {
+        Judged::Empty { .. } => Ok(Judgement { found: Recovery::Empty, ..Judgement::default() }),
+        Judged::Segments(judged) => Ok(judged.judgement()),
+    }
+}
+
+/// What recovery makes of a log, before it changes anything.
+#[derive(Clone, Debug)]
+pub(crate) struct Judgement {
+    pub(crate) found: Recovery,
+    /// The end of the frames, and of the log: between them lies what the journals have.
+    pub(crate) frames_end: Offset,
+    pub(crate) end: Offset,
+    /// Appends that the journals have behind the frames.
+    pub(crate) redo: usize,
+    /// Segments that were never written to and are not where the log goes on: they are removed.
+    pub(crate) beyond: Vec<PathBuf>,
+}
+
+impl Default for Judgement {
+    fn default() -> Judgement {
+        let (frames_end, end) = (Offset::ZERO, Offset::ZERO);
+        Judgement { found: Recovery::Empty, frames_end, end, redo: 0, beyond: Vec::new() }
     }
 }
 
@@ -145,8 +176,56 @@ struct Opening<'a> {
     id: LogId,
     dir: PathBuf,
     config: &'a LogConfig,
-    generations: &'a Generations,
+    access: Access<'a>,
     journaled: &'a Journaled,
+}
+
+/// What an opening is for.
+enum Access<'a> {
+    /// The log is to be served; verdicts are recorded.
+    Recover(&'a Generations),
+    /// To be told what would be found. Nothing is changed.
+    Judge { last_base: Option<Offset> },
+}
+
+impl Access<'_> {
+    /// Whether there is to be a segment with that base.
+    fn shows(&self, base: Offset) -> bool {
+        match self {
+            Access::Recover(_) | Access::Judge { last_base: None } => true,
+            Access::Judge { last_base: Some(last) } => base <= *last,
+        }
+    }
+}
+
+/// What is on the disk, and that it can be served.
+enum Judged {
+    /// Nothing was ever appended.
+    Empty {
+        /// A first segment was created, and never written to.
+        unused: bool,
+    },
+    Segments(Box<JudgedSegments>),
+}
+
+/// Segments that can be served.
+struct JudgedSegments {
+    known: Rc<LogGenerations>,
+    tail: Tail,
+    /// Never written to, and not where the log goes on.
+    beyond: Vec<Extent>,
+    sealed: Vec<Rc<Segment>>,
+    redo: Vec<JournaledAppend>,
+    /// The end of the log, with what is to be redone.
+    end: Offset,
+}
+
+impl JudgedSegments {
+    fn judgement(&self) -> Judgement {
+        let beyond = self.beyond.iter().map(|extent| extent.segment.path(FileKind::Log)).collect();
+        let (found, frames_end) = (self.tail.found(), self.tail.last.end);
+        Judgement { found, frames_end, end: self.end, redo: self.redo.len(), beyond }
+    }
 }
 
 /// How far the frames of one segment reach.
@@ -191,6 +270,17 @@ impl Tail {
         self.unused.extract_if(.., |unused| unused.segment.base != end).collect()
     }
 
+    /// What it is reported as.
+    fn found(&self) -> Recovery {
+        let last = &self.last;
+        let end = last.end;
+        if last.is_whole() {
+            return Recovery::Clean { end };
+        }
+        let segment = last.segment.path(FileKind::Log);
+        Recovery::CutTail { end, segment, position: last.end_position, frames: last.behind.frames }
+    }
+
     /// The segment that gets the next frame: an unused one where there is one, else the last.
     fn into_active(self) -> Extent {
         self.unused.into_iter().next().unwrap_or(self.last)
@@ -212,13 +302,33 @@ impl Extent {
 }
 
 impl Opening<'_> {
+    /// Everything that decides whether the log can be served. Changes nothing, but for a verdict that is recorded.
+    async fn judge(&self, known: Option<LogGenerations>) -> Result<Judged, OpenError> {
+        let (bases, appends) = (self.list_segments().await?, &self.journaled.appends);
+        match (known, bases.is_empty()) {
+            (None, true) if appends.is_empty() => Ok(Judged::Empty { unused: false }),
+            // A generation is durable before anything is appended.
+            (None, true) => Err(self.corrupt(
+                Offset::ZERO,
+                first_of(Offset::ZERO),
+                Damage::GenerationsMissing,
+                appends.iter().map(|append| append.next_offset).fold(Offset::ZERO, Offset::max),
+            )),
+            (None, false) => self.never_opened(&bases).await,
+            (Some(known), true) => {
+                Err(self.corrupt(Offset::ZERO, first_of(Offset::ZERO), Damage::FilesMissing, known.proven_end()))
+            }
+            (Some(known), false) => self.judge_segments(Rc::new(known), &bases).await,
+        }
+    }
+
     async fn list_segments(&self) -> Result<Vec<Offset>, OpenError> {
         let names = match fs::read_dir(&self.dir).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             names => names.map_err(|source| self.io("list the segments", source))?,
         };
         let segment = |name: &str| match parse_file_name(name) {
-            Some((base, FileKind::Log)) => Some(base),
+            Some((base, FileKind::Log)) => Some(base).filter(|base| self.access.shows(*base)),
             _ => None,
         };
         Ok(names.iter().filter_map(|entry| segment(&entry.name)).collect())
@@ -227,7 +337,7 @@ impl Opening<'_> {
     /// A process got as far as creating the first segment, and not to the entry in the generation table that comes
     /// before the first frame. Nothing was ever written to the file, so it must be zero; otherwise it is the table
     /// that lost something.
-    async fn never_opened(&self, bases: &[Offset]) -> Result<Recovered, OpenError> {
+    async fn never_opened(&self, bases: &[Offset]) -> Result<Judged, OpenError> {
         let lost = |base, position| {
             self.corrupt(base, FramePlace { offset: base, position }, Damage::GenerationsMissing, Offset::ZERO)
         };
@@ -241,12 +351,16 @@ impl Opening<'_> {
                 return Err(lost(*base, 0));
             }
         }
-        // It is created anew, with its directories synced, by the first append.
-        Segment::new(&self.dir, Offset::ZERO)
-            .remove_files()
-            .await
-            .map_err(|source| self.io("remove an unused segment", source))?;
-        Ok(Recovered::empty())
+        Ok(Judged::Empty { unused: true })
+    }
+
+    /// A first segment that was never written to is created anew, with its directories synced, by the first append.
+    async fn remove_unused(&self, unused: bool) -> Result<(), OpenError> {
+        if !unused {
+            return Ok(());
+        }
+        let removed = Segment::new(&self.dir, Offset::ZERO).remove_files().await;
+        removed.map_err(|source| self.io("remove an unused segment", source))
     }
 
     async fn first_nonzero(&self, file: &File) -> Result<Option<u64>, OpenError> {
@@ -264,7 +378,7 @@ impl Opening<'_> {
         }
     }
 
-    async fn recover_segments(&self, known: Rc<LogGenerations>, bases: &[Offset]) -> Result<Recovered, OpenError> {
+    async fn judge_segments(&self, known: Rc<LogGenerations>, bases: &[Offset]) -> Result<Judged, OpenError> {
         if let Some(proven_end) = known.corrupt() {
             return Err(self.corrupt(bases[0], first_of(bases[0]), Damage::FoundBefore, proven_end));
         }
@@ -276,11 +390,20 @@ impl Opening<'_> {
         let end = redo.last().map_or(tail.last.end, |last| last.next_offset);
         self.refuse_what_lost_acknowledged(&known, &tail, end)?;
         self.refuse_what_the_journals_lost(&known, &tail, end).await?;
+        if let Access::Judge { .. } = self.access {
+            self.refuse_malformed(&redo)?;
+        }
 
         let beyond = tail.take_beyond();
         let kept: Vec<Offset> =
             bases.iter().copied().filter(|base| !beyond.iter().any(|extent| extent.segment.base == *base)).collect();
         let sealed = self.sealed(&known, &kept).await?;
+        Ok(Judged::Segments(Box::new(JudgedSegments { known, tail, beyond, sealed, redo, end })))
+    }
+
+    /// Makes durable what was found, and the log ready for appends.
+    async fn take_over(&self, judged: JudgedSegments) -> Result<Recovered, OpenError> {
+        let JudgedSegments { known, tail, beyond, sealed, redo, .. } = judged;
         let clean = known.clean_end() == Some(tail.last.end) && beyond.is_empty() && redo.is_empty();
         if !clean {
             self.make_durable(tail.extents(), &beyond).await?;
@@ -307,7 +430,10 @@ impl Opening<'_> {
     async fn open_locked(&self, segment: &Segment) -> Result<File, OpenError> {
         let path = segment.path(FileKind::Log);
         let dsync = !SeededBug::AcknowledgeBeforeFlush.is_in();
-        let options = OpenOptions { write: true, create_new: false, dsync };
+        let options = match self.access {
+            Access::Recover(_) => OpenOptions { write: true, create_new: false, dsync },
+            Access::Judge { .. } => OpenOptions::default(),
+        };
         let file = File::open(&path, options).await.map_err(|source| self.io("open a segment", source))?;
         match file.lock_when_free().await {
             Ok(true) => Ok(file),
@@ -390,6 +516,7 @@ impl Opening<'_> {
         let frames_ends = tail.extents().filter_map(|extent| extent.behind.proven_frames_end);
         let proven_frames = frames_ends.fold(known.proven_end(), Offset::max);
         let proven = tail.extents().filter_map(|extent| extent.behind.proven_end).fold(proven_frames, Offset::max);
+        let proven = proven.max(known.repaired_end().unwrap_or(Offset::ZERO));
         for extent in tail.extents() {
             if let Some((position, fault)) = extent.behind.unknown_generation {
                 let damage = Damage::Frame(fault);
@@ -428,21 +555,31 @@ impl Opening<'_> {
     ) -> Result<(), OpenError> {
         let journaled = self.journaled;
         let (proven_frames, proven) = (journaled.proven_frames_end(known), journaled.proven_end(known));
-        let perhaps_lost = journaled.lost_unknown && known.clean_end() != Some(end);
+        // A clean stop, or a repair, says where the log ends, whatever was in the journal.
+        let known_end = known.clean_end().or(known.repaired_end());
+        let perhaps_lost = journaled.lost_unknown && known_end != Some(end);
         if tail.last.end >= proven_frames && end >= proven && !perhaps_lost {
             return Ok(());
         }
         let proven_end = proven_frames.max(proven).max(end);
-        let verdict = Fact::Corrupt { id: self.id, number: known.number(), proven_end };
-        self.generations
-            .record(verdict)
-            .await
-            .map_err(|source| self.io("record damage of", io::Error::other(source)))?;
+        if let Access::Recover(generations) = self.access {
+            let (number, generation) = (known.number(), known.latest().0);
+            let verdict = Fact::Corrupt { id: self.id, number, generation, proven_end };
+            let recorded = generations.record(verdict).await;
+            recorded.map_err(|source| self.io("record damage of", io::Error::other(source)))?;
+        }
         if tail.last.end < proven_frames {
             return Err(self.ends_early(tail.first_without_frames(), proven_end));
         }
         let place = FramePlace { offset: end, position: tail.last.end_position };
         Err(self.corrupt(tail.last.segment.base, place, Damage::JournalLost, proven_end))
+    }
+
+    /// What comes out when it is put into frames.
+    fn refuse_malformed(&self, redo: &[JournaledAppend]) -> Result<(), OpenError> {
+        let Some(malformed) = redo.iter().find(|append| !append.is_well_formed()) else { return Ok(()) };
+        let place = FramePlace { offset: malformed.base_offset, position: 0 };
+        Err(self.corrupt(malformed.base_offset, place, Damage::JournalMalformed, malformed.next_offset))
     }
 
     fn ends_early(&self, extent: &Extent, proven: Offset) -> OpenError {
@@ -513,15 +650,8 @@ impl Opening<'_> {
         tail: Tail,
         redo: Vec<JournaledAppend>,
     ) -> Recovered {
-        let last = &tail.last;
-        let end = last.end;
-        let found = if last.is_whole() {
-            Recovery::Clean { end }
-        } else {
-            let segment = last.segment.path(FileKind::Log);
-            Recovery::CutTail { end, segment, position: last.end_position, frames: last.behind.frames }
-        };
-        tracing::debug!(partition = %self.id, ?found, fault = %last.fault, "opened a log");
+        let (found, end) = (tail.found(), tail.last.end);
+        tracing::debug!(partition = %self.id, ?found, fault = %tail.last.fault, "opened a log");
         let taken_over = !tail.unused.is_empty();
         let Extent { segment, file, indexes, indexes_from_files, end_position, file_bytes, .. } = tail.into_active();
         let open = Rc::new(OpenSegment { file, indexes: indexes.into(), from_files: indexes_from_files });

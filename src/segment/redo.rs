@@ -48,6 +48,13 @@ pub struct JournaledAppend {
     pub batches: Bytes,
 }
 
+impl JournaledAppend {
+    /// Whether it is what was appended.
+    pub(crate) fn is_well_formed(&self) -> bool {
+        staged(self.clone()).is_ok()
+    }
+}
+
 /// Something that a block of a journal says of a log.
 #[derive(Clone, Copy, Debug)]
 pub struct JournalClaim {

@@ -53,6 +53,11 @@ impl FrameScanner {
     /// # Errors
     /// When the file cannot be read.
     pub(crate) async fn next(&mut self) -> io::Result<Result<FrameHeader, FrameFault>> {
+        Ok(self.next_frame().await?.map(|(header, _)| header))
+    }
+
+    /// As [`FrameScanner::next`], with the whole frame.
+    pub(crate) async fn next_frame(&mut self) -> io::Result<Result<(FrameHeader, IoBuf), FrameFault>> {
         let start = self.bytes_at(FRAME_HEADER_BYTES).await?;
         let header = match self.check.header(&start, self.position, self.file_bytes) {
             Ok(header) => header,
@@ -64,7 +69,7 @@ impl FrameScanner {
         }
         self.position = header.end_position();
         self.expected = header.next_offset;
-        Ok(Ok(header))
+        Ok(Ok((header, bytes)))
     }
 
     /// Goes on behind damage, at a frame that begins there.

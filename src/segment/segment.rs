@@ -18,7 +18,7 @@ use crate::layout::{FileKind, file_name};
 use crate::scan::{FrameScanner, next_frame};
 
 /// The largest index file that is read: entries for every block of a 16 GiB segment.
-const INDEX_BYTES_MAX: usize = 64 << 20;
+pub(crate) const INDEX_BYTES_MAX: usize = 64 << 20;
 
 /// A segment of a log, open or not.
 pub(crate) struct Segment {

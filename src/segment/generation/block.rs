@@ -134,7 +134,8 @@ fn encode_entry(fact: &Fact, entry: &mut [u8]) {
         Fact::Opened { id, number, generation, start } => (1_u16, id, number, generation, start),
         Fact::Closed { id, number, generation, end } => (2, id, number, generation, end),
         Fact::Removed { id, number } => (3, id, number, Generation(0), Offset::ZERO),
-        Fact::Corrupt { id, number, proven_end } => (4, id, number, Generation(0), proven_end),
+        Fact::Corrupt { id, number, generation, proven_end } => (4, id, number, generation, proven_end),
+        Fact::Repaired { id, number, generation, start } => (5, id, number, generation, start),
     };
     entry[0..2].copy_from_slice(&kind.to_be_bytes());
     entry[4..8].copy_from_slice(&id.partition.get().to_be_bytes());
@@ -156,7 +157,8 @@ fn decode_entry(entry: &[u8]) -> Option<Fact> {
         1 => Some(Fact::Opened { id, number, generation, start: offset }),
         2 => Some(Fact::Closed { id, number, generation, end: offset }),
         3 => Some(Fact::Removed { id, number }),
-        4 => Some(Fact::Corrupt { id, number, proven_end: offset }),
+        4 => Some(Fact::Corrupt { id, number, generation, proven_end: offset }),
+        5 => Some(Fact::Repaired { id, number, generation, start: offset }),
         _ => None,
     }
 }

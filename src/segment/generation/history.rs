@@ -17,7 +17,11 @@ pub(crate) enum Fact {
     /// The log was deleted, and its files are gone.
     Removed { id: LogId, number: LogNumber },
     /// Records below `proven_end` were acknowledged, and are damaged: the log stays offline. What told so is not kept.
-    Corrupt { id: LogId, number: LogNumber, proven_end: Offset },
+    /// The generation is the latest that was known then; 0 where a broker of before wrote it.
+    Corrupt { id: LogId, number: LogNumber, generation: Generation, proven_end: Offset },
+    /// Someone had a damaged log cut: what older generations wrote at or above `start` does not count, neither as data
+    /// nor as proof, and verdicts of before the generation are void. The generation itself writes nothing.
+    Repaired { id: LogId, number: LogNumber, generation: Generation, start: Offset },
 }
 
 impl Fact {
@@ -27,7 +31,8 @@ impl Fact {
             Fact::Opened { id, number, .. }
             | Fact::Closed { id, number, .. }
             | Fact::Removed { id, number }
-            | Fact::Corrupt { id, number, .. } => (id, number),
+            | Fact::Corrupt { id, number, .. }
+            | Fact::Repaired { id, number, .. } => (id, number),
         }
     }
 }
@@ -41,14 +46,16 @@ pub(crate) struct LogGenerations {
     starts: Vec<(Generation, Offset)>,
     /// The clean stop of the latest generation that had one.
     closed: Option<(Generation, Offset)>,
-    /// Below that, acknowledged records were found to be damaged.
-    corrupt: Option<Offset>,
+    /// Below that, acknowledged records were found to be damaged; by which generation's time.
+    corrupt: Option<(Generation, Offset)>,
+    /// The latest repair.
+    repaired: Option<(Generation, Offset)>,
 }
 
 impl LogGenerations {
     /// The knowledge of a log from its first opening.
     pub(crate) fn new(number: LogNumber, generation: Generation, start: Offset) -> LogGenerations {
-        LogGenerations { number, starts: vec![(generation, start)], closed: None, corrupt: None }
+        LogGenerations { number, starts: vec![(generation, start)], closed: None, corrupt: None, repaired: None }
     }
 
     pub(crate) fn number(&self) -> LogNumber {
@@ -76,13 +83,31 @@ impl LogGenerations {
     }
 
     /// Adds a verdict.
-    pub(crate) fn found_corrupt(&mut self, proven_end: Offset) {
-        self.corrupt = self.corrupt.max(Some(proven_end));
+    pub(crate) fn found_corrupt(&mut self, generation: Generation, proven_end: Offset) {
+        self.corrupt = self.corrupt.max(Some((generation, proven_end)));
     }
 
-    /// The verdict of an earlier start, if it was that the log is damaged: below which offset.
+    /// Adds a repair: the log goes on from `start`, under generations behind this one.
+    pub(crate) fn repaired(&mut self, generation: Generation, start: Offset) {
+        self.opened(generation, start);
+        self.repaired = self.repaired.max(Some((generation, start)));
+    }
+
+    /// The verdict of an earlier start, if it was that the log is damaged and nobody repaired it since: below which
+    /// offset.
     pub(crate) fn corrupt(&self) -> Option<Offset> {
-        self.corrupt
+        let void = |found: Generation| self.repaired.is_some_and(|(repaired, _)| found < repaired);
+        self.corrupt.filter(|(found, _)| !void(*found)).map(|(_, proven_end)| proven_end)
+    }
+
+    /// The same knowledge without any verdict.
+    pub(crate) fn without_verdict(&self) -> LogGenerations {
+        LogGenerations { corrupt: None, ..self.clone() }
+    }
+
+    /// Where the log was cut, if nothing was appended since.
+    pub(crate) fn repaired_end(&self) -> Option<Offset> {
+        self.repaired.filter(|(generation, _)| *generation == self.latest().0).map(|(_, start)| start)
     }
 
     /// The end of the log if its latest generation was stopped cleanly: no frame was written since.
@@ -90,9 +115,12 @@ impl LogGenerations {
         self.closed.filter(|(generation, _)| *generation == self.latest().0).map(|(_, end)| end)
     }
 
-    /// Everything below this offset was durable once: the latest generation began there, or a clean stop ended there.
+    /// Everything below this offset was durable in frames once: the latest generation began there, or a clean stop
+    /// ended there. A repair says nothing of frames: the journals may have what is below it.
     pub(crate) fn proven_end(&self) -> Offset {
-        let (_, latest_start) = self.latest();
+        let appending =
+            if self.repaired_end().is_some() { self.starts.iter().rev().nth(1) } else { self.starts.last() };
+        let latest_start = appending.map_or(Offset::ZERO, |(_, start)| *start);
         // A stop of an older generation is proof only up to where a newer one took over.
         self.clean_end().map_or(latest_start, |end| end.max(latest_start))
     }
@@ -120,8 +148,9 @@ impl LogGenerations {
         });
         let number = self.number;
         let closed = self.closed.map(|(generation, end)| Fact::Closed { id, number, generation, end });
-        let corrupt = self.corrupt.map(|proven_end| Fact::Corrupt { id, number, proven_end });
-        opened.chain(closed).chain(corrupt)
+        let corrupt = self.corrupt.map(|(generation, proven_end)| Fact::Corrupt { id, number, generation, proven_end });
+        let repaired = self.repaired.map(|(generation, start)| Fact::Repaired { id, number, generation, start });
+        opened.chain(closed).chain(corrupt).chain(repaired)
     }
 }
 

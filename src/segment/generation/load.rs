@@ -83,30 +83,63 @@ impl GenerationHistory {
         fs::create_dir_durably(dir)
             .await
             .map_err(|source| LoadError::Io { action: "create the directory of", source })?;
+        remove_incomplete(dir).await?;
         let found = list(dir).await?;
-        let mut facts = Vec::new();
-        for table in &found {
-            facts.extend(read_table(dir, *table).await?);
-        }
-        let logs = merge(&facts).map_err(|id| LoadError::Contradiction { dir: dir.to_owned(), id })?;
+        let logs = read_tables(dir, &found).await?;
         let start = found.iter().map(|table| table.start).max().map_or(1, |newest| newest.saturating_add(1));
         replace(dir, start, &logs, &found).await?;
         Ok(GenerationHistory { start, logs: Arc::new(logs) })
     }
+
+    /// As [`GenerationHistory::load`], for those who only want to know: creates, merges and removes nothing. Not for a
+    /// process that appends.
+    ///
+    /// # Errors
+    /// As [`GenerationHistory::load`]; a directory that is not there has no tables.
+    pub async fn read(dir: &Path) -> Result<GenerationHistory, LoadError> {
+        let found = list(dir).await?;
+        let logs = read_tables(dir, &found).await?;
+        Ok(GenerationHistory { start: 0, logs: Arc::new(logs) })
+    }
+
+    /// What is known of a log; `None` when nothing was ever appended to it.
+    pub(crate) fn of(&self, id: LogId) -> Option<LogGenerations> {
+        self.logs.get(&id).cloned()
+    }
+
+    /// The logs that the tables know, in the order of their ids.
+    pub fn logs(&self) -> impl Iterator<Item = LogId> + '_ {
+        self.logs.keys().copied()
+    }
 }
 
-/// The tables that are there; what a crash left half-written under a temporary name is removed.
+/// The tables that are there.
 async fn list(dir: &Path) -> Result<Vec<TableId>, LoadError> {
-    let error = |source| LoadError::Io { action: "list", source };
-    let mut tables = Vec::new();
+    let entries = match fs::read_dir(dir).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|source| LoadError::Io { action: "list", source })?,
+    };
+    Ok(entries.iter().filter_map(|entry| TableId::parse(&entry.name)).collect())
+}
+
+/// Removes what a crash left half-written under a temporary name.
+async fn remove_incomplete(dir: &Path) -> Result<(), LoadError> {
+    let error = |source| LoadError::Io { action: "remove what is incomplete of", source };
     for entry in fs::read_dir(dir).await.map_err(error)? {
-        if let Some(table) = TableId::parse(&entry.name) {
-            tables.push(table);
-        } else if entry.name.ends_with(".tmp") {
+        if entry.name.ends_with(".tmp") {
             fs::remove_file_if_there(&dir.join(&entry.name)).await.map_err(error)?;
         }
     }
-    Ok(tables)
+    Ok(())
+}
+
+/// What all of them say together.
+async fn read_tables(dir: &Path, tables: &[TableId]) -> Result<BTreeMap<LogId, LogGenerations>, LoadError> {
+    let mut facts = Vec::new();
+    for table in tables {
+        facts.extend(read_table(dir, *table).await?);
+    }
+    merge(&facts).map_err(|id| LoadError::Contradiction { dir: dir.to_owned(), id })
 }
 
 async fn read_table(dir: &Path, table: TableId) -> Result<Vec<Fact>, LoadError> {
@@ -164,7 +197,8 @@ pub(super) fn merge(facts: &[Fact]) -> Result<BTreeMap<LogId, LogGenerations>, L
         let Some(log) = logs.get_mut(&id).filter(|log| log.number() == number) else { continue };
         match *fact {
             Fact::Closed { generation, end, .. } => log.closed(generation, end),
-            Fact::Corrupt { proven_end, .. } => log.found_corrupt(proven_end),
+            Fact::Corrupt { generation, proven_end, .. } => log.found_corrupt(generation, proven_end),
+            Fact::Repaired { generation, start, .. } => log.repaired(generation, start),
             Fact::Opened { .. } | Fact::Removed { .. } => {}
         }
     }

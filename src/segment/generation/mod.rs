@@ -11,6 +11,7 @@ mod history;
 mod load;
 mod table;
 
+pub(crate) use block::Block;
 pub(crate) use history::{Fact, LogGenerations};
 pub use load::{GenerationHistory, LoadError};
 pub use table::{Generations, RecordError};
@@ -21,4 +22,4 @@ fn pair_position(number: u32) -> u64 {
 }
 
 /// Bytes of a block and its copy.
-const PAIR_BYTES: usize = 2 * block::BLOCK_BYTES;
+pub(crate) const PAIR_BYTES: usize = 2 * block::BLOCK_BYTES;

@@ -233,9 +233,7 @@ impl Inner {
 
     fn learn(&self, fact: Fact) {
         let mut state = self.state.borrow_mut();
-        let known = |id: LogId, state: &State| {
-            state.own.get(&id).cloned().unwrap_or_else(|| self.history.logs.get(&id).cloned())
-        };
+        let known = |id: LogId, state: &State| state.own.get(&id).cloned().unwrap_or_else(|| self.history.of(id));
         match fact {
             Fact::Opened { id, number, generation, start } => {
                 let mut log = known(id, &state).unwrap_or_else(|| LogGenerations::new(number, generation, start));
@@ -251,9 +249,15 @@ impl Inner {
             Fact::Removed { id, .. } => {
                 state.own.insert(id, None);
             }
-            Fact::Corrupt { id, proven_end, .. } => {
+            Fact::Corrupt { id, generation, proven_end, .. } => {
                 if let Some(mut log) = known(id, &state) {
-                    log.found_corrupt(proven_end);
+                    log.found_corrupt(generation, proven_end);
+                    state.own.insert(id, Some(log));
+                }
+            }
+            Fact::Repaired { id, generation, start, .. } => {
+                if let Some(mut log) = known(id, &state) {
+                    log.repaired(generation, start);
                     state.own.insert(id, Some(log));
                 }
             }

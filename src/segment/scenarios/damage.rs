@@ -14,7 +14,7 @@ use crate::{
 
 /// Partition 0 with appends 1 to 13, each a frame of one block but for 4 to 10, which take 16 KiB: segments at 0, 6
 /// and 10. Stopped without a clean end; segments 0 and 6 are sealed and have their indexes.
-fn written() -> Sim {
+pub(super) fn written() -> Sim {
     let sim = sim(100);
     sim.run(|| async {
         let (log, _) = open_one().await;
@@ -29,7 +29,7 @@ fn written() -> Sim {
     sim
 }
 
-fn segments(sim: &Sim) -> Vec<i64> {
+pub(super) fn segments(sim: &Sim) -> Vec<i64> {
     let of = |path: &PathBuf| path.to_str()?.strip_suffix(".log")?.rsplit('/').next()?.parse().ok();
     sim.disk().files().iter().filter_map(of).collect()
 }
@@ -62,7 +62,7 @@ async fn open_cold() -> (Log, Recovery) {
     open(&deps(history, 0), 0).await.expect("a sound log")
 }
 
-fn flip(sim: &Sim, base: i64, position: u64) {
+pub(super) fn flip(sim: &Sim, base: i64, position: u64) {
     sim.disk().flip_bit(segment_path(base), position, 3).expect("a file");
 }
 

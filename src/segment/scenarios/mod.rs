@@ -4,12 +4,14 @@
 //! - `crash_loop`: many seeds of many lives, checked against everything that was acknowledged and read
 //! - `model`: appends and reads against a vector
 //! - `damage`: every region of every file, damaged
+//! - `inspect`: what is told of damaged logs, and their repair
 //! - `steps`: every step of making room, failing
 //! - `limits`: full disks, failed writes, rolling, closing, deleting
 //! - `real_disk`: the same code on io_uring
 
 mod crash_loop;
 mod damage;
+mod inspect;
 mod limits;
 mod model;
 mod real_disk;

@@ -49,6 +49,31 @@ fn a_clean_stop_counts_for_the_latest_generation_alone() {
     assert_eq!(log.proven_end(), Offset::new(30));
 }
 
+#[test]
+fn a_repair_cuts_voids_verdicts_and_proves_no_frames() {
+    let mut log = known(&[(1, 0), (2, 50)]);
+    log.closed(Generation(2), Offset::new(90));
+    log.found_corrupt(Generation(2), Offset::new(90));
+    assert_eq!(log.corrupt(), Some(Offset::new(90)));
+    log.repaired(Generation(3), Offset::new(70));
+    assert_eq!((log.corrupt(), log.repaired_end(), log.clean_end()), (None, Some(Offset::new(70)), None));
+    assert_eq!(log.proven_end(), Offset::new(50), "the journals may have what lies between");
+    assert!(owns(&log, 2, 50, 70) && !owns(&log, 2, 60, 71), "what was cut does not come back");
+
+    log.opened(Generation(4), Offset::new(70));
+    assert_eq!((log.corrupt(), log.repaired_end(), log.proven_end()), (None, None, Offset::new(70)));
+    log.found_corrupt(Generation(4), Offset::new(80));
+    assert_eq!(log.corrupt(), Some(Offset::new(80)), "found since");
+}
+
+#[test]
+fn a_verdict_without_a_generation_is_void_after_any_repair() {
+    let mut log = known(&[(1, 0)]);
+    log.repaired(Generation(2), Offset::new(5));
+    log.found_corrupt(Generation(0), Offset::new(9));
+    assert_eq!(log.corrupt(), None);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -72,8 +97,8 @@ proptest! {
             log.closed(Generation(generation), Offset::new(end));
         }
         if probe % 2 == 0 {
-            expected.found_corrupt(Offset::new(probe));
-            log.found_corrupt(Offset::new(probe));
+            expected.found_corrupt(Generation(1), Offset::new(probe));
+            log.found_corrupt(Generation(1), Offset::new(probe));
         }
         prop_assert_eq!(&log, &expected);
 
@@ -94,7 +119,12 @@ proptest! {
                     None => again = Some(LogGenerations::new(number, generation, start)),
                 },
                 Fact::Closed { generation, end, .. } => again.as_mut().expect("opened first").closed(generation, end),
-                Fact::Corrupt { proven_end, .. } => again.as_mut().expect("opened first").found_corrupt(proven_end),
+                Fact::Corrupt { generation, proven_end, .. } => {
+                    again.as_mut().expect("opened first").found_corrupt(generation, proven_end);
+                }
+                Fact::Repaired { generation, start, .. } => {
+                    again.as_mut().expect("opened first").repaired(generation, start);
+                }
                 Fact::Removed { .. } => unreachable!(),
             }
         }

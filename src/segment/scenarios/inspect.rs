@@ -1,0 +1,249 @@
+//! What is told of logs whose broker is stopped, and what a repair makes of those that recovery refuses.
+
+use std::path::{Path, PathBuf};
+
+use ringmq_runtime::sim::{Fault, Sim};
+use ringmq_wire::Offset;
+
+use super::damage::{flip, segments, written};
+use super::support::*;
+use crate::inspect::{
+    FrameReader, IndexFile, LogCheck, NextStart, Part, RepairPlan, Stretch, TableFactKind, Unrepairable, check_log,
+    read_generation_table, read_index,
+};
+use crate::{FrameFault, GenerationHistory, Journaled, OpenError, Recovery};
+
+fn whole_disk(sim: &Sim) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    sim.disk().files().into_iter().map(|path| (path.clone(), sim.disk().read(&path))).collect()
+}
+
+/// Checks the log of partition 0, which changes nothing.
+fn check(sim: &Sim) -> LogCheck {
+    let before = whole_disk(sim);
+    let check = sim.run(|| async {
+        let history = GenerationHistory::read(Path::new(TABLES)).await.expect("sound tables");
+        check_log(Path::new(ROOT), log_id(0), &history, &Journaled::default()).await
+    });
+    assert_eq!(whole_disk(sim), before, "looking changes nothing");
+    check
+}
+
+/// Base, position, expected offset and part of each damaged place.
+fn damage(check: &LogCheck) -> Vec<(i64, u64, i64, Part)> {
+    let places = |segment: &crate::inspect::SegmentCheck| {
+        let base = segment.base.get();
+        segment.damage.iter().map(move |place| (base, place.position, place.expected.get(), place.part)).collect()
+    };
+    check.segments.iter().flat_map(|segment| -> Vec<_> { places(segment) }).collect()
+}
+
+#[test]
+fn a_sound_log_is_counted_to_the_last_record() {
+    let check = check(&written());
+    assert_eq!(damage(&check), []);
+    let counted: Vec<_> =
+        check.segments.iter().map(|s| (s.base.get(), s.end.get(), s.frames, s.batches, s.records)).collect();
+    assert_eq!(counted, [(0, 6, 6, 6, 6), (6, 10, 4, 4, 4), (10, 13, 3, 3, 3)]);
+    let NextStart::Serves { frames_end, end, redo: 0, cut: None, removed } = check.next_start else {
+        panic!("{:?}", check.next_start)
+    };
+    assert_eq!((frames_end.get(), end.get(), removed), (13, 13, vec![]));
+}
+
+#[test]
+fn a_torn_tail_is_no_damage_and_where_it_is_cut_is_told() {
+    let sim = written();
+    flip(&sim, 10, 8192 + 500);
+    let check = check(&sim);
+    assert_eq!(damage(&check), []);
+    let NextStart::Serves { cut: Some(cut), end, .. } = check.next_start else { panic!("{:?}", check.next_start) };
+    assert_eq!((cut, end.get()), ((segment_path(10), 8192, 1), 12));
+}
+
+#[test]
+fn damage_is_told_with_its_place_whether_recovery_sees_it_or_not() {
+    // A frame of a sealed segment, its first and its last, of which recovery reads nothing.
+    for (position, expected) in [(4096, 1), (0, 0)] {
+        let sim = written();
+        flip(&sim, 0, position + 300);
+        let check = check(&sim);
+        assert_eq!(damage(&check), [(0, position, expected, Part::Frame)]);
+        assert!(check.next_start.refusal().is_none(), "the rest is served");
+    }
+    let sim = written();
+    let last = sim.disk().read(segment_path(6)).expect("a segment").len() as u64 - 4096;
+    flip(&sim, 6, last + 10);
+    let [(6, _, 9, Part::Frame)] = damage(&check(&sim))[..] else { panic!("the last frame of segment 6") };
+
+    // An acknowledged frame of the active one.
+    let sim = written();
+    flip(&sim, 10, 4096 + 300);
+    let found = check(&sim);
+    assert_eq!(damage(&found), [(10, 4096, 11, Part::Frame)]);
+    assert!(matches!(found.next_start.refusal(), Some(OpenError::Corrupt(_))));
+    assert_eq!(found.segments[2].records, 2, "what stands behind is counted");
+
+    for index in ["index", "timeindex"] {
+        let sim = written();
+        let path = file_path(0, &format!("00000000000000000006.{index}"));
+        sim.disk().flip_bit(&path, 20, 1).expect("an index");
+        let check = check(&sim);
+        assert_eq!(damage(&check), [(6, 0, 6, Part::Index)]);
+        assert_eq!(check.segments[1].damage[0].path, path);
+    }
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+async fn plan() -> Result<RepairPlan, Failure> {
+    let history = GenerationHistory::read(Path::new(TABLES)).await?;
+    Ok(RepairPlan::new(Path::new(ROOT), log_id(0), &history, &Journaled::default()).await?)
+}
+
+/// Plans, which changes nothing, and carries it out.
+fn repair(sim: &Sim) -> Result<RepairPlan, Failure> {
+    let before = whole_disk(sim);
+    let plan = sim.run(|| async { plan().await });
+    assert_eq!(whole_disk(sim), before, "planning changes nothing");
+    let plan = plan?;
+    sim.run(move || async move {
+        let history = GenerationHistory::load(Path::new(TABLES)).await?;
+        plan.carry_out(Path::new(ROOT), &deps(history, 0).generations).await?;
+        Ok(plan)
+    })
+}
+
+/// Damage that recovery refuses, with what is left of appends 1 to 13 after a repair.
+#[derive(Clone, Copy, Debug)]
+enum Harm {
+    Flip(i64, u64),
+    Remove(&'static [i64]),
+}
+
+const HARMS: [(Harm, i64); 6] = [
+    (Harm::Flip(10, 300), 10),
+    (Harm::Flip(10, 4096 + 300), 11),
+    (Harm::Remove(&[6]), 6),
+    (Harm::Remove(&[0]), 0),
+    (Harm::Remove(&[0, 6]), 0),
+    (Harm::Remove(&[0, 6, 10]), 0),
+];
+
+fn harmed(harm: Harm) -> Sim {
+    let sim = written();
+    match harm {
+        Harm::Flip(base, position) => flip(&sim, base, position),
+        Harm::Remove(bases) => bases.iter().for_each(|base| sim.disk().remove(segment_path(*base)).expect("a segment")),
+    }
+    sim
+}
+
+/// The log has appends 1 to `kept`, and takes more; nothing comes back from behind the cut.
+fn serves_again(sim: &Sim, kept: i64) {
+    let expected = |more: &[u64]| (1..=kept.unsigned_abs()).chain(more.iter().copied()).collect::<Vec<_>>();
+    sim.run(|| async {
+        let (log, found) = open_one().await;
+        assert_eq!(found, Recovery::Clean { end: Offset::new(kept) });
+        assert_eq!(tags(&read_all(&log, 1 << 20).await), expected(&[]));
+        append_tags(&log, [21, 22]).await;
+    });
+    sim.crash();
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        assert_eq!(tags(&read_all(&log, 1 << 20).await), expected(&[21, 22]));
+    });
+}
+
+#[test]
+fn a_repaired_log_keeps_what_is_before_the_damage_and_serves() {
+    for (harm, kept) in HARMS {
+        let sim = harmed(harm);
+        let files: Vec<_> = whole_disk(&sim).into_iter().filter(|(path, _)| path.starts_with(ROOT)).collect();
+        let plan = repair(&sim).unwrap_or_else(|error| panic!("{harm:?}: {error}"));
+        assert_eq!((plan.kept.start.get(), plan.kept.end.get()), (0, kept), "{harm:?}");
+        assert!(plan.acknowledged_end.get() >= kept, "{harm:?}");
+        // Every file that was there still is, in its place or aside.
+        for (path, content) in files {
+            let aside = plan.aside.join(path.file_name().expect("a file"));
+            let still = [sim.disk().read(&path), sim.disk().read(&aside)];
+            assert!(still.contains(&content), "{harm:?}: {}", path.display());
+        }
+        sim.crash();
+        serves_again(&sim, kept);
+        let again = sim.run(|| async { plan_error().await });
+        assert!(matches!(again, Unrepairable::Served { .. }), "{again}");
+    }
+}
+
+async fn plan_error() -> Unrepairable {
+    *plan().await.expect_err("nothing to repair").downcast().expect("no other error")
+}
+
+#[test]
+fn a_repair_that_breaks_off_can_be_run_again() {
+    for ((harm, kept), late) in HARMS.into_iter().flat_map(|harm| [(harm, false), (harm, true)]) {
+        for step in 0.. {
+            let sim = harmed(harm);
+            let fault = Fault::on_any("/data/*").after(step);
+            sim.disk().inject(if late { fault.late() } else { fault });
+            let whole = repair(&sim).is_ok() && sim.disk().faults_met() == 0;
+            sim.disk().clear_faults();
+            sim.crash();
+            // What broke off at its very end is repaired already.
+            match repair(&sim) {
+                Ok(plan) => assert_eq!(plan.kept.end.get(), kept, "{harm:?}, step {step}"),
+                Err(error) => {
+                    assert!(error.to_string().contains("nothing to repair"), "{harm:?}, step {step}: {error}");
+                }
+            }
+            sim.crash();
+            serves_again(&sim, kept);
+            if whole {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn what_no_cut_can_mend_is_told() {
+    let sim = written();
+    let error = sim.run(|| async { plan_error().await });
+    assert!(matches!(error, Unrepairable::Served { .. }), "{error}");
+    let tables: Vec<_> = sim.disk().files().into_iter().filter(|path| path.starts_with(TABLES)).collect();
+    tables.iter().for_each(|table| sim.disk().remove(table).expect("a table"));
+    let error = sim.run(|| async { plan_error().await });
+    assert!(matches!(error, Unrepairable::Tables(_)), "{error}");
+}
+
+#[test]
+fn single_files_are_read_as_they_stand() {
+    let sim = written();
+    flip(&sim, 10, 4096 + 300);
+    assert_eq!(segments(&sim), [0, 6, 10]);
+    sim.run(|| async {
+        let mut reader = FrameReader::open(&segment_path(10)).await.expect("a segment");
+        let mut stretches = Vec::new();
+        while let Some(stretch) = reader.next().await.expect("readable") {
+            stretches.push(match stretch {
+                Stretch::Frame { position, info, .. } => (position, info.base_offset.get(), None),
+                Stretch::Unreadable { bytes, fault } => (bytes.start, -1, Some(fault)),
+            });
+        }
+        let expected = [(0, 10, None), (4096, -1, Some(FrameFault::PayloadChecksum)), (8192, 12, None)];
+        assert_eq!(stretches[..3], expected);
+        assert_eq!(stretches[3..], [(12288, -1, Some(FrameFault::Zeros))]);
+
+        let offsets = read_index(&file_path(0, "00000000000000000006.index")).await.expect("an index");
+        let IndexFile::Offsets(coverage, entries) = offsets else { panic!("{offsets:?}") };
+        assert_eq!((coverage.segment_base.get(), coverage.end.get(), entries[0].position), (6, 10, 0));
+        let times = read_index(&file_path(0, "00000000000000000006.timeindex")).await.expect("an index");
+        assert!(matches!(times, IndexFile::Times(..)));
+        read_index(&segment_path(6)).await.expect_err("not an index");
+
+        let table = sim.disk().files().into_iter().find(|path| path.starts_with(TABLES)).expect("a table");
+        let blocks = read_generation_table(&table).await.expect("readable");
+        let facts = blocks[0].as_ref().expect("a block");
+        assert_eq!((facts[0].id, facts[0].kind, facts[0].generation), (log_id(0), TableFactKind::Opened, 1));
+    });
+}
