@@ -151,6 +151,17 @@ impl FrameFifo {
         Some(number)
     }
 
+    /// Takes out the slot's buffers that begin below `end`.
+    fn take_below(&self, slot: *const FrameSlot, end: Offset) -> Vec<Buffer> {
+        let mut fifo = self.0.borrow_mut();
+        let Fifo { bytes, order, .. } = &mut *fifo;
+        let below = |buffer: &Buffer| std::ptr::eq(buffer.slot.as_ptr(), slot) && buffer.offsets.start < end;
+        let (taken, kept): (VecDeque<Buffer>, VecDeque<Buffer>) = order.drain(..).partition(below);
+        *order = kept;
+        *bytes -= taken.iter().map(|buffer| buffer.memory_bytes).sum::<usize>();
+        taken.into()
+    }
+
     fn forget(&self, slot: *const FrameSlot) {
         let mut fifo = self.0.borrow_mut();
         let Fifo { bytes, order, .. } = &mut *fifo;
@@ -220,6 +231,13 @@ impl FrameSlot {
             run.push(frame.clone());
         }
         run
+    }
+
+    /// Lets go of the buffers that begin below `end`.
+    pub(crate) fn forget_below(&self, end: Offset) {
+        for buffer in self.fifo.take_below(self, end) {
+            self.let_go(&buffer);
+        }
     }
 
     /// Lets go of everything.

@@ -44,16 +44,19 @@ pub(crate) enum FileKind {
     Index,
     /// The time index.
     TimeIndex,
+    /// Frames that compaction is writing.
+    Cleaned,
 }
 
 impl FileKind {
-    const ALL: [FileKind; 3] = [FileKind::Log, FileKind::Index, FileKind::TimeIndex];
+    const ALL: [FileKind; 4] = [FileKind::Log, FileKind::Index, FileKind::TimeIndex, FileKind::Cleaned];
 
     const fn extension(self) -> &'static str {
         match self {
             FileKind::Log => "log",
             FileKind::Index => "index",
             FileKind::TimeIndex => "timeindex",
+            FileKind::Cleaned => "cleaned",
         }
     }
 }
@@ -63,13 +66,27 @@ pub(crate) fn file_name(base: Offset, kind: FileKind) -> String {
     format!("{:0width$}.{}", base.get(), kind.extension(), width = BASE_OFFSET_DIGITS)
 }
 
+/// The name of a compacted segment that is to take the place of all that begin in the range.
+pub(crate) fn swap_name(base: Offset, end: Offset) -> String {
+    format!("{:0width$}-{:0width$}.swap", base.get(), end.get(), width = BASE_OFFSET_DIGITS)
+}
+
+/// The range in the name of a compacted segment; `None` for any other name.
+pub(crate) fn parse_swap_name(name: &str) -> Option<(Offset, Offset)> {
+    let (base, end) = name.strip_suffix(".swap")?.split_once('-')?;
+    Some((parse_offset(base)?, parse_offset(end)?)).filter(|(base, end)| base < end)
+}
+
 /// What a file's name says; `None` for a name that is not ours.
 pub(crate) fn parse_file_name(name: &str) -> Option<(Offset, FileKind)> {
     let (digits, extension) = name.split_once('.')?;
     let kind = FileKind::ALL.into_iter().find(|kind| kind.extension() == extension)?;
+    Some((parse_offset(digits)?, kind))
+}
+
+fn parse_offset(digits: &str) -> Option<Offset> {
     let plain = digits.len() == BASE_OFFSET_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let base = digits.parse().ok().filter(|_| plain).and_then(Offset::checked)?;
-    Some((base, kind))
+    digits.parse().ok().filter(|_| plain).and_then(Offset::checked)
 }
 
 #[cfg(test)]
@@ -85,6 +102,18 @@ mod tests {
             assert_eq!(parse_file_name(name), Some((Offset::new(*base), FileKind::Log)));
         }
         assert_eq!(parse_file_name("00000000000000000007.timeindex"), Some((Offset::new(7), FileKind::TimeIndex)));
+    }
+
+    #[test]
+    fn a_range_is_told_from_other_names() {
+        let name = swap_name(Offset::new(7), Offset::new(i64::MAX));
+        assert_eq!(parse_swap_name(&name), Some((Offset::new(7), Offset::new(i64::MAX))));
+        assert_eq!(parse_file_name(&name), None);
+        for other in
+            [file_name(Offset::new(7), FileKind::Log), swap_name(Offset::new(7), Offset::new(7)), "-.swap".to_owned()]
+        {
+            assert_eq!(parse_swap_name(&other), None, "{other:?}");
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@
 //! | opening: locks, scan, what may be cut and what is corrupt | `recovery`, `scan`, `check` |
 //! | what the journals have that no frame has | `redo` |
 //! | which life of the log owns which offsets | `generation` |
+//! | of each key the latest record stays | `compaction` |
 //! | one segment's file and indexes | `segment`, `layout` |
 //! | reads, look-ups by time | `reader`, `read_ahead`, `timestamp`, `cache` |
 //! | what is reported | `failure` |
@@ -34,6 +35,7 @@
 mod append;
 mod cache;
 mod check;
+mod compaction;
 mod config;
 mod failure;
 mod frame;
@@ -61,6 +63,7 @@ mod writer;
 
 pub use append::{Append, AppendError, AppendRejected, Appended, Appending, Validation};
 pub use cache::TailCache;
+pub use compaction::{CompactError, Compacted, CompactionPolicy};
 pub use config::{InvalidConfig, LogConfig};
 pub use failure::{Corruption, Damage, Poison};
 pub use frame::{FRAME_HEADER_BYTES, FrameFault};

@@ -287,6 +287,10 @@ impl Log {
         }
     }
 
+    pub(crate) fn core(&self) -> &Rc<LogCore> {
+        &self.0
+    }
+
     pub(crate) fn of(core: Rc<LogCore>) -> Log {
         Log(core)
     }
@@ -487,6 +491,8 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         window: WriteWindow::new(recovered.end, position),
         sealed: recovered.sealed,
         sealed_open: std::collections::VecDeque::new(),
+        compacted_until: recovered.generations.as_ref().map_or(Offset::ZERO, |known| known.compacted_until()),
+        tombstones_due: None,
         active: recovered.active,
         left_over: None,
         generations: recovered.generations,
@@ -506,6 +512,7 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         cold_frames: deps.cache.read(),
         read_ahead: crate::read_ahead::ReadAhead::default(),
         rebuilding: Semaphore::new(1),
+        reshaping: Semaphore::new(1),
         state: state.into(),
         durable_moved: Event::new(),
         writer_moved: Event::new(),

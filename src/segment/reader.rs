@@ -175,10 +175,10 @@ pub(crate) async fn read_piece(
 ) -> Result<Vec<CachedFrame>, ReadError> {
     let want = want_bytes.clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX) as u64;
     let mut rebuilt = false;
-    let frames = loop {
+    let (frames, retired) = loop {
         let piece = Piece::locate(log, from, want).await?;
         match piece.read(log, from).await? {
-            Ok(frames) => break frames,
+            Ok(frames) => break (frames, piece.segment.is_retired()),
             // The hint may be what is wrong.
             Err(_) if piece.is_sealed && piece.open.from_files && !rebuilt => {
                 rebuilt = true;
@@ -188,7 +188,9 @@ pub(crate) async fn read_piece(
             Err(corruption) => return Err(ReadError::Corrupt(corruption)),
         }
     };
-    log.cold_frames.insert(&frames);
+    if !retired {
+        log.cold_frames.insert(&frames);
+    }
     Ok(frames)
 }
 
@@ -210,11 +212,17 @@ struct Piece {
 impl Piece {
     /// Finds the piece in which the frame that holds `from` begins.
     async fn locate(log: &Rc<LogCore>, from: Offset, want_bytes: u64) -> Result<Piece, ReadError> {
-        readable_end(log, from)?;
-        let (segment, active_end) = segment_of(log, from)?;
-        let open = match segment.opened() {
-            Some(open) => open,
-            None => open_sealed(log, &segment).await?,
+        let (segment, active_end, open) = loop {
+            readable_end(log, from)?;
+            let (segment, active_end) = segment_of(log, from)?;
+            let open = match segment.opened() {
+                Some(open) => Ok(open),
+                None => open_sealed(log, &segment).await,
+            };
+            // Its files may have been another segment's by the time they were opened.
+            if !segment.is_retired() {
+                break (segment, active_end, open?);
+            }
         };
         if active_end.is_none() {
             keep_open(log, &segment);

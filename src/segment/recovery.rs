@@ -26,10 +26,14 @@ use crate::config::{InvalidConfig, LogConfig};
 use crate::failure::{Corruption, Damage};
 use crate::frame::FrameFault;
 use crate::generation::{Fact, Generations, LogGenerations};
-use crate::layout::{FileKind, LogId, parse_file_name};
+use crate::layout::{FileKind, LogId};
 use crate::redo::{Journaled, JournaledAppend};
 use crate::scan::{Behind, FrameScanner};
 use crate::segment::{ActiveSegment, Indexes, OpenSegment, Segment};
+
+mod files;
+
+use files::Files;
 
 /// What opening a log found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +113,8 @@ pub(crate) async fn recover(
     journaled: &Journaled,
 ) -> Result<Recovered, OpenError> {
     let (dir, known) = (id.log_dir(root), generations.of(id));
-    let opening = Opening { id, dir, config, access: Access::Recover(generations), journaled };
+    let (access, files) = (Access::Recover(generations), Files::default());
+    let opening = Opening { id, dir, config, access, journaled, files }.with_files(known.as_ref()).await?;
     match opening.judge(known).await? {
         Judged::Empty { unused } => {
             opening.remove_unused(unused).await?;
@@ -132,7 +137,8 @@ pub(crate) async fn judge(
     last_base: Option<Offset>,
 ) -> Result<Judgement, OpenError> {
     let (dir, config) = (id.log_dir(root), LogConfig::default());
-    let opening = Opening { id, dir, config: &config, access: Access::Judge { last_base }, journaled };
+    let (config, access, files) = (&config, Access::Judge { last_base }, Files::default());
+    let opening = Opening { id, dir, config, access, journaled, files }.with_files(known.as_ref()).await?;
     match opening.judge(known).await? {
         Judged::Empty { .. } => Ok(Judgement { found: Recovery::Empty, ..Judgement::default() }),
         Judged::Segments(judged) => Ok(judged.judgement()),
@@ -178,6 +184,7 @@ struct Opening<'a> {
     config: &'a LogConfig,
     access: Access<'a>,
     journaled: &'a Journaled,
+    files: Files,
 }
 
 /// What an opening is for.
@@ -304,7 +311,7 @@ impl Extent {
 impl Opening<'_> {
     /// Everything that decides whether the log can be served. Changes nothing, but for a verdict that is recorded.
     async fn judge(&self, known: Option<LogGenerations>) -> Result<Judged, OpenError> {
-        let (bases, appends) = (self.list_segments().await?, &self.journaled.appends);
+        let (bases, appends) = (&self.files.bases, &self.journaled.appends);
         match (known, bases.is_empty()) {
             (None, true) if appends.is_empty() => Ok(Judged::Empty { unused: false }),
             // A generation is durable before anything is appended.
@@ -314,24 +321,45 @@ impl Opening<'_> {
                 Damage::GenerationsMissing,
                 appends.iter().map(|append| append.next_offset).fold(Offset::ZERO, Offset::max),
             )),
-            (None, false) => self.never_opened(&bases).await,
+            (None, false) => self.never_opened(bases).await,
             (Some(known), true) => {
                 Err(self.corrupt(Offset::ZERO, first_of(Offset::ZERO), Damage::FilesMissing, known.proven_end()))
             }
-            (Some(known), false) => self.judge_segments(Rc::new(known), &bases).await,
+            (Some(known), false) => self.judge_segments(Rc::new(known), bases).await,
         }
     }
 
-    async fn list_segments(&self) -> Result<Vec<Offset>, OpenError> {
-        let names = match fs::read_dir(&self.dir).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            names => names.map_err(|source| self.io("list the segments", source))?,
-        };
-        let segment = |name: &str| match parse_file_name(name) {
-            Some((base, FileKind::Log)) => Some(base).filter(|base| self.access.shows(*base)),
-            _ => None,
-        };
-        Ok(names.iter().filter_map(|entry| segment(&entry.name)).collect())
+    /// Sees what is there. To serve the log, compaction is brought to the end that a crash kept from it; to judge it,
+    /// that is taken for done.
+    async fn with_files(mut self, known: Option<&LogGenerations>) -> Result<Self, OpenError> {
+        let listed = Files::list(&self.dir).await;
+        self.files = listed.map_err(|source| self.io("list the segments", source))?;
+        // What cannot be served stays as it is.
+        if let Some(known) = known.filter(|known| known.corrupt().is_none()) {
+            self.judge_swaps(&Rc::new(known.clone())).await?;
+            if let Access::Recover(_) = self.access {
+                let completed = self.files.complete(&self.dir).await;
+                completed.map_err(|source| self.io("bring compaction to an end in", source))?;
+            }
+            self.files.replace();
+        }
+        self.files.bases.retain(|base| self.access.shows(*base));
+        Ok(self)
+    }
+
+    /// A compacted segment takes the place of others only if it is sound.
+    async fn judge_swaps(&self, known: &Rc<LogGenerations>) -> Result<(), OpenError> {
+        for swap in &self.files.swaps {
+            let check = FrameCheck { id: self.id, segment_base: swap.base, generations: known.clone() };
+            let judged = swap.judge(check).await.map_err(|source| self.io("read a compacted segment", source))?;
+            if let Err((place, fault)) = judged {
+                let FramePlace { position, offset: expected } = place;
+                let (id, segment, damage) = (self.id, swap.path.clone(), Damage::Frame(fault));
+                let corruption = Corruption { id, segment, position, expected, damage, proven_end: swap.end };
+                return Err(OpenError::Corrupt(Box::new(corruption)));
+            }
+        }
+        Ok(())
     }
 
     /// A process got as far as creating the first segment, and not to the entry in the generation table that comes
@@ -444,7 +472,7 @@ impl Opening<'_> {
 
     /// How far the frames of the segment with that base reach. Its file is locked before it is read.
     async fn extent(&self, known: &Rc<LogGenerations>, base: Offset) -> Result<Extent, OpenError> {
-        let segment = Rc::new(Segment::new(&self.dir, base));
+        let segment = Rc::new(self.files.segment(&self.dir, base));
         let file = self.open_locked(&segment).await?;
         if let Some(end) = known.clean_end()
             && let Some(extent) = self.extent_from_checkpoint(known, &segment, &file, end).await?
@@ -593,7 +621,7 @@ impl Opening<'_> {
     async fn sealed(&self, known: &Rc<LogGenerations>, bases: &[Offset]) -> Result<Vec<Rc<Segment>>, OpenError> {
         let mut sealed = Vec::new();
         for pair in bases.windows(2) {
-            let (segment, next) = (Rc::new(Segment::new(&self.dir, pair[0])), pair[1]);
+            let (segment, next) = (Rc::new(self.files.segment(&self.dir, pair[0])), pair[1]);
             let end_position = match segment.indexed(known.number()).await {
                 Ok(Some(coverage)) if coverage.end == next => coverage.end_position,
                 Ok(Some(_)) => self.count_frames(known, &segment, next).await?,
@@ -662,7 +690,7 @@ impl Opening<'_> {
 
     /// Of the segment with that base, where a frame should begin at `place`.
     fn corrupt(&self, base: Offset, place: FramePlace, damage: Damage, proven_end: Offset) -> OpenError {
-        let segment = Segment::new(&self.dir, base).path(FileKind::Log);
+        let segment = self.files.segment(&self.dir, base).path(FileKind::Log);
         let FramePlace { position, offset: expected } = place;
         OpenError::Corrupt(Box::new(Corruption { id: self.id, segment, position, expected, damage, proven_end }))
     }

@@ -179,6 +179,9 @@ async fn finish_sealed(log: Rc<LogCore>, sealed: ActiveSegment, end: Offset) {
 
 /// Remembers that a sealed segment is open, and closes the one that was used least recently beyond the bound.
 pub(crate) fn keep_open(log: &LogCore, segment: &Rc<Segment>) {
+    if segment.is_pinned() || segment.is_retired() {
+        return;
+    }
     let mut state = log.state.borrow_mut();
     state.sealed_open.retain(|other| !Rc::ptr_eq(other, segment));
     state.sealed_open.push_back(segment.clone());

@@ -18,6 +18,7 @@ pub(crate) struct FrameScanner {
     file: File,
     file_bytes: u64,
     check: FrameCheck,
+    class: IoClass,
     position: u64,
     expected: Offset,
     piece: IoBuf,
@@ -29,8 +30,13 @@ impl FrameScanner {
     pub(crate) async fn new(file: &File, check: FrameCheck, from: FramePlace) -> io::Result<FrameScanner> {
         let file_bytes = file.size().await?;
         let FramePlace { position, offset: expected } = from;
-        let (piece, piece_position) = (IoBuf::empty(), 0);
-        Ok(FrameScanner { file: file.clone(), file_bytes, check, position, expected, piece, piece_position })
+        let (piece, piece_position, class) = (IoBuf::empty(), 0, IoClass::ColdRead);
+        Ok(FrameScanner { file: file.clone(), file_bytes, check, class, position, expected, piece, piece_position })
+    }
+
+    /// The same, reading for another purpose than to find out what is there.
+    pub(crate) fn with_class(self, class: IoClass) -> FrameScanner {
+        FrameScanner { class, ..self }
     }
 
     /// Where the next frame should begin.
@@ -84,7 +90,7 @@ impl FrameScanner {
             return Ok(bytes);
         }
         let len_read = len.next_multiple_of(BLOCK_BYTES).max(PIECE_BYTES);
-        self.piece = self.file.read_at(self.position, len_read, IoClass::ColdRead).await?;
+        self.piece = self.file.read_at(self.position, len_read, self.class).await?;
         self.piece_position = self.position;
         Ok(self.piece.slice(..len.min(self.piece.len())))
     }

@@ -14,7 +14,7 @@ use ringmq_wire::{Offset, Timestamp};
 
 use crate::check::FrameCheck;
 use crate::frame::{FrameHeader, LogNumber};
-use crate::layout::{FileKind, file_name};
+use crate::layout::{FileKind, file_name, swap_name};
 use crate::scan::{FrameScanner, next_frame};
 
 /// The largest index file that is read: entries for every block of a 16 GiB segment.
@@ -27,6 +27,12 @@ pub(crate) struct Segment {
     /// Where its frames end, once it is sealed; the length of its file while no index has told it.
     end_position: Cell<u64>,
     open: RefCell<Option<Rc<OpenSegment>>>,
+    /// Compaction was interrupted before it got its name: that says where it ends as well.
+    swap_end: Option<Offset>,
+    /// Its file cannot be found by its name now, so it stays open.
+    pinned: Cell<bool>,
+    /// Another segment has taken its place.
+    retired: Cell<bool>,
 }
 
 /// A segment's file and its indexes in memory.
@@ -62,11 +68,43 @@ pub(crate) struct Indexes {
 
 impl Segment {
     pub(crate) fn new(dir: &Path, base: Offset) -> Segment {
-        Segment { base, dir: dir.to_owned(), end_position: Cell::default(), open: RefCell::default() }
+        let (end_position, open) = (Cell::default(), RefCell::default());
+        let (dir, pinned, retired) = (dir.to_owned(), Cell::default(), Cell::default());
+        Segment { base, dir, end_position, open, swap_end: None, pinned, retired }
+    }
+
+    /// A compacted segment that was interrupted on its way to its place.
+    pub(crate) fn half_swapped(dir: &Path, base: Offset, end: Offset) -> Segment {
+        Segment { swap_end: Some(end), ..Segment::new(dir, base) }
+    }
+
+    /// Keeps it open until [`Segment::unpin`].
+    pub(crate) fn pin(&self) {
+        self.pinned.set(true);
+    }
+
+    pub(crate) fn unpin(&self) {
+        self.pinned.set(false);
+    }
+
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.pinned.get()
+    }
+
+    /// What it holds is no longer to be kept in memory.
+    pub(crate) fn retire(&self) {
+        self.retired.set(true);
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.get()
     }
 
     pub(crate) fn path(&self, kind: FileKind) -> PathBuf {
-        self.dir.join(file_name(self.base, kind))
+        match (kind, self.swap_end) {
+            (FileKind::Log, Some(end)) => self.dir.join(swap_name(self.base, end)),
+            _ => self.dir.join(file_name(self.base, kind)),
+        }
     }
 
     /// The file and indexes, if they are in memory.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use ringmq_runtime::local::{Event, Semaphore};
 use ringmq_runtime::task::Gate;
-use ringmq_wire::{LeaderEpoch, Offset};
+use ringmq_wire::{LeaderEpoch, Offset, Timestamp};
 
 use crate::append::{AppendError, Appended};
 use crate::cache::{CachedFrame, FrameSlot};
@@ -42,6 +42,8 @@ pub(crate) struct LogCore {
     pub(crate) read_ahead: ReadAhead,
     /// One unit: whoever builds the indexes of a segment from its frames.
     pub(crate) rebuilding: Semaphore,
+    /// One unit: whoever takes sealed segments away, or puts others in their place.
+    pub(crate) reshaping: Semaphore,
     pub(crate) state: RefCell<LogState>,
     /// The durable offset moved, or never will again.
     pub(crate) durable_moved: Event,
@@ -79,6 +81,10 @@ pub(crate) struct LogState {
     pub(crate) sealed: Vec<Rc<Segment>>,
     /// Sealed segments whose file is open, least recently used first.
     pub(crate) sealed_open: VecDeque<Rc<Segment>>,
+    /// Below that, compaction has been through.
+    pub(crate) compacted_until: Offset,
+    /// When the first of the tombstones may go that compaction left, if it ran in this life.
+    pub(crate) tombstones_due: Option<Timestamp>,
     /// `None` until the first append ever.
     pub(crate) active: Option<ActiveSegment>,
     /// A segment whose file was created, or may have been, and which is not in use.

@@ -65,19 +65,29 @@ async fn range_in(
     timestamp: Timestamp,
 ) -> Result<Option<(Offset, Offset)>, ReadError> {
     let open = match segment.opened() {
-        Some(open) => open,
-        None => open_sealed(log, segment).await?,
+        Some(open) => Ok(open),
+        None => open_sealed(log, segment).await,
     };
+    let end = end_of(log, segment);
+    if segment.is_retired() {
+        // Its offsets are another segment's now, whose indexes say nothing of where to look among them.
+        return Ok(Some((segment.base, end)));
+    }
+    let open = open?;
     let indexes = open.indexes.borrow();
     if indexes.first_written_at.is_none() || indexes.max_timestamp < timestamp {
         return Ok(None);
     }
+    Ok(Some((indexes.times.start_for(timestamp), end)))
+}
+
+/// Where the next segment begins, if there is one.
+fn end_of(log: &LogCore, segment: &Segment) -> Offset {
     let state = log.state.borrow();
     let after = state.sealed.partition_point(|other| other.base <= segment.base);
     let next_sealed = state.sealed.get(after).map(|next| next.base);
     let active = state.active.as_ref().map(|active| active.segment.base).filter(|base| *base > segment.base);
-    let end = next_sealed.or(active).unwrap_or(Offset::MAX);
-    Ok(Some((indexes.times.start_for(timestamp), end)))
+    next_sealed.or(active).unwrap_or(Offset::MAX)
 }
 
 /// The record in the first batch that says it has one: its header is checked when it enters, so that no look-up goes

@@ -22,6 +22,8 @@ pub(crate) enum Fact {
     /// Someone had a damaged log cut: what older generations wrote at or above `start` does not count, neither as data
     /// nor as proof, and verdicts of before the generation are void. The generation itself writes nothing.
     Repaired { id: LogId, number: LogNumber, generation: Generation, start: Offset },
+    /// Compaction has been through what lies below `until`.
+    Compacted { id: LogId, number: LogNumber, until: Offset },
 }
 
 impl Fact {
@@ -32,7 +34,8 @@ impl Fact {
             | Fact::Closed { id, number, .. }
             | Fact::Removed { id, number }
             | Fact::Corrupt { id, number, .. }
-            | Fact::Repaired { id, number, .. } => (id, number),
+            | Fact::Repaired { id, number, .. }
+            | Fact::Compacted { id, number, .. } => (id, number),
         }
     }
 }
@@ -50,12 +53,15 @@ pub(crate) struct LogGenerations {
     corrupt: Option<(Generation, Offset)>,
     /// The latest repair.
     repaired: Option<(Generation, Offset)>,
+    /// Below that compaction has been.
+    compacted: Option<Offset>,
 }
 
 impl LogGenerations {
     /// The knowledge of a log from its first opening.
     pub(crate) fn new(number: LogNumber, generation: Generation, start: Offset) -> LogGenerations {
-        LogGenerations { number, starts: vec![(generation, start)], closed: None, corrupt: None, repaired: None }
+        let (closed, corrupt, repaired, compacted) = (None, None, None, None);
+        LogGenerations { number, starts: vec![(generation, start)], closed, corrupt, repaired, compacted }
     }
 
     pub(crate) fn number(&self) -> LogNumber {
@@ -110,6 +116,16 @@ impl LogGenerations {
         self.repaired.filter(|(generation, _)| *generation == self.latest().0).map(|(_, start)| start)
     }
 
+    /// Adds a round of compaction.
+    pub(crate) fn compacted(&mut self, until: Offset) {
+        self.compacted = self.compacted.max(Some(until));
+    }
+
+    /// How far compaction has been.
+    pub(crate) fn compacted_until(&self) -> Offset {
+        self.compacted.unwrap_or(Offset::ZERO)
+    }
+
     /// The end of the log if its latest generation was stopped cleanly: no frame was written since.
     pub(crate) fn clean_end(&self) -> Option<Offset> {
         self.closed.filter(|(generation, _)| *generation == self.latest().0).map(|(_, end)| end)
@@ -150,7 +166,8 @@ impl LogGenerations {
         let closed = self.closed.map(|(generation, end)| Fact::Closed { id, number, generation, end });
         let corrupt = self.corrupt.map(|(generation, proven_end)| Fact::Corrupt { id, number, generation, proven_end });
         let repaired = self.repaired.map(|(generation, start)| Fact::Repaired { id, number, generation, start });
-        opened.chain(closed).chain(corrupt).chain(repaired)
+        let compacted = self.compacted.map(|until| Fact::Compacted { id, number, until });
+        opened.chain(closed).chain(corrupt).chain(repaired).chain(compacted)
     }
 }
 

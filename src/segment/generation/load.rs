@@ -199,6 +199,7 @@ pub(super) fn merge(facts: &[Fact]) -> Result<BTreeMap<LogId, LogGenerations>, L
             Fact::Closed { generation, end, .. } => log.closed(generation, end),
             Fact::Corrupt { generation, proven_end, .. } => log.found_corrupt(generation, proven_end),
             Fact::Repaired { generation, start, .. } => log.repaired(generation, start),
+            Fact::Compacted { until, .. } => log.compacted(until),
             Fact::Opened { .. } | Fact::Removed { .. } => {}
         }
     }

@@ -249,6 +249,12 @@ impl Inner {
             Fact::Removed { id, .. } => {
                 state.own.insert(id, None);
             }
+            Fact::Compacted { id, until, .. } => {
+                if let Some(mut log) = known(id, &state) {
+                    log.compacted(until);
+                    state.own.insert(id, Some(log));
+                }
+            }
             Fact::Corrupt { id, generation, proven_end, .. } => {
                 if let Some(mut log) = known(id, &state) {
                     log.found_corrupt(generation, proven_end);

@@ -67,6 +67,8 @@ pub enum TableFactKind {
     Corrupt,
     /// Someone had the log cut there, and damage that was found before does not count.
     Repaired,
+    /// Compaction has been through what lies below the offset.
+    Compacted,
 }
 
 impl From<&Fact> for TableFact {
@@ -78,6 +80,7 @@ impl From<&Fact> for TableFact {
             Fact::Removed { .. } => (TableFactKind::Removed, 0, Offset::ZERO),
             Fact::Corrupt { generation, proven_end, .. } => (TableFactKind::Corrupt, generation.0, proven_end),
             Fact::Repaired { generation, start, .. } => (TableFactKind::Repaired, generation.0, start),
+            Fact::Compacted { until, .. } => (TableFactKind::Compacted, 0, until),
         };
         TableFact { id, log_number: number.0, kind, generation, offset }
     }

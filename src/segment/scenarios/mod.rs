@@ -4,11 +4,13 @@
 //! - `crash_loop`: many seeds of many lives, checked against everything that was acknowledged and read
 //! - `model`: appends and reads against a vector
 //! - `damage`: every region of every file, damaged
+//! - `compaction`: what stays of keyed logs, and at which steps it may be interrupted
 //! - `inspect`: what is told of damaged logs, and their repair
 //! - `steps`: every step of making room, failing
 //! - `limits`: full disks, failed writes, rolling, closing, deleting
 //! - `real_disk`: the same code on io_uring
 
+mod compaction;
 mod crash_loop;
 mod damage;
 mod inspect;

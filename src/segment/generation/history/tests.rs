@@ -125,6 +125,7 @@ proptest! {
                 Fact::Repaired { generation, start, .. } => {
                     again.as_mut().expect("opened first").repaired(generation, start);
                 }
+                Fact::Compacted { until, .. } => again.as_mut().expect("opened first").compacted(until),
                 Fact::Removed { .. } => unreachable!(),
             }
         }

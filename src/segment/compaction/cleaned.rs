@@ -1,0 +1,184 @@
+//! The segment that compaction writes.
+
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use ringmq_runtime::buffer::BLOCK_BYTES;
+use ringmq_runtime::file::{File, IoClass, OpenOptions};
+use ringmq_runtime::fs;
+use ringmq_wire::batch::{BatchHeader, BatchView};
+use ringmq_wire::{Offset, Timestamp};
+
+use super::sift::Left;
+use crate::frame::{FRAME_HEADER_BYTES, FrameHeader};
+use crate::layout::{FileKind, file_name};
+use crate::payload::{FrameBuf, frame_bytes_for};
+use crate::segment::Indexes;
+use crate::state::LogCore;
+
+/// The file gets space in steps of so many bytes.
+const GROWTH_BYTES: u64 = 8 << 20;
+
+/// A segment that is being written, under a name that no start takes for one.
+pub(super) struct CleanedSegment {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    pub(super) indexes: Indexes,
+    base: Offset,
+    /// Where the next frame goes.
+    position: u64,
+    room: u64,
+    frame_payload_max: usize,
+    frame: Option<OpenFrame>,
+    /// Whether anything in it is not as it was.
+    changed: bool,
+}
+
+/// The frame that batches go into.
+struct OpenFrame {
+    /// Of the first of the frames that go into it; what changes with the others does so as they come.
+    header: FrameHeader,
+    payload: Vec<u8>,
+    record_count: u32,
+    /// What stands for the last offsets, where no record does.
+    placeholder: Option<Vec<u8>>,
+}
+
+impl CleanedSegment {
+    pub(super) async fn create(log: &Rc<LogCore>, base: Offset) -> io::Result<CleanedSegment> {
+        let path = log.dir.join(file_name(base, FileKind::Cleaned));
+        fs::remove_file_if_there(&path).await?;
+        let file = File::open(&path, OpenOptions { write: true, create_new: true, dsync: false }).await?;
+        let config = log.config();
+        Ok(CleanedSegment {
+            path,
+            file,
+            indexes: Indexes::new(base, config.index_interval_bytes),
+            base,
+            position: 0,
+            room: 0,
+            frame_payload_max: config.shared_frame_bytes_max() - FRAME_HEADER_BYTES,
+            frame: None,
+            changed: false,
+        })
+    }
+
+    /// Where its frames end.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// What the frame takes that is not written yet, at the most.
+    pub(super) fn open_bytes(&self) -> u64 {
+        self.frame.as_ref().map_or(0, |frame| frame_bytes_for(frame.payload.len()) as u64)
+    }
+
+    /// Whether anything in it is not as it was.
+    pub(super) fn is_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// The batches of that frame come next.
+    pub(super) async fn begin(&mut self, source: &FrameHeader) -> io::Result<()> {
+        let joins = self.frame.as_ref().is_some_and(|frame| {
+            let bytes = frame.payload.len() + source.payload_bytes as usize;
+            frame.header.generation == source.generation
+                && frame.header.leader_epoch == source.leader_epoch
+                && frame.record_count.checked_add(source.record_count).is_some()
+                && bytes <= self.frame_payload_max
+        });
+        if !joins {
+            self.write_frame().await?;
+        }
+        if self.frame.is_none() {
+            let header = FrameHeader { max_timestamp: Timestamp::new(-1), ..*source };
+            let (payload, placeholder) = (Vec::with_capacity(source.payload_bytes as usize), None);
+            self.frame = Some(OpenFrame { header, payload, record_count: 0, placeholder });
+        }
+        Ok(())
+    }
+
+    /// What is left of a batch of that frame.
+    pub(super) fn push(&mut self, batch: &BatchView<'_>, left: Left) {
+        let Some(frame) = &mut self.frame else { return };
+        self.changed |= !matches!(left, Left::Everything);
+        match left {
+            Left::Everything => frame.take(batch.bytes()),
+            Left::Rewritten(bytes) => frame.take(&bytes),
+            Left::Nothing(bytes) => frame.placeholder = Some(bytes.to_vec()),
+        }
+    }
+
+    /// The frame's batches have all come.
+    pub(super) fn end(&mut self, source: &FrameHeader) {
+        let Some(frame) = &mut self.frame else { return };
+        frame.header.next_offset = source.next_offset;
+        frame.header.written_at = source.written_at;
+    }
+
+    /// Writes what is open, and flushes all of it.
+    pub(super) async fn finish(&mut self) -> io::Result<()> {
+        self.write_frame().await?;
+        self.file.truncate(self.position).await?;
+        self.file.fdatasync().await
+    }
+
+    /// It is not wanted.
+    pub(super) async fn remove(self) {
+        if let Err(error) = fs::remove_file_if_there(&self.path).await {
+            tracing::warn!(path = %self.path.display(), %error, "what compaction wrote stays; the next start removes it");
+        }
+    }
+
+    async fn write_frame(&mut self) -> io::Result<()> {
+        let Some(OpenFrame { header, mut payload, record_count, placeholder }) = self.frame.take() else {
+            return Ok(());
+        };
+        if let Some(placeholder) = placeholder {
+            payload.extend_from_slice(&placeholder);
+        }
+        let mut frame = FrameBuf::with_payload_len(payload.len());
+        frame.payload_mut().copy_from_slice(&payload);
+        let mut frame = frame.into_frame();
+        let field = |bytes: usize| u32::try_from(bytes).map_err(io::Error::other);
+        let header = FrameHeader {
+            segment_base: self.base,
+            position: self.position,
+            record_count,
+            payload_bytes: field(payload.len())?,
+            frame_bytes: field(frame.len())?,
+            ..header
+        };
+        header.seal(&mut frame);
+        self.make_room(frame.len() as u64).await?;
+        self.file.write_at(&frame.freeze(), self.position, IoClass::Compaction).await?;
+        self.indexes.push(&header);
+        self.position = header.end_position();
+        Ok(())
+    }
+
+    async fn make_room(&mut self, frame_bytes: u64) -> io::Result<()> {
+        let needed = self.position + frame_bytes;
+        if self.room < needed {
+            let room = needed.next_multiple_of(GROWTH_BYTES);
+            self.file.preallocate(room).await?;
+            self.room = room;
+        }
+        Ok(())
+    }
+}
+
+impl OpenFrame {
+    fn take(&mut self, batch: &[u8]) {
+        // It stood for what lies before this batch.
+        self.placeholder = None;
+        self.payload.extend_from_slice(batch);
+        if let Ok(header) = BatchHeader::decode(batch) {
+            self.record_count = self.record_count.saturating_add(header.record_count);
+            self.header.max_timestamp = self.header.max_timestamp.max(header.max_timestamp);
+        }
+    }
+}
+
+const _: () = assert!(GROWTH_BYTES.is_multiple_of(BLOCK_BYTES as u64));

@@ -1,0 +1,72 @@
+//! The files of a log, and what a crash left of compaction among them (`docs/formats/log-frame.md`).
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ringmq_runtime::fs;
+use ringmq_wire::Offset;
+
+use crate::compaction::swap::Unfinished;
+use crate::layout::{FileKind, parse_file_name, parse_swap_name};
+use crate::segment::Segment;
+
+/// What is in a log's directory.
+#[derive(Default)]
+pub(super) struct Files {
+    /// Base offsets of the segments, ascending.
+    pub(super) bases: Vec<Offset>,
+    /// Compacted segments that count, and have not got their names yet.
+    pub(super) swaps: Vec<Unfinished>,
+    /// What compaction was writing.
+    cleaned: Vec<PathBuf>,
+}
+
+impl Files {
+    /// Nothing where there is no directory.
+    pub(super) async fn list(dir: &Path) -> io::Result<Files> {
+        let mut files = Files::default();
+        let names = match fs::read_dir(dir).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(files),
+            names => names?,
+        };
+        for name in names.iter().map(|entry| &*entry.name) {
+            match (parse_file_name(name), parse_swap_name(name)) {
+                (Some((base, FileKind::Log)), _) => files.bases.push(base),
+                (Some((_, FileKind::Cleaned)), _) => files.cleaned.push(dir.join(name)),
+                (None, Some((base, end))) => files.swaps.push(Unfinished { path: dir.join(name), base, end }),
+                _ => {}
+            }
+        }
+        files.bases.sort_unstable();
+        Ok(files)
+    }
+
+    /// Counts compacted segments in the place of those that they were made of.
+    pub(super) fn replace(&mut self) {
+        for swap in &self.swaps {
+            self.bases.retain(|base| !swap.replaces(*base));
+            self.bases.push(swap.base);
+        }
+        self.bases.sort_unstable();
+    }
+
+    /// Brings compaction to its end: what was not finished goes, and what counts gets its name.
+    pub(super) async fn complete(&mut self, dir: &Path) -> io::Result<()> {
+        for path in self.cleaned.drain(..) {
+            fs::remove_file_if_there(&path).await?;
+        }
+        for swap in self.swaps.drain(..) {
+            swap.complete(dir, &self.bases).await?;
+            self.bases.retain(|base| !swap.replaces(*base));
+            self.bases.push(swap.base);
+        }
+        self.bases.sort_unstable();
+        Ok(())
+    }
+
+    /// The segment with that base, where its frames are now.
+    pub(super) fn segment(&self, dir: &Path, base: Offset) -> Segment {
+        let swap = self.swaps.iter().find(|swap| swap.base == base);
+        swap.map_or_else(|| Segment::new(dir, base), |swap| Segment::half_swapped(dir, base, swap.end))
+    }
+}
