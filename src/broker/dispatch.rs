@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::process::ExitCode;
 
-use crate::cli::{Command, TopicCommand};
-use crate::commands::{CommandError, consume, doctor, produce, topic};
+use crate::cli::{Command, LogCommand, TopicCommand};
+use crate::commands::{CommandError, consume, doctor, log, produce, topic};
 use crate::exit::{self, Exit};
 use crate::serve;
 
@@ -13,6 +13,9 @@ pub fn run(command: &Command) -> ExitCode {
     let done = match command {
         Command::Serve(args) => return serve::run(args).into(),
         Command::Doctor(args) => doctor::run(args),
+        Command::Log(LogCommand::Check(args)) => log::check(args),
+        Command::Log(LogCommand::Dump(args)) => log::dump(args),
+        Command::Log(LogCommand::Repair(args)) => log::repair(args),
         Command::Topic(TopicCommand::Create(args)) | Command::CreateTopic(args) => on_tokio(topic::create(args)),
         Command::Topic(TopicCommand::List(args)) | Command::ListTopics(args) => on_tokio(topic::list(args)),
         Command::Topic(TopicCommand::Describe(args)) | Command::DescribeTopic(args) => on_tokio(topic::describe(args)),

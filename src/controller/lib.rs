@@ -35,5 +35,5 @@ mod snapshots;
 pub use driver::{ControllerConfig, run};
 pub use error::ControllerError;
 pub use excerpt::Excerpt;
-pub use log::{MetadataLogError, ReplayError};
+pub use log::{MetadataLogError, ReplayError, inspect_metadata};
 pub use request::{ControllerRequest, MetadataUpdate, Reply};

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ringmq_runtime::{fs, time};
+use ringmq_segment::inspect::{LogCheck, check_log, read_log};
 use ringmq_segment::{
-    Append, AppendError, Generations, JournalQueue, LoadError, Log, LogConfig, LogDeps, LogId, OpenError, Payload,
-    ReadError, Recovery, TailCache,
+    Append, AppendError, GenerationHistory, Generations, JournalQueue, Journaled, LoadError, Log, LogConfig, LogDeps,
+    LogId, OpenError, Payload, ReadError, Recovery, TailCache,
 };
 use ringmq_wire::batch::{
     BATCH_HEADER_BYTES, BatchBuilder, BatchError, BatchLimits, BatchView, Compression, RecordRef, Scratch,
@@ -17,7 +19,7 @@ use ringmq_wire::{Offset, PartitionIndex, ShardIndex, Timestamp, TopicId};
 
 use crate::directory::{DataDirectory, METADATA};
 use crate::metadata::{
-    ALTERATION_BYTES_MAX, ApplyError, COMMAND_BYTES_MAX, COMMANDS_PER_TOPIC_MAX, Command, CommandError, State,
+    ALTERATION_BYTES_MAX, ApplyError, COMMAND_BYTES_MAX, COMMANDS_PER_TOPIC_MAX, Command, CommandError, Image, State,
     TOPICS_PER_REQUEST_MAX,
 };
 use crate::snapshots;
@@ -128,6 +130,31 @@ impl MetadataLog {
     }
 }
 
+/// The metadata of a data directory whose broker is stopped, read as a start reads it, and the check of its log. Changes
+/// nothing.
+///
+/// # Errors
+/// When the log cannot be read or replayed.
+pub async fn inspect_metadata(directory: &DataDirectory) -> Result<(Arc<Image>, LogCheck), MetadataLogError> {
+    let root = directory.path().join(METADATA);
+    let history = GenerationHistory::read(&root.join(GENERATIONS)).await?;
+    let check = check_log(&root, LOG_ID, &history, &Journaled::default()).await;
+    let loaded = snapshots::load_latest(&root, directory.cluster()).await;
+    let image = loaded.map_err(|cause| MetadataLogError::Snapshots { path: root.clone(), cause })?;
+    let mut state = image.map_or_else(|| State::new(directory.cluster()), State::restored);
+    let replay = |payload: &[u8]| {
+        for batch in split_batches(payload) {
+            let batch = batch.map_err(|cause| ReplayError::Batch { offset: state.applied(), cause })?;
+            if batch.header().next_offset() > state.applied() {
+                replay_batch(&batch, &mut state)?;
+            }
+        }
+        Ok::<(), ReplayError>(())
+    };
+    read_log(&root, LOG_ID, &history, replay).await?;
+    Ok((state.image(), check))
+}
+
 async fn open_log(data_dir: &Path) -> Result<(Log, Recovery), MetadataLogError> {
     let root = data_dir.join(METADATA);
     make_root(data_dir, &root).await.map_err(|cause| MetadataLogError::Root { path: root.clone(), cause })?;
@@ -229,6 +256,9 @@ pub enum ReplayError {
     /// The log cannot be read.
     #[error("{0}")]
     Read(#[from] ReadError),
+    /// A file of the log cannot be read.
+    #[error("{0}")]
+    Io(#[from] io::Error),
     /// A record batch is not sound.
     #[error("the batch at offset {offset}: {cause}")]
     Batch {

@@ -24,6 +24,8 @@ pub struct FoundEntry {
 pub struct FoundBlocks {
     /// The entries of all blocks that count, in the order in which they were written. Some may be in frames already.
     pub entries: Vec<FoundEntry>,
+    /// Where blocks that were durable are missing now: the number of the first one of each gap.
+    pub missing: Vec<BlockNumber>,
     /// How far blocks reached that were durable and are missing now. Where such an end is owned by its generation and
     /// lies beyond what is left of the log, acknowledged data is damaged.
     pub lost: Vec<LogEnd>,
@@ -60,12 +62,14 @@ pub(crate) fn count(blocks: BTreeMap<BlockNumber, ReadableBlock>, first: BlockNu
         } else if next >= proven {
             return Counted { blocks: found, next };
         } else if let Some(behind) = blocks.range(next.plus(1)..=proven).next().map(|(_, block)| block) {
+            found.missing.push(next);
             // A single block is missing if the one behind follows a block that began here.
             found.lost_unknown |= behind.header.previous != next;
             found.lost.extend(&behind.ends_before);
             previous = Some(behind.previous());
             next = behind.header.number;
         } else {
+            found.missing.push(next);
             found.lost_unknown = true;
             previous = None;
             next = proven;

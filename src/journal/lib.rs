@@ -52,6 +52,8 @@ pub use config::{InvalidJournalConfig, JournalConfig};
 pub use journal::Journal;
 pub use name::{AsideName, RingName};
 pub use number::{BlockNumber, RingNumber};
-pub use recovery::{FoundAside, FoundJournals, FoundRing, JournalReadError, read_journals};
+pub use recovery::{
+    FoundAside, FoundJournals, FoundRing, JournalReadError, inspect_journal_file, inspect_journals, read_journals,
+};
 pub use ring::{Ring, remove_ring};
 pub use scan::decode_ring;

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ringmq_runtime::file::{File, IoClass, LOCK_WAIT_MAX, OpenOptions};
-use ringmq_runtime::fs;
+use ringmq_runtime::fs::{self, DirEntry};
 
 use crate::chain::FoundBlocks;
 use crate::name::{AsideName, RingName, TEMPORARY_SUFFIX};
@@ -86,29 +86,71 @@ impl JournalReadError {
 /// When a file cannot be read or flushed. Damage is no error here: it is told in what is returned.
 pub async fn read_journals(dir: &Path) -> Result<FoundJournals, JournalReadError> {
     fs::create_dir_durably(dir).await.map_err(JournalReadError::of("create the directory of"))?;
-    let mut found = FoundJournals::default();
-    for entry in fs::read_dir(dir).await.map_err(JournalReadError::of("list"))? {
-        if let Some(name) = RingName::parse(&entry.name) {
-            let places = |bytes| Places::Ring { units: bytes / UNIT_BYTES_U64 };
-            let scan = read(dir.join(&entry.name), |bytes| Scan::new(name.number, places(bytes))).await?;
-            found.rings.extend(scan.map(|scan| scan.into_ring(name)));
-        } else if let Some(name) = AsideName::parse(&entry.name) {
-            let places = |bytes: u64| Places::Aside { first: name.first, units: bytes.div_ceil(UNIT_BYTES_U64) };
-            let scan = read(dir.join(&entry.name), |bytes| Scan::new(name.ring, places(bytes))).await?;
-            found.asides.extend(scan.map(|scan| FoundAside { name, blocks: scan.into_aside(name.first) }));
-        } else if entry.name.ends_with(TEMPORARY_SUFFIX) {
-            fs::remove_file_if_there(&dir.join(&entry.name))
-                .await
-                .map_err(JournalReadError::of("remove what is incomplete of"))?;
-        }
+    let names = fs::read_dir(dir).await.map_err(JournalReadError::of("list"))?;
+    let found = read_files(dir, &names, Purpose::Start).await?;
+    for entry in names.iter().filter(|entry| entry.name.ends_with(TEMPORARY_SUFFIX)) {
+        let removed = fs::remove_file_if_there(&dir.join(&entry.name)).await;
+        removed.map_err(JournalReadError::of("remove what is incomplete of"))?;
     }
     // A process that was killed may have renamed a file and not come to this.
     fs::sync_dir(dir).await.map_err(JournalReadError::of("flush the directory of"))?;
     Ok(found)
 }
 
+/// As [`read_journals`], for those who only want to know what is in a stopped broker's journals: creates, flushes and
+/// removes nothing. A directory that is not there has no journals.
+///
+/// # Errors
+/// As [`read_journals`].
+pub async fn inspect_journals(dir: &Path) -> Result<FoundJournals, JournalReadError> {
+    match fs::read_dir(dir).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(FoundJournals::default()),
+        names => read_files(dir, &names.map_err(JournalReadError::of("list"))?, Purpose::Inspection).await,
+    }
+}
+
+/// As [`inspect_journals`], of one ring or aside file. Nothing where its name is neither's.
+///
+/// # Errors
+/// As [`read_journals`].
+pub async fn inspect_journal_file(path: &Path) -> Result<FoundJournals, JournalReadError> {
+    let (dir, name) = (path.parent().unwrap_or(Path::new("")), path.file_name().and_then(|name| name.to_str()));
+    let entry = name.map(|name| DirEntry { name: name.to_owned(), is_dir: false });
+    read_files(dir, entry.as_slice(), Purpose::Inspection).await
+}
+
+/// What files are read for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To be built on.
+    Start,
+    /// To be told.
+    Inspection,
+}
+
+async fn read_files(dir: &Path, names: &[DirEntry], purpose: Purpose) -> Result<FoundJournals, JournalReadError> {
+    let mut found = FoundJournals::default();
+    for entry in names {
+        let path = dir.join(&entry.name);
+        if let Some(name) = RingName::parse(&entry.name) {
+            let places = |bytes| Places::Ring { units: bytes / UNIT_BYTES_U64 };
+            let scan = read(path, |bytes| Scan::new(name.number, places(bytes)), purpose).await?;
+            found.rings.extend(scan.map(|scan| scan.into_ring(name)));
+        } else if let Some(name) = AsideName::parse(&entry.name) {
+            let places = |bytes: u64| Places::Aside { first: name.first, units: bytes.div_ceil(UNIT_BYTES_U64) };
+            let scan = read(path, |bytes| Scan::new(name.ring, places(bytes)), purpose).await?;
+            found.asides.extend(scan.map(|scan| FoundAside { name, blocks: scan.into_aside(name.first) }));
+        }
+    }
+    Ok(found)
+}
+
 /// Reads a whole file with the scan that its size gives; `None` when it is gone.
-async fn read(path: PathBuf, scan: impl FnOnce(u64) -> Scan) -> Result<Option<Scan>, JournalReadError> {
+async fn read(
+    path: PathBuf,
+    scan: impl FnOnce(u64) -> Scan,
+    purpose: Purpose,
+) -> Result<Option<Scan>, JournalReadError> {
     let file = match File::open(&path, OpenOptions::default()).await {
         // A killed process was removing it, so nobody needs it.
         Err(gone) if gone.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -120,8 +162,10 @@ async fn read(path: PathBuf, scan: impl FnOnce(u64) -> Scan) -> Result<Option<Sc
     let size = file.size().await.map_err(JournalReadError::of("read"))?;
     let mut scan = scan(size);
     read_all(&file, size, &mut scan).await.map_err(JournalReadError::of("read"))?;
-    // What was read may be in the device's cache alone, and will be built on (rule 10 of the storage protocol).
-    file.fdatasync().await.map_err(JournalReadError::of("flush"))?;
+    if purpose == Purpose::Start {
+        // What was read may be in the device's cache alone, and will be built on (rule 10 of the storage protocol).
+        file.fdatasync().await.map_err(JournalReadError::of("flush"))?;
+    }
     file.close().await.map_err(JournalReadError::of("close"))?;
     Ok(Some(scan))
 }

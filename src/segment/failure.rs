@@ -85,7 +85,7 @@ impl fmt::Display for Corruption {
             f,
             "partition {}: segment {} is damaged at position {}, where the frame of offset {} should begin: {}. \
              Records below offset {} were acknowledged, so nothing was cut or changed; the partition stays offline. \
-             Restore its directory from a copy, or delete the topic",
+             Restore its directory from a copy, keep what is before the damage with `ringmq log repair`, or delete the topic",
             self.id,
             self.segment.display(),
             self.position,

@@ -41,6 +41,7 @@ mod directory;
 mod error;
 mod frame_reader;
 mod handlers;
+pub mod inspect;
 mod limits;
 mod links;
 mod mailbox;

@@ -57,6 +57,9 @@ pub(crate) enum CommandError {
         /// What is wrong.
         source: ringmq_wire::batch::BatchError,
     },
+    /// The files of a stopped broker cannot be looked into, or repaired.
+    #[error(transparent)]
+    Log(#[from] super::log::LogError),
     /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
@@ -90,7 +93,7 @@ impl CommandError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::OutputClosed => Exit::Done,
-            Self::Config(_) => Exit::Usage,
+            Self::Config(_) | Self::Log(_) => Exit::Usage,
             _ => Exit::Failed,
         }
     }

@@ -1,4 +1,5 @@
-//! The commands that talk to a broker, one file or folder each, and what they share.
+//! The commands, one file or folder each, and what they share: those that talk to a broker, and those that look at the
+//! machine or at a stopped broker's files.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -10,6 +11,7 @@ pub(crate) mod consume;
 pub(crate) mod doctor;
 mod error;
 mod interrupt;
+pub(crate) mod log;
 pub(crate) mod produce;
 pub(crate) mod topic;
 

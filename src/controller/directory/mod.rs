@@ -55,6 +55,26 @@ impl DataDirectory {
         Ok(DataDirectory { path: path.to_owned(), cluster, lock })
     }
 
+    /// Takes the directory of a broker that is stopped, to look into it. Nothing is created or changed.
+    ///
+    /// # Errors
+    /// It is no data directory, a broker runs on it, or its files are damaged.
+    pub async fn inspect(path: &Path) -> Result<DataDirectory, DirectoryError> {
+        let file = path.join(LOCK);
+        let lock = match File::open(&file, OpenOptions::default()).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(DirectoryError::NoData { path: path.to_owned() });
+            }
+            opened => {
+                opened.map_err(|cause| DirectoryError::Io { what: "cannot open the lock file", path: file, cause })?
+            }
+        };
+        let lock = take(path, lock).await?;
+        read_format(path).await?.ok_or_else(|| DirectoryError::FormatLost { path: path.to_owned() })?;
+        let cluster = read_identity(path).await?;
+        Ok(DataDirectory { path: path.to_owned(), cluster, lock })
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -86,8 +106,15 @@ async fn lock(path: &Path) -> Result<File, DirectoryError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => File::open(&file, existing).await,
         created => created,
     };
-    let lock = opened.map_err(failed("cannot open the lock file"))?;
-    if lock.try_lock_exclusive().map_err(failed("cannot lock the data directory"))? {
+    take(path, opened.map_err(failed("cannot open the lock file"))?).await
+}
+
+async fn take(path: &Path, lock: File) -> Result<File, DirectoryError> {
+    let taken = lock.try_lock_exclusive().map_err(|cause| {
+        let path = path.join(LOCK);
+        DirectoryError::Io { what: "cannot lock the data directory", path, cause }
+    })?;
+    if taken {
         return Ok(lock);
     }
     // The refusal is what counts; an error of this close changes nothing about it.
@@ -145,6 +172,12 @@ pub enum DirectoryError {
         path.display()
     )]
     InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// There is no broker's data in it.
+    #[error("{} is no data directory of a broker: it has no file named {LOCK:?}", path.display())]
+    NoData {
         /// The directory.
         path: PathBuf,
     },

@@ -153,6 +153,36 @@ pub async fn check_log(root: &Path, id: LogId, history: &GenerationHistory, jour
     LogCheck { id, segments, next_start }
 }
 
+/// Gives the batches of every frame that counts, in order, to `each`, and returns where the frames end. Damage ends them,
+/// too. Changes nothing.
+///
+/// # Errors
+/// When a file cannot be read; what `each` gives.
+pub async fn read_log<E: From<io::Error>>(
+    root: &Path,
+    id: LogId,
+    history: &GenerationHistory,
+    mut each: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<Offset, E> {
+    let Some(known) = history.of(id) else { return Ok(Offset::ZERO) };
+    let (dir, generations) = (id.log_dir(root), Rc::new(known));
+    let (bases, mut end) = (list_segments(&dir).await?, Offset::ZERO);
+    for base in bases {
+        if base != end {
+            break;
+        }
+        let file = File::open(dir.join(file_name(base, FileKind::Log)), OpenOptions::default()).await?;
+        let check = FrameCheck { id, segment_base: base, generations: generations.clone() };
+        let mut scanner = FrameScanner::new(&file, check, FramePlace { offset: base, position: 0 }).await?;
+        while let Ok((header, frame)) = scanner.next_frame().await? {
+            each(&frame[header.payload_range()])?;
+        }
+        end = scanner.expected();
+        file.close().await?;
+    }
+    Ok(end)
+}
+
 /// The base offsets of the segments in a directory; none when it is not there.
 pub(super) async fn list_segments(dir: &Path) -> io::Result<Vec<Offset>> {
     let entries = match fs::read_dir(dir).await {

@@ -3,18 +3,23 @@
 //! Nothing here opens a file for writing but [`RepairPlan::carry_out`]. Files are locked while they are read (rule 10
 //! of the storage protocol), so nothing that is looked at is still being written.
 //!
-//! - [`check_log`]: all of a log, and what recovery would make of it
+//! - [`check_log`]: all of a log, and what recovery would make of it; [`read_log`]: what it holds
+//! - [`scan_bytes`]: the same scan without a file
 //! - [`FrameReader`], [`read_index`], [`read_generation_table`]: one file, as it stands
 //! - [`RepairPlan`]: what can be kept of a log that recovery refuses, and how it is made to serve again
 //!
 //! The format is judged by the scanner, the frame check and the recovery that a broker uses.
 
+mod bytes;
 mod check;
 mod frames;
 mod repair;
 mod tables;
 
-pub use check::{DamagedPlace, LogCheck, NextStart, Part, SegmentCheck, check_log};
+pub use ringmq_index::{Coverage, FramePlace};
+
+pub use bytes::{ScannedBytes, SegmentPlace, scan_bytes};
+pub use check::{DamagedPlace, LogCheck, NextStart, Part, SegmentCheck, check_log, read_log};
 pub use frames::{FrameInfo, FrameReader, Stretch};
 pub use repair::{RepairError, RepairPlan, Unrepairable};
 pub use tables::{IndexFile, TableFact, TableFactKind, read_generation_table, read_index};

@@ -32,12 +32,13 @@ pub use recovery::RecoveryError;
 pub(crate) use recovery::{Opened, RecoveryLink, link};
 
 use self::blocks::{Block, Blocks};
-use self::recovery::{FoundStorage, Journals, RingChoice};
+pub(crate) use self::recovery::Journals;
+use self::recovery::{FoundStorage, RingChoice};
 
 /// The directory of the generation tables, within the data directory.
-const GENERATIONS: &str = "generations";
+pub(crate) const GENERATIONS: &str = "generations";
 /// The directory of the journals, within the data directory.
-const JOURNALS: &str = "journals";
+pub(crate) const JOURNALS: &str = "journals";
 /// After this long a ring that could not be prepared is tried again.
 const PREPARE_AGAIN: Duration = Duration::from_secs(30);
 

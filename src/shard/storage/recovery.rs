@@ -26,8 +26,8 @@ pub(super) struct FoundStorage {
 
 /// What the journals hold, and which log it is of.
 #[derive(Debug, Default)]
-pub(super) struct Journals {
-    found: FoundJournals,
+pub(crate) struct Journals {
+    pub(crate) found: FoundJournals,
     by_log: BTreeMap<LogId, Journaled>,
     /// Something was lost, of nobody knows which log.
     lost_unknown: bool,
@@ -254,11 +254,11 @@ impl FoundStorage {
 }
 
 impl Journals {
-    fn new(found: FoundJournals) -> Self {
+    pub(crate) fn new(found: FoundJournals) -> Self {
         let (mut by_log, mut lost_unknown) = (BTreeMap::<LogId, Journaled>::new(), false);
         let asides = found.asides.iter().map(|aside| &aside.blocks);
         for blocks in asides.chain(found.rings.iter().map(|ring| &ring.blocks)) {
-            let FoundBlocks { entries, lost, lost_unknown: unknown, frames_ends } = blocks;
+            let FoundBlocks { entries, missing: _, lost, lost_unknown: unknown, frames_ends } = blocks;
             for entry in entries {
                 by_log.entry(log_of(entry)).or_default().appends.push(append(entry));
             }
@@ -284,7 +284,7 @@ impl Journals {
     }
 
     /// What they have of a log.
-    pub(super) fn of(&self, id: LogId) -> Journaled {
+    pub(crate) fn of(&self, id: LogId) -> Journaled {
         let journaled = self.by_log.get(&id).cloned().unwrap_or_default();
         Journaled { lost_unknown: self.lost_unknown, ..journaled }
     }

@@ -28,7 +28,7 @@ pub(super) fn write_record(
             out.push(b'\n');
         }
         RecordFormat::Json => {
-            serde_json::to_writer(&mut *out, &JsonRecord::new(partition, record))?;
+            serde_json::to_writer(&mut *out, &JsonRecord::new(Some(partition), record))?;
             out.push(b'\n');
         }
     }
@@ -37,8 +37,9 @@ pub(super) fn write_record(
 
 /// Bytes are a string where they are UTF-8, and Base64 under another name where they are not.
 #[derive(Serialize)]
-struct JsonRecord<'a> {
-    partition: u32,
+pub(crate) struct JsonRecord<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partition: Option<u32>,
     offset: i64,
     timestamp: i64,
     #[serde(skip_serializing_if = "Field::is_binary")]
@@ -84,7 +85,8 @@ impl<'a> Field<'a> {
 }
 
 impl<'a> JsonRecord<'a> {
-    fn new(partition: PartitionIndex, record: &Record<'a>) -> Self {
+    /// A record, and its partition where that is not known otherwise.
+    pub(crate) fn new(partition: Option<PartitionIndex>, record: &Record<'a>) -> Self {
         let (key, key_base64) = Field::new(record.key);
         let (value, value_base64) = Field::new(record.value);
         let headers = record.headers().map(|header| {
@@ -92,7 +94,7 @@ impl<'a> JsonRecord<'a> {
             JsonHeader { key: header.key_text(), value, value_base64 }
         });
         Self {
-            partition: partition.get(),
+            partition: partition.map(PartitionIndex::get),
             offset: record.offset.get(),
             timestamp: record.timestamp.get(),
             key,
@@ -101,6 +103,11 @@ impl<'a> JsonRecord<'a> {
             value_base64,
             headers: headers.collect(),
         }
+    }
+
+    /// Its offset.
+    pub(crate) fn offset(&self) -> i64 {
+        self.offset
     }
 }
 

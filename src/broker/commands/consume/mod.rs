@@ -9,4 +9,5 @@ pub(crate) mod from;
 mod range;
 mod run;
 
+pub(crate) use format::JsonRecord;
 pub(crate) use run::run;

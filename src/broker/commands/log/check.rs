@@ -1,0 +1,245 @@
+//! `ringmq log check`: everything in a data directory, read to the last record.
+
+use std::fmt::Write;
+
+use ringmq_shard::inspect::{
+    DamagedPlace, DirectoryCheck, JournalCheck, LogCheck, NextStart, Part, PartitionCheck, Selection, StoppedBroker,
+};
+use ringmq_wire::PartitionIndex;
+use serde::Serialize;
+
+use super::{LogError, on_executor};
+use crate::cli::{LogCheckArgs, OutputFormat};
+use crate::commands::CommandError;
+use crate::exit::Exit;
+use crate::output;
+
+/// Checks and reports.
+///
+/// # Errors
+/// When the directory cannot be looked into. What is damaged is told, and the exit code says so.
+pub(crate) fn run(args: &LogCheckArgs) -> Result<Exit, CommandError> {
+    let (dir, topic, partition) = (args.dir.clone(), args.topic.clone(), args.partition.map(PartitionIndex::new));
+    let selection = Selection { topic, partition };
+    let check = on_executor(move || async move { StoppedBroker::open(&dir).await?.check(&selection).await })?;
+    let report = Report::new(&check.map_err(LogError::from)?);
+    match args.output.output {
+        OutputFormat::Text => output::print(report.to_text().trim_end())?,
+        OutputFormat::Json => output::print_json(&report)?,
+    }
+    Ok(if report.sound { Exit::Done } else { Exit::Failed })
+}
+
+#[derive(Serialize)]
+struct Report {
+    sound: bool,
+    metadata: Log,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generation_tables: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    journals_unreadable: Option<String>,
+    journals: Vec<Journal>,
+    partitions: Vec<Partition>,
+    unknown_topics: Vec<String>,
+    metadata_lost: bool,
+}
+
+#[derive(Serialize)]
+struct Journal {
+    file: String,
+    appends: usize,
+    damaged_positions: Vec<u64>,
+}
+
+#[derive(Serialize)]
+struct Partition {
+    topic: String,
+    partition: u32,
+    #[serde(flatten)]
+    log: Log,
+}
+
+#[derive(Serialize)]
+struct Log {
+    sound: bool,
+    directory: String,
+    segments: usize,
+    frames: u64,
+    batches: u64,
+    records: u64,
+    frame_bytes: u64,
+    file_bytes: u64,
+    start_offset: i64,
+    end_offset: i64,
+    damage: Vec<Place>,
+    next_start: Outlook,
+}
+
+#[derive(Serialize)]
+struct Place {
+    part: &'static str,
+    file: String,
+    position: u64,
+    expected_offset: i64,
+    found: String,
+}
+
+/// What the next start makes of a log.
+#[derive(Serialize)]
+struct Outlook {
+    serves: bool,
+    /// Whole sentences.
+    what: Vec<String>,
+}
+
+impl Report {
+    fn new(check: &DirectoryCheck) -> Self {
+        Self {
+            sound: check.is_sound(),
+            metadata: Log::new(&check.metadata),
+            generation_tables: check.generations.as_ref().map(ToString::to_string),
+            journals_unreadable: check.journals_unreadable.as_ref().map(ToString::to_string),
+            journals: check.journals.iter().map(Journal::new).collect(),
+            partitions: check.partitions.iter().map(Partition::new).collect(),
+            unknown_topics: check.unknown_topics.iter().map(ToString::to_string).collect(),
+            metadata_lost: check.metadata_lost,
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let mut text = String::new();
+        self.metadata.write("metadata log", &mut text);
+        for error in self.generation_tables.iter().chain(&self.journals_unreadable) {
+            let _ = writeln!(text, "DAMAGED  {error}");
+        }
+        for journal in &self.journals {
+            let verdict = if journal.damaged_positions.is_empty() { "sound  " } else { "DAMAGED" };
+            let _ = writeln!(text, "{verdict}  journal {}: {} append(s)", journal.file, journal.appends);
+            for position in &journal.damaged_positions {
+                let _ = writeln!(
+                    text,
+                    "         position {position}: blocks that were acknowledged cannot be read; the partitions tell \
+                     whether they need them"
+                );
+            }
+        }
+        for Partition { topic, partition, log } in &self.partitions {
+            log.write(&format!("topic {topic} partition {partition}"), &mut text);
+        }
+        for id in &self.unknown_topics {
+            let _ = writeln!(text, "note     directory {id}: the metadata knows no such topic; it is left alone");
+        }
+        if self.metadata_lost {
+            let _ = writeln!(
+                text,
+                "DAMAGED  the metadata log is empty and there are topics: it was lost, and no broker starts"
+            );
+        }
+        let _ = write!(text, "{}", if self.sound { "everything is sound" } else { "there is damage: see above" });
+        text
+    }
+}
+
+impl Journal {
+    fn new(check: &JournalCheck) -> Self {
+        let JournalCheck { path, appends, missing } = check;
+        Self { file: path.display().to_string(), appends: *appends, damaged_positions: missing.clone() }
+    }
+}
+
+impl Partition {
+    fn new(check: &PartitionCheck) -> Self {
+        let partition = check.log.id.partition.get();
+        Self { topic: check.topic.clone(), partition, log: Log::new(&check.log) }
+    }
+}
+
+impl Log {
+    fn new(check: &LogCheck) -> Self {
+        let segments = &check.segments;
+        let end = match &check.next_start {
+            NextStart::Serves { end, .. } => end.get(),
+            NextStart::Empty | NextStart::Refuses(_) => segments.last().map_or(0, |last| last.end.get()),
+        };
+        let damage: Vec<Place> = segments.iter().flat_map(|segment| &segment.damage).map(Place::new).collect();
+        Self {
+            sound: damage.is_empty() && check.next_start.refusal().is_none(),
+            directory: format!("{}/{}", check.id.topic_id, check.id.partition),
+            segments: segments.len(),
+            frames: segments.iter().map(|segment| segment.frames).sum(),
+            batches: segments.iter().map(|segment| segment.batches).sum(),
+            records: segments.iter().map(|segment| segment.records).sum(),
+            frame_bytes: segments.iter().map(|segment| segment.frame_bytes).sum(),
+            file_bytes: segments.iter().map(|segment| segment.file_bytes).sum(),
+            start_offset: segments.first().map_or(0, |first| first.base.get()),
+            end_offset: end,
+            damage,
+            next_start: Outlook::new(&check.next_start),
+        }
+    }
+
+    fn write(&self, name: &str, text: &mut String) {
+        let Self { segments, frames, batches, records, frame_bytes, start_offset, end_offset, .. } = self;
+        let verdict = if self.sound { "sound  " } else { "DAMAGED" };
+        let _ = writeln!(
+            text,
+            "{verdict}  {name} ({}): {segments} segment(s), {frames} frame(s) of {frame_bytes} bytes, {batches} \
+             batch(es), {records} record(s), offsets {start_offset} to {end_offset}",
+            self.directory
+        );
+        for Place { part, file, position, expected_offset, found } in &self.damage {
+            let _ = writeln!(
+                text,
+                "         {part} damaged: {file} at position {position}, where offset {expected_offset} is expected: \
+                 {found}"
+            );
+        }
+        for what in &self.next_start.what {
+            let _ = writeln!(text, "         next start: {what}");
+        }
+    }
+}
+
+impl Place {
+    fn new(place: &DamagedPlace) -> Self {
+        let part = match place.part {
+            Part::Frame => "frame",
+            Part::Batch => "batch",
+            Part::Index => "index",
+        };
+        Self {
+            part,
+            file: place.path.display().to_string(),
+            position: place.position,
+            expected_offset: place.expected.get(),
+            found: place.found.clone(),
+        }
+    }
+}
+
+impl Outlook {
+    fn new(next_start: &NextStart) -> Self {
+        let mut what = Vec::new();
+        match next_start {
+            NextStart::Empty => {}
+            NextStart::Refuses(error) => what.push(format!("refuses it: {error}")),
+            NextStart::Serves { frames_end, end, redo, cut, removed } => {
+                if let Some((segment, position, frames)) = cut {
+                    what.push(format!(
+                        "cuts {} at position {position}, {frames} frame(s) and what may be left of another: what stands \
+                         behind was never acknowledged",
+                        segment.display()
+                    ));
+                }
+                if *redo > 0 {
+                    what.push(format!(
+                        "puts {redo} append(s) of the journal into segments, offsets {frames_end} to {end}"
+                    ));
+                }
+                let names = removed.iter().map(|path| path.display().to_string());
+                what.extend(names.map(|name| format!("removes {name}, which was never written to")));
+            }
+        }
+        Self { serves: next_start.refusal().is_none(), what }
+    }
+}
