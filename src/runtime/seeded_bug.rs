@@ -15,17 +15,23 @@ pub enum SeededBug {
     FreeJournalEarly,
     /// What the journal has behind a gap counts as durable.
     AcknowledgePastGap,
+    /// The log's start passes the frames' end, and what the journal has begins below it.
+    StartPastFrames,
+    /// What the journal has below the log's start is redone.
+    RedoBelowStart,
 }
 
 impl SeededBug {
     /// Each of them.
-    pub const ALL: [SeededBug; 6] = [
+    pub const ALL: [SeededBug; 8] = [
         SeededBug::AcknowledgeBeforeFlush,
         SeededBug::SkipDirectorySync,
         SeededBug::TrustIndex,
         SeededBug::RetryFailedFlush,
         SeededBug::FreeJournalEarly,
         SeededBug::AcknowledgePastGap,
+        SeededBug::StartPastFrames,
+        SeededBug::RedoBelowStart,
     ];
 
     /// Whether the simulation that this executor belongs to has the bug.

@@ -14,6 +14,11 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// A segment is sealed when its first frame is that old. Default: 7 days.
     pub segment_age: Duration,
+    /// Records are deleted, with their segment, when the latest of it is older than that: see [`crate::Log::retain`].
+    /// `None`: never. Default: 7 days.
+    pub retention_age: Option<Duration>,
+    /// The oldest segments are deleted while the others have that many bytes. `None`: never. Default: `None`.
+    pub retention_bytes: Option<u64>,
     /// Small appends are gathered into frames of at most this many bytes. A larger append gets a frame of its own.
     /// Default: 1 MiB.
     pub frame_bytes_max: usize,
@@ -31,6 +36,8 @@ impl Default for LogConfig {
         LogConfig {
             segment_bytes: 1 << 30,
             segment_age: Duration::from_secs(7 * 24 * 60 * 60),
+            retention_age: Some(Duration::from_secs(7 * 24 * 60 * 60)),
+            retention_bytes: None,
             frame_bytes_max: 1 << 20,
             writes_in_flight_max: 4,
             staged_bytes_max: 16 << 20,

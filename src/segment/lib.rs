@@ -24,6 +24,7 @@
 //! | what the journals have that no frame has | `redo` |
 //! | which life of the log owns which offsets | `generation` |
 //! | of each key the latest record stays | `compaction` |
+//! | deleting the oldest records: up to an offset, by age, by size | `log_start`, `retention` |
 //! | one segment's file and indexes | `segment`, `layout` |
 //! | reads, look-ups by time | `reader`, `read_ahead`, `timestamp`, `cache` |
 //! | what is reported | `failure` |
@@ -45,11 +46,13 @@ mod journal_queue;
 mod journaled;
 mod layout;
 mod log;
+mod log_start;
 mod payload;
 mod read_ahead;
 mod reader;
 mod recovery;
 mod redo;
+mod retention;
 mod room;
 mod scan;
 #[cfg(test)]
@@ -71,7 +74,9 @@ pub use generation::{GenerationHistory, Generations, LoadError, RecordError};
 pub use journal_queue::{JournalQueue, Journaling};
 pub use layout::LogId;
 pub use log::{CloseError, DeleteError, JournalNeed, Log, LogDeps, LogOffsets};
+pub use log_start::DeleteRecordsError;
 pub use payload::{FrameBuf, Payload};
 pub use reader::{LogRead, ReadError};
 pub use recovery::{OpenError, Recovery};
 pub use redo::{JournalClaim, Journaled, JournaledAppend};
+pub use retention::RetainError;

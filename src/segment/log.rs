@@ -19,9 +19,11 @@ use crate::generation::{Fact, Generations, RecordError};
 use crate::journal_queue::JournalQueue;
 use crate::journaled::JournaledRuns;
 use crate::layout::LogId;
+use crate::log_start::{self, DeleteRecordsError};
 use crate::reader::{self, LogRead, ReadError};
 use crate::recovery::{OpenError, Recovered, Recovery, recover};
 use crate::redo::{self, Journaled, JournaledAppend, RedoError};
+use crate::retention::{self, RetainError};
 use crate::staging::{Queue, Queued, Staging};
 use crate::state::{LogCore, LogState, Phase};
 use crate::window::WriteWindow;
@@ -132,6 +134,7 @@ impl Log {
         if !appends.is_empty() {
             log.redo(appends).await?;
         }
+        log_start::tidy_later(&log.0);
         Ok((log, found))
     }
 
@@ -225,6 +228,25 @@ impl Log {
     /// As [`Log::read`].
     pub async fn find_timestamp(&self, timestamp: Timestamp) -> Result<Option<(Offset, Timestamp)>, ReadError> {
         timestamp::find(&self.0, timestamp).await
+    }
+
+    /// Deletes the records below `before`, durably, and returns where the log begins then: there, or above if it began
+    /// above already. Segments that hold nothing else are removed, the active one too.
+    ///
+    /// # Errors
+    /// When `before` is beyond the durable end, the log is offline or closed, or the new start cannot be recorded.
+    /// Only of the last one it is not known whether the records are deleted: they are until the next start.
+    pub async fn delete_records(&self, before: Offset) -> Result<Offset, DeleteRecordsError> {
+        log_start::delete_records(&self.0, before).await
+    }
+
+    /// Deletes, as [`Log::delete_records`] does, what is older or more than [`LogConfig`] says at `now`; returns where the
+    /// log begins then. Costs next to nothing when nothing has to go.
+    ///
+    /// # Errors
+    /// When it cannot be seen how old records are, or they cannot be deleted. The next call tries again.
+    pub async fn retain(&self, now: Timestamp) -> Result<Offset, RetainError> {
+        retention::retain(&self.0, now).await
     }
 
     /// How far the log reaches now.
@@ -479,7 +501,7 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         deleted: false,
         poison: None,
         leader_epoch: LeaderEpoch::ZERO,
-        start: Offset::ZERO,
+        start: recovered.start,
         durable: recovered.end,
         end: recovered.end,
         queue: Queue::default(),
@@ -494,6 +516,7 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         compacted_until: recovered.generations.as_ref().map_or(Offset::ZERO, |known| known.compacted_until()),
         tombstones_due: None,
         active: recovered.active,
+        retired: recovered.retired,
         left_over: None,
         generations: recovered.generations,
         generation: None,
@@ -513,6 +536,7 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         read_ahead: crate::read_ahead::ReadAhead::default(),
         rebuilding: Semaphore::new(1),
         reshaping: Semaphore::new(1),
+        moving_start: Semaphore::new(1),
         state: state.into(),
         durable_moved: Event::new(),
         writer_moved: Event::new(),

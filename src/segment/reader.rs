@@ -69,6 +69,15 @@ pub enum ReadError {
 
 /// Reads whole batches from the one that holds `from` on, at most `max_bytes` of them but at least one batch.
 pub(crate) async fn read(log: &Rc<LogCore>, from: Offset, max_bytes: usize) -> Result<LogRead, ReadError> {
+    let result = read_held(log, from, max_bytes).await;
+    if result.is_err() {
+        // Whatever it came upon, the log's start may have passed it meanwhile.
+        readable_end(log, from)?;
+    }
+    result
+}
+
+async fn read_held(log: &Rc<LogCore>, from: Offset, max_bytes: usize) -> Result<LogRead, ReadError> {
     let durable = readable_end(log, from)?;
     let mut read = LogRead { next_offset: from, ..LogRead::default() };
     if from == durable {
@@ -393,6 +402,7 @@ pub(crate) async fn open_sealed(log: &Rc<LogCore>, segment: &Rc<Segment>) -> Res
         }
         None => rebuild(log, segment).await?,
     };
+    segment.set_span(open.indexes.borrow().span());
     segment.set_opened(Some(open.clone()));
     keep_open(log, segment);
     Ok(open)

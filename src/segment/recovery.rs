@@ -11,6 +11,7 @@
 //! So an empty file, or one of zeros alone, proves nothing: its roll may have failed, and the log gone on before it.
 //! Any other byte proves that the segment before was complete, and that nothing is in flight there any more.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -29,7 +30,7 @@ use crate::generation::{Fact, Generations, LogGenerations};
 use crate::layout::{FileKind, LogId};
 use crate::redo::{Journaled, JournaledAppend};
 use crate::scan::{Behind, FrameScanner};
-use crate::segment::{ActiveSegment, Indexes, OpenSegment, Segment};
+use crate::segment::{ActiveSegment, Indexes, OpenSegment, Segment, TimeSpan};
 
 mod files;
 
@@ -94,6 +95,10 @@ pub enum OpenError {
 /// A log as its files give it, ready for appends.
 pub(crate) struct Recovered {
     pub(crate) generations: Option<Rc<LogGenerations>>,
+    /// Where the log begins.
+    pub(crate) start: Offset,
+    /// Segments below that, which are to be removed.
+    pub(crate) retired: VecDeque<Rc<Segment>>,
     /// Proven to be durable to the base of the next one.
     pub(crate) sealed: Vec<Rc<Segment>>,
     pub(crate) active: Option<ActiveSegment>,
@@ -166,9 +171,16 @@ impl Default for Judgement {
 }
 
 impl Recovered {
+    /// Where its first segment begins.
+    fn first_base(&self) -> Offset {
+        let active = self.active.as_ref().map(|active| active.segment.base);
+        self.sealed.first().map(|segment| segment.base).or(active).unwrap_or(Offset::ZERO)
+    }
+
     fn empty() -> Recovered {
-        let (sealed, redo, found) = (Vec::new(), Vec::new(), Recovery::Empty);
-        Recovered { generations: None, sealed, active: None, end: Offset::ZERO, redo, found }
+        let (retired, sealed, redo, found) = (VecDeque::new(), Vec::new(), Vec::new(), Recovery::Empty);
+        let (start, end) = (Offset::ZERO, Offset::ZERO);
+        Recovered { generations: None, start, retired, sealed, active: None, end, redo, found }
     }
 }
 
@@ -300,6 +312,12 @@ impl Extent {
         self.end_position == 0 && !self.behind.written
     }
 
+    /// Whether it holds nothing of a log that begins at `start`, as far as can be told: what is missing behind its last
+    /// good frame may have been there, and is deleted.
+    fn is_below(&self, start: Offset) -> bool {
+        self.end < start && self.behind.proven_end.is_none_or(|end| end <= start)
+    }
+
     /// Whether nothing that this life of the log wrote stands behind the last good frame, as far as can be told.
     fn is_whole(&self) -> bool {
         use FrameFault::{HeaderChecksum, Lengths, OtherOffset, PayloadChecksum};
@@ -323,7 +341,8 @@ impl Opening<'_> {
             )),
             (None, false) => self.never_opened(bases).await,
             (Some(known), true) => {
-                Err(self.corrupt(Offset::ZERO, first_of(Offset::ZERO), Damage::FilesMissing, known.proven_end()))
+                let start = known.log_start();
+                Err(self.corrupt(start, first_of(start), Damage::FilesMissing, known.proven_end()))
             }
             (Some(known), false) => self.judge_segments(Rc::new(known), bases).await,
         }
@@ -410,8 +429,9 @@ impl Opening<'_> {
         if let Some(proven_end) = known.corrupt() {
             return Err(self.corrupt(bases[0], first_of(bases[0]), Damage::FoundBefore, proven_end));
         }
-        if bases[0] != Offset::ZERO {
-            return Err(self.corrupt(Offset::ZERO, first_of(Offset::ZERO), Damage::SegmentMissing, bases[0]));
+        let start = known.log_start();
+        if bases[0] > start {
+            return Err(self.corrupt(start, first_of(start), Damage::SegmentMissing, bases[0]));
         }
         let mut tail = self.find_tail(&known, bases).await?;
         let redo = self.journaled.following(&known, tail.last.end);
@@ -425,7 +445,9 @@ impl Opening<'_> {
         let beyond = tail.take_beyond();
         let kept: Vec<Offset> =
             bases.iter().copied().filter(|base| !beyond.iter().any(|extent| extent.segment.base == *base)).collect();
-        let sealed = self.sealed(&known, &kept).await?;
+        // The last one that begins at or below the start holds it. Those before are left over.
+        let holds_start = kept.iter().rposition(|base| *base <= start).unwrap_or(0);
+        let sealed = self.sealed(&known, &kept[holds_start..]).await?;
         Ok(Judged::Segments(Box::new(JudgedSegments { known, tail, beyond, sealed, redo, end })))
     }
 
@@ -436,21 +458,32 @@ impl Opening<'_> {
         if !clean {
             self.make_durable(tail.extents(), &beyond).await?;
         }
-        Ok(self.ready_for_appends(known, sealed, tail, redo))
+        let recovered = self.ready_for_appends(known, sealed, tail, redo);
+        Ok(Recovered { retired: self.left_below(recovered.first_base()), ..recovered })
+    }
+
+    /// Segments below the first one of the log, of which there still are files.
+    fn left_below(&self, first: Offset) -> VecDeque<Rc<Segment>> {
+        self.files.named.range(..first).map(|base| Rc::new(Segment::new(&self.dir, *base))).collect()
     }
 
     /// Goes back from the newest segment to the last one that was ever written to. Each file is locked before it is
     /// read (rule 10 of the storage protocol): what a killed process had in flight has landed then, and a segment
-    /// that is still without content stays so.
+    /// that is still without content stays so. What lies below the log's start is deleted: any of it may be missing.
     async fn find_tail(&self, known: &Rc<LogGenerations>, bases: &[Offset]) -> Result<Tail, OpenError> {
         let mut unused = Vec::new();
         let (mut at, mut last) = (bases.len() - 1, self.extent(known, bases[bases.len() - 1]).await?);
+        let start = known.log_start();
         while last.is_unused() && at > 0 {
             at -= 1;
             let before = self.extent(known, bases[at]).await?;
+            if last.segment.base == start && before.is_below(start) {
+                // The log was emptied, and what was in it is being removed.
+                return Ok(Tail { last, before: None, unused });
+            }
             unused.push(std::mem::replace(&mut last, before));
         }
-        let speaks_for_itself = last.end > last.segment.base || at == 0;
+        let speaks_for_itself = last.end > last.segment.base || at == 0 || last.segment.base <= start;
         let before = if speaks_for_itself { None } else { Some(self.extent(known, bases[at - 1]).await?) };
         Ok(Tail { last, before, unused })
     }
@@ -623,7 +656,10 @@ impl Opening<'_> {
         for pair in bases.windows(2) {
             let (segment, next) = (Rc::new(self.files.segment(&self.dir, pair[0])), pair[1]);
             let end_position = match segment.indexed(known.number()).await {
-                Ok(Some(coverage)) if coverage.end == next => coverage.end_position,
+                Ok(Some(coverage)) if coverage.end == next => {
+                    segment.set_span(Some(TimeSpan::of(&coverage)));
+                    coverage.end_position
+                }
                 Ok(Some(_)) => self.count_frames(known, &segment, next).await?,
                 Ok(None) => segment.file_bytes().await.map_err(|source| self.io("look at a sealed segment", source))?,
                 Err(error) => {
@@ -685,7 +721,8 @@ impl Opening<'_> {
         let open = Rc::new(OpenSegment { file, indexes: indexes.into(), from_files: indexes_from_files });
         segment.set_opened(Some(open.clone()));
         let active = ActiveSegment { segment, open, position: end_position, room: file_bytes, taken_over };
-        Recovered { generations: Some(known), sealed, active: Some(active), end, redo, found }
+        let (start, retired) = (known.log_start(), VecDeque::new());
+        Recovered { generations: Some(known), start, retired, sealed, active: Some(active), end, redo, found }
     }
 
     /// Of the segment with that base, where a frame should begin at `place`.

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use ringmq_runtime::buffer::IoBuf;
 use ringmq_runtime::local::Listener;
+use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_wire::batch::BatchHeader;
 use ringmq_wire::{LeaderEpoch, Offset, Timestamp};
 
@@ -68,6 +69,10 @@ impl Journaled {
     /// The appends that go on where the frames end, one behind the other.
     pub(crate) fn following(&self, known: &LogGenerations, frames_end: Offset) -> Vec<JournaledAppend> {
         let (mut following, mut end) = (Vec::new(), frames_end);
+        if SeededBug::RedoBelowStart.is_in() {
+            let bases = self.appends.iter().map(|append| append.base_offset);
+            end = bases.filter(|base| *base < known.log_start()).min().unwrap_or(end);
+        }
         for append in self.appends.iter().filter(|append| append.log_number == known.number().0) {
             let offsets = append.base_offset..append.next_offset;
             if append.base_offset == end

@@ -39,7 +39,7 @@ pub(crate) enum NoRoom {
 
 impl NoRoom {
     /// Of a failure before anything was written.
-    fn before_writing(error: io::Error) -> NoRoom {
+    pub(crate) fn before_writing(error: io::Error) -> NoRoom {
         if fs::is_full(&error) { NoRoom::Full(Arc::new(error)) } else { NoRoom::NotReady(Arc::new(error)) }
     }
 }
@@ -59,11 +59,11 @@ pub(crate) async fn begin(log: &LogCore) -> Result<(), NoRoom> {
 }
 
 /// Whatever can be missing for a flush is asked for before anything is changed: what fails then can be tried again.
-async fn open_dir(path: &Path) -> Result<Dir, NoRoom> {
+pub(crate) async fn open_dir(path: &Path) -> Result<Dir, NoRoom> {
     Dir::open(path).await.map_err(NoRoom::before_writing)
 }
 
-async fn sync_dir(dir: &Dir) -> Result<(), NoRoom> {
+pub(crate) async fn sync_dir(dir: &Dir) -> Result<(), NoRoom> {
     dir.sync().await.map_err(|source| NoRoom::Broken { action: "flush the directory of", source })
 }
 
@@ -137,6 +137,7 @@ pub(crate) async fn roll(log: &Rc<LogCore>) -> Result<(), NoRoom> {
         let sealed = state.active.replace(next);
         if let Some(sealed) = &sealed {
             sealed.segment.set_end_position(sealed.position);
+            sealed.segment.set_span(sealed.open.indexes.borrow().span());
         }
         state.sealed.extend(sealed.as_ref().map(|sealed| sealed.segment.clone()));
         sealed

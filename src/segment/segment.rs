@@ -9,7 +9,7 @@ use std::rc::Rc;
 use ringmq_index::{Coverage, FramePlace, IndexKind, OffsetIndex, TimeIndex};
 use ringmq_runtime::buffer::BLOCK_BYTES;
 use ringmq_runtime::file::{File, IoClass, OpenOptions};
-use ringmq_runtime::fs;
+use ringmq_runtime::{fs, task};
 use ringmq_wire::{Offset, Timestamp};
 
 use crate::check::FrameCheck;
@@ -20,19 +20,40 @@ use crate::scan::{FrameScanner, next_frame};
 /// The largest index file that is read: entries for every block of a 16 GiB segment.
 pub(crate) const INDEX_BYTES_MAX: usize = 64 << 20;
 
+/// What a removed file gives back at a time, in bytes: some milliseconds of the file system.
+const GIVEN_BACK_BYTES: u64 = 64 << 20;
+
 /// A segment of a log, open or not.
 pub(crate) struct Segment {
     pub(crate) base: Offset,
     dir: PathBuf,
     /// Where its frames end, once it is sealed; the length of its file while no index has told it.
     end_position: Cell<u64>,
+    /// When its records are from, once it is sealed and an index has told it.
+    span: Cell<Option<TimeSpan>>,
     open: RefCell<Option<Rc<OpenSegment>>>,
     /// Compaction was interrupted before it got its name: that says where it ends as well.
     swap_end: Option<Offset>,
     /// Its file cannot be found by its name now, so it stays open.
     pinned: Cell<bool>,
-    /// Another segment has taken its place.
+    /// Another segment has taken its place, or it is below the log's start: no file of it is created any more.
     retired: Cell<bool>,
+}
+
+/// When the records of a segment are from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TimeSpan {
+    /// The latest timestamp of its records.
+    pub(crate) max_timestamp: Timestamp,
+    /// When its first frame was written, by the broker's clock.
+    pub(crate) first_written_at: Timestamp,
+}
+
+impl TimeSpan {
+    /// As the header of an index says.
+    pub(crate) fn of(coverage: &Coverage) -> TimeSpan {
+        TimeSpan { max_timestamp: coverage.max_timestamp, first_written_at: coverage.first_written_at }
+    }
 }
 
 /// A segment's file and its indexes in memory.
@@ -70,7 +91,7 @@ impl Segment {
     pub(crate) fn new(dir: &Path, base: Offset) -> Segment {
         let (end_position, open) = (Cell::default(), RefCell::default());
         let (dir, pinned, retired) = (dir.to_owned(), Cell::default(), Cell::default());
-        Segment { base, dir, end_position, open, swap_end: None, pinned, retired }
+        Segment { base, dir, end_position, span: Cell::default(), open, swap_end: None, pinned, retired }
     }
 
     /// A compacted segment that was interrupted on its way to its place.
@@ -91,7 +112,7 @@ impl Segment {
         self.pinned.get()
     }
 
-    /// What it holds is no longer to be kept in memory.
+    /// What it holds is no longer to be kept in memory, nor its indexes on the disk.
     pub(crate) fn retire(&self) {
         self.retired.set(true);
     }
@@ -128,6 +149,15 @@ impl Segment {
 
     pub(crate) fn set_end_position(&self, end_position: u64) {
         self.end_position.set(end_position);
+    }
+
+    /// When its records are from; `None` while that takes a look at the disk.
+    pub(crate) fn span(&self) -> Option<TimeSpan> {
+        self.span.get()
+    }
+
+    pub(crate) fn set_span(&self, span: Option<TimeSpan>) {
+        self.span.set(span);
     }
 
     /// Reads the index files, if both are sound and cover the frames of this segment up to `end`. Whatever is wrong
@@ -197,6 +227,9 @@ impl Segment {
         end: Offset,
         end_position: u64,
     ) -> io::Result<()> {
+        if self.is_retired() {
+            return Ok(());
+        }
         let coverage = Coverage {
             segment_base: self.base,
             log_number: number.0,
@@ -206,15 +239,39 @@ impl Segment {
             first_written_at: indexes.first_written_at.unwrap_or(Timestamp::new(0)),
         };
         fs::write_small_atomic(self.path(FileKind::Index), &indexes.offsets.encode(&coverage)).await?;
-        fs::write_small_atomic(self.path(FileKind::TimeIndex), &indexes.times.encode(&coverage)).await
+        fs::write_small_atomic(self.path(FileKind::TimeIndex), &indexes.times.encode(&coverage)).await?;
+        // Whoever removed the segment meanwhile may have come before these.
+        if self.is_retired() { self.remove_indexes().await } else { Ok(()) }
     }
 
     /// Removes the segment's files. Durable only after the directory is synced.
     pub(crate) async fn remove_files(&self) -> io::Result<()> {
-        for kind in [FileKind::Index, FileKind::TimeIndex, FileKind::Log] {
-            fs::remove_file_if_there(self.path(kind)).await?;
+        self.remove_indexes().await?;
+        fs::remove_file_if_there(self.path(FileKind::Log)).await
+    }
+
+    async fn remove_indexes(&self) -> io::Result<()> {
+        fs::remove_file_if_there(self.path(FileKind::Index)).await?;
+        fs::remove_file_if_there(self.path(FileKind::TimeIndex)).await
+    }
+
+    /// As [`Segment::remove_files`], and then gives the file's space back in pieces, so that the file system is never busy
+    /// with a large one for long; `in_use` says, each time, whether someone still reads it. Then its space is given back
+    /// when they are done.
+    pub(crate) async fn remove_in_pieces(&self, in_use: impl Fn() -> bool) -> io::Result<()> {
+        let options = OpenOptions { write: true, ..OpenOptions::default() };
+        let file = match File::open(self.path(FileKind::Log), options).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.remove_files().await,
+            file => file?,
+        };
+        self.remove_files().await?;
+        let mut bytes = file.size().await?;
+        while bytes > GIVEN_BACK_BYTES && !in_use() {
+            bytes -= GIVEN_BACK_BYTES;
+            file.truncate(bytes).await?;
+            task::yield_to_io().await;
         }
-        Ok(())
+        file.close().await
     }
 }
 
@@ -236,6 +293,12 @@ impl Indexes {
         }
         self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
         self.first_written_at = self.first_written_at.or(Some(header.written_at));
+    }
+
+    /// When the records of the frames so far are from; `None` while there is no frame.
+    pub(crate) fn span(&self) -> Option<TimeSpan> {
+        let max_timestamp = self.max_timestamp;
+        self.first_written_at.map(|first_written_at| TimeSpan { max_timestamp, first_written_at })
     }
 
     /// Builds the indexes of a sealed segment from its frames. Damaged frames are left out; reading what they held

@@ -44,6 +44,8 @@ pub(crate) struct LogCore {
     pub(crate) rebuilding: Semaphore,
     /// One unit: whoever takes sealed segments away, or puts others in their place.
     pub(crate) reshaping: Semaphore,
+    /// One unit: whoever moves the log's start.
+    pub(crate) moving_start: Semaphore,
     pub(crate) state: RefCell<LogState>,
     /// The durable offset moved, or never will again.
     pub(crate) durable_moved: Event,
@@ -59,6 +61,7 @@ pub(crate) struct LogState {
     pub(crate) deleted: bool,
     pub(crate) poison: Option<Arc<Poison>>,
     pub(crate) leader_epoch: LeaderEpoch,
+    /// Records below are deleted, durably.
     pub(crate) start: Offset,
     /// Everything below is acknowledged, and can be read.
     pub(crate) durable: Offset,
@@ -87,6 +90,8 @@ pub(crate) struct LogState {
     pub(crate) tombstones_due: Option<Timestamp>,
     /// `None` until the first append ever.
     pub(crate) active: Option<ActiveSegment>,
+    /// Segments below the start whose files are still there, oldest first.
+    pub(crate) retired: VecDeque<Rc<Segment>>,
     /// A segment whose file was created, or may have been, and which is not in use.
     pub(crate) left_over: Option<Rc<Segment>>,
     /// What the generation tables know; `None` until the first append ever.
@@ -116,6 +121,13 @@ impl LogState {
     /// Whether anything can still become durable.
     pub(crate) fn is_usable(&self) -> bool {
         self.poison.is_none() && self.phase != Phase::Closed
+    }
+
+    /// Where each sealed segment ends: where the next one begins.
+    pub(crate) fn sealed_ends(&self) -> impl Iterator<Item = Offset> + '_ {
+        let active = self.active.as_ref().map(|active| active.segment.base);
+        let begins = self.sealed.iter().map(|next| next.base).chain(active);
+        begins.skip(1)
     }
 
     /// Moves the durable offset to where the frames and the journal have it, and tells those who waited, in order.

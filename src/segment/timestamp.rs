@@ -40,16 +40,24 @@ async fn find_between(
     timestamp: Timestamp,
 ) -> Result<Option<(Offset, Timestamp)>, ReadError> {
     let mut next = from;
-    while next < end {
-        for frame in frames_from(log, next, PIECE_BYTES_MIN).await? {
-            if let Some(found) = find_in_frame(&frame, timestamp).await {
+    loop {
+        let start = log.state.borrow().start;
+        next = next.max(start);
+        if next >= end {
+            return Ok(None);
+        }
+        let frames = match frames_from(log, next, PIECE_BYTES_MIN).await {
+            Err(_) if next < log.state.borrow().start => continue,
+            frames => frames?,
+        };
+        for frame in frames {
+            if let Some(found) = find_in_frame(&frame, start, timestamp).await {
                 return Ok(Some(found));
             }
             next = frame.next_offset;
             task::yield_to_io().await;
         }
     }
-    Ok(None)
 }
 
 /// Every segment, by base offset.
@@ -91,22 +99,29 @@ fn end_of(log: &LogCore, segment: &Segment) -> Offset {
 }
 
 /// The record in the first batch that says it has one: its header is checked when it enters, so that no look-up goes
-/// further than one batch.
-async fn find_in_frame(frame: &CachedFrame, timestamp: Timestamp) -> Option<(Offset, Timestamp)> {
+/// further than one batch, but for the one in which the log begins.
+async fn find_in_frame(frame: &CachedFrame, start: Offset, timestamp: Timestamp) -> Option<(Offset, Timestamp)> {
     if frame.max_timestamp < timestamp {
         return None;
     }
-    let mut batches = split_batches(&frame.payload).map_while(Result::ok);
-    let batch = batches.find(|batch| batch.header().max_timestamp >= timestamp)?;
-    Some(find_in_batch(&batch, timestamp).await)
+    for batch in split_batches(&frame.payload).map_while(Result::ok) {
+        let header = batch.header();
+        if header.max_timestamp >= timestamp
+            && header.next_offset() > start
+            && let Some(found) = find_in_batch(&batch, start, timestamp).await
+        {
+            return Some(found);
+        }
+    }
+    None
 }
 
 /// The record in a batch. What a producer's records hold is not looked at when they enter: where they cannot be read here
 /// (another compression, or too large) or are not what the header says, the batch's first offset and latest timestamp
-/// stand for them.
-async fn find_in_batch(batch: &BatchView<'_>, timestamp: Timestamp) -> (Offset, Timestamp) {
+/// stand for them. `None` when only deleted records of it are late enough.
+async fn find_in_batch(batch: &BatchView<'_>, start: Offset, timestamp: Timestamp) -> Option<(Offset, Timestamp)> {
     let header = *batch.header();
-    let whole_batch = (header.base_offset, header.max_timestamp);
+    let whole_batch = Some((header.base_offset.max(start), header.max_timestamp));
     if header.attributes.is_append_time() {
         return whole_batch;
     }
@@ -114,7 +129,9 @@ async fn find_in_batch(batch: &BatchView<'_>, timestamp: Timestamp) -> (Offset, 
     let Ok(records) = batch.records(&mut scratch) else { return whole_batch };
     for (seen, record) in (1..).zip(records) {
         match record {
-            Ok(record) if record.timestamp >= timestamp => return (record.offset, record.timestamp),
+            Ok(record) if record.offset >= start && record.timestamp >= timestamp => {
+                return Some((record.offset, record.timestamp));
+            }
             Ok(_) => {}
             Err(_) => return whole_batch,
         }
@@ -122,5 +139,5 @@ async fn find_in_batch(batch: &BatchView<'_>, timestamp: Timestamp) -> (Offset, 
             task::yield_to_io().await;
         }
     }
-    whole_batch
+    if header.base_offset < start { None } else { whole_batch }
 }

@@ -44,6 +44,7 @@ pub(super) async fn swap(
     new.pin();
     let open = OpenSegment { file: cleaned.file, indexes: cleaned.indexes.into(), from_files: false };
     let open = Rc::new(open);
+    new.set_span(open.indexes.borrow().span());
     new.set_opened(Some(open.clone()));
     // From here on the new one counts.
     let committed = fs::sync_dir(&log.dir).await;

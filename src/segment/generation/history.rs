@@ -24,6 +24,8 @@ pub(crate) enum Fact {
     Repaired { id: LogId, number: LogNumber, generation: Generation, start: Offset },
     /// Compaction has been through what lies below `until`.
     Compacted { id: LogId, number: LogNumber, until: Offset },
+    /// The log begins at `start`: records below it are deleted. Frames were durable up to there.
+    Started { id: LogId, number: LogNumber, start: Offset },
 }
 
 impl Fact {
@@ -35,7 +37,8 @@ impl Fact {
             | Fact::Removed { id, number }
             | Fact::Corrupt { id, number, .. }
             | Fact::Repaired { id, number, .. }
-            | Fact::Compacted { id, number, .. } => (id, number),
+            | Fact::Compacted { id, number, .. }
+            | Fact::Started { id, number, .. } => (id, number),
         }
     }
 }
@@ -55,13 +58,16 @@ pub(crate) struct LogGenerations {
     repaired: Option<(Generation, Offset)>,
     /// Below that compaction has been.
     compacted: Option<Offset>,
+    /// Records below are deleted.
+    log_start: Offset,
 }
 
 impl LogGenerations {
     /// The knowledge of a log from its first opening.
     pub(crate) fn new(number: LogNumber, generation: Generation, start: Offset) -> LogGenerations {
         let (closed, corrupt, repaired, compacted) = (None, None, None, None);
-        LogGenerations { number, starts: vec![(generation, start)], closed, corrupt, repaired, compacted }
+        let (starts, log_start) = (vec![(generation, start)], Offset::ZERO);
+        LogGenerations { number, starts, closed, corrupt, repaired, compacted, log_start }
     }
 
     pub(crate) fn number(&self) -> LogNumber {
@@ -121,6 +127,16 @@ impl LogGenerations {
         self.compacted = self.compacted.max(Some(until));
     }
 
+    /// Adds that the records below `start` were deleted.
+    pub(crate) fn started(&mut self, start: Offset) {
+        self.log_start = self.log_start.max(start);
+    }
+
+    /// Where the log begins.
+    pub(crate) fn log_start(&self) -> Offset {
+        self.log_start
+    }
+
     /// How far compaction has been.
     pub(crate) fn compacted_until(&self) -> Offset {
         self.compacted.unwrap_or(Offset::ZERO)
@@ -131,14 +147,14 @@ impl LogGenerations {
         self.closed.filter(|(generation, _)| *generation == self.latest().0).map(|(_, end)| end)
     }
 
-    /// Everything below this offset was durable in frames once: the latest generation began there, or a clean stop
-    /// ended there. A repair says nothing of frames: the journals may have what is below it.
+    /// Everything below this offset was durable in frames once: the latest generation began there, a clean stop ended
+    /// there, or the log begins there. A repair says nothing of frames: the journals may have what is below it.
     pub(crate) fn proven_end(&self) -> Offset {
         let appending =
             if self.repaired_end().is_some() { self.starts.iter().rev().nth(1) } else { self.starts.last() };
         let latest_start = appending.map_or(Offset::ZERO, |(_, start)| *start);
         // A stop of an older generation is proof only up to where a newer one took over.
-        self.clean_end().map_or(latest_start, |end| end.max(latest_start))
+        self.clean_end().map_or(latest_start, |end| end.max(latest_start)).max(self.log_start)
     }
 
     /// Whether `generation` owns every one of `offsets`.
@@ -167,7 +183,9 @@ impl LogGenerations {
         let corrupt = self.corrupt.map(|(generation, proven_end)| Fact::Corrupt { id, number, generation, proven_end });
         let repaired = self.repaired.map(|(generation, start)| Fact::Repaired { id, number, generation, start });
         let compacted = self.compacted.map(|until| Fact::Compacted { id, number, until });
-        opened.chain(closed).chain(corrupt).chain(repaired).chain(compacted)
+        let begins_later = Some(self.log_start).filter(|start| *start > Offset::ZERO);
+        let started = begins_later.map(|start| Fact::Started { id, number, start });
+        opened.chain(closed).chain(corrupt).chain(repaired).chain(compacted).chain(started)
     }
 }
 

@@ -200,6 +200,7 @@ pub(super) fn merge(facts: &[Fact]) -> Result<BTreeMap<LogId, LogGenerations>, L
             Fact::Corrupt { generation, proven_end, .. } => log.found_corrupt(generation, proven_end),
             Fact::Repaired { generation, start, .. } => log.repaired(generation, start),
             Fact::Compacted { until, .. } => log.compacted(until),
+            Fact::Started { start, .. } => log.started(start),
             Fact::Opened { .. } | Fact::Removed { .. } => {}
         }
     }
@@ -222,7 +223,7 @@ async fn replace(
         Ok(()) => {}
         Err(error) if fs::is_full(&error) => {
             tracing::warn!(dir = %dir.display(), %error, "no room to merge the generation tables; the older ones stay");
-            return Ok(());
+            return flush(dir, older).await;
         }
         Err(source) => return Err(LoadError::Io { action: "merge", source }),
     }
@@ -231,6 +232,20 @@ async fn replace(
         fs::remove_file_if_there(&dir.join(table.file_name())).await.map_err(error)?;
     }
     fs::sync_dir(dir).await.map_err(error)
+}
+
+/// Makes durable what was read: a killed process may have written the last of it into the device's cache alone, and
+/// files are removed by what it says.
+async fn flush(dir: &Path, tables: &[TableId]) -> Result<(), LoadError> {
+    let error = |source| LoadError::Io { action: "flush", source };
+    for table in tables {
+        match File::open(dir.join(table.file_name()), OpenOptions::default()).await {
+            // As above.
+            Err(gone) if gone.kind() == io::ErrorKind::NotFound => {}
+            opened => opened.map_err(error)?.fdatasync().await.map_err(error)?,
+        }
+    }
+    Ok(())
 }
 
 async fn write_merged(dir: &Path, table: TableId, facts: &[Fact]) -> io::Result<()> {

@@ -267,6 +267,12 @@ impl Inner {
                     state.own.insert(id, Some(log));
                 }
             }
+            Fact::Started { id, start, .. } => {
+                if let Some(mut log) = known(id, &state) {
+                    log.started(start);
+                    state.own.insert(id, Some(log));
+                }
+            }
         }
     }
 }

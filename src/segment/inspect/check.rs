@@ -137,7 +137,7 @@ pub async fn check_log(root: &Path, id: LogId, history: &GenerationHistory, jour
     let mut segments = Vec::new();
     if let Some(known) = known {
         let dir = id.log_dir(root);
-        let bases = list_segments(&dir).await.unwrap_or_default();
+        let bases = list_segments(&dir, known.log_start()).await.unwrap_or_default();
         let known = Rc::new(known);
         // Behind the end that recovery finds there may be anything: none of it was acknowledged.
         let end = match &next_start {
@@ -153,7 +153,7 @@ pub async fn check_log(root: &Path, id: LogId, history: &GenerationHistory, jour
     LogCheck { id, segments, next_start }
 }
 
-/// Gives the batches of every frame that counts, in order, to `each`, and returns where the frames end. Damage ends them,
+/// Gives the batches of every frame that counts, in order, to `each` (of the segment in which the log begins all), and returns where the frames end. Damage ends them,
 /// too. Changes nothing.
 ///
 /// # Errors
@@ -166,7 +166,9 @@ pub async fn read_log<E: From<io::Error>>(
 ) -> Result<Offset, E> {
     let Some(known) = history.of(id) else { return Ok(Offset::ZERO) };
     let (dir, generations) = (id.log_dir(root), Rc::new(known));
-    let (bases, mut end) = (list_segments(&dir).await?, Offset::ZERO);
+    let start = generations.log_start();
+    let bases = list_segments(&dir, start).await?;
+    let mut end = bases.first().copied().filter(|first| *first <= start).unwrap_or(start);
     for base in bases {
         if base != end {
             break;
@@ -183,14 +185,18 @@ pub async fn read_log<E: From<io::Error>>(
     Ok(end)
 }
 
-/// The base offsets of the segments in a directory; none when it is not there.
-pub(super) async fn list_segments(dir: &Path) -> io::Result<Vec<Offset>> {
+/// The base offsets of the segments in a directory, without those that lie below `start` as a whole: they are deleted.
+/// None when the directory is not there.
+pub(super) async fn list_segments(dir: &Path, start: Offset) -> io::Result<Vec<Offset>> {
     let entries = match fs::read_dir(dir).await {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
     let base = |name: &str| parse_file_name(name).filter(|(_, kind)| *kind == FileKind::Log).map(|(base, _)| base);
-    Ok(entries.iter().filter_map(|entry| base(&entry.name)).collect())
+    let mut bases: Vec<Offset> = entries.iter().filter_map(|entry| base(&entry.name)).collect();
+    let holds_start = bases.iter().rposition(|base| *base <= start).unwrap_or(0);
+    bases.drain(..holds_start);
+    Ok(bases)
 }
 
 /// How far the frames of a segment have to reach.

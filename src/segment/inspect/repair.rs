@@ -131,8 +131,8 @@ impl RepairPlan {
         let Some(known) = known.filter(|_| !tables_lost) else { return Err(Unrepairable::Tables(Box::new(damage))) };
 
         let dir = id.log_dir(root);
-        let bases = list_segments(&dir).await.map_err(io)?;
-        let start = Offset::ZERO;
+        let start = known.log_start();
+        let bases = list_segments(&dir, start).await.map_err(io)?;
         let log = DamagedLog { root, id, dir: &dir, known: &known, bases: &bases, journaled, start };
         let (last_base, end) = log.prefix(&damage).await?;
         let path = |base: &Offset| dir.join(file_name(*base, FileKind::Log));
@@ -246,7 +246,7 @@ impl DamagedLog<'_> {
             _ => damage.clone(),
         };
         let contains = |base: &&Offset| **base <= damage.expected;
-        let first = self.bases.first().copied().filter(|base| *base == self.start);
+        let first = self.bases.first().copied().filter(|base| *base <= self.start);
         let Some(last) = first.and_then(|_| self.bases.iter().rfind(contains)).copied() else {
             return Ok((None, self.start));
         };
@@ -254,7 +254,9 @@ impl DamagedLog<'_> {
         let frames_end = frames_end.min(damage.expected);
         let redo = self.journaled.following(self.known, frames_end);
         let sound = redo.iter().take_while(|append| append.is_well_formed());
-        Ok((Some(last), sound.map(|append| append.next_offset).last().unwrap_or(frames_end)))
+        let end = sound.map(|append| append.next_offset).last().unwrap_or(frames_end);
+        // Where nothing of the log can be kept, it goes on empty.
+        Ok(if end < self.start { (None, self.start) } else { (Some(last), end) })
     }
 
     /// Where the frames of a segment end that follow each other from its beginning.

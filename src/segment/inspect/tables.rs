@@ -69,6 +69,8 @@ pub enum TableFactKind {
     Repaired,
     /// Compaction has been through what lies below the offset.
     Compacted,
+    /// The log begins at the offset: records below are deleted.
+    Started,
 }
 
 impl From<&Fact> for TableFact {
@@ -81,6 +83,7 @@ impl From<&Fact> for TableFact {
             Fact::Corrupt { generation, proven_end, .. } => (TableFactKind::Corrupt, generation.0, proven_end),
             Fact::Repaired { generation, start, .. } => (TableFactKind::Repaired, generation.0, start),
             Fact::Compacted { until, .. } => (TableFactKind::Compacted, 0, until),
+            Fact::Started { start, .. } => (TableFactKind::Started, 0, start),
         };
         TableFact { id, log_number: number.0, kind, generation, offset }
     }

@@ -1,5 +1,6 @@
 //! The files of a log, and what a crash left of compaction among them (`docs/formats/log-frame.md`).
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,8 @@ use crate::segment::Segment;
 pub(super) struct Files {
     /// Base offsets of the segments, ascending.
     pub(super) bases: Vec<Offset>,
+    /// Base offsets in any name: of indexes without a segment, too.
+    pub(super) named: BTreeSet<Offset>,
     /// Compacted segments that count, and have not got their names yet.
     pub(super) swaps: Vec<Unfinished>,
     /// What compaction was writing.
@@ -30,7 +33,9 @@ impl Files {
             names => names?,
         };
         for name in names.iter().map(|entry| &*entry.name) {
-            match (parse_file_name(name), parse_swap_name(name)) {
+            let parsed = parse_file_name(name);
+            files.named.extend(parsed.map(|(base, _)| base));
+            match (parsed, parse_swap_name(name)) {
                 (Some((base, FileKind::Log)), _) => files.bases.push(base),
                 (Some((_, FileKind::Cleaned)), _) => files.cleaned.push(dir.join(name)),
                 (None, Some((base, end))) => files.swaps.push(Unfinished { path: dir.join(name), base, end }),

@@ -1,7 +1,8 @@
 //! Many seeds, each a machine that loses power or its process again and again while it writes.
 //!
 //! After every recovery, for every log: what was acknowledged is there and unchanged; what anyone read is there and
-//! unchanged; nothing is there that was not sent, or twice; the order is that of the calls.
+//! unchanged, but for what was deleted; what was deleted stays so; nothing is there that was not sent, or twice; the order
+//! is that of the calls.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,7 @@ use ringmq_runtime::{random, task, time};
 use ringmq_wire::Offset;
 
 use super::support::*;
-use crate::{AppendError, GenerationHistory, Log, LogDeps, Recovery};
+use crate::{AppendError, DeleteRecordsError, GenerationHistory, Log, LogDeps, LogOffsets, ReadError, Recovery};
 
 const LOGS: u32 = 2;
 const WRITERS: u32 = 3;
@@ -28,8 +29,13 @@ struct Outside {
     /// Offsets of each append that was acknowledged.
     acknowledged: BTreeMap<u64, Range<i64>>,
     /// Every record that a reader was given, by offset.
-    read: Vec<Seen>,
+    read: BTreeMap<i64, Seen>,
+    /// Where the log begins: everything below is deleted.
+    start: i64,
+    /// Up to here someone asked to delete records, and may not have been answered.
+    start_asked: i64,
     cut_tails: u64,
+    emptied: u64,
 }
 
 type Shared = Rc<RefCell<Vec<Outside>>>;
@@ -38,8 +44,14 @@ type Shared = Rc<RefCell<Vec<Outside>>>;
 fn nothing_acknowledged_is_lost_over_many_lives() {
     let seeds = seeds(0..400);
     let count = seeds.end - seeds.start;
-    let cut_tails: u64 = seeds.map(lives).sum();
+    let (mut cut_tails, mut emptied) = (0, 0);
+    for seed in seeds {
+        let found = lives(seed);
+        cut_tails += found.0;
+        emptied += found.1;
+    }
     assert!(cut_tails > count / 8, "the crashes came at moments that matter: {cut_tails} of {count}");
+    assert!(emptied > count / 8, "and found logs without a record: {emptied} of {count}");
 }
 
 #[test]
@@ -67,8 +79,8 @@ fn outside() -> Shared {
     Rc::new(RefCell::new((0..LOGS).map(|_| Outside::default()).collect()))
 }
 
-/// One seed. Returns how often a tail was cut.
-fn lives(seed: u64) -> u64 {
+/// One seed. Returns how often a tail was cut, and how often a log had been emptied.
+fn lives(seed: u64) -> (u64, u64) {
     let disk = DiskConfig { tear: !seed.is_multiple_of(4), ..DiskConfig::default() };
     let sim = sim_with_disk(seed, disk);
     let outside = outside();
@@ -107,7 +119,7 @@ fn lives(seed: u64) -> u64 {
     sim.run(|| stop_cleanly(outside.clone()));
     sim.crash();
     sim.run(|| verify_clean(outside.clone()));
-    outside.take().iter().map(|log| log.cut_tails).sum()
+    outside.take().iter().fold((0, 0), |(cut, emptied), log| (cut + log.cut_tails, emptied + log.emptied))
 }
 
 /// A failure on the way to the next segment or generation, once or several times, before or after it took effect.
@@ -136,6 +148,7 @@ async fn live(outside: Shared, life_ms: u64, opened: impl FnOnce() + 'static) {
                 task::spawn("writer", write(outside.clone(), partition, log.clone()));
             }
             task::spawn("reader", read(outside.clone(), partition, log.clone()));
+            task::spawn("deleter", delete(outside.clone(), partition, log.clone()));
         }
         opened();
     });
@@ -200,9 +213,10 @@ fn next_tag(outside: &Shared) -> u64 {
 /// Reads from random places; what was given once is given ever after.
 async fn read(outside: Shared, partition: u32, log: Log) {
     loop {
-        let known = outside.borrow()[partition as usize].read.len() as u64;
-        let from =
-            i64::try_from(if random::u64() & 1 == 0 { known } else { random::u64() % (known + 1) }).expect("small");
+        let (start, end) = (log.offsets().start.get(), log.offsets().durable.get());
+        let known = outside.borrow()[partition as usize].read.last_key_value().map_or(0, |(last, _)| last + 1);
+        let known = known.clamp(start, end);
+        let from = if random::u64() & 1 == 0 { known } else { start + below(known - start + 1) };
         let max_bytes = usize::try_from(random::u64() % 20_000).expect("small");
         let seen = read_from(&log, from, max_bytes).await;
         remember(&outside, partition, from, &seen);
@@ -210,12 +224,46 @@ async fn read(outside: Shared, partition: u32, log: Log) {
     }
 }
 
+fn below(bound: i64) -> i64 {
+    (random::u64() % bound.cast_unsigned()).cast_signed()
+}
+
+/// Deletes records now and then: a few, up to somewhere, or all.
+async fn delete(outside: Shared, partition: u32, log: Log) {
+    loop {
+        time::sleep(millis(random::u64() % 12)).await;
+        let LogOffsets { start, durable, .. } = log.offsets();
+        let before = match random::u64() % 4 {
+            0 => durable.get(),
+            1 => start.get() + below(durable.get() - start.get() + 1),
+            _ => start.get() + below((durable.get() - start.get()).min(8) + 1),
+        };
+        {
+            let known = &mut outside.borrow_mut()[partition as usize];
+            known.start_asked = known.start_asked.max(before);
+        }
+        match log.delete_records(Offset::new(before)).await {
+            Ok(start) => {
+                assert!(start.get() >= before && log.offsets().start == start);
+                outside.borrow_mut()[partition as usize].start = start.get();
+                if let Some(deleted) = Offset::checked(start.get() - 1) {
+                    let read = log.read(deleted, 1).await;
+                    assert!(matches!(read, Err(ReadError::OutOfRange { .. })), "{read:?}");
+                }
+            }
+            // Whether they are deleted is not known.
+            Err(DeleteRecordsError::Record { .. }) => {}
+            Err(DeleteRecordsError::Poisoned(_)) => return,
+            Err(error) => panic!("nothing that leads to this was done: {error}"),
+        }
+    }
+}
+
 fn remember(outside: &Shared, partition: u32, from: i64, seen: &[Seen]) {
     let read = &mut outside.borrow_mut()[partition as usize].read;
-    let from = usize::try_from(from).expect("an offset");
-    let known = read.len().min(from + seen.len()).saturating_sub(from);
-    assert_eq!(&read[from..from + known], &seen[..known], "what was read once stays");
-    read.extend_from_slice(&seen[known..]);
+    for (offset, seen) in (from..).zip(seen) {
+        assert_eq!(read.entry(offset).or_insert(*seen), seen, "what was read once stays");
+    }
 }
 
 async fn verify(outside: Shared) {
@@ -228,24 +276,30 @@ async fn verify(outside: Shared) {
 }
 
 async fn check(outside: &Shared, partition: u32, log: &Log) {
-    let seen = read_all(log, 50_000).await;
-    remember(outside, partition, 0, &seen);
-    let outside = outside.borrow();
-    let outside = &outside[partition as usize];
-    assert_eq!(outside.read.len(), seen.len(), "nothing that was read is gone");
+    let (start, end) = (log.offsets().start.get(), log.offsets().durable.get());
+    let seen = read_from(log, start, 50_000).await;
+    assert_eq!(start + i64::try_from(seen.len()).expect("few"), end, "all of it can be read");
+    remember(outside, partition, start, &seen);
+    let outside = &mut outside.borrow_mut()[partition as usize];
+    assert!((outside.start..=outside.start_asked).contains(&start), "{start}: deleted is deleted, and nothing else");
+    outside.start = start;
+    outside.emptied += u64::from(start == end && end > 0);
+    let last_read = outside.read.last_key_value().map_or(0, |(last, _)| last + 1);
+    assert!(last_read <= end, "nothing that was read is gone: {last_read} of {end}");
     for (tag, offsets) in &outside.acknowledged {
-        let range =
-            usize::try_from(offsets.start).expect("an offset")..usize::try_from(offsets.end).expect("an offset");
-        let there =
-            seen.get(range).unwrap_or_else(|| panic!("append {tag} at {offsets:?} is gone, {} are left", seen.len()));
-        let expected: Vec<Seen> = (0..).map(|number| Seen { tag: *tag, number }).take(there.len()).collect();
-        assert_eq!(there, expected, "append {tag} is what it was");
+        assert!(offsets.end <= end, "append {tag} at {offsets:?} is gone, the log ends at {end}");
+        for (number, offset) in (0..).zip(offsets.clone()).filter(|(_, offset)| *offset >= start) {
+            let there = seen[usize::try_from(offset - start).expect("an offset")];
+            assert_eq!(there, Seen { tag: *tag, number }, "append {tag} is what it was");
+        }
     }
+    // The log may begin within an append.
+    let partial = seen.iter().take_while(|seen| seen.number != 0).count();
     let tags = tags(&seen);
     assert!(tags.is_sorted(), "the order of the calls");
     assert_eq!(tags.iter().collect::<BTreeSet<_>>().len(), tags.len(), "nothing twice");
     let records: u32 = tags.iter().map(|tag| outside.sent.get(tag).expect("sent, and not refused")).sum();
-    assert_eq!(records as usize, seen.len(), "appends are there as a whole");
+    assert_eq!(partial + records as usize, seen.len(), "appends are there as a whole");
 }
 
 async fn stop_cleanly(outside: Shared) {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ringmq_runtime::sim::{Fault, Sim};
+use ringmq_runtime::sim::{Fault, Operation, Sim};
 use ringmq_wire::Offset;
 
 use super::damage::{flip, segments, written};
@@ -245,5 +245,32 @@ fn single_files_are_read_as_they_stand() {
         let blocks = read_generation_table(&table).await.expect("readable");
         let facts = blocks[0].as_ref().expect("a block");
         assert_eq!((facts[0].id, facts[0].kind, facts[0].generation), (log_id(0), TableFactKind::Opened, 1));
+    });
+}
+
+#[test]
+fn what_is_deleted_is_neither_checked_nor_missed_and_a_repair_begins_where_the_log_does() {
+    let sim = written();
+    sim.run(|| async {
+        sim.disk().inject(Fault::on(Operation::Remove, "*.log").times(u64::MAX));
+        open_one().await.0.delete_records(Offset::new(8)).await.expect("deleted");
+    });
+    sim.disk().clear_faults();
+    sim.kill();
+    flip(&sim, 0, 300);
+    sim.disk().remove(segment_path(0)).expect("a file");
+    assert_eq!(segments(&sim), [6, 10], "the first one is gone, and nobody misses it");
+    assert_eq!(damage(&check(&sim)), []);
+
+    // Without the last two segments nothing of the log is left.
+    for base in [6, 10] {
+        sim.disk().overwrite(segment_path(base), 0, &[0; 32768]).expect("a file");
+    }
+    let plan = repair(&sim).expect("repaired");
+    assert_eq!(plan.kept, Offset::new(8)..Offset::new(8));
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        append_tags(&log, [20]).await;
+        assert_eq!((log.offsets().start, log.offsets().end), (Offset::new(8), Offset::new(9)));
     });
 }

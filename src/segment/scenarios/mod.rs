@@ -7,6 +7,7 @@
 //! - `compaction`: what stays of keyed logs, and at which steps it may be interrupted
 //! - `inspect`: what is told of damaged logs, and their repair
 //! - `steps`: every step of making room, failing
+//! - `log_start`: records deleted up to an offset, by age and by size
 //! - `limits`: full disks, failed writes, rolling, closing, deleting
 //! - `real_disk`: the same code on io_uring
 
@@ -15,6 +16,7 @@ mod crash_loop;
 mod damage;
 mod inspect;
 mod limits;
+mod log_start;
 mod model;
 mod real_disk;
 mod rules;

@@ -7,7 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_runtime::sim::{DiskConfig, Fault, LatencyConfig, Operation, Sim};
-use ringmq_runtime::{task, time};
+use ringmq_runtime::{random, task, time};
 use ringmq_wire::batch::{BatchBuilder, BatchLimits, Compression, RecordRef};
 use ringmq_wire::{LeaderEpoch, Offset, Timestamp};
 
@@ -127,6 +127,60 @@ async fn launched(log: &Log, end: i64) {
     while log.offsets().end < Offset::new(end) {
         task::yield_now().await;
     }
+}
+
+#[test]
+fn rule_07_the_log_start_is_durable_before_a_file_goes() {
+    let sim = sim(70);
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        fill_first_segment(&log).await;
+        log.append(copied(4, 1, 17_000)).await.expect("acknowledged");
+        sim.disk().stall("*.table", millis(100));
+        let deleting = log.clone();
+        task::spawn("delete", async move {
+            deleting.delete_records(Offset::new(3)).await.expect("deleted");
+        });
+        time::sleep(millis(60)).await;
+        assert_eq!(log.offsets().start, Offset::ZERO, "the table has not answered");
+        assert!(sim.disk().files().contains(&segment_path(0)));
+        time::sleep(millis(100)).await;
+        assert_eq!(log.offsets().start, Offset::new(3));
+        assert!(!sim.disk().durable_files().contains(&segment_path(0)), "gone, durably");
+    });
+}
+
+#[test]
+fn rule_07_a_crash_while_files_go_leaves_a_log_that_begins_where_it_did_or_where_it_should() {
+    let (mut moved, mut left_over) = (0, 0);
+    for seed in 0..100 {
+        let sim = sim(7000 + seed);
+        sim.run(|| async {
+            let (log, _) = open_one().await;
+            for tag in 1..=10 {
+                log.append(copied(tag, 1, 17_000)).await.expect("acknowledged");
+            }
+            task::spawn("delete", async move {
+                log.delete_records(Offset::new(if seed % 2 == 0 { 10 } else { 8 })).await.expect("deleted");
+            });
+            time::sleep(std::time::Duration::from_micros(random::u64() % 600)).await;
+        });
+        sim.crash();
+        let is_left_over = sim.disk().files().contains(&segment_path(3));
+        sim.run(|| async {
+            let (log, _) = open_one().await;
+            let start = log.offsets().start.get();
+            assert!(start == 0 || start == if seed % 2 == 0 { 10 } else { 8 }, "{start}");
+            moved += usize::from(start > 0);
+            left_over += usize::from(start > 0 && is_left_over);
+            append_tags(&log, [11]).await;
+            let seen = tags(&read_from(&log, start, 1 << 20).await);
+            assert_eq!(seen, (start.cast_unsigned() + 1..=11).collect::<Vec<_>>());
+            log.close().await.expect("a clean stop");
+            assert_eq!(sim.disk().files().contains(&segment_path(3)), start == 0);
+        });
+    }
+    assert!(moved > 10 && 100 - moved > 10 && left_over > 5, "{moved} moved, {left_over} had files left");
 }
 
 #[test]

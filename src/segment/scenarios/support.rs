@@ -12,7 +12,7 @@ use ringmq_wire::{Offset, PartitionIndex, ShardIndex, Timestamp, TopicId};
 
 use crate::{
     Append, FrameBuf, GenerationHistory, Generations, JournalQueue, Log, LogConfig, LogDeps, LogId, OpenError, Payload,
-    Recovery, TailCache,
+    ReadError, Recovery, TailCache,
 };
 
 pub(super) const ROOT: &str = "/data/logs";
@@ -130,7 +130,7 @@ pub(super) struct Seen {
     pub(super) number: u32,
 }
 
-/// Everything that the log gives, by offset. Asserts that offsets have no gap and that every value is one that
+/// Everything that the log gives, by offset; what comes before it is deleted. Asserts that offsets have no gap and that every value is one that
 /// [`batch`] made.
 pub(super) async fn read_all(log: &Log, max_bytes: usize) -> Vec<Seen> {
     read_from(log, 0, max_bytes).await
@@ -141,7 +141,11 @@ pub(super) async fn read_from(log: &Log, from: i64, max_bytes: usize) -> Vec<See
     let mut next = Offset::new(from);
     let mut seen = Vec::new();
     while next < end {
-        let read = log.read(next, max_bytes).await.expect("readable");
+        let read = match log.read(next, max_bytes).await {
+            // Deleted while this read.
+            Err(ReadError::OutOfRange { start, .. }) if start > Offset::new(from) => break,
+            read => read.expect("readable"),
+        };
         assert!(read.next_offset > next, "a read below the end makes progress");
         assert_eq!(read.bytes, read.slices.iter().map(|slice| slice.len()).sum::<usize>());
         let batches = read.slices.iter().map(|slice| split_batches(slice).count()).sum::<usize>();

@@ -74,6 +74,16 @@ fn a_verdict_without_a_generation_is_void_after_any_repair() {
     assert_eq!(log.corrupt(), None);
 }
 
+#[test]
+fn where_the_log_begins_frames_were_durable() {
+    let mut log = known(&[(1, 0), (2, 40)]);
+    log.started(Offset::new(30));
+    assert_eq!((log.log_start(), log.proven_end()), (Offset::new(30), Offset::new(40)));
+    log.started(Offset::new(60));
+    log.started(Offset::new(50));
+    assert_eq!((log.log_start(), log.proven_end()), (Offset::new(60), Offset::new(60)), "the highest counts");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -99,6 +109,12 @@ proptest! {
         if probe % 2 == 0 {
             expected.found_corrupt(Generation(1), Offset::new(probe));
             log.found_corrupt(Generation(1), Offset::new(probe));
+        }
+        if probe % 3 == 0 {
+            for start in [probe, probe / 2] {
+                log.started(Offset::new(start));
+            }
+            expected.started(Offset::new(probe));
         }
         prop_assert_eq!(&log, &expected);
 
@@ -126,6 +142,7 @@ proptest! {
                     again.as_mut().expect("opened first").repaired(generation, start);
                 }
                 Fact::Compacted { until, .. } => again.as_mut().expect("opened first").compacted(until),
+                Fact::Started { start, .. } => again.as_mut().expect("opened first").started(start),
                 Fact::Removed { .. } => unreachable!(),
             }
         }

@@ -5,7 +5,8 @@
 //! crash_loop`.
 //!
 //! After every recovery, for every log: what was acknowledged is there and unchanged; what anyone read is there and
-//! unchanged; nothing is there that was not sent, or twice; the order is that of the calls.
+//! unchanged, but for what was deleted; what was deleted stays so; nothing is there that was not sent, or twice; the order
+//! is that of the calls.
 
 use std::time::Duration;
 
@@ -13,9 +14,10 @@ use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_runtime::sim::scenario::{dice, end_life, seeds};
 use ringmq_runtime::sim::{Fault, Operation};
 use ringmq_runtime::{random, task, time};
-use ringmq_segment::{AppendError, Log, OpenError};
+use ringmq_segment::{AppendError, DeleteRecordsError, Log, LogOffsets, OpenError};
+use ringmq_wire::Offset;
 
-use super::outside::{self, Shared, acknowledge, check, next_tag, records_read, remember};
+use super::outside::{self, Shared, acknowledge, ask_to_delete, check, deleted, next_tag, read_end, remember};
 use super::support::*;
 
 const LOGS: u32 = 3;
@@ -116,6 +118,7 @@ async fn live(outside: Shared, life_ms: u64, started: impl FnOnce() + 'static) {
                 task::spawn("writer", write(outside.clone(), partition, log.clone()));
             }
             task::spawn("reader", read(outside.clone(), partition, log.clone()));
+            task::spawn("deleter", delete(outside.clone(), partition, log.clone()));
         }
         started();
         std::future::pending::<()>().await;
@@ -161,13 +164,41 @@ async fn write(outside: Shared, partition: usize, log: Log) {
 /// Reads from random places.
 async fn read(outside: Shared, partition: usize, log: Log) {
     loop {
-        let known = records_read(&outside, partition);
-        let from =
-            i64::try_from(if random::u64() & 1 == 0 { known } else { random::u64() % (known + 1) }).expect("small");
+        let LogOffsets { start, durable, .. } = log.offsets();
+        let known = read_end(&outside, partition).clamp(start.get(), durable.get());
+        let from = if random::u64() & 1 == 0 { known } else { start.get() + below(known - start.get() + 1) };
         let max_bytes = usize::try_from(random::u64() % 20_000).expect("small");
         let seen = read_from(&log, from, max_bytes).await;
         remember(&outside, partition, from, &seen);
         time::sleep(Duration::from_millis(random::u64() % 4)).await;
+    }
+}
+
+fn below(bound: i64) -> i64 {
+    (random::u64() % bound.cast_unsigned()).cast_signed()
+}
+
+/// Deletes records now and then: a few, up to somewhere, or all; most of what is durable is in the journal alone.
+async fn delete(outside: Shared, partition: usize, log: Log) {
+    loop {
+        time::sleep(Duration::from_millis(random::u64() % 30)).await;
+        let LogOffsets { start, durable, .. } = log.offsets();
+        let before = match random::u64() % 4 {
+            0 => durable.get(),
+            1 => start.get() + below(durable.get() - start.get() + 1),
+            _ => start.get() + below((durable.get() - start.get()).min(8) + 1),
+        };
+        ask_to_delete(&outside, partition, before);
+        match log.delete_records(Offset::new(before)).await {
+            Ok(start) => {
+                assert!(start.get() >= before && log.offsets().start == start);
+                deleted(&outside, partition, start.get());
+            }
+            // Whether they are deleted is not known.
+            Err(DeleteRecordsError::Record { .. }) => {}
+            Err(DeleteRecordsError::Poisoned(_)) => return,
+            Err(error) => panic!("nothing that leads to this was done: {error}"),
+        }
     }
 }
 

@@ -20,7 +20,11 @@ pub(super) struct Outside {
     /// Offsets of each append that was acknowledged.
     pub(super) acknowledged: BTreeMap<u64, Range<i64>>,
     /// Every record that a reader was given, by offset.
-    read: Vec<Seen>,
+    read: BTreeMap<i64, Seen>,
+    /// Where the log begins: everything below is deleted.
+    start: i64,
+    /// Up to here someone asked to delete records, and may not have been answered.
+    start_asked: i64,
 }
 
 pub(super) fn outside(partitions: u32) -> Shared {
@@ -41,38 +45,59 @@ pub(super) fn acknowledge(outside: &Shared, partition: usize, tag: u64, records:
     outside.borrow_mut()[partition].acknowledged.insert(tag, offsets);
 }
 
-/// How many records were ever read of a log.
-pub(super) fn records_read(outside: &Shared, partition: usize) -> u64 {
-    outside.borrow()[partition].read.len() as u64
+/// One past the last record that was ever read of a log.
+pub(super) fn read_end(outside: &Shared, partition: usize) -> i64 {
+    outside.borrow()[partition].read_end()
+}
+
+/// Someone asks to delete the records below `before`.
+pub(super) fn ask_to_delete(outside: &Shared, partition: usize, before: i64) {
+    let asked = &mut outside.borrow_mut()[partition].start_asked;
+    *asked = before.max(*asked);
+}
+
+/// The records below `start` are deleted, and stay so.
+pub(super) fn deleted(outside: &Shared, partition: usize, start: i64) {
+    outside.borrow_mut()[partition].start = start;
 }
 
 /// What was given to a reader once is given ever after.
 pub(super) fn remember(outside: &Shared, partition: usize, from: i64, seen: &[Seen]) {
     let read = &mut outside.borrow_mut()[partition].read;
-    let from = usize::try_from(from).expect("an offset");
-    let known = read.len().min(from + seen.len()).saturating_sub(from);
-    assert_eq!(&read[from..from + known], &seen[..known], "what was read once stays");
-    read.extend_from_slice(&seen[known..]);
+    for (offset, seen) in (from..).zip(seen) {
+        assert_eq!(read.entry(offset).or_insert(*seen), seen, "what was read once stays");
+    }
 }
 
-/// Every acknowledged append is there once, unchanged, where it was said to be; nothing is there that was not sent.
-pub(super) async fn check(outside: &Shared, partition: usize, log: &Log) {
-    let seen = read_from(log, 0, 50_000).await;
-    remember(outside, partition, 0, &seen);
-    let outside = outside.borrow();
-    let outside = &outside[partition];
-    assert_eq!(outside.read.len(), seen.len(), "nothing that was read is gone");
-    for (tag, offsets) in &outside.acknowledged {
-        let range =
-            usize::try_from(offsets.start).expect("an offset")..usize::try_from(offsets.end).expect("an offset");
-        let there =
-            seen.get(range).unwrap_or_else(|| panic!("append {tag} at {offsets:?} is gone, {} are left", seen.len()));
-        let expected: Vec<Seen> = (0..).map(|number| Seen { tag: *tag, number }).take(there.len()).collect();
-        assert_eq!(there, expected, "append {tag} is what it was");
+impl Outside {
+    fn read_end(&self) -> i64 {
+        self.read.last_key_value().map_or(0, |(last, _)| last + 1)
     }
+}
+
+/// Every acknowledged append that was not deleted is there once, unchanged, where it was said to be; nothing is there that
+/// was deleted, or not sent.
+pub(super) async fn check(outside: &Shared, partition: usize, log: &Log) {
+    let (start, end) = (log.offsets().start.get(), log.offsets().durable.get());
+    let seen = read_from(log, start, 50_000).await;
+    assert_eq!(start + i64::try_from(seen.len()).expect("few"), end, "all of it can be read");
+    remember(outside, partition, start, &seen);
+    let outside = &mut outside.borrow_mut()[partition];
+    assert!((outside.start..=outside.start_asked).contains(&start), "{start}: deleted is deleted, and nothing else");
+    outside.start = start;
+    assert!(outside.read_end() <= end, "nothing that was read is gone: {} of {end}", outside.read_end());
+    for (tag, offsets) in &outside.acknowledged {
+        assert!(offsets.end <= end, "append {tag} at {offsets:?} is gone, the log ends at {end}");
+        for (number, offset) in (0..).zip(offsets.clone()).filter(|(_, offset)| *offset >= start) {
+            let there = seen[usize::try_from(offset - start).expect("an offset")];
+            assert_eq!(there, Seen { tag: *tag, number }, "append {tag} is what it was");
+        }
+    }
+    // The log may begin within an append.
+    let partial = seen.iter().take_while(|seen| seen.number != 0).count();
     let tags: Vec<u64> = seen.iter().filter(|seen| seen.number == 0).map(|seen| seen.tag).collect();
     assert!(tags.is_sorted(), "the order of the calls");
     assert_eq!(tags.iter().collect::<BTreeSet<_>>().len(), tags.len(), "nothing twice");
     let records: u32 = tags.iter().map(|tag| outside.sent.get(tag).expect("sent, and not refused")).sum();
-    assert_eq!(records as usize, seen.len(), "appends are there as a whole");
+    assert_eq!(partial + records as usize, seen.len(), "appends are there as a whole");
 }

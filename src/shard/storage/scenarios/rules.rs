@@ -2,12 +2,14 @@
 //! begins with the rule's number (`docs/storage-protocol.md`). Those of the ring alone are in the journal's own tests,
 //! those of frames alone in the segments'.
 
+use std::cell::Cell;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use ringmq_runtime::sim::{Fault, Operation, Sim};
-use ringmq_runtime::time;
-use ringmq_segment::{AppendError, Damage, JournalNeed, Log, OpenError};
+use ringmq_runtime::{task, time};
+use ringmq_segment::{AppendError, Damage, JournalNeed, Log, LogOffsets, OpenError};
 use ringmq_wire::Offset;
 
 use super::support::*;
@@ -312,6 +314,73 @@ fn rule_06_that_the_metadata_lacks_a_topic_is_no_record_of_its_deletion() {
             let core = Core::start(1).await;
             let expected: &[u64] = if was_deleted { &[] } else { &[1] };
             assert_eq!(tags_of(core.log(0)).await, expected);
+        });
+    }
+}
+
+#[test]
+fn rule_07_the_log_start_waits_for_the_frames() {
+    for seed in 0..20 {
+        let sim = sim(700 + seed, true);
+        start_with_journal(&sim);
+        let deleted = sim.run(|| {
+            let disk = sim.disk();
+            async move {
+                let core = Core::start(1).await;
+                let log = core.log(0).clone();
+                log.append(append(1, 2, 100)).await.expect("acknowledged");
+                journaled(&log, 2).await;
+                assert_eq!((log.frames_end(), log.offsets().durable), (Offset::ZERO, Offset::new(3)));
+                disk.stall("*.log", Duration::from_millis(20));
+                let deleted = Rc::new(Cell::new(false));
+                let told = deleted.clone();
+                let deleting = log.clone();
+                task::spawn("delete", async move {
+                    told.set(deleting.delete_records(Offset::new(1)).await.is_ok());
+                });
+                time::sleep(Duration::from_millis(10)).await;
+                assert_eq!(log.offsets().start, Offset::ZERO, "no frame has it");
+                // The power goes before, at or after the moment when the start moves.
+                time::sleep(Duration::from_millis(seed)).await;
+                assert!(log.offsets().start == Offset::ZERO || log.frames_end() >= Offset::new(1));
+                deleted.get()
+            }
+        });
+        sim.crash();
+        sim.run(|| async move {
+            let core = Core::start(1).await;
+            let LogOffsets { start, durable, .. } = core.log(0).offsets();
+            assert!(start == Offset::new(1) || !deleted && start == Offset::ZERO, "{start}");
+            assert_eq!(durable, Offset::new(3), "nothing above the start is lost");
+            let seen = read_from(core.log(0), start.get(), 1 << 20).await;
+            assert_eq!(seen.last().map(|seen| seen.tag), Some(2));
+        });
+    }
+}
+
+#[test]
+fn rule_07_a_log_that_was_emptied_goes_on_where_it_ended_although_the_journal_has_what_was_deleted() {
+    let sim = sim(720, true);
+    start_with_journal(&sim);
+    sim.run(|| async {
+        let core = Core::start(1).await;
+        let log = core.log(0);
+        for tag in [1, 2, 4] {
+            journaled(log, tag).await;
+        }
+        assert_eq!(log.delete_records(Offset::new(3)).await.expect("deleted"), Offset::new(3));
+    });
+    assert!(!blocks_with_entries(&sim).is_empty(), "the ring still has all of them");
+    assert!(!sim.disk().files().contains(&segment_path(0, 0)) && sim.disk().files().contains(&segment_path(0, 3)));
+    for next in [5, 7] {
+        sim.crash();
+        sim.run(|| async move {
+            let core = Core::start(1).await;
+            let log = core.log(0);
+            assert_eq!(log.offsets().start, Offset::new(3));
+            let seen: Vec<u64> = read_from(log, 3, 1 << 20).await.iter().map(|seen| seen.tag).collect();
+            assert_eq!(seen, if next == 5 { vec![] } else { vec![5] });
+            journaled(log, next).await;
         });
     }
 }

@@ -40,6 +40,16 @@ fn acknowledging_past_a_gap_is_found() {
 }
 
 #[test]
+fn a_log_start_beyond_the_frames_is_found() {
+    assert!(is_found(SeededBug::StartPastFrames));
+}
+
+#[test]
+fn redoing_a_journal_older_than_the_log_start_is_found() {
+    assert!(is_found(SeededBug::RedoBelowStart));
+}
+
+#[test]
 fn every_bug_has_a_test() {
     let tests = include_str!("seeded_bugs.rs");
     // That one has its test where the flush is, in `segment`.

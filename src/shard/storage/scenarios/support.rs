@@ -10,7 +10,7 @@ use ringmq_journal::JournalConfig;
 use ringmq_runtime::fs;
 use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_runtime::sim::{DiskConfig, Sim, SimConfig};
-use ringmq_segment::{Append, FrameBuf, Log, LogConfig, LogId, OpenError, Payload};
+use ringmq_segment::{Append, FrameBuf, Log, LogConfig, LogId, OpenError, Payload, ReadError};
 use ringmq_wire::batch::{BatchBuilder, BatchLimits, Compression, RecordRef, Scratch, split_batches};
 use ringmq_wire::{Offset, PartitionIndex, ShardIndex, Timestamp, TopicId};
 
@@ -176,7 +176,11 @@ pub(super) async fn read_from(log: &Log, from: i64, max_bytes: usize) -> Vec<See
     let end = log.offsets().durable;
     let (mut next, mut seen) = (Offset::new(from), Vec::new());
     while next < end {
-        let read = log.read(next, max_bytes).await.expect("readable");
+        let read = match log.read(next, max_bytes).await {
+            // Deleted while this read.
+            Err(ReadError::OutOfRange { start, .. }) if start > Offset::new(from) => break,
+            read => read.expect("readable"),
+        };
         assert!(read.next_offset > next, "a read below the end makes progress");
         for slice in &read.slices {
             collect(slice, next, from, &mut seen);

@@ -1,0 +1,116 @@
+//! Which records are too old, or too many, and go.
+//!
+//! Segments go as a whole, the oldest first. **By age**: when the latest timestamp of a segment's records is older than
+//! `retention_age`. Timestamps are the producers', and one that is ahead of the broker's clock must not keep records for
+//! ever (the trouble that KIP-937 refuses such records for): all records of a segment were written before the first frame
+//! of the next one was, so where that is earlier, or a segment has no timestamps, that counts. When every sealed segment
+//! is too old, the active one goes as well if its records are. **By size**: while those that stay have `retention_bytes`
+//! or more, the active one among them.
+//!
+//! All of it is known in memory, but for a segment whose index was missing at the start: that is read once.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringmq_wire::{Offset, Timestamp};
+
+use crate::log_start::{DeleteRecordsError, delete_records};
+use crate::reader::{ReadError, open_sealed};
+use crate::segment::{Segment, TimeSpan};
+use crate::state::{LogCore, LogState};
+
+/// Why records that should go are still there. It is tried again with the next call.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RetainError {
+    /// A segment had to be read to see how old it is.
+    #[error("cannot see how old records are: {0}")]
+    Age(#[from] ReadError),
+    /// They could not be deleted.
+    #[error(transparent)]
+    Delete(#[from] DeleteRecordsError),
+}
+
+/// Deletes what has to go at `now`; returns where the log begins.
+pub(crate) async fn retain(log: &Rc<LogCore>, now: Timestamp) -> Result<Offset, RetainError> {
+    let config = log.config();
+    let mut keep_from = log.state.borrow().start;
+    if let Some(bytes) = config.retention_bytes {
+        keep_from = keep_from.max(keep_from_by_size(&log.state.borrow(), bytes));
+    }
+    if let Some(age) = config.retention_age {
+        keep_from = keep_from.max(keep_from_by_age(log, age, now).await?);
+    }
+    let nothing_to_do = {
+        let state = log.state.borrow();
+        keep_from <= state.start && !state.is_untidy()
+    };
+    if nothing_to_do { Ok(keep_from) } else { Ok(delete_records(log, keep_from).await?) }
+}
+
+fn keep_from_by_size(state: &LogState, retention_bytes: u64) -> Offset {
+    let sealed: u64 = state.sealed.iter().map(|segment| segment.end_position()).sum();
+    let mut bytes = sealed + state.active.as_ref().map_or(0, |active| active.position);
+    let mut keep_from = state.start;
+    for (segment, next) in state.sealed.iter().zip(state.sealed_ends()) {
+        bytes -= segment.end_position();
+        if bytes < retention_bytes {
+            break;
+        }
+        keep_from = next;
+    }
+    keep_from
+}
+
+async fn keep_from_by_age(log: &Rc<LogCore>, age: Duration, now: Timestamp) -> Result<Offset, RetainError> {
+    let mut keep_from = log.state.borrow().start;
+    loop {
+        let sealed = sealed_from(&log.state.borrow(), keep_from);
+        let Some(Sealed { segment, next_base, next_span }) = sealed else { break };
+        if segment.span().is_none() {
+            open_sealed(log, &segment).await?;
+        }
+        if !segment.span().is_some_and(|span| is_over(span, next_span, age, now)) {
+            return Ok(keep_from);
+        }
+        keep_from = next_base;
+    }
+    let state = log.state.borrow();
+    Ok(if active_is_over(&state, age, now) { keep_from.max(state.end) } else { keep_from })
+}
+
+/// A sealed segment and what is known of the next one.
+struct Sealed {
+    segment: Rc<Segment>,
+    next_base: Offset,
+    next_span: Option<TimeSpan>,
+}
+
+/// The sealed segment that holds `offset`.
+fn sealed_from(state: &LogState, offset: Offset) -> Option<Sealed> {
+    let at = state.sealed.partition_point(|segment| segment.base <= offset).checked_sub(1)?;
+    let active = state.active.as_ref()?;
+    if active.segment.base <= offset {
+        return None;
+    }
+    let (next_base, next_span) = match state.sealed.get(at + 1) {
+        Some(next) => (next.base, next.span()),
+        None => (active.segment.base, active.open.indexes.borrow().span()),
+    };
+    Some(Sealed { segment: state.sealed[at].clone(), next_base, next_span })
+}
+
+/// Whether all records of a segment are older than `age`, as far as can be told.
+fn is_over(span: TimeSpan, next: Option<TimeSpan>, age: Duration, now: Timestamp) -> bool {
+    let stamped = Some(span.max_timestamp.get()).filter(|latest| *latest >= 0);
+    let written_before = next.map(|next| next.first_written_at.get());
+    let latest = stamped.into_iter().chain(written_before).min();
+    latest
+        .is_some_and(|latest| Duration::from_millis(u64::try_from(now.get().saturating_sub(latest)).unwrap_or(0)) > age)
+}
+
+/// The same of the active segment, if frames have all that the log has.
+fn active_is_over(state: &LogState, age: Duration, now: Timestamp) -> bool {
+    let Some(active) = &state.active else { return false };
+    let span = active.open.indexes.borrow().span();
+    state.window.frames_end() == state.end && span.is_some_and(|span| is_over(span, None, age, now))
+}
