@@ -7,6 +7,7 @@ mod broker;
 mod lines;
 mod process;
 mod raw;
+pub mod sample;
 
 pub use batches::{batch, name, produce_head};
 pub use broker::{Broker, BrokerOptions, Exit, data_dir, new_directory};
