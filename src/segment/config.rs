@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ringmq_runtime::buffer::BLOCK_BYTES;
 
+use crate::compaction::CompactionPolicy;
 use crate::frame::FRAME_HEADER_BYTES;
 
 /// How one log is kept. The defaults are those of the broker.
@@ -29,6 +30,8 @@ pub struct LogConfig {
     pub staged_bytes_max: usize,
     /// There is an index entry for every so many bytes of a segment. Default: 64 KiB.
     pub index_interval_bytes: u64,
+    /// Whether of each key only the latest record stays, and how. Default: not.
+    pub compaction: Option<CompactionPolicy>,
 }
 
 impl Default for LogConfig {
@@ -42,6 +45,7 @@ impl Default for LogConfig {
             writes_in_flight_max: 4,
             staged_bytes_max: 16 << 20,
             index_interval_bytes: 64 << 10,
+            compaction: None,
         }
     }
 }

@@ -8,6 +8,7 @@ use ringmq_controller::metadata::TopicSettings;
 use ringmq_segment::LogConfig;
 use ringmq_wire::{BrokerId, ShardIndex};
 
+use crate::compaction::CompactionSettings;
 use crate::limits::Limits;
 use crate::storage::JournalSettings;
 
@@ -38,6 +39,8 @@ pub struct ShardConfig {
     pub journal: JournalSettings,
     /// What holds for topics that do not choose otherwise.
     pub topic_defaults: TopicSettings,
+    /// When and how topics are compacted that are to be.
+    pub compaction: CompactionSettings,
     /// Memory for recent frames, per shard. Default 64 MiB.
     pub tail_cache_bytes: usize,
     /// What peers are allowed.

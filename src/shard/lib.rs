@@ -25,6 +25,7 @@
 //! | `storage/` | what the logs of a core share: its journal, the recovery of both |
 //! | `partition.rs` | what a partition takes and how it fails |
 //! | `limits.rs`, `room.rs` | every bound; who gets what is bounded |
+//! | `compaction.rs` | compacting the partitions whose topics ask for it |
 //! | `stats.rs`, `upkeep.rs`, `error.rs`, `throttle.rs`, `turns.rs` | counts, deadlines, codes, log lines, giving way |
 //!
 //! # Invariants
@@ -34,6 +35,7 @@
 //! - What a shard has read it answers, unless its peer does not take the answer.
 #![forbid(unsafe_code)]
 
+mod compaction;
 mod config;
 mod connection;
 mod connections;
@@ -60,6 +62,7 @@ mod topics;
 mod turns;
 mod upkeep;
 
+pub use compaction::CompactionSettings;
 pub use config::{Advertise, ShardConfig};
 pub use limits::{Limits, LimitsError};
 pub use links::{Roster, RosterEntry, ShardLinks, Started, Wiring};

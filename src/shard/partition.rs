@@ -3,7 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use ringmq_segment::{AppendError, Appending, InvalidConfig, Log, LogConfig, LogId, Payload, ReadError, Validation};
+use ringmq_segment::{
+    AppendError, Appending, CompactError, InvalidConfig, Log, LogConfig, LogId, Payload, ReadError, Validation,
+};
 use ringmq_wire::batch::BatchLimits;
 use ringmq_wire::{ErrorCode, TopicName, WireError};
 
@@ -106,6 +108,14 @@ impl Partition {
             self.log_failure("a read failed", &error);
         }
         error
+    }
+
+    /// A round of compaction did not come to its end; the next one tries again.
+    pub(crate) fn compaction_failed(&self, cause: &CompactError) {
+        let error = error::chain(cause);
+        if let Some(held_back) = self.failure_log.pass() {
+            tracing::warn!(topic = %self.topic, partition = %self.id.partition, %error, held_back, "compaction failed");
+        }
     }
 
     fn log_failure(&self, what: &str, error: &WireError) {

@@ -27,7 +27,7 @@ use crate::room::{self, FetchRoom};
 use crate::stats::Stats;
 use crate::storage::{Opened, RecoveryError, Storage};
 use crate::throttle::Throttle;
-use crate::{topics, upkeep};
+use crate::{compaction, topics, upkeep};
 
 /// The directory of the generation tables, in the data directory.
 /// What one core owns: its partitions, its connections, its doors to the other cores. Lives on one executor.
@@ -170,6 +170,7 @@ impl Shard {
             }
             spawn(&tasks, "metadata", topics::follow(self.clone(), metadata));
             spawn(&tasks, "upkeep", upkeep::run(self.clone()));
+            spawn(&tasks, "compaction", compaction::run(self.clone()));
             self.stop.stopped().await;
             Ok(())
         };

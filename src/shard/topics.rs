@@ -131,6 +131,7 @@ fn log_config(shard: &Shard, topic: &Topic) -> (BatchLimits, LogConfig) {
     let config = LogConfig {
         segment_bytes: settings.segment_bytes,
         segment_age: Duration::from_millis(settings.segment_age_ms),
+        compaction: settings.cleanup.compacts().then(|| shard.config.compaction.policy(&settings)),
         // What waits is bounded over all logs, where its memory is: by the bytes that requests may have in flight.
         staged_bytes_max: usize::MAX,
         ..shard.config.log.clone()

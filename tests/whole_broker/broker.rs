@@ -14,7 +14,9 @@ use ringmq_runtime::channel::{self, OneshotSender};
 use ringmq_runtime::executor::{ExecutorConfig, spawn_executor};
 use ringmq_runtime::task::{self, Gate, Stop};
 use ringmq_runtime::time;
-use ringmq_shard::{JournalSettings, Limits, LogConfig, Roster, Shard, ShardConfig, ShardError, Wiring};
+use ringmq_shard::{
+    CompactionSettings, JournalSettings, Limits, LogConfig, Roster, Shard, ShardConfig, ShardError, Wiring,
+};
 use ringmq_wire::{BrokerId, ShardIndex};
 
 /// Where clients reach it.
@@ -141,6 +143,7 @@ fn shard_config(shape: &Shape, shard: ShardIndex) -> ShardConfig {
         advertise: None,
         log: LogConfig::default(),
         topic_defaults: TopicSettings::default(),
+        compaction: CompactionSettings::default(),
         tail_cache_bytes: shape.tail_cache_bytes,
         limits: Limits::DEFAULT,
     }

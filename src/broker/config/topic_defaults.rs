@@ -4,6 +4,7 @@ use std::fmt;
 
 use ringmq_controller::metadata::{SettingKey, TopicSettings};
 use serde::de::{Error as _, MapAccess, Visitor};
+use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::schema::{Key, Valid};
@@ -16,7 +17,7 @@ pub struct TopicDefaults(pub TopicSettings);
 pub(super) fn keys() -> Vec<Key> {
     let key = |setting: SettingKey| Key {
         path: format!("topic_defaults.{setting}").into(),
-        valid: Valid::Integer(setting.range()),
+        valid: setting.words().map_or(Valid::Integer(setting.range()), Valid::OneOf),
         about: setting.about(),
     };
     SettingKey::ALL.into_iter().map(key).collect()
@@ -24,7 +25,15 @@ pub(super) fn keys() -> Vec<Key> {
 
 impl Serialize for TopicDefaults {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(SettingKey::ALL.map(|key| (key.name(), self.0.get(key))))
+        let mut map = serializer.serialize_map(Some(SettingKey::ALL.len()))?;
+        for key in SettingKey::ALL {
+            let value = self.0.get(key);
+            match key.words() {
+                Some(_) => map.serialize_entry(key.name(), &key.text(value))?,
+                None => map.serialize_entry(key.name(), &value)?,
+            }
+        }
+        map.end()
     }
 }
 
@@ -32,6 +41,12 @@ impl<'de> Deserialize<'de> for TopicDefaults {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Settings)
     }
+}
+
+/// The number that the word stands for.
+fn number_of(word: &str, words: &[&str]) -> Result<u64, String> {
+    let number = (0_u64..).zip(words).find(|(_, known)| **known == word).map(|(number, _)| number);
+    number.ok_or_else(|| format!("{word:?} is none of {}", words.join(", ")))
 }
 
 /// Reads a table whose keys are settings. That numbers are in range has been checked, on the file's text.
@@ -48,7 +63,11 @@ impl<'de> Visitor<'de> for Settings {
         let mut settings = TopicSettings::default();
         while let Some(name) = map.next_key::<String>()? {
             let key = SettingKey::from_name(&name).map_err(A::Error::custom)?;
-            settings.set(key, map.next_value()?);
+            let value = match key.words() {
+                Some(words) => number_of(&map.next_value::<String>()?, words).map_err(A::Error::custom)?,
+                None => map.next_value()?,
+            };
+            settings.set(key, value);
         }
         Ok(TopicDefaults(settings))
     }

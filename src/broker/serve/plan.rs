@@ -9,7 +9,7 @@ use ringmq_client::HostPort;
 use ringmq_controller::ControllerConfig;
 use ringmq_runtime::buffer::BLOCK_BYTES;
 use ringmq_runtime::executor::{CpuId, ExecutorConfig};
-use ringmq_shard::{Advertise, JournalConfig, JournalSettings, Limits, LogConfig, ShardConfig};
+use ringmq_shard::{Advertise, CompactionSettings, JournalConfig, JournalSettings, Limits, LogConfig, ShardConfig};
 use ringmq_wire::{BrokerId, ShardIndex};
 
 use super::error::ServeError;
@@ -120,6 +120,10 @@ impl Plan {
             advertise: self.advertise(),
             log: LogConfig { writes_in_flight_max: size(self.config.writes_in_flight_max), ..LogConfig::default() },
             journal: self.journal(),
+            compaction: CompactionSettings {
+                interval: Duration::from_millis(self.config.compaction_interval_ms),
+                key_bytes_max: size(self.config.compaction_key_bytes_max),
+            },
             topic_defaults: self.config.topic_defaults.0,
             tail_cache_bytes: size(cache),
             limits: self.limits(),

@@ -23,7 +23,7 @@ mod validate;
 pub use command::{ALTERATION_BYTES_MAX, COMMAND_BYTES_MAX, Command, CommandError};
 pub use image::{Cluster, DELETED_TOPICS_MAX, DeletedTopics, Image, Topic};
 pub use placement::{Slot, SlotRun, SlotRuns, shard_of};
-pub use settings::{SettingChoices, SettingError, SettingKey, TopicSettings};
+pub use settings::{Cleanup, SettingChoices, SettingError, SettingKey, TopicSettings};
 pub use snapshot::{SNAPSHOT_BYTES_MAX, SnapshotEncoder, SnapshotError, decode_snapshot};
 pub use state::{ApplyError, Effect, State};
 pub use validate::{AlterPlan, CreatePlan, DeletePlan, plan_alterations, plan_creates, plan_deletes};

@@ -7,11 +7,15 @@ use std::ops::RangeInclusive;
 use crate::excerpt::Excerpt;
 
 /// Declares the settings, each once: its number in the metadata log, its name, its key, the type and the default of its
-/// value, and the least and the most that it may be. The doc comment tells users what it is for.
+/// value, and the least and the most that it may be; the words for these numbers, where users write words. The doc
+/// comment tells users what it is for.
 macro_rules! settings {
+    (words) => { None };
+    (words $words:expr) => { Some($words) };
     ($(
         $(#[doc = $about:literal])+
-        $number:literal $variant:ident $key:ident: $type:ty = $default:expr, $least:expr => $most:expr;
+        $number:literal $variant:ident $key:ident: $type:ty = $default:expr, $least:expr => $most:expr
+            $(, words $words:expr)?;
     )+) => {
         /// A setting that a topic may choose. The numbers are those of the metadata log and never change.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +39,13 @@ macro_rules! settings {
             pub const fn about(self) -> &'static [&'static str] {
                 match self {
                     $(SettingKey::$variant => &[$($about),+],)+
+                }
+            }
+
+            /// The words that users write for its values, from the least on; `None` where they write the numbers.
+            pub const fn words(self) -> Option<&'static [&'static str]> {
+                match self {
+                    $(SettingKey::$variant => settings!(words $($words)?),)+
                 }
             }
 
@@ -84,11 +95,69 @@ settings! {
     2 SegmentAgeMs segment_age_ms: u64 = 7 * DAY_MS, 1_000 => 10 * 365 * DAY_MS;
     /// Largest record batch that is taken, in bytes.
     3 BatchBytesMax batch_bytes_max: u32 = 1 << 20, 1 << 10 => 16 << 20;
+    /// What becomes of old records: "delete" removes them when the retention is over, "compact" those that a later record
+    /// with the same key replaces, "compact,delete" both.
+    6 Cleanup cleanup: Cleanup = Cleanup::Delete, 0 => 2, words Cleanup::WORDS;
+    /// How long a record without a value stays once what it deletes is gone, where topics are compacted, in
+    /// milliseconds. A consumer that reads all of a topic within that time sees every deletion.
+    7 TombstoneRetentionMs tombstone_retention_ms: u64 = DAY_MS, 0 => 10 * 365 * DAY_MS;
+    /// A partition is compacted when that much of its sealed segments is new since the last time, in percent.
+    8 CompactionDirtyPercent compaction_dirty_percent: u32 = 50, 1 => 100;
 }
 
 const DAY_MS: u64 = 24 * 3_600_000;
 
+/// What becomes of old records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cleanup {
+    /// They go when the retention is over.
+    Delete,
+    /// They go when a later record has their key.
+    Compact,
+    /// Both.
+    CompactAndDelete,
+}
+
+impl Cleanup {
+    const ALL: [Cleanup; 3] = [Cleanup::Delete, Cleanup::Compact, Cleanup::CompactAndDelete];
+    const WORDS: &'static [&'static str] = &["delete", "compact", "compact,delete"];
+    const MAX: Cleanup = Cleanup::CompactAndDelete;
+
+    /// Whether records go when the retention is over.
+    #[must_use]
+    pub const fn deletes(self) -> bool {
+        matches!(self, Cleanup::Delete | Cleanup::CompactAndDelete)
+    }
+
+    /// Whether records go when a later one has their key.
+    #[must_use]
+    pub const fn compacts(self) -> bool {
+        matches!(self, Cleanup::Compact | Cleanup::CompactAndDelete)
+    }
+}
+
+impl From<Cleanup> for u64 {
+    fn from(cleanup: Cleanup) -> u64 {
+        cleanup as u64
+    }
+}
+
+impl TryFrom<u64> for Cleanup {
+    type Error = u64;
+
+    fn try_from(value: u64) -> Result<Cleanup, u64> {
+        usize::try_from(value).ok().and_then(|value| Cleanup::ALL.get(value)).copied().ok_or(value)
+    }
+}
+
 impl SettingKey {
+    /// A value as users write it.
+    #[must_use]
+    pub fn text(self, value: u64) -> String {
+        let word = usize::try_from(value).ok().and_then(|value| self.words()?.get(value));
+        word.map_or_else(|| value.to_string(), |word| (*word).to_owned())
+    }
+
     /// The setting's number in the metadata log.
     pub(crate) const fn number(self) -> u16 {
         self as u16
@@ -139,7 +208,7 @@ impl TopicSettings {
     /// The first value that does not fit.
     pub fn check(&self) -> Result<(), SettingError> {
         for key in SettingKey::ALL {
-            check_range(key, self.get(key), &self.get(key).to_string())?;
+            check_range(key, self.get(key), &key.text(self.get(key)))?;
         }
         self.check_together()
     }
@@ -161,7 +230,7 @@ impl TopicSettings {
 pub struct SettingChoices(BTreeMap<SettingKey, u64>);
 
 impl SettingChoices {
-    /// Reads choices as a user writes them: keys by name, values as decimal numbers.
+    /// Reads choices as a user writes them: keys by name, values as decimal numbers or words.
     ///
     /// ```
     /// use ringmq_controller::metadata::{SettingChoices, TopicSettings};
@@ -285,6 +354,14 @@ pub enum SettingError {
         /// What was given, shortened.
         value: Excerpt,
     },
+    /// The value is none of the words that there are.
+    #[error("{key} = {value} is not known: give one of {}", .key.words().unwrap_or_default().join(" or "))]
+    NotAWord {
+        /// The setting.
+        key: SettingKey,
+        /// What was given, shortened.
+        value: Excerpt,
+    },
     /// One topic gives the same setting more than once.
     #[error("{key} is given more than once: give it once")]
     GivenTwice {
@@ -309,6 +386,10 @@ fn key_names() -> String {
 }
 
 fn parse_value(key: SettingKey, text: &str) -> Result<u64, SettingError> {
+    if let Some(words) = key.words() {
+        let number = (0_u64..).zip(words).find(|(_, word)| **word == text).map(|(number, _)| number);
+        return number.ok_or_else(|| SettingError::NotAWord { key, value: Excerpt::new(text) });
+    }
     let only_digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if !only_digits {
         return Err(SettingError::NotANumber { key, value: Excerpt::new(text) });

@@ -121,16 +121,18 @@ pub enum CompactError {
 }
 
 impl Log {
-    /// Compacts what is sealed, if enough of it is new. `None` when not.
+    /// Compacts what is sealed, if the log is one that is compacted and enough of it is new. `None` when not. `is_over`
+    /// is asked now and then: once it says so, the round ends as soon as it can, with [`CompactError::Closed`].
     ///
     /// # Errors
     /// See [`CompactError`].
-    pub async fn compact(&self, policy: &CompactionPolicy, now: Timestamp) -> Result<Option<Compacted>, CompactError> {
+    pub async fn compact(&self, now: Timestamp, is_over: &dyn Fn() -> bool) -> Result<Option<Compacted>, CompactError> {
         let log = self.core();
+        let Some(policy) = log.config().compaction else { return Ok(None) };
         let Ok(_pass) = log.gate.enter() else { return Err(CompactError::Closed) };
         let _alone = log.reshaping.acquire(1).await;
-        let Some(due) = due(log, policy, now) else { return Ok(None) };
-        Round { log, policy, now, due }.run().await.map(Some)
+        let Some(due) = due(log, &policy, now) else { return Ok(None) };
+        Round { log, policy, now, is_over, due }.run().await.map(Some)
     }
 }
 
@@ -161,8 +163,9 @@ fn due(log: &LogCore, policy: &CompactionPolicy, now: Timestamp) -> Option<Due> 
 /// One round over one log.
 struct Round<'a> {
     log: &'a Rc<LogCore>,
-    policy: &'a CompactionPolicy,
+    policy: CompactionPolicy,
     now: Timestamp,
+    is_over: &'a dyn Fn() -> bool,
     due: Due,
 }
 
@@ -194,7 +197,7 @@ impl Round<'_> {
         let mut scratch = Scratch::new(DecompressLimits { decompressed_bytes_max: DECOMPRESSED_BYTES_MAX });
         let mut seen = 0;
         for (segment, end) in self.sealed().filter(|(_, end)| *end > self.due.dirty_from) {
-            let mut frames = Frames::of(self.log, &segment, end).await?;
+            let mut frames = self.frames(&segment, end).await?;
             while let Some((_, payload)) = frames.next().await? {
                 for batch in split_batches(&payload).map_while(Result::ok) {
                     if batch.header().next_offset() <= self.due.dirty_from {
@@ -217,6 +220,14 @@ impl Round<'_> {
         Ok((latest, self.due.end))
     }
 
+    /// The frames of a sealed segment.
+    async fn frames(&self, segment: &Rc<Segment>, end: Offset) -> Result<Frames<'_>, CompactError> {
+        let (log, is_over) = (self.log, self.is_over);
+        let Some(check) = log.frame_check(segment.base) else { return Err(CompactError::Closed) };
+        let scanner = Frames::scanner(segment, check).await.map_err(|error| cannot_read(log, error))?;
+        Ok(Frames { log, is_over, segment: segment.clone(), scanner, end })
+    }
+
     /// The sealed segments, each with its end.
     fn sealed(&self) -> impl Iterator<Item = (Rc<Segment>, Offset)> {
         let ends = self.due.sealed.iter().skip(1).map(|segment| segment.base).chain([self.due.end]);
@@ -235,7 +246,7 @@ impl Round<'_> {
     async fn write(&self, sieve: &mut Sieve, group: &mut Group) -> Result<(), CompactError> {
         let Group { segments, end, cleaned } = group;
         let Some(segment) = segments.last() else { return Ok(()) };
-        let mut frames = Frames::of(self.log, segment, *end).await?;
+        let mut frames = self.frames(segment, *end).await?;
         while let Some((header, payload)) = frames.next().await? {
             cleaned.begin(&header).await.map_err(|error| self.io(error))?;
             for batch in split_batches(&payload).map_while(Result::ok) {
@@ -313,18 +324,13 @@ impl Group {
 /// The frames of a sealed segment, in order, up to its end.
 struct Frames<'a> {
     log: &'a Rc<LogCore>,
+    is_over: &'a dyn Fn() -> bool,
     segment: Rc<Segment>,
     scanner: FrameScanner,
     end: Offset,
 }
 
-impl<'a> Frames<'a> {
-    async fn of(log: &'a Rc<LogCore>, segment: &Rc<Segment>, end: Offset) -> Result<Frames<'a>, CompactError> {
-        let Some(check) = log.frame_check(segment.base) else { return Err(CompactError::Closed) };
-        let scanner = Self::scanner(segment, check).await.map_err(|error| cannot_read(log, error))?;
-        Ok(Frames { log, segment: segment.clone(), scanner, end })
-    }
-
+impl Frames<'_> {
     async fn scanner(segment: &Segment, check: FrameCheck) -> io::Result<FrameScanner> {
         let file = segment.open_for_reading().await?;
         let beginning = FramePlace { offset: segment.base, position: 0 };
@@ -335,7 +341,7 @@ impl<'a> Frames<'a> {
     async fn next(&mut self) -> Result<Option<(FrameHeader, IoBuf)>, CompactError> {
         {
             let state = self.log.state.borrow();
-            if state.phase != Phase::Open || state.poison.is_some() {
+            if state.phase != Phase::Open || state.poison.is_some() || (self.is_over)() {
                 return Err(CompactError::Closed);
             }
         }

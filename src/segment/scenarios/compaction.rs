@@ -12,7 +12,7 @@ use ringmq_wire::batch::{BatchBuilder, BatchLimits, Compression, RecordRef, Scra
 use ringmq_wire::{Offset, Timestamp};
 
 use super::support::*;
-use crate::{Append, CompactError, Compacted, CompactionPolicy, Damage, Log, OpenError, Payload};
+use crate::{Append, CompactError, Compacted, CompactionPolicy, Damage, Log, LogConfig, OpenError, Payload};
 
 /// A record as it is sent and read: key, value, both by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,12 @@ fn always() -> CompactionPolicy {
 }
 
 async fn compact(log: &Log, policy: &CompactionPolicy) -> Option<Compacted> {
-    log.compact(policy, Timestamp::new(time::wall_clock())).await.expect("compacted")
+    try_compact(log, policy).await.expect("compacted")
+}
+
+async fn try_compact(log: &Log, policy: &CompactionPolicy) -> Result<Option<Compacted>, CompactError> {
+    log.reconfigure(LogConfig { compaction: Some(*policy), ..small() }).expect("a sound setting");
+    log.compact(Timestamp::new(time::wall_clock()), &|| false).await
 }
 
 /// Appends single records until so many segments are sealed; returns what was sent.
@@ -210,6 +215,16 @@ fn a_tombstone_stays_until_its_time_and_then_goes() {
 }
 
 #[test]
+fn a_log_that_is_not_to_be_compacted_is_left_alone() {
+    sim(12).run(|| async {
+        let (log, _) = open_one().await;
+        let sent = fill(&log, 2, |number| set(1, number)).await;
+        assert_eq!(log.compact(Timestamp::new(time::wall_clock()), &|| false).await.expect("nothing to do"), None);
+        assert_eq!(contents(&log, 1 << 20).await, sent);
+    });
+}
+
+#[test]
 fn records_without_a_key_stay() {
     sim(4).run(|| async {
         let (log, _) = open_one().await;
@@ -309,7 +324,7 @@ async fn live(sent: Sent, life_ms: u64) {
         task::spawn("compaction", async move {
             loop {
                 let policy = CompactionPolicy { tombstone_retention: millis(random::u64() % 40), ..always() };
-                match compacted.compact(&policy, Timestamp::new(time::wall_clock())).await {
+                match try_compact(&compacted, &policy).await {
                     Ok(_) => {}
                     Err(CompactError::Corrupt(corruption)) => panic!("{corruption}"),
                     Err(_) if compacted.poisoned().is_some() => return,
@@ -404,7 +419,7 @@ fn left_half_way(sim: &Sim) {
     sim.run(|| async {
         let (log, _) = open_one().await;
         fill(&log, 3, |number| set(u8::try_from(number % 5).expect("small"), number)).await;
-        let outcome = log.compact(&always(), Timestamp::new(time::wall_clock())).await;
+        let outcome = try_compact(&log, &always()).await;
         assert!(matches!(outcome, Err(CompactError::Io { .. })), "{outcome:?}");
         assert!(log.poisoned().is_some(), "only a start can tell what the directory holds");
         let keys = table(&contents(&log, 1 << 20).await);
@@ -452,7 +467,7 @@ fn a_full_disk_leaves_the_log_as_it_is() {
         let (log, _) = open_one().await;
         let sent = fill(&log, 3, |number| set(u8::try_from(number % 5).expect("small"), number)).await;
         sim.disk().inject(Fault::on(Operation::Preallocate, "*.cleaned").error(io::ErrorKind::StorageFull));
-        let outcome = log.compact(&always(), Timestamp::new(time::wall_clock())).await;
+        let outcome = try_compact(&log, &always()).await;
         assert!(matches!(outcome, Err(CompactError::StorageFull { .. })), "{outcome:?}");
         assert_eq!(contents(&log, 1 << 20).await, sent);
         assert!(files().await.iter().all(|name| !name.ends_with(".cleaned")));
@@ -469,11 +484,26 @@ fn damage_ends_the_round_before_it_and_is_named() {
         fill(&log, 3, |number| set(u8::try_from(number % 5).expect("small"), number)).await;
         let second = segment_files(&log).await[1].clone();
         sim.disk().overwrite(file_path(0, &second), 200, &[0xee]).expect("a file");
-        match log.compact(&always(), Timestamp::new(time::wall_clock())).await {
+        match try_compact(&log, &always()).await {
             Err(CompactError::Corrupt(corruption)) => assert_eq!(corruption.segment, file_path(0, &second)),
             other => panic!("it is damaged: {other:?}"),
         }
         assert!(files().await.contains(&second), "it stays");
+    });
+}
+
+#[test]
+fn a_round_ends_early_when_it_is_told_to() {
+    sim(13).run(|| async {
+        let (log, _) = open_one().await;
+        let sent = fill(&log, 4, |number| set(u8::try_from(number % 5).expect("small"), number)).await;
+        log.reconfigure(LogConfig { compaction: Some(always()), ..small() }).expect("a sound setting");
+        let frames = std::cell::Cell::new(0);
+        let is_over = || frames.replace(frames.get() + 1) == 70;
+        let outcome = log.compact(Timestamp::new(time::wall_clock()), &is_over).await;
+        assert!(matches!(outcome, Err(CompactError::Closed)), "{outcome:?}");
+        assert!(files().await.iter().all(|name| !name.ends_with(".cleaned")));
+        assert_eq!(contents(&log, 1 << 20).await, sent);
     });
 }
 
@@ -487,7 +517,7 @@ fn a_log_that_is_closed_or_deleted_does_not_wait_for_the_round() {
             let (done, outcome) = ringmq_runtime::local::oneshot();
             let compacted = log.clone();
             task::spawn("compaction", async move {
-                let _ = done.send(compacted.compact(&always(), Timestamp::new(time::wall_clock())).await);
+                let _ = done.send(try_compact(&compacted, &always()).await);
             });
             task::yield_now().await;
             if delete {

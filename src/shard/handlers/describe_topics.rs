@@ -56,7 +56,7 @@ fn describe(
     let holding = topic.settings.resolve(defaults);
     let settings = SettingKey::ALL.map(|key| DescribedSetting {
         key: key.name().to_owned(),
-        value: holding.get(key).to_string(),
+        value: key.text(holding.get(key)),
         is_default: topic.settings.get(key).is_none(),
     });
     DescribedTopic {

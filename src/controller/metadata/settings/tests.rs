@@ -20,7 +20,7 @@ fn numbers_in_the_log_lead_back_to_their_keys() {
         assert_eq!(SettingKey::from_name(key.name()), Ok(key));
     }
     assert_eq!(SettingKey::from_number(0), None);
-    assert_eq!(SettingKey::from_number(4), None);
+    assert_eq!(SettingKey::from_number(u16::MAX), None);
     assert!(SettingKey::ALL.is_sorted());
 }
 
@@ -53,6 +53,20 @@ fn a_value_out_of_range_is_named_with_key_and_range() {
     }
     assert_eq!(parse(&[("batch_bytes_max", "1024")]).unwrap().get(SettingKey::BatchBytesMax), Some(1024));
     assert_eq!(parse(&[("batch_bytes_max", "16777216")]).unwrap().get(SettingKey::BatchBytesMax), Some(16 << 20));
+}
+
+#[test]
+fn words_stand_for_values() {
+    for (word, cleanup) in Cleanup::WORDS.iter().zip(Cleanup::ALL) {
+        let chosen = parse(&[("cleanup", word)]).unwrap().resolve(&TopicSettings::default());
+        assert_eq!(chosen.cleanup, cleanup);
+        assert_eq!(SettingKey::Cleanup.text(chosen.get(SettingKey::Cleanup)), *word);
+    }
+    for value in ["", "Compact", "delete,compact", "1"] {
+        let text = parse(&[("cleanup", value)]).unwrap_err().to_string();
+        assert!(text.contains("one of delete or compact or compact,delete"), "{text}");
+    }
+    assert_eq!(SettingKey::SegmentBytes.text(7), "7");
 }
 
 #[test]
