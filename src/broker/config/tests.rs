@@ -53,7 +53,7 @@ fn numbers_carry_their_unit_or_count_something() {
         if matches!(key.valid, Valid::Integer(_) | Valid::AutoOrInteger(_)) {
             let name = key.path.rsplit('.').next().expect("a name");
             let words: Vec<_> = name.split('_').collect();
-            let has_unit = ["bytes", "ms", "us"].iter().any(|unit| words.contains(unit));
+            let has_unit = ["bytes", "ms", "us", "percent"].iter().any(|unit| words.contains(unit));
             assert!(has_unit || name.ends_with("_max"), "{name} says neither its unit nor its bound");
         }
     }
