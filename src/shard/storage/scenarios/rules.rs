@@ -14,33 +14,9 @@ use ringmq_wire::Offset;
 
 use super::support::*;
 
-/// A first start, with the ring prepared. What follows goes by the journal.
-fn start_with_journal(sim: &Sim) {
-    sim.run(|| async {
-        let core = Core::start(0).await;
-        core.journal_is_in_use().await;
-        core.stop().await;
-    });
-}
-
-/// Small, acknowledged, and in no frame.
-async fn journaled(log: &Log, tag: u64) {
-    log.append(append(tag, 1, 100)).await.expect("acknowledged");
-    assert!(log.frames_end() < log.offsets().durable, "by the journal alone");
-}
-
 async fn checkpointed(log: &Log) {
     log.checkpoint();
     until(|| log.frames_end() == log.offsets().end).await;
-}
-
-async fn tags_of(log: &Log) -> Vec<u64> {
-    read_from(log, 0, 1 << 20).await.iter().map(|seen| seen.tag).collect()
-}
-
-fn ring_path(sim: &Sim) -> PathBuf {
-    let files = sim.disk().files();
-    files.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "ring")).expect("a ring")
 }
 
 fn asides(sim: &Sim) -> usize {
@@ -48,19 +24,8 @@ fn asides(sim: &Sim) -> usize {
     sim.disk().files().iter().filter(|path| is_aside(path)).count()
 }
 
-/// Where blocks with entries begin in the ring, in order of their places.
-fn blocks_with_entries(sim: &Sim) -> Vec<u64> {
-    let ring = sim.disk().read(ring_path(sim)).expect("a ring");
-    let has_entries = |unit: &[u8]| &unit[..4] == b"RQJB" && unit[56..60] != [0; 4];
-    (0..).step_by(4096).zip(ring.chunks(4096)).filter(|(_, unit)| has_entries(unit)).map(|(at, _)| at).collect()
-}
-
 fn zero(sim: &Sim, path: PathBuf, position: u64) {
     sim.disk().overwrite(path, position, &[0; 4096]).expect("a file");
-}
-
-async fn idle() {
-    time::sleep(Duration::from_millis(30)).await;
 }
 
 fn corruption(log: &Result<Log, OpenError>) -> Damage {
