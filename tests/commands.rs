@@ -1,6 +1,6 @@
 //! The command line as scripts use it: flags, output, exit codes.
 
-use ringmq_tests::{Broker, run_bench, run_ringmq};
+use ringmq_tests::{Broker, BrokerOptions, Lines, run_bench, run_ringmq, send_signal};
 
 #[test]
 fn the_aliases_of_the_reference_do_the_same() {
@@ -237,4 +237,46 @@ fn the_load_generator_counts_what_was_acknowledged() {
     let other = load("produce --partitions 5 --producers 1 --records 1");
     let why = "topic `load` has 4 partitions and --partitions says 5";
     assert!(!other.success && other.stderr.contains(why), "{other:?}");
+}
+
+#[test]
+fn stats_count_what_a_broker_does() {
+    let broker = Broker::start_with(BrokerOptions { cores: "0,1".into(), ..BrokerOptions::default() });
+    let stats = || -> Vec<serde_json::Value> {
+        let printed = broker.run(&["stats", "--output", "json"], b"").expect_success();
+        serde_json::from_slice(&printed.stdout).expect("an array of shards")
+    };
+    let sum = |kind: &str, name: &str| -> u64 {
+        stats().iter().map(|shard| shard[kind][name].as_u64().unwrap_or_default()).sum()
+    };
+    let flushes = sum("counters", "flushes");
+    broker.create_topic("counted", 2);
+    for partition in ["0", "1"] {
+        broker.run(&["produce", "counted", "--partition", partition, "--message", "x"], b"").expect_success();
+    }
+    broker.run(&["consume", "counted"], b"").expect_success();
+    assert_eq!((sum("gauges", "partitions"), sum("gauges", "partitions_offline")), (2, 0));
+    assert_eq!(sum("requests", "Produce"), 2);
+    assert!(sum("counters", "flushes") >= flushes + 2, "each produce is flushed by itself");
+    assert!(sum("counters", "produced_bytes") > 100 && sum("counters", "fetched_bytes") > 100);
+    assert!(sum("gauges", "connections_open") >= 1, "this one");
+    for shard in stats() {
+        let stages = shard["stages"].as_array().expect("stages");
+        let durable = stages.iter().find(|stage| stage["name"] == "produce_durable").expect("one produce a shard");
+        assert!(durable["count"] == 1 && durable["p50_ns"].as_u64() > Some(0), "{durable}");
+        assert!(!shard["device"].as_array().expect("device").is_empty());
+    }
+    let text = broker.run(&["stats"], b"").expect_success().stdout_text();
+    for part in ["SHARD_1", "partitions_offline", "produce_durable", "LONGEST_US", "requests Produce"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+
+    // Again and again, until it is told to end.
+    let mut watching = broker.command(&["stats", "--watch", "1", "--output", "json"]).spawn().expect("it starts");
+    let lines = Lines::of(watching.stdout.take().expect("piped"));
+    for _ in 0..2 {
+        assert!(lines.next().expect("a line").starts_with("[{\"shard\":0"));
+    }
+    send_signal(&watching, "INT");
+    assert_eq!(watching.wait().expect("it ends").code(), Some(130));
 }

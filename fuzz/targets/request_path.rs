@@ -67,6 +67,7 @@ fn read_body(request_type: RequestType, body: &[u8]) {
         RequestType::ListTopics => decode_exact::<ListTopicsRequest>(body),
         RequestType::DescribeTopics => decode_exact::<DescribeTopicsRequest>(body),
         RequestType::DescribeCluster => decode_exact::<DescribeClusterRequest>(body),
+        RequestType::Stats => decode_exact::<StatsRequest>(body),
         RequestType::AlterTopics => decode_exact::<AlterTopicsRequest>(body),
     }
 }

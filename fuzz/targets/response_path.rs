@@ -78,6 +78,7 @@ fn read_response(request_type: RequestType, body: &[u8]) {
         RequestType::ListTopics => decode_exact::<ListTopicsResponse>(body),
         RequestType::DescribeTopics => decode_alike::<DescribeTopicsResponse>(body),
         RequestType::DescribeCluster => decode_exact::<DescribeClusterResponse>(body),
+        RequestType::Stats => decode_exact::<StatsResponse>(body),
         RequestType::AlterTopics => decode_alike::<AlterTopicsResponse>(body),
     }
 }

@@ -37,6 +37,9 @@ pub enum Command {
     /// Print the records of a topic.
     #[command(after_long_help = CONSUME_HELP)]
     Consume(ConsumeArgs),
+    /// Show what each shard of a broker has done, and how long it took.
+    #[command(after_long_help = STATS_HELP)]
+    Stats(StatsArgs),
     /// Look into the data directory of a stopped broker, and mend it.
     #[command(subcommand)]
     Log(LogCommand),
@@ -337,6 +340,32 @@ impl ConsumeArgs {
             Some(OutputFormat::Json) => RecordFormat::Json,
         }
     }
+}
+
+const STATS_HELP: &str = "\
+Everything is counted from the start of the broker on. Stages of a produce: received (its bytes came), staged (checked \
+and queued), durable (journal or segment written and flushed), answered. The device's figures are by what reads and \
+writes were for; the mean is the time of one at the device. Queues, bytes in use and partitions that are offline are \
+those of the moment.
+
+Exit codes:
+  0    printed, or the reader of the output went away
+  1    no broker answers; standard error says why
+  2    the command line is wrong
+  130  --watch was ended by an interrupt (Ctrl-C)";
+
+/// Flags of `ringmq stats`.
+#[derive(Debug, Args)]
+pub struct StatsArgs {
+    /// Print again every so many seconds, until an interrupt.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub watch: Option<u64>,
+    /// Where the brokers are.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    /// How results are printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// What can be done with the files of a stopped broker.

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::process::ExitCode;
 
 use crate::cli::{Command, LogCommand, TopicCommand};
-use crate::commands::{CommandError, consume, doctor, log, produce, topic};
+use crate::commands::{CommandError, consume, doctor, log, produce, stats, topic};
 use crate::exit::{self, Exit};
 use crate::serve;
 
@@ -23,6 +23,7 @@ pub fn run(command: &Command) -> ExitCode {
         Command::Topic(TopicCommand::Delete(args)) | Command::DeleteTopic(args) => on_tokio(topic::delete(args)),
         Command::Produce(args) => on_tokio(produce::run(args)),
         Command::Consume(args) => on_tokio(consume::run(args)),
+        Command::Stats(args) => on_tokio(stats::run(args)),
     };
     let ended = done.unwrap_or_else(|error| {
         if error.exit() != Exit::Done {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use ringmq_wire::protocol::{
     AlterTopicsRequest, AlteredTopic, CreateTopicsRequest, CreatedTopic, DeleteTopicsRequest, DeletedTopic,
     DescribeClusterRequest, DescribeClusterResponse, DescribeTopicsRequest, DescribedPartition, DescribedSetting,
-    DescribedTopic, ListTopicsRequest, ListedTopic, NewTopic as WireTopic, Setting, TopicAlteration as WireAlteration,
+    DescribedTopic, ListTopicsRequest, ListedTopic, NewTopic as WireTopic, Setting, ShardStats, StatsRequest,
+    TopicAlteration as WireAlteration,
 };
 use ringmq_wire::{ErrorCode, TopicId, WireError};
 
@@ -307,6 +308,17 @@ impl Admin {
         let request = DescribeClusterRequest {};
         let (answer, _) = self.cluster.ask_controller("describe cluster", &request, &mut retry, |_| false).await?;
         Ok(answer)
+    }
+
+    /// What each shard of the broker has done since it started, and how long it took.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn stats(&self) -> Result<Vec<ShardStats>, Error> {
+        let mut retry = self.retry("get the statistics");
+        let (answer, _) =
+            self.cluster.ask_controller("get the statistics", &StatsRequest {}, &mut retry, |_| false).await?;
+        Ok(answer.shards)
     }
 
     /// Asks a broker which one is the controller now, and remembers it for the operations that need it.

@@ -65,7 +65,8 @@ mod testing;
 pub use ringmq_wire::batch::Compression;
 pub use ringmq_wire::protocol::{
     Acks, DescribeClusterResponse as ClusterDescription, DescribedBroker, DescribedPartition, DescribedSetting,
-    DescribedShard, ListedTopic, OffsetSpec, PartitionMetadata,
+    DescribedShard, DeviceUse, ListedTopic, NamedValue, OffsetSpec, PartitionMetadata, ShardStats, StageLatency,
+    TaskStall,
 };
 pub use ringmq_wire::{
     BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionIndex, ShardIndex, Timestamp, TopicId, TopicName,

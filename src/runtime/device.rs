@@ -17,6 +17,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 /// What a read or write is for, in falling order of priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +34,62 @@ pub enum IoClass {
     ColdRead,
     /// Rewriting and deleting in the background.
     Compaction,
+}
+
+impl IoClass {
+    /// Every class, in falling order of priority.
+    pub const ALL: [IoClass; 6] = [
+        IoClass::Journal,
+        IoClass::Append,
+        IoClass::TailRead,
+        IoClass::Checkpoint,
+        IoClass::ColdRead,
+        IoClass::Compaction,
+    ];
+
+    /// The name in statistics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            IoClass::Journal => "journal",
+            IoClass::Append => "append",
+            IoClass::TailRead => "tail_read",
+            IoClass::Checkpoint => "checkpoint",
+            IoClass::ColdRead => "cold_read",
+            IoClass::Compaction => "compaction",
+        }
+    }
+}
+
+/// What one executor did at its devices since it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IoStats {
+    /// In the order of [`IoClass::ALL`].
+    pub classes: [IoCounts; IoClass::ALL.len()],
+    /// Writes that were durable when they completed, and flushes of files.
+    pub flushes: u64,
+}
+
+/// Reads and writes of one class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IoCounts {
+    /// How many have ended.
+    pub requests: u64,
+    /// Bytes that they asked for.
+    pub bytes: u64,
+    /// The time that they took at the device, added up; several may have been there at once.
+    pub busy: Duration,
+    /// The longest.
+    pub longest: Duration,
+}
+
+impl IoCounts {
+    fn count(&mut self, bytes: usize, took: Duration) {
+        self.requests += 1;
+        self.bytes += bytes as u64;
+        self.busy += took;
+        self.longest = self.longest.max(took);
+    }
 }
 
 /// Bytes that one executor may have in flight at the device.
@@ -64,7 +121,10 @@ const PASSED_OVER_MAX: u32 = 8;
 
 /// The budget of one executor.
 #[derive(Clone)]
-pub(crate) struct DeviceBudget(Rc<RefCell<[Lane; 4]>>);
+pub(crate) struct DeviceBudget {
+    lanes: Rc<RefCell<[Lane; 4]>>,
+    stats: Rc<RefCell<IoStats>>,
+}
 
 /// One bound and those who wait for it, by class.
 struct Lane {
@@ -138,12 +198,23 @@ impl Lane {
 
 impl DeviceBudget {
     pub(crate) fn new(config: DeviceBudgetConfig) -> DeviceBudget {
-        DeviceBudget(Rc::new(RefCell::new([
+        let lanes = [
             Lane::new(config.journal_bytes_max, 1),
             Lane::new(config.append_bytes_max, 1),
             Lane::new(config.tail_read_bytes_max, 1),
             Lane::new(config.background_bytes_max, 3),
-        ])))
+        ];
+        DeviceBudget { lanes: Rc::new(RefCell::new(lanes)), stats: Rc::default() }
+    }
+
+    /// What was done so far.
+    pub(crate) fn stats(&self) -> IoStats {
+        self.stats.borrow().clone()
+    }
+
+    /// Something was flushed.
+    pub(crate) fn count_flush(&self) {
+        self.stats.borrow_mut().flushes += 1;
     }
 
     /// Waits until `bytes` of that class may go to the device.
@@ -152,13 +223,13 @@ impl DeviceBudget {
     }
 
     fn leave(&self, class: IoClass, bytes: usize) {
-        self.0.borrow_mut()[place(class).0].in_flight -= bytes;
+        self.lanes.borrow_mut()[place(class).0].in_flight -= bytes;
         self.grant(place(class).0);
     }
 
     fn grant(&self, lane: usize) {
         loop {
-            let granted = self.0.borrow_mut()[lane].grant_next();
+            let granted = self.lanes.borrow_mut()[lane].grant_next();
             match granted {
                 Some(waker) => waker.wake(),
                 None => return,
@@ -169,7 +240,7 @@ impl DeviceBudget {
 
 impl fmt::Debug for DeviceBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lanes = self.0.borrow();
+        let lanes = self.lanes.borrow();
         f.debug_list().entries(lanes.iter().map(|lane| (lane.in_flight, lane.bytes_max))).finish()
     }
 }
@@ -192,7 +263,7 @@ impl Future for Enter {
         match &self.waiter {
             None => {
                 let (lane, rank) = place(class);
-                let mut lanes = self.budget.0.borrow_mut();
+                let mut lanes = self.budget.lanes.borrow_mut();
                 let lane = &mut lanes[lane];
                 if lane.has_waiting() || !lane.fits(bytes) {
                     let waiter = Rc::new(RefCell::new(Waiter { bytes, waker: Some(cx.waker().clone()) }));
@@ -211,7 +282,7 @@ impl Future for Enter {
             }
         }
         self.done = true;
-        Poll::Ready(InFlight { budget: self.budget.clone(), class, bytes })
+        Poll::Ready(InFlight { budget: self.budget.clone(), class, bytes, started: Instant::now() })
     }
 }
 
@@ -224,7 +295,7 @@ impl Drop for Enter {
             self.budget.leave(self.class, self.bytes);
             return;
         }
-        self.budget.0.borrow_mut()[lane].classes[rank].queue.retain(|other| !Rc::ptr_eq(other, &waiter));
+        self.budget.lanes.borrow_mut()[lane].classes[rank].queue.retain(|other| !Rc::ptr_eq(other, &waiter));
         // It may have been the one that everyone waited behind.
         self.budget.grant(lane);
     }
@@ -235,10 +306,13 @@ pub(crate) struct InFlight {
     budget: DeviceBudget,
     class: IoClass,
     bytes: usize,
+    started: Instant,
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        let took = self.started.elapsed();
+        self.budget.stats.borrow_mut().classes[self.class as usize].count(self.bytes, took);
         self.budget.leave(self.class, self.bytes);
     }
 }

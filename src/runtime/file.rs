@@ -19,12 +19,17 @@ use crate::time::{self, Instant};
 #[cfg(feature = "sim")]
 use crate::sim;
 
-pub use crate::device::IoClass;
+pub use crate::device::{IoClass, IoCounts, IoStats};
 
 /// How long [`File::lock_when_free`] waits. Requests of a killed process end within milliseconds; whoever holds a lock
 /// longer is alive.
 pub const LOCK_WAIT_MAX: Duration = Duration::from_secs(10);
 const LOCK_RETRY_AFTER: Duration = Duration::from_millis(10);
+
+/// What this executor did at its devices since it started.
+pub fn io_stats() -> IoStats {
+    backend::try_current().map(|context| context.device.stats()).unwrap_or_default()
+}
 
 /// How a file is opened. The default is an existing file, for reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +53,7 @@ pub struct File(Rc<Inner>);
 
 struct Inner {
     path: PathBuf,
+    dsync: bool,
     backend: FileBackend,
 }
 
@@ -73,7 +79,7 @@ impl File {
             Backend::Sim(world) => sim::file::File::open(world, path, options).await.map(FileBackend::Sim),
         };
         let backend = backend.map_err(|source| describe("open", path, source))?;
-        Ok(File(Rc::new(Inner { path: path.to_owned(), backend })))
+        Ok(File(Rc::new(Inner { path: path.to_owned(), dsync: options.dsync, backend })))
     }
 
     /// The path that it was opened by.
@@ -115,7 +121,11 @@ impl File {
             );
             return Err(self.error("write", source));
         }
-        let _in_flight = backend::current().device.enter(class, buf.len()).await;
+        let device = &backend::current().device;
+        let _in_flight = device.enter(class, buf.len()).await;
+        if self.0.dsync {
+            device.count_flush();
+        }
         match &self.0.backend {
             FileBackend::Glommio(file) => file.write_at(buf, pos).await,
             #[cfg(feature = "sim")]
@@ -130,6 +140,7 @@ impl File {
     /// What the device says. After an error nothing is known of any write since the last good flush; trying again
     /// proves nothing, because the kernel reports a lost write once.
     pub async fn fdatasync(&self) -> io::Result<()> {
+        backend::current().device.count_flush();
         match &self.0.backend {
             FileBackend::Glommio(file) => file.fdatasync().await,
             #[cfg(feature = "sim")]

@@ -69,6 +69,12 @@ impl JournalQueue {
         }
     }
 
+    /// How many appends wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.waiting.borrow().len()
+    }
+
     /// Whether an append waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {

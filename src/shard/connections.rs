@@ -62,6 +62,11 @@ impl Connections {
         Some(Registered { shard: session.shard.clone(), number, _pass: pass })
     }
 
+    /// How many are open.
+    pub(crate) fn count(&self) -> usize {
+        self.open.borrow().len()
+    }
+
     /// Ends the connections whose peers are too slow or too quiet.
     pub(crate) fn end_overdue(&self, now: Instant, limits: &Limits) {
         for session in self.open.borrow().values() {

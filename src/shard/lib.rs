@@ -55,6 +55,7 @@ mod room;
 mod server;
 mod session;
 mod split;
+mod statistics;
 mod stats;
 mod storage;
 mod throttle;

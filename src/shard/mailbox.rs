@@ -39,7 +39,7 @@ pub(crate) enum Message {
     Goodbye,
     /// From the broker: write the statistics to the log.
     LogStats,
-    /// From the broker: hand the statistics over.
+    /// From the broker or another shard: hand the statistics over.
     Stats(OneshotSender<StatsSnapshot>),
 }
 
@@ -248,8 +248,11 @@ pub(crate) async fn serve(shard: Rc<Shard>, mut inbox: Inbox, ended: Stop) {
             Message::Goodbye => others = others.saturating_sub(1),
             Message::LogStats => shard.log_stats(),
             Message::Stats(reply) => {
-                // Whoever asked may have gone away meanwhile.
-                let _ = reply.send(shard.stats.snapshot());
+                let serving = shard.clone();
+                shard.spawn_forwarded("statistics", async move {
+                    // Whoever asked may have gone away meanwhile.
+                    let _ = reply.send(serving.statistics().await);
+                });
             }
         }
     }

@@ -96,6 +96,11 @@ impl FetchRoom {
         Self { bytes: Semaphore::new(bytes_max), wanted: Event::new() }
     }
 
+    /// What is left of the room, in bytes.
+    pub(crate) fn available(&self) -> usize {
+        self.bytes.available()
+    }
+
     /// Waits for room, which those who only wait for records make.
     pub(crate) async fn enter(&self, bytes: usize) -> FetchPlace {
         let room = match self.bytes.try_acquire(bytes) {

@@ -255,11 +255,6 @@ impl Shard {
             Err(WireError::new(ErrorCode::RequestTimedOut, detail))
         })
     }
-
-    /// Writes everything that was counted into the log, in one line.
-    pub(crate) fn log_stats(&self) {
-        tracing::info!(shard = %self.config.shard, stats = %self.stats.snapshot(), "statistics");
-    }
 }
 
 /// What a future gives, unless the start is given up first.

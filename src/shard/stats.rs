@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use ringmq_runtime::file::{self, IoStats};
 use ringmq_runtime::task::{self, Stall};
 use ringmq_wire::protocol::RequestType;
 
@@ -130,7 +131,7 @@ impl Stats {
         }
     }
 
-    /// Everything so far, in numbers.
+    /// Everything so far, in numbers, but for the gauges.
     pub(crate) fn snapshot(&self) -> StatsSnapshot {
         let stages = self.stages.borrow();
         let requests = self.requests.borrow();
@@ -150,6 +151,8 @@ impl Stats {
                 .map(|&request_type| (request_type, requests.get(request_type as usize).copied().unwrap_or(0)))
                 .filter(|&(_, count)| count > 0)
                 .collect(),
+            gauges: Vec::new(),
+            io: file::io_stats(),
             stalls: task::stalls(),
         }
     }
@@ -164,6 +167,10 @@ pub struct StatsSnapshot {
     pub counters: Vec<(&'static str, u64)>,
     /// Requests by type, those that came.
     pub requests: Vec<(RequestType, u64)>,
+    /// What is so now, by name.
+    pub gauges: Vec<(&'static str, u64)>,
+    /// What the shard's executor did at the device.
+    pub io: IoStats,
     /// Tasks that held the core in one go for longer than the stall threshold of its executor.
     pub stalls: Vec<Stall>,
 }
@@ -203,6 +210,10 @@ impl fmt::Display for StatsSnapshot {
         }
         for (name, count) in self.counters.iter().filter(|(_, count)| *count > 0) {
             write!(f, "{name}={count} ")?;
+        }
+        write!(f, "flushes={} ", self.io.flushes)?;
+        for (name, value) in self.gauges.iter().filter(|(_, value)| *value > 0) {
+            write!(f, "{name}={value} ")?;
         }
         for (stage, l) in &self.stages {
             let us = |duration: Duration| duration.as_nanos() as f64 / 1e3;

@@ -38,7 +38,8 @@ fn every_command_that_talks_to_a_broker_has_the_same_flags_and_defaults() {
     assert_eq!((args.from, args.format, args.follow, args.count), (Start::Earliest, RecordFormat::Text, false, None));
 
     let flags = ["--brokers", "a,b:1,[::1]:2", "--timeout", "1m30s"];
-    let commands: [&[&str]; 7] = [
+    let commands: [&[&str]; 8] = [
+        &["stats"],
         &["topic", "create", "t"],
         &["topic", "list"],
         &["topic", "describe", "t"],
@@ -57,6 +58,7 @@ fn every_command_that_talks_to_a_broker_has_the_same_flags_and_defaults() {
             Typed::Topic(TopicCommand::Alter(args)) => &args.connection,
             Typed::Topic(TopicCommand::Delete(args)) => &args.connection,
             Typed::Produce(args) => &args.connection,
+            Typed::Stats(args) => &args.connection,
             Typed::Consume(args) => &args.connection,
             other => panic!("{other:?}"),
         };

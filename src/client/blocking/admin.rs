@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ringmq_wire::TopicId;
-use ringmq_wire::protocol::{DescribeClusterResponse, ListedTopic};
+use ringmq_wire::protocol::{DescribeClusterResponse, ListedTopic, ShardStats};
 
 use super::runtime_thread::RuntimeThread;
 use crate::admin::{NewTopic, TopicAlteration, TopicDescription};
@@ -133,6 +133,14 @@ impl Admin {
     /// As [`crate::Admin::describe_cluster`].
     pub fn describe_cluster(&self) -> Result<DescribeClusterResponse, Error> {
         self.thread.wait(self.inner.describe_cluster())
+    }
+
+    /// As [`crate::Admin::stats`].
+    ///
+    /// # Errors
+    /// As [`crate::Admin::stats`].
+    pub fn stats(&self) -> Result<Vec<ShardStats>, Error> {
+        self.thread.wait(self.inner.stats())
     }
 
     /// As [`crate::Admin::discover_controller`].

@@ -262,6 +262,7 @@ impl State {
             RequestType::ListTopics => encode(id, &self.list()),
             RequestType::DescribeTopics => encode(id, &self.describe(request.decode())),
             RequestType::DescribeCluster => panic!("clusters are described by real brokers"),
+            RequestType::Stats => panic!("real brokers have statistics"),
         })
     }
 

@@ -12,3 +12,4 @@ pub(crate) mod list_offsets;
 pub(crate) mod list_topics;
 pub(crate) mod metadata;
 pub(crate) mod produce;
+pub(crate) mod stats;

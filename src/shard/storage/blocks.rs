@@ -29,6 +29,12 @@ impl Blocks {
         Rc::new(Self { shard, dir, queue, journal: RefCell::default(), ledger: RefCell::default() })
     }
 
+    /// Bytes in use, and of the whole ring; `None` while there is none.
+    pub(super) fn ring_use(&self) -> Option<(u64, u64)> {
+        let journal = self.journal.borrow();
+        journal.as_ref().map(|journal| (journal.used_bytes(), journal.ring_bytes()))
+    }
+
     /// Writes what comes, and frees what is not needed any more, until the stop.
     pub(super) fn run(self: &Rc<Self>, journal: Journal<Block>, tasks: &Gate, stop: &Stop) {
         *self.journal.borrow_mut() = Some(journal.clone());

@@ -163,6 +163,14 @@ impl Storage {
         Ok(())
     }
 
+    /// How full the journal is, and what waits for it, by name.
+    pub(crate) fn journal_gauges(&self) -> [(&'static str, u64); 3] {
+        let blocks = self.journal.borrow();
+        let (used, ring) = blocks.as_ref().and_then(|blocks| blocks.ring_use()).unwrap_or_default();
+        let waiting = self.logs.journal.len() as u64;
+        [("journal_used_bytes", used), ("journal_ring_bytes", ring), ("journal_appends_waiting", waiting)]
+    }
+
     /// Closes the journal. All logs are closed, so nothing in it is needed, but for logs that went offline.
     pub(crate) async fn close(&self) {
         self.stop.0.stop();

@@ -26,6 +26,7 @@ mod message;
 mod metadata;
 mod produce;
 mod request_type;
+mod stats;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -52,3 +53,4 @@ pub use produce::{
     Acks, ProduceHead, ProducePartition, ProduceResponse, ProduceTopic, ProducedPartition, ProducedTopic,
 };
 pub use request_type::RequestType;
+pub use stats::{DeviceUse, NamedValue, ShardStats, StageLatency, StatsRequest, StatsResponse, TaskStall};

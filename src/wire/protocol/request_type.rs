@@ -29,11 +29,13 @@ pub enum RequestType {
     DescribeCluster = 10,
     /// Change settings of topics, or give them more partitions.
     AlterTopics = 11,
+    /// Ask for a broker's statistics.
+    Stats = 13,
 }
 
 impl RequestType {
     /// Every type, by rising number.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Produce,
         Self::Fetch,
         Self::ListOffsets,
@@ -45,6 +47,7 @@ impl RequestType {
         Self::DescribeTopics,
         Self::DescribeCluster,
         Self::AlterTopics,
+        Self::Stats,
     ];
 
     /// The type behind a number, if there is one.
@@ -76,6 +79,7 @@ impl RequestType {
             Self::DescribeTopics => "DescribeTopics",
             Self::DescribeCluster => "DescribeCluster",
             Self::AlterTopics => "AlterTopics",
+            Self::Stats => "Stats",
         }
     }
 }

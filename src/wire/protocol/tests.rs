@@ -109,6 +109,8 @@ properties_of_every_message! {
     describe_cluster_response: DescribeClusterResponse;
     alter_topics_request: AlterTopicsRequest;
     alter_topics_response: AlterTopicsResponse;
+    stats_request: StatsRequest;
+    stats_response: StatsResponse;
 }
 
 const ID: CorrelationId = CorrelationId::new(7);

@@ -36,6 +36,7 @@ macro_rules! every_struct {
             DescribeTopicsRequest DescribeTopicsResponse DescribedTopic DescribedSetting DescribedPartition
             DescribeClusterRequest DescribeClusterResponse DescribedBroker DescribedShard
             AlterTopicsRequest TopicAlteration AlterTopicsResponse AlteredTopic
+            StatsRequest StatsResponse ShardStats NamedValue StageLatency DeviceUse TaskStall
         }
     };
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ringmq_wire::protocol::{
     AlterTopicsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeTopicsRequest,
     DiscoverControllerRequest, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, ListTopicsRequest,
-    MetadataRequest, NewTopic, OffsetSpec, RequestType, Setting, TopicAlteration,
+    MetadataRequest, NamedValue, NewTopic, OffsetSpec, RequestType, Setting, StatsRequest, TopicAlteration,
 };
 use ringmq_wire::{BrokerId, ErrorCode, Offset, PartitionIndex, ShardIndex, TopicName};
 
@@ -35,6 +35,7 @@ fn check(request_type: RequestType, broker: &Broker, shard: usize) {
             assert!(listed.topics.iter().any(|topic| &*topic.name == "t" && topic.partitions == PARTITIONS));
         }
         RequestType::DescribeTopics => describe_topics(&mut peer),
+        RequestType::Stats => stats(&mut peer),
         RequestType::DescribeCluster => {
             let described = peer.call(&DescribeClusterRequest {}).expect("it is answered");
             let shards = &described.brokers[0].shards;
@@ -44,6 +45,20 @@ fn check(request_type: RequestType, broker: &Broker, shard: usize) {
             let (least, most) = (shards.iter().map(|s| s.partitions).min(), shards.iter().map(|s| s.partitions).max());
             assert!(most.zip(least).is_some_and(|(most, least)| most - least <= 1), "{shards:?}");
         }
+    }
+}
+
+/// Every shard says what it has; no shard has all partitions.
+fn stats(peer: &mut Peer) {
+    let answer = peer.call(&StatsRequest {}).expect("it is answered");
+    assert_eq!(answer.shards.len(), usize::from(SHARDS));
+    for (index, shard) in (0..).zip(&answer.shards) {
+        assert_eq!(shard.shard, ShardIndex::new(index));
+        let value = |values: &[NamedValue], name: &str| values.iter().find(|named| named.name == name).map(|n| n.value);
+        let partitions = value(&shard.gauges, "partitions").expect("a gauge");
+        assert!((1..u64::from(PARTITIONS)).contains(&partitions), "{partitions}");
+        assert_eq!(value(&shard.gauges, "partitions_offline"), Some(0));
+        assert!(value(&shard.counters, "connections").is_some() && value(&shard.counters, "flushes").is_some());
     }
 }
 

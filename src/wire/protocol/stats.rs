@@ -1,0 +1,87 @@
+//! Stats: what each shard has done, and how long it took.
+
+use super::Message;
+use super::message::request;
+use crate::codec::layout;
+use crate::numbers::ShardIndex;
+
+layout! {
+    /// Asks a broker for its statistics. Its body is empty.
+    pub struct StatsRequest {}
+
+    /// The statistics of a broker since it started.
+    pub struct StatsResponse {
+        /// Its shards, by index.
+        pub shards: Vec<ShardStats>,
+    }
+
+    /// What one shard has done. Names are for people and scripts; a newer broker may have more of them.
+    pub struct ShardStats {
+        /// The shard.
+        pub shard: ShardIndex,
+        /// How many requests came, by the name of their type.
+        pub requests: Vec<NamedValue>,
+        /// What was counted; these only rise.
+        pub counters: Vec<NamedValue>,
+        /// What is so now: lengths of queues, bytes in use.
+        pub gauges: Vec<NamedValue>,
+        /// How long the stages of requests took.
+        pub stages: Vec<StageLatency>,
+        /// Reads and writes, by what they were for.
+        pub device: Vec<DeviceUse>,
+        /// Tasks that held the core for long.
+        pub stalls: Vec<TaskStall>,
+    }
+
+    /// A number with a name.
+    pub struct NamedValue {
+        /// What it is the number of.
+        pub name: String,
+        /// The number.
+        pub value: u64,
+    }
+
+    /// How long a stage took.
+    pub struct StageLatency {
+        /// The stage.
+        pub name: String,
+        /// How often it was passed.
+        pub count: u64,
+        /// Half took at most this long, in nanoseconds.
+        pub p50_ns: u64,
+        /// 99 of 100 took at most this long.
+        pub p99_ns: u64,
+        /// 999 of 1000 took at most this long.
+        pub p999_ns: u64,
+        /// The longest.
+        pub max_ns: u64,
+    }
+
+    /// Reads and writes of one kind.
+    pub struct DeviceUse {
+        /// What they were for.
+        pub name: String,
+        /// How many.
+        pub requests: u64,
+        /// Their bytes.
+        pub bytes: u64,
+        /// The time that they took at the device, added up, in nanoseconds; several may have been there at once.
+        pub busy_ns: u64,
+        /// The longest, in nanoseconds.
+        pub longest_ns: u64,
+    }
+
+    /// Tasks of one name that held the core for longer than the broker's threshold.
+    pub struct TaskStall {
+        /// Their name.
+        pub task: String,
+        /// How often.
+        pub count: u64,
+        /// The longest, in nanoseconds.
+        pub longest_ns: u64,
+    }
+}
+
+impl Message for StatsRequest {}
+impl Message for StatsResponse {}
+request!(StatsRequest is Stats, answered by StatsResponse);
