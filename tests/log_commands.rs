@@ -338,3 +338,28 @@ fn a_partition_that_is_refused_is_repaired_and_serves_what_is_before_the_damage(
     let read = broker.run(&["consume", "kept", "--partition", "1"], b"").expect_success();
     assert!(read.stdout_text() == expect("1", kept) + "next\n");
 }
+
+#[test]
+fn a_running_broker_finds_what_has_rotted_in_its_sealed_segments() {
+    let stopped = Stopped::new(Broker::terminate);
+    let segment = stopped.files(1, ".log")[0].clone();
+    let position = frame_of(&segment, "record 2 of partition 1");
+    flip(&segment, position + 500);
+    let broker = stopped.start();
+    let told = broker.log().until("a sealed segment is damaged");
+    let place = format!("position={position}");
+    for part in ["topic=kept", "partition=1", &segment.display().to_string(), &place, "offset=2"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    // That frame cannot be read; everything else can, and appends go on.
+    let read = broker.run(&["consume", "kept", "--partition", "1", "--from", "3"], b"").expect_success();
+    assert_eq!(read.stdout_text().lines().count(), RECORDS as usize - 3);
+    assert!(!broker.run(&["consume", "kept", "--partition", "1", "--from", "2"], b"").success);
+    broker.run(&["produce", "kept", "--partition", "1", "--message", "more"], b"").expect_success();
+    let printed = broker.run(&["stats", "--output", "json"], b"").expect_success();
+    let stats: Value = serde_json::from_slice(&printed.stdout).expect("an array of shards");
+    assert_eq!(
+        (&stats[0]["counters"]["scrubbed_damaged"], &stats[0]["gauges"]["partitions_offline"]),
+        (&1.into(), &0.into())
+    );
+}

@@ -27,6 +27,7 @@
 //! | deleting the oldest records: up to an offset, by age, by size | `log_start`, `retention` |
 //! | one segment's file and indexes | `segment`, `layout` |
 //! | reads, look-ups by time | `reader`, `read_ahead`, `timestamp`, `cache` |
+//! | sealed segments read in the background | `scrub` |
 //! | what is reported | `failure` |
 //! | looking into the files of a stopped broker; repair | [`inspect`] |
 //!
@@ -57,6 +58,7 @@ mod room;
 mod scan;
 #[cfg(test)]
 mod scenarios;
+mod scrub;
 mod segment;
 mod staging;
 mod state;
@@ -80,3 +82,4 @@ pub use reader::{LogRead, ReadError};
 pub use recovery::{OpenError, Recovery};
 pub use redo::{JournalClaim, Journaled, JournaledAppend};
 pub use retention::RetainError;
+pub use scrub::Scrubbed;

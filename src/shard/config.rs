@@ -10,6 +10,7 @@ use ringmq_wire::{BrokerId, ShardIndex};
 
 use crate::compaction::CompactionSettings;
 use crate::limits::Limits;
+use crate::scrub::ScrubSettings;
 use crate::storage::JournalSettings;
 
 /// The settings of one shard.
@@ -41,6 +42,8 @@ pub struct ShardConfig {
     pub topic_defaults: TopicSettings,
     /// When and how topics are compacted that are to be.
     pub compaction: CompactionSettings,
+    /// How sealed segments are looked after.
+    pub scrub: ScrubSettings,
     /// Memory for recent frames, per shard. Default 64 MiB.
     pub tail_cache_bytes: usize,
     /// What peers are allowed.

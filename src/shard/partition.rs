@@ -4,10 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use ringmq_segment::{
-    AppendError, Appending, CompactError, InvalidConfig, Log, LogConfig, LogId, Payload, ReadError, Validation,
+    AppendError, Appending, CompactError, Corruption, InvalidConfig, Log, LogConfig, LogId, Payload, ReadError,
+    Validation,
 };
 use ringmq_wire::batch::BatchLimits;
-use ringmq_wire::{ErrorCode, TopicName, WireError};
+use ringmq_wire::{ErrorCode, Offset, TopicName, WireError};
 
 use crate::error;
 use crate::throttle::Throttle;
@@ -115,6 +116,25 @@ impl Partition {
         let error = error::chain(cause);
         if let Some(held_back) = self.failure_log.pass() {
             tracing::warn!(topic = %self.topic, partition = %self.id.partition, %error, held_back, "compaction failed");
+        }
+    }
+
+    /// A frame of a sealed segment is not what was written. The scrubber reports each once.
+    pub(crate) fn rotted(&self, damage: &Corruption) {
+        let Corruption { segment, position, expected, damage: found, proven_end, .. } = damage;
+        tracing::error!(
+            topic = %self.topic, partition = %self.id.partition, segment = %segment.display(), position, offset = %expected,
+            found = %found, end = %proven_end,
+            "a sealed segment is damaged: its records there cannot be read, the rest of the partition serves. Restore the \
+             file from a copy while the broker is stopped"
+        );
+    }
+
+    /// A sealed segment could not be read as a whole.
+    pub(crate) fn scrub_failed(&self, segment: Offset, error: &std::io::Error) {
+        if let Some(held_back) = self.failure_log.pass() {
+            let (topic, partition) = (&self.topic, self.id.partition);
+            tracing::error!(%topic, %partition, %segment, %error, held_back, "a sealed segment cannot be read");
         }
     }
 

@@ -24,10 +24,11 @@ use crate::limits::{DESCRIPTIONS_MAX, LimitsError};
 use crate::links::{Roster, RosterEntry, ShardLinks, Started};
 use crate::mailbox::{self, Doors, Inbox};
 use crate::room::{self, FetchRoom};
+use crate::scrub::Scrubber;
 use crate::stats::Stats;
 use crate::storage::{Opened, RecoveryError, Storage};
 use crate::throttle::Throttle;
-use crate::{compaction, topics, upkeep};
+use crate::{compaction, scrub, topics, upkeep};
 
 /// The directory of the generation tables, in the data directory.
 /// What one core owns: its partitions, its connections, its doors to the other cores. Lives on one executor.
@@ -38,6 +39,7 @@ pub struct Shard {
     pub(crate) storage: Rc<Storage>,
     pub(crate) doors: Doors,
     pub(crate) stats: Stats,
+    pub(crate) scrubber: Scrubber,
     pub(crate) connections: Connections,
     /// Bytes of requests that are not answered yet, without fetches.
     pub(crate) request_bytes: Semaphore,
@@ -112,6 +114,7 @@ impl Shard {
             storage,
             doors: Doors::new(&mailboxes, &config.limits),
             stats: Stats::new(),
+            scrubber: Scrubber::default(),
             connections: Connections::new(),
             request_bytes: Semaphore::new(config.limits.shard_bytes_max),
             request_parts: Semaphore::new(config.limits.shard_parts_max),
@@ -171,6 +174,7 @@ impl Shard {
             spawn(&tasks, "metadata", topics::follow(self.clone(), metadata));
             spawn(&tasks, "upkeep", upkeep::run(self.clone()));
             spawn(&tasks, "compaction", compaction::run(self.clone()));
+            spawn(&tasks, "scrub", scrub::run(self.clone()));
             self.stop.stopped().await;
             Ok(())
         };

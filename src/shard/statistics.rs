@@ -31,7 +31,9 @@ impl Shard {
             ("response_bytes", used(limits.shard_response_bytes_max, self.response_bytes.available())),
         ];
         gauges.extend(self.storage.journal_gauges());
-        StatsSnapshot { gauges, ..self.stats.snapshot() }
+        let mut snapshot = self.stats.snapshot();
+        snapshot.counters.extend(self.scrubber.counters());
+        StatsSnapshot { gauges, ..snapshot }
     }
 
     /// Writes the statistics into the log, in one line.

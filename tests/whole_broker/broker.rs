@@ -15,7 +15,8 @@ use ringmq_runtime::executor::{ExecutorConfig, spawn_executor};
 use ringmq_runtime::task::{self, Gate, Stop};
 use ringmq_runtime::time;
 use ringmq_shard::{
-    CompactionSettings, JournalSettings, Limits, LogConfig, Roster, Shard, ShardConfig, ShardError, Wiring,
+    CompactionSettings, JournalSettings, Limits, LogConfig, Roster, ScrubSettings, Shard, ShardConfig, ShardError,
+    Wiring,
 };
 use ringmq_wire::{BrokerId, ShardIndex};
 
@@ -144,6 +145,7 @@ fn shard_config(shape: &Shape, shard: ShardIndex) -> ShardConfig {
         log: LogConfig::default(),
         topic_defaults: TopicSettings::default(),
         compaction: CompactionSettings::default(),
+        scrub: ScrubSettings::default(),
         tail_cache_bytes: shape.tail_cache_bytes,
         limits: Limits::DEFAULT,
     }

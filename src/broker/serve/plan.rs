@@ -9,7 +9,9 @@ use ringmq_client::HostPort;
 use ringmq_controller::ControllerConfig;
 use ringmq_runtime::buffer::BLOCK_BYTES;
 use ringmq_runtime::executor::{CpuId, ExecutorConfig};
-use ringmq_shard::{Advertise, CompactionSettings, JournalConfig, JournalSettings, Limits, LogConfig, ShardConfig};
+use ringmq_shard::{
+    Advertise, CompactionSettings, JournalConfig, JournalSettings, Limits, LogConfig, ScrubSettings, ShardConfig,
+};
 use ringmq_wire::{BrokerId, ShardIndex};
 
 use super::error::ServeError;
@@ -124,6 +126,7 @@ impl Plan {
                 interval: Duration::from_millis(self.config.compaction_interval_ms),
                 key_bytes_max: size(self.config.compaction_key_bytes_max),
             },
+            scrub: ScrubSettings { bytes_per_second: self.config.scrub_bytes_per_second, ..ScrubSettings::default() },
             topic_defaults: self.config.topic_defaults.0,
             tail_cache_bytes: size(cache),
             limits: self.limits(),

@@ -11,7 +11,7 @@ use crate::inspect::{
     FrameReader, IndexFile, LogCheck, NextStart, Part, RepairPlan, Stretch, TableFactKind, Unrepairable, check_log,
     read_generation_table, read_index,
 };
-use crate::{FrameFault, GenerationHistory, Journaled, OpenError, Recovery};
+use crate::{Damage, FrameFault, GenerationHistory, Journaled, OpenError, Recovery, Scrubbed};
 
 fn whole_disk(sim: &Sim) -> Vec<(PathBuf, Option<Vec<u8>>)> {
     sim.disk().files().into_iter().map(|path| (path.clone(), sim.disk().read(&path))).collect()
@@ -272,5 +272,35 @@ fn what_is_deleted_is_neither_checked_nor_missed_and_a_repair_begins_where_the_l
         let (log, _) = open_one().await;
         append_tags(&log, [20]).await;
         assert_eq!((log.offsets().start, log.offsets().end), (Offset::new(8), Offset::new(9)));
+    });
+}
+
+#[test]
+fn scrubbing_finds_what_rots_in_sealed_segments_while_the_rest_is_read() {
+    let sim = written();
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        assert_eq!(log.sealed_segments(), [0, 6].map(Offset::new));
+        let scrub = async |base: i64| log.scrub(Offset::new(base), async |_| true).await.expect("readable");
+        let whole = scrub(0).await;
+        assert_eq!((whole.frames, whole.damage.len()), (6, 0));
+        assert_eq!(scrub(10).await, Scrubbed::default(), "the active segment is none of its business");
+
+        flip(&sim, 0, 4096 + 300);
+        let found = scrub(0).await;
+        assert_eq!(found.frames, 5);
+        let [damage] = &found.damage[..] else { panic!("{found:?}") };
+        assert_eq!((damage.position, damage.expected.get(), &damage.segment), (4096, 1, &segment_path(0)));
+        assert_eq!(damage.damage, Damage::Frame(FrameFault::PayloadChecksum));
+        assert_eq!(tags(&read_from(&log, 6, 1 << 20).await), (7..=13).collect::<Vec<_>>(), "the rest is served");
+
+        // It ends when it is told to.
+        let mut pieces = 0;
+        let pace = async |_| {
+            pieces += 1;
+            pieces < 2
+        };
+        let part = log.scrub(Offset::new(6), pace).await.expect("readable");
+        assert_eq!((part.frames, pieces), (2, 2));
     });
 }

@@ -14,8 +14,8 @@ use ringmq_runtime::net::Reservation;
 use ringmq_runtime::{probe, task};
 use ringmq_segment::LogConfig;
 use ringmq_shard::{
-    Advertise, CompactionSettings, JournalConfig, JournalSettings, Limits, Mailboxes, Roster, Shard, ShardConfig,
-    ShardError, StatsSnapshot, Wiring,
+    Advertise, CompactionSettings, JournalConfig, JournalSettings, Limits, Mailboxes, Roster, ScrubSettings, Shard,
+    ShardConfig, ShardError, StatsSnapshot, Wiring,
 };
 use ringmq_wire::protocol::RequestType;
 use ringmq_wire::{BrokerId, ShardIndex};
@@ -83,6 +83,7 @@ impl Broker {
                 log: LogConfig::default(),
                 topic_defaults: TopicSettings::default(),
                 compaction: CompactionSettings::default(),
+                scrub: ScrubSettings::default(),
                 journal: JournalSettings {
                     ring: JournalConfig { ring_bytes: 4 << 20, ..JournalConfig::default() },
                     ..JournalSettings::default()
