@@ -110,6 +110,13 @@ error_codes! {
     StorageNotReady = 54 "STORAGE_NOT_READY" retry
         "The broker could not open a file or make room in one, and nothing was written; wait a moment and send again."
 
+    OutOfOrderSequence = 60 "OUT_OF_ORDER_SEQUENCE" final
+        "Records that the producer sent before these are missing, so these were not stored; send the missing ones first, or begin a new epoch."
+    DuplicateSequence = 61 "DUPLICATE_SEQUENCE" final
+        "The producer sent these records before, and so long ago that the broker cannot tell their offsets; they are not stored again."
+    InvalidProducerEpoch = 62 "INVALID_PRODUCER_EPOCH" final
+        "The producer has begun a newer epoch, so what carries an older one is not stored; ask for a new producer id."
+
     ShuttingDown = 70 "SHUTTING_DOWN" retry
         "The broker is shutting down; connect to another one, or to this one when it is back."
     Overloaded = 71 "OVERLOADED" retry

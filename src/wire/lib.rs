@@ -24,5 +24,8 @@ pub mod protocol;
 mod topic_name;
 
 pub use error::{Detail, ErrorCode, WireError};
-pub use numbers::{BrokerId, CorrelationId, LeaderEpoch, Offset, PartitionIndex, ShardIndex, Timestamp, TopicId};
+pub use numbers::{
+    BrokerId, CorrelationId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, ShardIndex,
+    Timestamp, TopicId,
+};
 pub use topic_name::{TOPIC_NAME_CHARS_MAX, TopicName, TopicNameError};

@@ -95,6 +95,23 @@ non_negative! {
     BrokerId(i32)
 }
 
+non_negative! {
+    /// An idempotent producer. The broker gives each a number of its own, once; where there may be none, it is an
+    /// `Option` here and -1 on the wire.
+    ProducerId(i64)
+}
+
+non_negative! {
+    /// How often an idempotent producer began anew under its id. What it sent in an earlier epoch is refused.
+    ProducerEpoch(i16)
+}
+
+non_negative! {
+    /// The place of a record among those that an idempotent producer sent to one partition in one epoch, counted from
+    /// 0. Behind [`Sequence::MAX`] comes 0 again.
+    Sequence(i32)
+}
+
 number! {
     /// A partition of a topic, counted from 0.
     PartitionIndex(u32)
@@ -144,6 +161,35 @@ impl Offset {
     pub const fn as_u64(self) -> u64 {
         self.0.unsigned_abs()
     }
+}
+
+impl ProducerEpoch {
+    /// The next one, or `None` behind [`ProducerEpoch::MAX`]: then it takes another id.
+    #[inline]
+    pub const fn next(self) -> Option<Self> {
+        match self.0.checked_add(1) {
+            Some(next) => Some(Self(next)),
+            None => None,
+        }
+    }
+}
+
+impl Sequence {
+    /// The sequence `records` further on.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "the mask leaves 31 bits")]
+    pub const fn advance(self, records: u32) -> Self {
+        Self((self.0.cast_unsigned().wrapping_add(records) & Self::MASK) as i32)
+    }
+
+    /// How many sequences it is from `earlier` to this one, going up: 0 to 2³¹ - 1.
+    #[inline]
+    pub const fn distance_from(self, earlier: Self) -> u32 {
+        self.0.cast_unsigned().wrapping_sub(earlier.0.cast_unsigned()) & Self::MASK
+    }
+
+    /// Sequences wrap at 2³¹.
+    const MASK: u32 = i32::MAX.cast_unsigned();
 }
 
 impl LeaderEpoch {
@@ -257,6 +303,17 @@ mod tests {
         assert_eq!(LeaderEpoch::to_wire(None), -1);
         assert_eq!(LeaderEpoch::from_wire(-1), None);
         assert_eq!(LeaderEpoch::from_wire(LeaderEpoch::to_wire(Some(LeaderEpoch::new(3)))), Some(LeaderEpoch::new(3)));
+    }
+
+    #[test]
+    fn sequences_wrap_behind_the_last_one() {
+        assert_eq!(Sequence::MAX.advance(1), Sequence::ZERO);
+        assert_eq!(Sequence::new(5).advance(0), Sequence::new(5));
+        assert_eq!(Sequence::new(i32::MAX - 1).advance(4), Sequence::new(2));
+        assert_eq!(Sequence::new(2).distance_from(Sequence::new(i32::MAX - 1)), 4);
+        assert_eq!(Sequence::new(i32::MAX - 1).distance_from(Sequence::new(2)), i32::MAX.cast_unsigned() - 3);
+        assert_eq!(ProducerEpoch::new(3).next(), Some(ProducerEpoch::new(4)));
+        assert_eq!(ProducerEpoch::MAX.next(), None);
     }
 
     #[test]

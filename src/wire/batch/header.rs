@@ -19,7 +19,7 @@ pub(super) const CHECKSUMMED_FROM: usize = 21;
 const LENGTH_AT: usize = 8;
 const LEADER_EPOCH_AT: usize = 12;
 const MAGIC_AT: usize = 16;
-const CRC_AT: usize = 17;
+pub(super) const CRC_AT: usize = 17;
 
 /// The least that the length field can say.
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "the value is 49")]

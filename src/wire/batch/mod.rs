@@ -37,6 +37,7 @@ mod builder;
 mod compression;
 mod error;
 mod header;
+mod producer;
 mod record;
 mod rewrite;
 #[cfg(test)]
@@ -54,6 +55,7 @@ pub use header::{
     Attributes, BATCH_HEADER_BYTES, BATCH_LENGTH_PREFIX_BYTES, BATCH_MAGIC, BatchHeader, set_base_offset,
     set_leader_epoch,
 };
+pub use producer::{BatchProducer, set_producer};
 pub use record::{Header, Headers, RECORD_BYTES_MIN, Record, RecordIter};
 pub use rewrite::BatchRewriter;
 pub use validate::{BatchLimits, validate_batch};

@@ -89,6 +89,7 @@ fn check_relations(header: &BatchHeader, limits: &BatchLimits) -> Result<(), Bat
         return Err(BatchError::OffsetDelta { last_offset_delta, record_count: count });
     }
     check_kind(header)?;
+    header.producer()?;
     let (base, max) = (header.base_timestamp.get(), header.max_timestamp.get());
     if base < -1 || max < base {
         return Err(BatchError::Timestamps { base, max });

@@ -4,7 +4,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::error::{Detail, ErrorCode};
-use crate::numbers::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ShardIndex, Timestamp, TopicId};
+use crate::numbers::{
+    BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, ShardIndex, Timestamp, TopicId,
+};
 use crate::protocol::{Acks, Hello, OffsetSpec, TypeVersions};
 use crate::topic_name::TopicName;
 
@@ -54,6 +56,8 @@ described! {
     ShardIndex "shard" |json| Some(Self::new(json.as_u64()?.try_into().ok()?));
     BrokerId "broker id" |json| Self::checked(json.as_i64()?.try_into().ok()?);
     LeaderEpoch "leader epoch" |json| Self::checked(json.as_i64()?.try_into().ok()?);
+    ProducerId "producer id" |json| Self::checked(json.as_i64()?);
+    ProducerEpoch "producer epoch" |json| Self::checked(json.as_i64()?.try_into().ok()?);
     ErrorCode "error code" |json| {
         Self::ALL.iter().copied().find(|code| Some(code.name()) == json.as_str())
     };

@@ -5,7 +5,9 @@ use uuid::Uuid;
 
 use super::{Codec, DecodeError, DecodeProblem, Reader};
 use crate::error::{DETAIL_BYTES_MAX, Detail, ErrorCode};
-use crate::numbers::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ShardIndex, Timestamp, TopicId};
+use crate::numbers::{
+    BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, ShardIndex, Timestamp, TopicId,
+};
 use crate::topic_name::TopicName;
 
 /// The longest string that a decoder takes, in bytes. The encoder cuts a longer one to what its length prefix can
@@ -30,7 +32,7 @@ macro_rules! integers {
     )*};
 }
 
-integers! { u8 put_u8  u16 put_u16  u32 put_u32  u64 put_u64  i32 put_i32  i64 put_i64 }
+integers! { u8 put_u8  u16 put_u16  u32 put_u32  u64 put_u64  i16 put_i16  i32 put_i32  i64 put_i64 }
 
 macro_rules! newtypes {
     ($($type:ident($inner:ty))*) => {$(
@@ -73,7 +75,7 @@ macro_rules! non_negative_numbers {
     )*};
 }
 
-non_negative_numbers! { Offset(i64) LeaderEpoch(i32) BrokerId(i32) }
+non_negative_numbers! { Offset(i64) LeaderEpoch(i32) BrokerId(i32) ProducerId(i64) ProducerEpoch(i16) }
 
 impl Codec for bool {
     const BYTES_MIN: usize = 1;

@@ -5,7 +5,9 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use crate::error::{Detail, ErrorCode};
-use crate::numbers::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ShardIndex, Timestamp, TopicId};
+use crate::numbers::{
+    BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, ShardIndex, Timestamp, TopicId,
+};
 use crate::protocol::{Acks, Hello, OffsetSpec, TypeVersions};
 use crate::topic_name::TopicName;
 
@@ -39,6 +41,8 @@ samples! {
     Offset => (0..=i64::MAX).prop_map(Offset::new);
     LeaderEpoch => (0..=i32::MAX).prop_map(LeaderEpoch::new);
     BrokerId => (0..=i32::MAX).prop_map(BrokerId::new);
+    ProducerId => (0..=i64::MAX).prop_map(ProducerId::new);
+    ProducerEpoch => (0..=i16::MAX).prop_map(ProducerEpoch::new);
     PartitionIndex => any::<u32>().prop_map(PartitionIndex::new);
     ShardIndex => any::<u16>().prop_map(ShardIndex::new);
     Timestamp => any::<i64>().prop_map(Timestamp::new);

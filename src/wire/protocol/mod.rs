@@ -20,6 +20,7 @@ mod describe_topics;
 mod discover_controller;
 mod fetch;
 mod hello;
+mod init_producer_id;
 mod list_offsets;
 mod list_topics;
 mod message;
@@ -42,6 +43,7 @@ pub use describe_topics::{
 pub use discover_controller::{DiscoverControllerRequest, DiscoverControllerResponse};
 pub use fetch::{FetchPartition, FetchRequest, FetchResponseHead, FetchTopic, FetchedPartition, FetchedTopic};
 pub use hello::{HELLO_BYTES_MAX, Hello, TypeVersions};
+pub use init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 pub use list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic, ListedOffset, ListedOffsetTopic,
     OffsetSpec,

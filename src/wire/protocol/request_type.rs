@@ -31,11 +31,13 @@ pub enum RequestType {
     AlterTopics = 11,
     /// Ask for a broker's statistics.
     Stats = 13,
+    /// Ask for an identity for an idempotent producer.
+    InitProducerId = 14,
 }
 
 impl RequestType {
     /// Every type, by rising number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Produce,
         Self::Fetch,
         Self::ListOffsets,
@@ -48,6 +50,7 @@ impl RequestType {
         Self::DescribeCluster,
         Self::AlterTopics,
         Self::Stats,
+        Self::InitProducerId,
     ];
 
     /// The type behind a number, if there is one.
@@ -80,6 +83,7 @@ impl RequestType {
             Self::DescribeCluster => "DescribeCluster",
             Self::AlterTopics => "AlterTopics",
             Self::Stats => "Stats",
+            Self::InitProducerId => "InitProducerId",
         }
     }
 }

@@ -111,6 +111,8 @@ properties_of_every_message! {
     alter_topics_response: AlterTopicsResponse;
     stats_request: StatsRequest;
     stats_response: StatsResponse;
+    init_producer_id_request: InitProducerIdRequest;
+    init_producer_id_response: InitProducerIdResponse;
 }
 
 const ID: CorrelationId = CorrelationId::new(7);

@@ -37,6 +37,7 @@ macro_rules! every_struct {
             DescribeClusterRequest DescribeClusterResponse DescribedBroker DescribedShard
             AlterTopicsRequest TopicAlteration AlterTopicsResponse AlteredTopic
             StatsRequest StatsResponse ShardStats NamedValue StageLatency DeviceUse TaskStall
+            InitProducerIdRequest InitProducerIdResponse
         }
     };
 }
