@@ -19,11 +19,13 @@ pub enum SeededBug {
     StartPastFrames,
     /// What the journal has below the log's start is redone.
     RedoBelowStart,
+    /// What a producer sends again is answered before the original is durable.
+    AnswerRetryEarly,
 }
 
 impl SeededBug {
     /// Each of them.
-    pub const ALL: [SeededBug; 8] = [
+    pub const ALL: [SeededBug; 9] = [
         SeededBug::AcknowledgeBeforeFlush,
         SeededBug::SkipDirectorySync,
         SeededBug::TrustIndex,
@@ -32,6 +34,7 @@ impl SeededBug {
         SeededBug::AcknowledgePastGap,
         SeededBug::StartPastFrames,
         SeededBug::RedoBelowStart,
+        SeededBug::AnswerRetryEarly,
     ];
 
     /// Whether the simulation that this executor belongs to has the bug.

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use ringmq_runtime::local::Receiver;
-use ringmq_wire::batch::{BatchError, BatchLimits, validate_batch};
+use ringmq_wire::batch::{BatchError, BatchHeader, BatchLimits, validate_batch};
 use ringmq_wire::{Offset, Timestamp};
 
 use crate::failure::Poison;
 use crate::payload::Payload;
+use crate::producers::{OutOfSequence, Sequenced};
 
 /// Record batches that passed every check: the only thing that a log takes.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Append {
     payload: Payload,
     record_count: u32,
     max_timestamp: Timestamp,
+    /// `None` for a producer without an identity.
+    sequenced: Option<Sequenced>,
 }
 
 /// Why a payload is not one or more whole, sound record batches.
@@ -36,6 +39,16 @@ pub enum AppendRejected {
         position: usize,
         /// What is wrong with it; has the code for the wire.
         source: BatchError,
+    },
+    /// A batch does not go on where the one before it ends: the batches of an append are all of one producer, in the
+    /// order of their sequences, or all of producers without an identity.
+    #[error(
+        "record batch {index} is not what its producer sent next after the one before it; send the batches of different \
+         producers, and those that do not follow each other, in requests of their own"
+    )]
+    Producer {
+        /// Which batch, from 0.
+        index: usize,
     },
     /// All batches together hold more records than one append can.
     #[error("the record batches hold more than {} records together", u32::MAX)]
@@ -55,7 +68,8 @@ impl Validation {
     /// Nothing of the payload is checked yet.
     #[must_use]
     pub fn of(payload: Payload) -> Validation {
-        let append = Append { payload, record_count: 0, max_timestamp: Timestamp::new(i64::MIN) };
+        let max_timestamp = Timestamp::new(i64::MIN);
+        let append = Append { payload, record_count: 0, max_timestamp, sequenced: None };
         Validation { append, position: 0, batches: 0 }
     }
 
@@ -72,6 +86,7 @@ impl Validation {
         let header =
             validate_batch(rest, limits).map_err(|source| AppendRejected::Batch { index, position, source })?;
         let append = &mut self.append;
+        append.sequenced = sequenced_with(append.sequenced, index, &header)?;
         append.record_count =
             append.record_count.checked_add(header.record_count).ok_or(AppendRejected::TooManyRecords)?;
         append.max_timestamp = append.max_timestamp.max(header.max_timestamp);
@@ -87,6 +102,22 @@ impl Validation {
     pub fn finish(mut self, limits: &BatchLimits) -> Result<Append, AppendRejected> {
         while self.next_batch(limits)?.is_some() {}
         if self.batches == 0 { Err(AppendRejected::Empty) } else { Ok(self.append) }
+    }
+}
+
+/// The sequences of an append with one more batch.
+fn sequenced_with(
+    before: Option<Sequenced>,
+    index: usize,
+    batch: &BatchHeader,
+) -> Result<Option<Sequenced>, AppendRejected> {
+    let rejected = AppendRejected::Producer { index };
+    let record_count = batch.record_count;
+    match (before, batch.producer().map_err(|_| rejected.clone())?) {
+        (None, None) => Ok(None),
+        (None, Some(producer)) if index == 0 => Ok(Some(Sequenced { producer, record_count })),
+        (Some(before), Some(producer)) => before.with(producer, record_count).map(Some).ok_or(rejected),
+        (None, Some(_)) | (Some(_), None) => Err(rejected),
     }
 }
 
@@ -116,6 +147,10 @@ impl Append {
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
         self.payload.bytes().len()
+    }
+
+    pub(crate) fn sequenced(&self) -> Option<Sequenced> {
+        self.sequenced
     }
 
     pub(crate) fn into_payload(self) -> Payload {
@@ -163,6 +198,10 @@ pub enum AppendError {
         /// What one append can have.
         bytes_max: usize,
     },
+    /// An idempotent producer sent it out of its sequence. Nothing was written and no offset used, and what is known of
+    /// the producer is as it was.
+    #[error(transparent)]
+    OutOfSequence(#[from] OutOfSequence),
     /// A write or flush of this log failed, now or before. Whether this append is durable is not known.
     #[error(transparent)]
     Poisoned(#[from] Arc<Poison>),

@@ -32,6 +32,8 @@ pub struct LogConfig {
     pub index_interval_bytes: u64,
     /// Whether of each key only the latest record stays, and how. Default: not.
     pub compaction: Option<CompactionPolicy>,
+    /// What is known of an idempotent producer is forgotten when it has sent nothing for so long. Default: 1 day.
+    pub producer_expiry: Duration,
 }
 
 impl Default for LogConfig {
@@ -46,6 +48,7 @@ impl Default for LogConfig {
             staged_bytes_max: 16 << 20,
             index_interval_bytes: 64 << 10,
             compaction: None,
+            producer_expiry: Duration::from_secs(24 * 60 * 60),
         }
     }
 }

@@ -46,10 +46,13 @@ pub(crate) enum FileKind {
     TimeIndex,
     /// Frames that compaction is writing.
     Cleaned,
+    /// What is known of producers at the offset in its name.
+    Producers,
 }
 
 impl FileKind {
-    const ALL: [FileKind; 4] = [FileKind::Log, FileKind::Index, FileKind::TimeIndex, FileKind::Cleaned];
+    const ALL: [FileKind; 5] =
+        [FileKind::Log, FileKind::Index, FileKind::TimeIndex, FileKind::Cleaned, FileKind::Producers];
 
     const fn extension(self) -> &'static str {
         match self {
@@ -57,6 +60,7 @@ impl FileKind {
             FileKind::Index => "index",
             FileKind::TimeIndex => "timeindex",
             FileKind::Cleaned => "cleaned",
+            FileKind::Producers => "producers",
         }
     }
 }

@@ -22,6 +22,7 @@
 //! |---|---|
 //! | opening: locks, scan, what may be cut and what is corrupt | `recovery`, `scan`, `check` |
 //! | what the journals have that no frame has | `redo` |
+//! | what idempotent producers have stored | `producers`, `producer_snapshots`, `producer_recovery` |
 //! | which life of the log owns which offsets | `generation` |
 //! | of each key the latest record stays | `compaction` |
 //! | deleting the oldest records: up to an offset, by age, by size | `log_start`, `retention` |
@@ -49,6 +50,8 @@ mod layout;
 mod log;
 mod log_start;
 mod payload;
+mod producer_recovery;
+mod producer_snapshots;
 mod producers;
 mod read_ahead;
 mod reader;

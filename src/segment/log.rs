@@ -27,7 +27,7 @@ use crate::retention::{self, RetainError};
 use crate::staging::{Queue, Queued, Staging};
 use crate::state::{LogCore, LogState, Phase};
 use crate::window::WriteWindow;
-use crate::{timestamp, writer};
+use crate::{producer_snapshots, timestamp, writer};
 
 /// What the logs of one core share.
 #[derive(Clone)]
@@ -393,6 +393,7 @@ impl Log {
             return Ok(());
         }
         self.keep_indexes(end).await;
+        self.keep_producers().await;
         let (generation, _) = known.latest();
         let closed = Fact::Closed { id: log.id, number: known.number(), generation, end };
         log.generations.record(closed).await
@@ -410,6 +411,15 @@ impl Log {
         let cut = open.file.truncate(position).await;
         if let Err(error) = stored.and(cut) {
             tracing::warn!(partition = %self.0.id, %error, "could not keep the indexes of a log");
+        }
+    }
+
+    /// Keeps what is known of producers, so that the next start need not read it from the frames.
+    async fn keep_producers(&self) {
+        let log = &self.0;
+        let snapshot = producer_snapshots::take(log, &mut log.state.borrow_mut());
+        if let Some(snapshot) = snapshot {
+            producer_snapshots::store(log, &snapshot).await;
         }
     }
 
@@ -509,6 +519,8 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         write_until: recovered.end,
         queued_for_journal: 0,
         journaled: JournaledRuns::default(),
+        producers: recovered.producers,
+        producer_snapshot: recovered.producer_snapshot,
         waiters: std::collections::VecDeque::new(),
         window: WriteWindow::new(recovered.end, position),
         sealed: recovered.sealed,

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use ringmq_wire::batch::BatchProducer;
+use ringmq_wire::batch::{BatchHeader, BatchProducer};
 use ringmq_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
 pub use self::snapshot::{ProducerSnapshot, ProducerSnapshotError};
@@ -34,6 +34,16 @@ pub(crate) const RUN_RECORDS_MAX: u32 = 1 << 30;
 pub(crate) struct Sequenced {
     pub(crate) producer: BatchProducer,
     pub(crate) record_count: u32,
+}
+
+impl Sequenced {
+    /// With one more batch; `None` when that does not go on where this ends, or it would be too long.
+    pub(crate) fn with(self, producer: BatchProducer, record_count: u32) -> Option<Sequenced> {
+        let next =
+            BatchProducer { base_sequence: self.producer.base_sequence.advance(self.record_count), ..self.producer };
+        let record_count = self.record_count.checked_add(record_count).filter(|count| *count <= RUN_RECORDS_MAX)?;
+        (producer == next).then_some(Sequenced { record_count, ..self })
+    }
 }
 
 /// What a log knows of an append of a producer.
@@ -220,6 +230,17 @@ impl Producers {
         self.learn(id, epoch, Run::of(appended, base_offset), now);
     }
 
+    /// Adds what the batches of a frame tell, or of an append that carries its offsets.
+    pub(crate) fn read(&mut self, mut batches: &[u8], written_at: Timestamp) {
+        while let Ok(header) = BatchHeader::decode(batches) {
+            if let Ok(Some(producer)) = header.producer() {
+                let record_count = header.last_offset_delta.saturating_add(1);
+                self.stored(&Sequenced { producer, record_count }, header.base_offset, written_at);
+            }
+            batches = batches.get(header.size_bytes()..).unwrap_or_default();
+        }
+    }
+
     fn learn(&mut self, id: ProducerId, epoch: ProducerEpoch, run: Run, last_used: Timestamp) {
         if self.0.len() >= PRODUCERS_MAX && !self.0.contains_key(&id) {
             self.forget_the_most_idle();
@@ -262,6 +283,7 @@ impl Producers {
     }
 
     /// How many there are.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

@@ -20,7 +20,8 @@ use ringmq_index::FramePlace;
 use ringmq_runtime::file::{File, IoClass, LOCK_WAIT_MAX, OpenOptions};
 use ringmq_runtime::fs;
 use ringmq_runtime::seeded_bug::SeededBug;
-use ringmq_wire::Offset;
+use ringmq_runtime::time;
+use ringmq_wire::{Offset, Timestamp};
 
 use crate::check::FrameCheck;
 use crate::config::{InvalidConfig, LogConfig};
@@ -28,6 +29,8 @@ use crate::failure::{Corruption, Damage};
 use crate::frame::FrameFault;
 use crate::generation::{Fact, Generations, LogGenerations};
 use crate::layout::{FileKind, LogId};
+use crate::producer_recovery::{ProducerRecovery, ReadAnyway, RecoveredProducers};
+use crate::producers::Producers;
 use crate::redo::{Journaled, JournaledAppend};
 use crate::scan::{Behind, FrameScanner};
 use crate::segment::{ActiveSegment, Indexes, OpenSegment, Segment, TimeSpan};
@@ -107,6 +110,10 @@ pub(crate) struct Recovered {
     /// What follows them, in the journals.
     pub(crate) redo: Vec<JournaledAppend>,
     pub(crate) found: Recovery,
+    /// What the frames tell of idempotent producers.
+    pub(crate) producers: Producers,
+    /// The offset of the snapshot of that which counted.
+    pub(crate) producer_snapshot: Option<Offset>,
 }
 
 /// Finds out what `root` and the journals hold of the log.
@@ -180,7 +187,19 @@ impl Recovered {
     fn empty() -> Recovered {
         let (retired, sealed, redo, found) = (VecDeque::new(), Vec::new(), Vec::new(), Recovery::Empty);
         let (start, end) = (Offset::ZERO, Offset::ZERO);
-        Recovered { generations: None, start, retired, sealed, active: None, end, redo, found }
+        let (producers, producer_snapshot) = (Producers::default(), None);
+        Recovered {
+            generations: None,
+            start,
+            retired,
+            sealed,
+            active: None,
+            end,
+            redo,
+            found,
+            producers,
+            producer_snapshot,
+        }
     }
 }
 
@@ -260,6 +279,9 @@ struct Extent {
     /// What stands there instead of a frame.
     fault: FrameFault,
     behind: Behind,
+    /// Where the scan of its frames began, and what they tell of producers.
+    scanned_from: Offset,
+    producers: Producers,
 }
 
 /// The end of a log as its files have it.
@@ -287,6 +309,14 @@ impl Tail {
     fn take_beyond(&mut self) -> Vec<Extent> {
         let end = self.last.end;
         self.unused.extract_if(.., |unused| unused.segment.base != end).collect()
+    }
+
+    /// What the frames that were scanned tell of producers.
+    fn read_anyway(&mut self) -> ReadAnyway {
+        let end = self.last.end;
+        // The last one with a frame.
+        let scanned = self.before.as_mut().unwrap_or(&mut self.last);
+        ReadAnyway { producers: std::mem::take(&mut scanned.producers), from: scanned.scanned_from, end }
     }
 
     /// What it is reported as.
@@ -453,18 +483,35 @@ impl Opening<'_> {
 
     /// Makes durable what was found, and the log ready for appends.
     async fn take_over(&self, judged: JudgedSegments) -> Result<Recovered, OpenError> {
-        let JudgedSegments { known, tail, beyond, sealed, redo, .. } = judged;
+        let JudgedSegments { known, mut tail, beyond, sealed, redo, .. } = judged;
+        let producers = self.producers(&known, &mut tail, &sealed).await?;
         let clean = known.clean_end() == Some(tail.last.end) && beyond.is_empty() && redo.is_empty();
         if !clean {
             self.make_durable(tail.extents(), &beyond).await?;
         }
-        let recovered = self.ready_for_appends(known, sealed, tail, redo);
+        let recovered = self.ready_for_appends(known, sealed, tail, redo, producers);
         Ok(Recovered { retired: self.left_below(recovered.first_base()), ..recovered })
     }
 
     /// Segments below the first one of the log, of which there still are files.
     fn left_below(&self, first: Offset) -> VecDeque<Rc<Segment>> {
         self.files.named.range(..first).map(|base| Rc::new(Segment::new(&self.dir, *base))).collect()
+    }
+
+    /// What the log knows of idempotent producers at the end of its frames.
+    async fn producers(
+        &self,
+        known: &Rc<LogGenerations>,
+        tail: &mut Tail,
+        sealed: &[Rc<Segment>],
+    ) -> Result<RecoveredProducers, OpenError> {
+        let mut bases: Vec<Offset> = sealed.iter().map(|segment| segment.base).collect();
+        bases.extend(Some(tail.last.segment.base).filter(|last| !bases.contains(last)));
+        let (id, dir, snapshots, bases) = (self.id, &self.dir, &self.files.snapshots, &bases);
+        let (now, expiry) = (Timestamp::new(time::wall_clock()), self.config.producer_expiry);
+        let recovery = ProducerRecovery { id, dir, known, snapshots, bases, now, expiry };
+        let recovered = recovery.recover(tail.read_anyway()).await;
+        recovered.map_err(|source| self.io("find out what producers have stored in", source))
     }
 
     /// Goes back from the newest segment to the last one that was ever written to. Each file is locked before it is
@@ -556,19 +603,36 @@ impl Opening<'_> {
     ) -> Result<Extent, OpenError> {
         let read = |source| self.io("read a segment", source);
         let check = FrameCheck { id: self.id, segment_base: segment.base, generations: known.clone() };
-        let scanner = FrameScanner::new(&file, check.clone(), from.unwrap_or(first_of(segment.base))).await;
+        let (beginning, mut producers) = (from.unwrap_or(first_of(segment.base)), Producers::default());
+        let scanner = FrameScanner::new(&file, check.clone(), beginning).await;
         let mut scanner = scanner.map_err(read)?;
         let fault = loop {
-            match scanner.next().await.map_err(read)? {
-                Ok(header) if from.is_none() => indexes.push(&header),
-                Ok(_) => {}
+            match scanner.next_frame().await.map_err(read)? {
+                Ok((header, frame)) => {
+                    producers.read(&frame[header.payload_range()], header.written_at);
+                    if from.is_none() {
+                        indexes.push(&header);
+                    }
+                }
                 Err(fault) => break fault,
             }
         };
         let (end, end_position, file_bytes) = (scanner.expected(), scanner.position(), scanner.file_bytes());
         let behind = Behind::look(&file, &check, end_position).await.map_err(read)?;
-        let indexes_from_files = from.is_some();
-        Ok(Extent { segment, file, indexes, indexes_from_files, end, end_position, file_bytes, fault, behind })
+        let (indexes_from_files, scanned_from) = (from.is_some(), beginning.offset);
+        Ok(Extent {
+            segment,
+            file,
+            indexes,
+            indexes_from_files,
+            end,
+            end_position,
+            file_bytes,
+            fault,
+            behind,
+            scanned_from,
+            producers,
+        })
     }
 
     /// Decides by the frames and the generation table whether what is missing behind the last good frame, and behind
@@ -713,6 +777,7 @@ impl Opening<'_> {
         sealed: Vec<Rc<Segment>>,
         tail: Tail,
         redo: Vec<JournaledAppend>,
+        producers: RecoveredProducers,
     ) -> Recovered {
         let (found, end) = (tail.found(), tail.last.end);
         tracing::debug!(partition = %self.id, ?found, fault = %tail.last.fault, "opened a log");
@@ -722,7 +787,9 @@ impl Opening<'_> {
         segment.set_opened(Some(open.clone()));
         let active = ActiveSegment { segment, open, position: end_position, room: file_bytes, taken_over };
         let (start, retired) = (known.log_start(), VecDeque::new());
-        Recovered { generations: Some(known), start, retired, sealed, active: Some(active), end, redo, found }
+        let (generations, active) = (Some(known), Some(active));
+        let RecoveredProducers { producers, snapshot: producer_snapshot } = producers;
+        Recovered { generations, start, retired, sealed, active, end, redo, found, producers, producer_snapshot }
     }
 
     /// Of the segment with that base, where a frame should begin at `place`.

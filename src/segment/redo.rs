@@ -11,6 +11,7 @@ use bytes::Bytes;
 use ringmq_runtime::buffer::IoBuf;
 use ringmq_runtime::local::Listener;
 use ringmq_runtime::seeded_bug::SeededBug;
+use ringmq_runtime::time;
 use ringmq_wire::batch::BatchHeader;
 use ringmq_wire::{LeaderEpoch, Offset, Timestamp};
 
@@ -18,7 +19,7 @@ use crate::frame::Generation;
 use crate::generation::LogGenerations;
 use crate::room::NoRoom;
 use crate::staging::{Group, Staged, StagedBatches};
-use crate::state::LogCore;
+use crate::state::{LogCore, LogState};
 use crate::writer;
 
 /// What the journals have of one log, and what they tell of it.
@@ -128,6 +129,7 @@ pub(crate) async fn redo(log: &Rc<LogCore>, appends: Vec<JournaledAppend>) -> Re
             Next::Wait => moved.await,
             Next::Group(group) => {
                 make_room(log, group).await.map_err(RedoError::Io)?;
+                learn_of_producers(log, group);
                 writer::launch(log, group);
             }
         }
@@ -153,6 +155,15 @@ fn next_group(log: &LogCore) -> Result<(Next, Listener), RedoError> {
         _ => Next::Wait,
     };
     Ok((next, moved))
+}
+
+/// As frames get it, and not before: a snapshot is of what is in frames.
+fn learn_of_producers(log: &LogCore, group: Group) {
+    let now = Timestamp::new(time::wall_clock());
+    let LogState { staging, producers, .. } = &mut *log.state.borrow_mut();
+    for staged in staging.from(Offset::ZERO).take(group.appends) {
+        producers.read(staged.batches.bytes(), now);
+    }
 }
 
 /// Nothing was reserved for it: the process that had is gone.

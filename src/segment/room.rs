@@ -17,6 +17,8 @@ use ringmq_wire::Offset;
 use crate::frame::{Generation, LogNumber};
 use crate::generation::{Fact, LogGenerations, RecordError};
 use crate::layout::FileKind;
+use crate::producer_snapshots;
+use crate::producers::ProducerSnapshot;
 use crate::segment::{ActiveSegment, Indexes, OpenSegment, Segment};
 use crate::state::LogCore;
 
@@ -130,7 +132,7 @@ pub(crate) async fn roll(log: &Rc<LogCore>) -> Result<(), NoRoom> {
     if !landed_to_the_end(log).await {
         return Ok(());
     }
-    let sealed = {
+    let (sealed, producers) = {
         let mut state = log.state.borrow_mut();
         state.roll_asked = false;
         state.window.begin_segment();
@@ -140,12 +142,12 @@ pub(crate) async fn roll(log: &Rc<LogCore>) -> Result<(), NoRoom> {
             sealed.segment.set_span(sealed.open.indexes.borrow().span());
         }
         state.sealed.extend(sealed.as_ref().map(|sealed| sealed.segment.clone()));
-        sealed
+        (sealed, producer_snapshots::take(log, &mut state))
     };
     if let Some(sealed) = sealed {
         keep_open(log, &sealed.segment);
         // Hints and left-over space: nothing waits for them, and a failure costs a rebuild later.
-        let _ = log.gate.spawn_background("log-seal", finish_sealed(log.clone(), sealed, base));
+        let _ = log.gate.spawn_background("log-seal", finish_sealed(log.clone(), sealed, base, producers));
     }
     Ok(())
 }
@@ -167,7 +169,7 @@ async fn landed_to_the_end(log: &LogCore) -> bool {
     }
 }
 
-async fn finish_sealed(log: Rc<LogCore>, sealed: ActiveSegment, end: Offset) {
+async fn finish_sealed(log: Rc<LogCore>, sealed: ActiveSegment, end: Offset, producers: Option<ProducerSnapshot>) {
     let Some(number) = log.state.borrow().generations.as_ref().map(|known| known.number()) else { return };
     let indexes = sealed.open.indexes.borrow().clone();
     let stored = sealed.segment.store_indexes(&indexes, number, end, sealed.position).await;
@@ -175,6 +177,9 @@ async fn finish_sealed(log: Rc<LogCore>, sealed: ActiveSegment, end: Offset) {
     if let Err(error) = stored.and(cut) {
         let segment = sealed.segment.base;
         tracing::warn!(partition = %log.id, %segment, %error, "could not finish a sealed segment");
+    }
+    if let Some(snapshot) = producers {
+        producer_snapshots::store(&log, &snapshot).await;
     }
 }
 

@@ -22,6 +22,7 @@ use crate::generation::{Generations, LogGenerations};
 use crate::journal_queue::JournalQueue;
 use crate::journaled::JournaledRuns;
 use crate::layout::LogId;
+use crate::producers::Producers;
 use crate::read_ahead::ReadAhead;
 use crate::segment::{ActiveSegment, Segment};
 use crate::staging::{Queue, Staging, Waiter};
@@ -76,7 +77,12 @@ pub(crate) struct LogState {
     /// Bytes of what is staged that wait for the journal.
     pub(crate) queued_for_journal: usize,
     pub(crate) journaled: JournaledRuns,
-    /// Who waits for what is not durable, in the order of the offsets.
+    /// What idempotent producers have stored; durable or on its way.
+    pub(crate) producers: Producers,
+    /// The offset of the latest good snapshot of that.
+    pub(crate) producer_snapshot: Option<Offset>,
+    /// Who waits for what is not durable, in the order of the calls. That is the order of the offsets, but for those who
+    /// sent something again.
     pub(crate) waiters: VecDeque<(Appended, Waiter)>,
     /// The frames at the device.
     pub(crate) window: WriteWindow<CachedFrame>,
@@ -136,12 +142,18 @@ impl LogState {
         debug_assert!(self.durable <= durable && durable <= self.end);
         let moved = self.durable < durable;
         self.durable = durable;
+        self.acknowledge();
+        moved
+    }
+
+    /// Tells those who waited for what is durable, in order.
+    pub(crate) fn acknowledge(&mut self) {
+        let durable = self.durable;
         while let Some((appended, waiter)) = self.waiters.pop_front_if(|(appended, _)| appended.next_offset <= durable)
         {
             // Whoever asked may be gone.
             let _ = waiter.send(Ok(appended));
         }
-        moved
     }
 
     /// What is durable and in no durable frame, from the batches on that hold `from`: at least one append, and

@@ -20,6 +20,7 @@ use std::time::Duration;
 use ringmq_runtime::buffer::{AlignedBuf, IoBuf};
 use ringmq_runtime::file::{File, IoClass};
 use ringmq_runtime::local::Listener;
+use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_runtime::time;
 use ringmq_wire::batch::{BatchHeader, set_base_offset, set_leader_epoch};
 use ringmq_wire::{LeaderEpoch, Offset, Timestamp};
@@ -29,6 +30,7 @@ use crate::cache::CachedFrame;
 use crate::frame::{FrameHeader, Generation};
 use crate::journal_queue::Journaling;
 use crate::payload::{FrameBuf, Payload, frame_bytes_for};
+use crate::producers::{Known, OutOfSequence};
 use crate::room::{self, NoRoom};
 use crate::segment::ActiveSegment;
 use crate::staging::{FULL_FRAME_BYTES, Group, Queued, Staged, StagedBatches};
@@ -43,6 +45,7 @@ pub(crate) fn wake(log: &Rc<LogCore>) {
         let step = decide(log, &log.state.borrow());
         match step {
             Step::Stage => stage(log),
+            Step::Answer(known) => answer(log, known),
             Step::Stop => return,
             _ => break,
         }
@@ -62,6 +65,8 @@ enum Step {
     Wait,
     /// The first append of the queue has room.
     Stage,
+    /// The first append of the queue needs none: its producer sent it before, or out of its sequence.
+    Answer(Result<Appended, OutOfSequence>),
     /// The next frame can go.
     Launch(Group),
     /// There is no room for the first append of the queue.
@@ -89,6 +94,7 @@ async fn write(log: Rc<LogCore>) {
             Step::Stop => break,
             Step::Wait => moved.await,
             Step::Stage => stage(&log),
+            Step::Answer(known) => answer(&log, known),
             Step::Launch(group) => launch(&log, group),
             Step::MakeRoom(room) => {
                 let made = make_room(&log, room).await;
@@ -116,6 +122,9 @@ fn decide(log: &LogCore, state: &LogState) -> Step {
     if !state.is_usable() {
         return Step::Stop;
     }
+    if let Some(known) = state.queue.first().and_then(|append| known(log, state, append)) {
+        return Step::Answer(known);
+    }
     let mut write_until = state.write_until;
     match missing_room(log, state) {
         Missing::Nothing => return Step::Stage,
@@ -130,6 +139,16 @@ fn decide(log: &LogCore, state: &LogState) -> Step {
         None => Step::Stop,
         Some(group) if group.may_go(state.window.in_flight(), log.config().writes_in_flight_max) => Step::Launch(group),
         Some(_) => Step::Wait,
+    }
+}
+
+/// What an append that is not to be stored is answered with.
+fn known(log: &LogCore, state: &LogState, append: &Append) -> Option<Result<Appended, OutOfSequence>> {
+    let now = Timestamp::new(time::wall_clock());
+    match state.producers.judge(&append.sequenced()?, now, log.config().producer_expiry) {
+        Ok(Known::New) => None,
+        Ok(Known::Stored(offsets)) => Some(Ok(Appended { base_offset: offsets.start, next_offset: offsets.end })),
+        Err(out_of_sequence) => Some(Err(out_of_sequence)),
     }
 }
 
@@ -223,12 +242,31 @@ fn refuse(log: &LogCore, no_room: NoRoom) {
     }
 }
 
+/// Answers the first append of the queue without storing it. One that was sent before waits until what was stored then is
+/// durable (rule 9 of the storage protocol).
+fn answer(log: &LogCore, known: Result<Appended, OutOfSequence>) {
+    let mut state = log.state.borrow_mut();
+    let Some(Queued { waiter, .. }) = state.queue.take_first() else { return };
+    match known {
+        Ok(appended) if !SeededBug::AnswerRetryEarly.is_in() => {
+            state.waiters.push_back((appended, waiter));
+            state.acknowledge();
+        }
+        // Whoever asked may be gone.
+        known => drop(waiter.send(known.map_err(AppendError::from))),
+    }
+}
+
 /// Gives the first append of the queue its offsets, and decides which way it goes.
 fn stage(log: &Rc<LogCore>) {
     let mut state = log.state.borrow_mut();
     let (Some(generation), Some(known)) = (state.generation, state.generations.clone()) else { return };
     let Some(Queued { append, waiter }) = state.queue.take_first() else { return };
     let by_journal = goes_by_journal(log, &state, &append);
+    if let Some(sequenced) = append.sequenced() {
+        let (base_offset, now) = (state.end, Timestamp::new(time::wall_clock()));
+        state.producers.stored(&sequenced, base_offset, now);
+    }
     let staged = placed(append, state.end, state.leader_epoch, generation, by_journal);
     let (base_offset, next_offset) = (staged.base_offset, staged.next_offset);
     state.end = next_offset;

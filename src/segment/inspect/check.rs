@@ -329,7 +329,7 @@ impl Walk {
         };
         let decoded = match kind {
             FileKind::TimeIndex => TimeIndex::decode(&bytes).map(|(coverage, _)| coverage),
-            FileKind::Log | FileKind::Index | FileKind::Cleaned => {
+            FileKind::Log | FileKind::Index | FileKind::Cleaned | FileKind::Producers => {
                 OffsetIndex::decode(&bytes, BLOCK_BYTES as u64).map(|(coverage, _)| coverage)
             }
         };

@@ -20,6 +20,8 @@ pub(super) struct Files {
     pub(super) named: BTreeSet<Offset>,
     /// Compacted segments that count, and have not got their names yet.
     pub(super) swaps: Vec<Unfinished>,
+    /// Offsets of the snapshots of producers, ascending.
+    pub(super) snapshots: Vec<Offset>,
     /// What compaction was writing.
     cleaned: Vec<PathBuf>,
 }
@@ -37,12 +39,14 @@ impl Files {
             files.named.extend(parsed.map(|(base, _)| base));
             match (parsed, parse_swap_name(name)) {
                 (Some((base, FileKind::Log)), _) => files.bases.push(base),
+                (Some((offset, FileKind::Producers)), _) => files.snapshots.push(offset),
                 (Some((_, FileKind::Cleaned)), _) => files.cleaned.push(dir.join(name)),
                 (None, Some((base, end))) => files.swaps.push(Unfinished { path: dir.join(name), base, end }),
                 _ => {}
             }
         }
         files.bases.sort_unstable();
+        files.snapshots.sort_unstable();
         Ok(files)
     }
 

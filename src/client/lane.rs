@@ -1,0 +1,390 @@
+//! The way of one idempotent producer to one partition: batches go out in order, a few at a time, and what is not answered
+//! is sent again, from the first one on.
+//!
+//! The broker recognises a batch by producer id, epoch and sequence (`docs/formats/native-protocol.md`, "Idempotent
+//! producers"), so that what it has stored already is answered and not stored again. Whatever goes wrong, the lane does
+//! the same: it sends everything that is unanswered again, in order, before anything new. Three things it has to see to:
+//!
+//! - **One at a time at first.** A partition that does not know the producer takes whatever sequence comes. Until it has
+//!   answered, there is one batch in flight: of two, the first could be refused for want of space and the second stored.
+//! - **Batches that nobody waits for any more.** Their callers have been told that they may be stored. They are sent again
+//!   as long as others stand behind them, for without them these would be refused as out of order.
+//! - **Beginning anew.** A batch that is given up leaves a gap, so the lane goes on in a new epoch. That also keeps away
+//!   what may still be on its way in an old connection. What may have been stored in the old epoch is never sent in a new
+//!   one: its callers are told.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use ringmq_wire::batch::{BatchProducer, set_producer};
+use ringmq_wire::protocol::{Acks, InitProducerIdRequest};
+use ringmq_wire::{ErrorCode, PartitionIndex, ProducerEpoch, ProducerId, Sequence, TopicName};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::address::BrokerAddress;
+use crate::cluster::Cluster;
+use crate::connection::{Connection, PendingProduce};
+use crate::error::Error;
+use crate::produce::{self, Failure};
+use crate::producer::Deliveries;
+use crate::retry::Retry;
+
+/// Batches that the lane takes in at a time.
+const WAITING_MAX: usize = 64;
+/// Requests in flight: what the broker recognises at least, whoever else sends to the partition.
+const IN_FLIGHT_MAX: usize = 5;
+/// After so long without a word the partition may have forgotten the producer.
+const KNOWN_FOR: Duration = Duration::from_secs(30);
+
+/// A batch that somebody waits for.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    /// Without an identity.
+    pub(crate) batch: Bytes,
+    pub(crate) record_count: u32,
+    pub(crate) acks: Acks,
+    pub(crate) deadline: Instant,
+    pub(crate) trace: Arc<Trace>,
+    pub(crate) reply: oneshot::Sender<Result<Deliveries, Error>>,
+}
+
+/// What has become of a batch so far, for a caller whose time is up.
+#[derive(Debug, Default)]
+pub(crate) struct Trace(Mutex<Tried>);
+
+#[derive(Debug, Default)]
+struct Tried {
+    may_be_stored: bool,
+    last: Option<Error>,
+}
+
+impl Trace {
+    fn note(&self, may_be_stored: bool, last: Option<Error>) {
+        let mut tried = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tried.may_be_stored = may_be_stored;
+        tried.last = last.or(tried.last.take());
+    }
+
+    /// Whether it may be stored, and the last attempt's error.
+    pub(crate) fn outcome(&self) -> (bool, Option<Error>) {
+        let mut tried = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (tried.may_be_stored, tried.last.take())
+    }
+}
+
+/// How the partition's owner is reached.
+type Route = (BrokerAddress, Connection);
+
+/// Who the lane is to its partition.
+#[derive(Debug, Clone, Copy)]
+struct Identity {
+    id: ProducerId,
+    epoch: ProducerEpoch,
+}
+
+/// A batch on its way.
+struct Batch {
+    outgoing: Outgoing,
+    /// With its identity, once it was sent for the first time.
+    sequenced: Option<Bytes>,
+    /// Whether an attempt in this epoch left it open.
+    may_be_stored: bool,
+}
+
+impl Batch {
+    /// Whether its caller has left, or was told that the time is up.
+    fn is_abandoned(&self) -> bool {
+        self.outgoing.reply.is_closed()
+    }
+
+    fn answer(self, outcome: Result<Deliveries, Error>) {
+        // Whoever asked may be gone.
+        let _ = self.outgoing.reply.send(outcome);
+    }
+}
+
+struct Lane {
+    cluster: Arc<Cluster>,
+    topic: String,
+    partition: PartitionIndex,
+    identity: Option<Identity>,
+    next_sequence: Sequence,
+    /// When the partition last answered that it stored something of this identity.
+    known_at: Option<Instant>,
+    /// In the order in which they are to be stored. The first ones may have been sent.
+    batches: VecDeque<Batch>,
+}
+
+/// Sends what comes, until nobody can send any more and everything is answered or given up.
+pub(crate) async fn run(
+    cluster: Arc<Cluster>,
+    topic: String,
+    partition: PartitionIndex,
+    mut outgoing: mpsc::Receiver<Outgoing>,
+) {
+    let (identity, next_sequence, known_at, batches) = (None, Sequence::ZERO, None, VecDeque::new());
+    let mut lane = Lane { cluster, topic, partition, identity, next_sequence, known_at, batches };
+    let mut failed = 0;
+    loop {
+        lane.forget_abandoned();
+        if lane.batches.is_empty() {
+            failed = 0;
+            match outgoing.recv().await {
+                Some(first) => lane.push(first),
+                None => return,
+            }
+        }
+        let mut retry = Retry::until("produce", lane.deadline(), lane.cluster.options.timeout, failed);
+        match lane.send_all(&mut retry, &mut outgoing).await {
+            Ok(()) => failed = 0,
+            Err(Stopped::Again(error)) => {
+                lane.note(&error);
+                lane.cluster.doubt(&lane.topic, &error);
+                if retry.pause_after_answer(error).await.is_err() {
+                    // It is too late for another attempt; after that nobody waits any more.
+                    tokio::time::sleep_until(retry.deadline()).await;
+                }
+                failed = retry.failed();
+            }
+            Err(Stopped::GivenUp) => {}
+        }
+    }
+}
+
+/// Why a round of sending ended before everything was answered.
+enum Stopped {
+    /// For a reason that may pass.
+    Again(Error),
+    /// The first batch, or all of them, were given up.
+    GivenUp,
+}
+
+impl Lane {
+    fn push(&mut self, outgoing: Outgoing) {
+        self.batches.push_back(Batch { outgoing, sequenced: None, may_be_stored: false });
+    }
+
+    /// When the last caller's time is up.
+    fn deadline(&self) -> Instant {
+        let waiting = self.batches.iter().filter(|batch| !batch.is_abandoned());
+        waiting.map(|batch| batch.outgoing.deadline).max().unwrap_or_else(Instant::now)
+    }
+
+    /// Drops what nobody waits for, but for batches that were sent and stand before others.
+    fn forget_abandoned(&mut self) {
+        self.batches.retain(|batch| batch.sequenced.is_some() || !batch.is_abandoned());
+        if !self.batches.is_empty() && self.batches.iter().all(Batch::is_abandoned) {
+            self.batches.clear();
+            self.begin_epoch();
+        }
+    }
+
+    /// The next batches are those of a new epoch, or of another producer where there is none left.
+    fn begin_epoch(&mut self) {
+        let next = |Identity { id, epoch }: Identity| Some(Identity { id, epoch: epoch.next()? });
+        self.identity = self.identity.and_then(next);
+        (self.next_sequence, self.known_at) = (Sequence::ZERO, None);
+        for batch in &mut self.batches {
+            batch.sequenced = None;
+        }
+    }
+
+    /// Sends everything, what was sent before first, and what comes meanwhile.
+    async fn send_all(&mut self, retry: &mut Retry, outgoing: &mut mpsc::Receiver<Outgoing>) -> Result<(), Stopped> {
+        let attempt = self.open(retry).await;
+        let (topic, connection) = match attempt {
+            Ok(opened) => opened,
+            Err(error) => return Err(self.cannot_open(error)),
+        };
+        let mut pending: VecDeque<PendingProduce> = VecDeque::new();
+        loop {
+            while self.batches.len() < WAITING_MAX
+                && let Ok(next) = outgoing.try_recv()
+            {
+                self.push(next);
+            }
+            while pending.len() < self.in_flight_max().min(self.batches.len()) {
+                match self.submit(pending.len(), &topic, &connection, retry).await {
+                    Ok(sent) => pending.push_back(sent),
+                    // What was sent before it comes first.
+                    Err(_) if !pending.is_empty() => break,
+                    Err(error) => return Err(self.failed(Failure::of(error), &topic, &mut pending).await),
+                }
+            }
+            let Some(first) = pending.front_mut() else { return Ok(()) };
+            let has_room = self.batches.len() < WAITING_MAX;
+            tokio::select! {
+                answer = first.wait() => {
+                    pending.pop_front();
+                    let answer = answer.map_err(|error| Error::of_request("produce", &connection.0, error));
+                    match produce::outcome(&topic, self.partition, answer.map(Some)) {
+                        Ok(stored) => self.stored(stored),
+                        Err(failure) => return Err(self.failed(failure, &topic, &mut pending).await),
+                    }
+                }
+                Some(next) = outgoing.recv(), if has_room => self.push(next),
+            }
+        }
+    }
+}
+
+impl Lane {
+    /// An identity, and a connection to the partition's owner.
+    async fn open(&mut self, retry: &mut Retry) -> Result<(TopicName, Route), Error> {
+        if self.identity.is_none() {
+            let timeout_ms = u32::try_from(retry.remaining().as_millis()).unwrap_or(u32::MAX);
+            let asked = self.cluster.ask_any("init producer id", &InitProducerIdRequest { timeout_ms }, retry).await?;
+            self.identity = Some(Identity { id: asked.producer_id, epoch: asked.producer_epoch });
+        }
+        let route = self.cluster.route_to(&self.topic, self.partition, retry).await?;
+        let owner = self.cluster.owner(&route, self.partition, retry.attempt_deadline()).await?;
+        Ok((route.topic.clone(), owner))
+    }
+
+    fn in_flight_max(&self) -> usize {
+        let is_known = self.known_at.is_some_and(|at| at.elapsed() < KNOWN_FOR);
+        if is_known { IN_FLIGHT_MAX } else { 1 }
+    }
+
+    /// Hands a batch to the connection. When this returns, those after it can only follow it.
+    async fn submit(
+        &mut self,
+        place: usize,
+        topic: &TopicName,
+        (address, connection): &Route,
+        retry: &Retry,
+    ) -> Result<PendingProduce, Error> {
+        let batch = self.sequenced(place)?;
+        let acks = self.batches[place].outgoing.acks;
+        let head = produce::head(topic, self.partition, &batch, acks, retry)?;
+        let submitted = connection.submit_produce(&head, [batch], retry.attempt_deadline()).await;
+        let submitted = submitted.map_err(|error| Error::of_request("produce", address, error))?;
+        self.batches[place].outgoing.trace.note(true, None);
+        Ok(submitted)
+    }
+
+    /// The batch with its identity, which it gets when it is sent for the first time.
+    fn sequenced(&mut self, place: usize) -> Result<Bytes, Error> {
+        let no_identity = || Error::Nonsense("a lane sends without an identity".to_owned());
+        let Identity { id, epoch } = self.identity.ok_or_else(no_identity)?;
+        let batch = &mut self.batches[place];
+        if let Some(sequenced) = &batch.sequenced {
+            return Ok(sequenced.clone());
+        }
+        let mut bytes = match std::mem::take(&mut batch.outgoing.batch).try_into_mut() {
+            Ok(bytes) => bytes,
+            Err(shared) => BytesMut::from(&shared[..]),
+        };
+        set_producer(&mut bytes, BatchProducer { id, epoch, base_sequence: self.next_sequence });
+        self.next_sequence = self.next_sequence.advance(batch.outgoing.record_count);
+        let bytes = bytes.freeze();
+        // What it is made anew of, should there be another epoch.
+        batch.outgoing.batch = bytes.clone();
+        batch.sequenced = Some(bytes.clone());
+        Ok(bytes)
+    }
+
+    /// The first batch is stored.
+    fn stored(&mut self, stored: Option<Deliveries>) {
+        self.known_at = Some(Instant::now());
+        let unanswered = || Error::Nonsense("a produce request was answered without offsets".to_owned());
+        if let Some(first) = self.batches.pop_front() {
+            first.answer(stored.ok_or_else(unanswered));
+        }
+    }
+
+    /// Nothing was sent in this round.
+    fn cannot_open(&mut self, error: Error) -> Stopped {
+        if error.is_retriable() {
+            return Stopped::Again(error);
+        }
+        let batches = std::mem::take(&mut self.batches);
+        for batch in batches {
+            let outcome = if batch.may_be_stored { self.may_be_stored(error.alike()) } else { error.alike() };
+            batch.answer(Err(outcome));
+        }
+        self.begin_epoch();
+        Stopped::GivenUp
+    }
+
+    /// The first batch of those that are pending failed. What became of the others is looked at before anything is sent
+    /// again.
+    async fn failed(&mut self, failure: Failure, topic: &TopicName, pending: &mut VecDeque<PendingProduce>) -> Stopped {
+        self.known_at = None;
+        let (error, left_open) = match failure {
+            Failure::NotStored(error) => (error, false),
+            Failure::MaybeStored(error) => (error, true),
+        };
+        if let Some(first) = self.batches.front_mut() {
+            first.may_be_stored |= left_open;
+        }
+        self.look_at_others(topic, pending).await;
+        match error.code() {
+            Some(ErrorCode::DuplicateSequence) => {
+                // Stored, and nobody knows where. What follows it is not concerned.
+                if let Some(first) = self.batches.pop_front() {
+                    first.answer(Err(error));
+                }
+                Stopped::GivenUp
+            }
+            Some(ErrorCode::InvalidProducerEpoch) => {
+                self.give_up_first(error);
+                self.identity = None;
+                Stopped::GivenUp
+            }
+            _ if error.is_retriable() || error.code() == Some(ErrorCode::UnknownPartition) => Stopped::Again(error),
+            _ => {
+                self.give_up_first(error);
+                Stopped::GivenUp
+            }
+        }
+    }
+
+    /// Waits for the answers to what was sent behind the first batch. Those that were stored are sent again all the same:
+    /// the broker knows them, and answers alike.
+    async fn look_at_others(&mut self, topic: &TopicName, pending: &mut VecDeque<PendingProduce>) {
+        for (place, mut answer) in pending.drain(..).enumerate() {
+            let answer = answer.wait().await;
+            let open = match answer {
+                Ok(response) => {
+                    !matches!(produce::outcome(topic, self.partition, Ok(Some(response))), Err(Failure::NotStored(_)))
+                }
+                Err(error) => error.may_have_arrived(),
+            };
+            if let Some(batch) = self.batches.get_mut(place + 1) {
+                batch.may_be_stored |= open;
+            }
+        }
+    }
+
+    /// Tells the first batch's caller why, and begins a new epoch. Of others that may have been stored in this one, that
+    /// stays open.
+    fn give_up_first(&mut self, error: Error) {
+        let reason = error.alike();
+        if let Some(first) = self.batches.pop_front() {
+            let outcome = if first.may_be_stored { self.may_be_stored(error) } else { error };
+            first.answer(Err(outcome));
+        }
+        let (open, left): (VecDeque<Batch>, VecDeque<Batch>) =
+            std::mem::take(&mut self.batches).into_iter().partition(|batch| batch.may_be_stored);
+        self.batches = left;
+        for batch in open {
+            batch.answer(Err(self.may_be_stored(reason.alike())));
+        }
+        self.begin_epoch();
+    }
+
+    fn may_be_stored(&self, source: Error) -> Error {
+        produce::may_be_stored(&self.topic, self.partition, source)
+    }
+
+    /// Leaves word for callers whose time is up before the next attempt ends.
+    fn note(&self, error: &Error) {
+        for batch in &self.batches {
+            batch.outgoing.trace.note(batch.may_be_stored, Some(error.alike()));
+        }
+    }
+}

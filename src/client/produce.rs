@@ -1,0 +1,83 @@
+//! One produce request, and what its answer says.
+
+use bytes::Bytes;
+use ringmq_wire::protocol::{Acks, ProduceHead, ProducePartition, ProduceResponse, ProduceTopic, ProducedPartition};
+use ringmq_wire::{ErrorCode, PartitionIndex, TopicName, WireError};
+
+use crate::error::Error;
+use crate::producer::Deliveries;
+use crate::retry::Retry;
+
+/// Why records were not acknowledged, and whether they can have been stored.
+pub(crate) enum Failure {
+    NotStored(Error),
+    MaybeStored(Error),
+}
+
+/// The head of a request with one section.
+pub(crate) fn head(
+    topic: &TopicName,
+    partition: PartitionIndex,
+    batches: &Bytes,
+    acks: Acks,
+    retry: &Retry,
+) -> Result<ProduceHead, Error> {
+    let too_large = |_| Error::Argument(format!("{} bytes of batches are more than one request takes", batches.len()));
+    let records_bytes = u32::try_from(batches.len()).map_err(too_large)?;
+    let partitions = vec![ProducePartition { partition, records_bytes }];
+    Ok(ProduceHead {
+        acks,
+        timeout_ms: u32::try_from(retry.remaining().as_millis()).unwrap_or(u32::MAX),
+        topics: vec![ProduceTopic { topic: topic.clone(), partitions }],
+    })
+}
+
+/// What an answer says about the one partition that was asked for.
+pub(crate) fn outcome(
+    topic: &TopicName,
+    partition: PartitionIndex,
+    answer: Result<Option<ProduceResponse>, Error>,
+) -> Result<Option<Deliveries>, Failure> {
+    let response = match answer {
+        Ok(Some(response)) => response,
+        Ok(None) => return Ok(None),
+        Err(error) => return Err(Failure::of(error)),
+    };
+    let mut topics = response.topics.into_iter().filter(|produced| produced.topic == *topic);
+    let mut partitions = topics.next().map(|produced| produced.partitions).unwrap_or_default().into_iter();
+    match partitions.find(|produced| produced.partition == partition) {
+        Some(ProducedPartition { error: ErrorCode::None, base_offset, next_offset, append_time, .. }) => {
+            Ok(Some(Deliveries { partition, offsets: base_offset..next_offset, append_time }))
+        }
+        Some(ProducedPartition { error: code, detail, .. }) => {
+            Err(Failure::of(Error::about_partition(topic, partition, WireError { code, detail })))
+        }
+        None => {
+            let reason = "a produce request was answered without a word on its partition";
+            Err(Failure::MaybeStored(Error::Nonsense(reason.to_owned())))
+        }
+    }
+}
+
+impl Failure {
+    /// Whether records can have been stored in spite of `error`.
+    pub(crate) fn of(error: Error) -> Failure {
+        let may_be_stored = match &error {
+            Error::Connection { may_have_arrived, .. } => *may_have_arrived,
+            Error::Broker { source, .. } => matches!(
+                source.code,
+                ErrorCode::UnknownServerError
+                    | ErrorCode::StorageFailed
+                    | ErrorCode::RequestTimedOut
+                    | ErrorCode::Unknown
+            ),
+            _ => false,
+        };
+        if may_be_stored { Failure::MaybeStored(error) } else { Failure::NotStored(error) }
+    }
+}
+
+/// The error for records of which nobody can tell whether they are stored.
+pub(crate) fn may_be_stored(topic: &str, partition: PartitionIndex, source: Error) -> Error {
+    Error::MaybeStored { topic: topic.to_owned(), partition, source: Box::new(source) }
+}
