@@ -134,6 +134,7 @@ impl Log {
         if !appends.is_empty() {
             log.redo(appends).await?;
         }
+        producer_snapshots::renew(&log.0);
         log_start::tidy_later(&log.0);
         Ok((log, found))
     }
@@ -549,6 +550,7 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         rebuilding: Semaphore::new(1),
         reshaping: Semaphore::new(1),
         moving_start: Semaphore::new(1),
+        storing_snapshot: Semaphore::new(1),
         state: state.into(),
         durable_moved: Event::new(),
         writer_moved: Event::new(),

@@ -17,6 +17,7 @@ use ringmq_wire::Offset;
 use crate::failure::Poison;
 use crate::generation::{Fact, RecordError};
 use crate::layout::LogId;
+use crate::producer_snapshots;
 use crate::room::{NoRoom, open_dir, sync_dir};
 use crate::segment::Segment;
 use crate::state::{LogCore, LogState, Phase};
@@ -180,6 +181,8 @@ async fn tidy(log: &LogCore) {
     if log.state.borrow().retired.is_empty() {
         return;
     }
+    let start = log.state.borrow().start;
+    producer_snapshots::cover(log, start).await;
     match remove_files(log).await {
         Ok(()) => {}
         Err(NoRoom::Broken { action, source }) => log.poison(action, source),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::rc::Rc;
 
 use ringmq_runtime::{fs, time};
 use ringmq_wire::{Offset, Timestamp};
@@ -13,33 +14,60 @@ use crate::state::{LogCore, LogState};
 /// The ending of a file that is being written.
 const TEMPORARY: &str = ".tmp";
 
-/// What is known at the end of the log, if all of it is durable in frames; rule 9 of the storage protocol allows no
-/// other. While a start puts what the journals have into frames, more is known than frames have.
+/// What is known at the end of the durable frames, and nothing beyond (rule 9 of the storage protocol).
 pub(crate) fn take(log: &LogCore, state: &mut LogState) -> Option<ProducerSnapshot> {
-    let (known, offset) = (state.generations.clone()?, state.end);
-    if state.window.frames_end() != offset {
-        return None;
-    }
+    let (known, offset) = (state.generations.clone()?, state.window.frames_end());
     state.producers.expire(Timestamp::new(time::wall_clock()), log.config().producer_expiry);
     let (id, log_number, generation) = (log.id, known.number(), known.latest().0);
-    Some(ProducerSnapshot { id, log_number, generation, offset, producers: state.producers.clone() })
+    let mut producers = state.producers.clone();
+    if offset < state.end {
+        producers.cut(offset);
+    }
+    Some(ProducerSnapshot { id, log_number, generation, offset, producers })
 }
 
-/// Writes a snapshot, durably, and removes all older ones but the last good one. What fails is told in the broker's own
+/// Sees to it that a snapshot has what the frames below `offset` tell, before they go.
+pub(crate) async fn cover(log: &LogCore, offset: Offset) {
+    let snapshot = {
+        let mut state = log.state.borrow_mut();
+        if state.producer_snapshot >= Some(offset) {
+            return;
+        }
+        take(log, &mut state)
+    };
+    if let Some(snapshot) = snapshot {
+        store(log, &snapshot).await;
+    }
+}
+
+/// Writes a snapshot, in the background, where the latest one is older than the active segment: the process that sealed
+/// the one before did not come to it.
+pub(crate) fn renew(log: &Rc<LogCore>) {
+    let Some(base) = log.state.borrow().active.as_ref().map(|active| active.segment.base) else { return };
+    if base > Offset::ZERO && log.state.borrow().producer_snapshot < Some(base) {
+        let log_covered = log.clone();
+        // A log that is being closed writes one anyway.
+        let covered = async move { cover(&log_covered, base).await };
+        let _ = log.gate.spawn_background("log-producers", covered);
+    }
+}
+
+/// Writes a snapshot, durably, unless there is a newer one, and removes all older ones but the last good one. What fails is told in the broker's own
 /// log: the next start then reads frames instead.
 pub(crate) async fn store(log: &LogCore, snapshot: &ProducerSnapshot) {
     let offset = snapshot.offset;
+    // Segments may be sealed faster than this is done.
+    let _one_at_a_time = log.storing_snapshot.acquire(1).await;
+    let before = log.state.borrow().producer_snapshot;
+    if before > Some(offset) {
+        return;
+    }
     let path = log.dir.join(file_name(offset, FileKind::Producers));
     if let Err(error) = fs::write_small_atomic(&path, &snapshot.encode()).await {
         tracing::warn!(snapshot = %path.display(), %error, "cannot write a snapshot of producers");
         return;
     }
-    let before = {
-        let mut state = log.state.borrow_mut();
-        let before = state.producer_snapshot.filter(|before| *before < offset);
-        state.producer_snapshot = state.producer_snapshot.max(Some(offset));
-        before
-    };
+    log.state.borrow_mut().producer_snapshot = Some(offset);
     if let Err(error) = remove_before(&log.dir, offset, before).await {
         tracing::warn!(partition = %log.id, %error, "old snapshots of producers are not removed");
     }

@@ -149,6 +149,13 @@ impl Run {
         self.record_count -= records;
     }
 
+    /// Whether anything of it lies below `end`; forgets the rest.
+    fn cut(&mut self, end: Offset) -> bool {
+        let below = u32::try_from(end.checked_sub(self.base_offset).unwrap_or(0)).unwrap_or(u32::MAX);
+        self.record_count = self.record_count.min(below);
+        self.record_count > 0
+    }
+
     /// What of it lies at or behind `from`.
     fn from(mut self, from: Offset) -> Option<Run> {
         let below = u32::try_from(from.checked_sub(self.base_offset).unwrap_or(0)).unwrap_or(u32::MAX);
@@ -271,6 +278,15 @@ impl Producers {
     /// Forgets those that were idle for `expiry`.
     pub(crate) fn expire(&mut self, now: Timestamp, expiry: Duration) {
         self.0.retain(|_, producer| !producer.is_expired(now, expiry));
+    }
+
+    /// Forgets what is not below `end`. Runs that what is forgotten had pushed out do not come back: of a producer that is
+    /// left with none nothing is known.
+    pub(crate) fn cut(&mut self, end: Offset) {
+        self.0.retain(|_, producer| {
+            producer.runs.retain_mut(|run| run.cut(end));
+            !producer.runs.is_empty()
+        });
     }
 
     /// Adds what `later` knows of records at and behind `from`; this has what lies below.

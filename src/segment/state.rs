@@ -47,6 +47,8 @@ pub(crate) struct LogCore {
     pub(crate) reshaping: Semaphore,
     /// One unit: whoever moves the log's start.
     pub(crate) moving_start: Semaphore,
+    /// One unit: whoever writes a snapshot of producers.
+    pub(crate) storing_snapshot: Semaphore,
     pub(crate) state: RefCell<LogState>,
     /// The durable offset moved, or never will again.
     pub(crate) durable_moved: Event,

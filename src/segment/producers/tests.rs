@@ -251,6 +251,11 @@ proptest! {
         };
         let mut recovered = told(&stored[..cut]);
         recovered.add(&told(&stored[from.min(cut)..]), offset);
+        prop_assert_eq!(&recovered, &whole);
+        // The same from a snapshot that was taken while more was on its way.
+        let mut recovered = whole.clone();
+        recovered.cut(offset);
+        recovered.add(&told(&stored[from.min(cut)..]), offset);
         prop_assert_eq!(recovered, whole);
     }
 }

@@ -15,14 +15,16 @@ use ringmq_runtime::sim::{DiskConfig, Fault, Operation};
 use ringmq_runtime::{random, task, time};
 use ringmq_wire::Offset;
 
+use super::retries::{self, Retrying, Sent};
 use super::support::*;
-use crate::{AppendError, DeleteRecordsError, GenerationHistory, Log, LogDeps, LogOffsets, ReadError, Recovery};
+use crate::{
+    AppendError, Appended, DeleteRecordsError, GenerationHistory, Log, LogDeps, LogOffsets, ReadError, Recovery,
+};
 
 const LOGS: u32 = 2;
 const WRITERS: u32 = 3;
 
 /// What the world outside knows of one log.
-#[derive(Default)]
 struct Outside {
     /// Records of each append that was sent, by tag.
     sent: BTreeMap<u64, u32>,
@@ -36,6 +38,8 @@ struct Outside {
     start_asked: i64,
     cut_tails: u64,
     emptied: u64,
+    /// A producer that sends again what was not answered.
+    retrying: Rc<RefCell<Retrying>>,
 }
 
 type Shared = Rc<RefCell<Vec<Outside>>>;
@@ -76,7 +80,17 @@ async fn start_and_verify_nothing() {
 }
 
 fn outside() -> Shared {
-    Rc::new(RefCell::new((0..LOGS).map(|_| Outside::default()).collect()))
+    let outside = |partition: u32| Outside {
+        sent: BTreeMap::new(),
+        acknowledged: BTreeMap::new(),
+        read: BTreeMap::new(),
+        start: 0,
+        start_asked: 0,
+        cut_tails: 0,
+        emptied: 0,
+        retrying: Rc::new(RefCell::new(Retrying::new(partition.into()))),
+    };
+    Rc::new(RefCell::new((0..LOGS).map(outside).collect()))
 }
 
 /// One seed. Returns how often a tail was cut, and how often a log had been emptied.
@@ -147,6 +161,7 @@ async fn live(outside: Shared, life_ms: u64, opened: impl FnOnce() + 'static) {
             for _ in 0..WRITERS {
                 task::spawn("writer", write(outside.clone(), partition, log.clone()));
             }
+            task::spawn("retrying writer", write_retrying(outside.clone(), partition, log.clone()));
             task::spawn("reader", read(outside.clone(), partition, log.clone()));
             task::spawn("deleter", delete(outside.clone(), partition, log.clone()));
         }
@@ -201,6 +216,22 @@ async fn write(outside: Shared, partition: u32, log: Log) {
             }
         }
     }
+}
+
+/// As [`write`], with an identity: nothing is left open, whatever happens.
+async fn write_retrying(outside: Shared, partition: u32, log: Log) {
+    let producer = outside.borrow()[partition as usize].retrying.clone();
+    let begin = |records| {
+        let tag = next_tag(&outside);
+        outside.borrow_mut()[partition as usize].sent.insert(tag, records);
+        tag
+    };
+    let acknowledge = |sent: &Sent, appended: Appended| {
+        let offsets = appended.base_offset.get()..appended.next_offset.get();
+        assert_eq!(offsets.end - offsets.start, i64::from(sent.records));
+        outside.borrow_mut()[partition as usize].acknowledged.insert(sent.tag, offsets);
+    };
+    retries::write(log, producer, begin, acknowledge).await;
 }
 
 /// Tags rise over all lives, so the order of the tags in a log is the order of the calls.
@@ -296,7 +327,9 @@ async fn check(outside: &Shared, partition: u32, log: &Log) {
     // The log may begin within an append.
     let partial = seen.iter().take_while(|seen| seen.number != 0).count();
     let tags = tags(&seen);
-    assert!(tags.is_sorted(), "the order of the calls");
+    let retrying = &outside.retrying.borrow().tags;
+    let (retried, once): (Vec<u64>, Vec<u64>) = tags.iter().partition(|tag| retrying.contains(tag));
+    assert!(once.is_sorted() && retried.is_sorted(), "the order of the calls");
     assert_eq!(tags.iter().collect::<BTreeSet<_>>().len(), tags.len(), "nothing twice");
     let records: u32 = tags.iter().map(|tag| outside.sent.get(tag).expect("sent, and not refused")).sum();
     assert_eq!(partial + records as usize, seen.len(), "appends are there as a whole");

@@ -2,6 +2,8 @@
 //!
 //! - `rules`: the histories of the storage protocol, each a test by the name of its rule
 //! - `crash_loop`: many seeds of many lives, checked against everything that was acknowledged and read
+//! - `retries`: producers of the crash loop that send again what was not answered
+//! - `producers`: snapshots of producers, damaged and missing
 //! - `model`: appends and reads against a vector
 //! - `damage`: every region of every file, damaged
 //! - `compaction`: what stays of keyed logs, and at which steps it may be interrupted
@@ -18,7 +20,9 @@ mod inspect;
 mod limits;
 mod log_start;
 mod model;
+mod producers;
 mod real_disk;
+mod retries;
 mod rules;
 mod steps;
 mod support;

@@ -1,19 +1,25 @@
 //! The histories of the storage protocol: what each rule is there for, told once with the rule kept. Its name begins
 //! with the rule's number.
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::path::Path;
+use std::pin::pin;
+use std::task::Poll;
 
 use bytes::Bytes;
+use ringmq_runtime::fs;
 use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_runtime::sim::{DiskConfig, Fault, LatencyConfig, Operation, Sim};
 use ringmq_runtime::{random, task, time};
-use ringmq_wire::batch::{BatchBuilder, BatchLimits, Compression, RecordRef};
-use ringmq_wire::{LeaderEpoch, Offset, Timestamp};
+use ringmq_wire::batch::{BatchBuilder, BatchLimits, BatchProducer, Compression, RecordRef};
+use ringmq_wire::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
+use super::retries::batch_of;
 use super::support::*;
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, Generation, LogNumber};
-use crate::{Append, AppendError, Damage, FrameFault, Log, OpenError, Payload, ReadError, Recovery};
+use crate::producers::Producers;
+use crate::{Append, AppendError, Damage, FrameFault, Log, OpenError, Payload, ProducerSnapshot, ReadError, Recovery};
 
 /// Two frames of one record and 12 KiB each that were at the device together, so neither knows the other to be
 /// durable. The process is killed behind them.
@@ -236,6 +242,86 @@ fn rule_08_recovery_removes_files_beyond_the_end_durably() {
 fn slow_writes() -> DiskConfig {
     let latency = LatencyConfig { write: millis(400)..=millis(500), slow_one_in: 0, ..LatencyConfig::default() };
     DiskConfig { latency, ..DiskConfig::default() }
+}
+
+/// The first record that producer 7 sends.
+fn first_of_producer() -> Append {
+    let producer = BatchProducer { id: ProducerId::new(7), epoch: ProducerEpoch::ZERO, base_sequence: Sequence::ZERO };
+    let payload = Payload::Copied(batch_of(producer, 1, 1, 9_000));
+    Append::validated(payload, &BatchLimits::default()).expect("a sound batch")
+}
+
+#[test]
+fn rule_09_what_is_sent_again_waits_for_the_original() {
+    let sim = sim(90);
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        append_tags(&log, [8]).await;
+        sim.disk().stall("*.log", millis(100));
+        let first = log.append(first_of_producer());
+        launched(&log, 2).await;
+        let mut again = pin!(log.append(first_of_producer()));
+        time::sleep(millis(50)).await;
+        let early = poll_fn(|cx| Poll::Ready(again.as_mut().poll(cx).is_ready())).await;
+        assert!(!early && log.offsets().durable == Offset::new(1), "neither is acknowledged before it is durable");
+        let (first, again) = (first.await.expect("acknowledged"), again.await.expect("acknowledged"));
+        assert_eq!((first, first.base_offset), (again, Offset::new(1)));
+        assert_eq!(log.offsets().end, Offset::new(2), "stored once");
+    });
+}
+
+#[test]
+fn rule_09_what_a_crash_took_is_stored_when_it_is_sent_again() {
+    let sim = sim(91);
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        append_tags(&log, [8]).await;
+        sim.disk().stall("*.log", millis(100));
+        let _lost = log.append(first_of_producer());
+        launched(&log, 2).await;
+    });
+    sim.crash();
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        assert_eq!(log.offsets().end, Offset::new(1), "it was still on its way");
+        let stored = log.append(first_of_producer()).await.expect("acknowledged");
+        assert_eq!(stored.base_offset, Offset::new(1));
+        assert_eq!(tags(&read_all(&log, 1 << 20).await), [8, 1]);
+    });
+}
+
+#[test]
+fn rule_09_a_snapshot_beyond_the_recovered_end_does_not_count() {
+    let sim = sim(92);
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        log.append(copied(8, 1, 9_000)).await.expect("acknowledged");
+        log.append(first_of_producer()).await.expect("acknowledged");
+    });
+    sim.kill();
+    let log_number = header_at(&sim.disk().read(segment_path(0)).expect("a segment"), 0).log_number;
+    // A snapshot that was taken before what it tells was durable: the frame is lost.
+    lose(&sim, TWELVE_KIB, TWELVE_KIB);
+    let mut producers = Producers::default();
+    let sequenced = first_of_producer().sequenced().expect("an identity");
+    producers.stored(&sequenced, Offset::new(1), Timestamp::new(EPOCH_MS));
+    let (id, generation, offset) = (log_id(0), Generation::FIRST, Offset::new(2));
+    let early = ProducerSnapshot { id, log_number, generation, offset, producers }.encode();
+    sim.run(|| async {
+        let path = file_path(0, &format!("{offset:020}.producers"));
+        fs::write_small_atomic(path, &early).await.expect("room");
+        let (log, _) = open_one().await;
+        assert_eq!(log.offsets().end, Offset::new(1));
+        append_tags(&log, [9, 10]).await;
+    });
+    sim.kill();
+    // Nor does it count when the log has grown beyond it: these records are others.
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        let stored = log.append(first_of_producer()).await.expect("acknowledged");
+        assert_eq!(stored.base_offset, Offset::new(3), "it is not there, so it is stored");
+        assert_eq!(tags(&read_all(&log, 1 << 20).await), [8, 9, 10, 1]);
+    });
 }
 
 #[test]

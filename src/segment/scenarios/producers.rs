@@ -1,0 +1,170 @@
+//! Snapshots of what a log knows of idempotent producers: taken, damaged, missing, of another life.
+
+use std::time::Duration;
+
+use ringmq_runtime::sim::Sim;
+use ringmq_runtime::time;
+use ringmq_wire::batch::{BatchLimits, BatchProducer};
+use ringmq_wire::{Offset, ProducerEpoch, ProducerId, Sequence};
+
+use super::retries::batch_of;
+use super::support::*;
+use crate::{Append, AppendError, Appended, Log, OutOfSequence, Payload, ProducerSnapshot};
+
+/// One record of the producer, of a size that four of them fill a segment.
+fn record(id: i64, sequence: i32) -> Append {
+    let producer =
+        BatchProducer { id: ProducerId::new(id), epoch: ProducerEpoch::ZERO, base_sequence: Sequence::new(sequence) };
+    let tag = u64::try_from(id * 10_000).expect("positive") + u64::try_from(sequence).expect("positive");
+    let payload = Payload::Copied(batch_of(producer, tag, 1, 16_000));
+    Append::validated(payload, &BatchLimits::default()).expect("a sound batch")
+}
+
+async fn stored_at(log: &Log, id: i64, sequence: i32) -> i64 {
+    let appended: Appended = log.append(record(id, sequence)).await.expect("acknowledged");
+    appended.base_offset.get()
+}
+
+/// Two producers take turns: sequence n of the first is at offset 2n, of the second behind it.
+async fn take_turns(log: &Log, sequences: std::ops::Range<i32>) {
+    for sequence in sequences {
+        assert_eq!(stored_at(log, 1, sequence).await, i64::from(sequence) * 2);
+        assert_eq!(stored_at(log, 2, sequence).await, i64::from(sequence) * 2 + 1);
+        // Segments are finished in the background.
+        time::sleep(millis(50)).await;
+    }
+}
+
+/// Everything that is known after so many turns.
+async fn assert_known(log: &Log, turns: i32) {
+    for sequence in turns - 5..turns {
+        assert_eq!(stored_at(log, 1, sequence).await, i64::from(sequence) * 2);
+        assert_eq!(stored_at(log, 2, sequence).await, i64::from(sequence) * 2 + 1);
+    }
+    let old = log.append(record(1, turns - 6)).await;
+    assert!(matches!(old, Err(AppendError::OutOfSequence(OutOfSequence::Before { .. }))), "{old:?}");
+    let gap = log.append(record(2, turns + 1)).await;
+    assert!(matches!(gap, Err(AppendError::OutOfSequence(OutOfSequence::Gap { .. }))), "{gap:?}");
+    assert_eq!(log.offsets().end, Offset::new(i64::from(turns) * 2), "nothing was stored");
+}
+
+fn snapshots(sim: &Sim) -> Vec<std::path::PathBuf> {
+    let is_snapshot = |path: &std::path::PathBuf| path.extension().is_some_and(|extension| extension == "producers");
+    let mut snapshots: Vec<_> = sim.disk().files().into_iter().filter(is_snapshot).collect();
+    snapshots.sort();
+    snapshots
+}
+
+/// Ten turns over several segments, with a stop of either kind behind them.
+fn ten_turns(sim: &Sim, clean: bool) {
+    sim.run(|| async move {
+        let (log, _) = open_one().await;
+        take_turns(&log, 0..10).await;
+        if clean {
+            log.close().await.expect("a clean stop");
+        }
+    });
+    sim.kill();
+    assert_eq!(snapshots(sim).len(), 2, "the newest two: {:?}", snapshots(sim));
+}
+
+#[test]
+fn producers_are_known_after_a_clean_stop_without_reading_frames() {
+    let sim = sim(1);
+    ten_turns(&sim, true);
+    let last = snapshots(&sim).pop().expect("a snapshot");
+    assert!(last.ends_with(format!("{:020}.producers", 20)), "of the end: {last:?}");
+    // No sealed segment is looked into.
+    for base in [0, 4, 8, 12] {
+        let position = 128;
+        sim.disk().overwrite(segment_path(base), position, &[0; 64]).expect("a sealed segment");
+    }
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        assert_known(&log, 10).await;
+    });
+}
+
+#[test]
+fn producers_are_known_after_a_kill() {
+    let sim = sim(2);
+    ten_turns(&sim, false);
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        assert_known(&log, 10).await;
+        take_turns(&log, 10..11).await;
+    });
+}
+
+#[test]
+fn damaged_and_missing_snapshots_cost_time_alone() {
+    for (seed, clean) in [(3, false), (4, true)] {
+        for lost in 0..4 {
+            let sim = sim(seed);
+            ten_turns(&sim, clean);
+            for (number, path) in snapshots(&sim).into_iter().enumerate() {
+                match lost {
+                    // The newest one, or both; damaged, or gone.
+                    0 if number == 0 => {}
+                    0 | 1 => sim.disk().overwrite(&path, 57, &[0xAB]).expect("a snapshot"),
+                    2 if number == 0 => {}
+                    _ => drop(sim.disk().remove(&path)),
+                }
+            }
+            sim.run(|| async {
+                let (log, _) = open_one().await;
+                assert_known(&log, 10).await;
+                log.close().await.expect("a clean stop");
+            });
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_of_another_log_or_offset_is_not_used() {
+    let sim = sim(5);
+    ten_turns(&sim, false);
+    let paths = snapshots(&sim);
+    let bytes = sim.disk().read(&paths[1]).expect("a snapshot");
+    let mut other = ProducerSnapshot::decode(&bytes).expect("sound");
+    other.log_number.0 ^= 1;
+    sim.disk().overwrite(&paths[1], 0, &other.encode()).expect("a snapshot");
+    sim.disk().overwrite(&paths[0], 0, &bytes).expect("a snapshot");
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        assert_known(&log, 10).await;
+    });
+}
+
+#[test]
+fn what_is_older_than_the_expiry_is_neither_known_nor_read() {
+    let sim = sim(6);
+    ten_turns(&sim, false);
+    for path in snapshots(&sim) {
+        sim.disk().remove(path).expect("a snapshot");
+    }
+    sim.run(|| async {
+        time::sleep(Duration::from_secs(24 * 60 * 60)).await;
+        let (log, _) = open_one().await;
+        assert_eq!(stored_at(&log, 1, 900).await, 20, "unknown, so it may begin anywhere");
+        assert_eq!(stored_at(&log, 1, 900).await, 20);
+    });
+}
+
+#[test]
+fn a_full_disk_answers_what_is_stored() {
+    let sim = sim(7);
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        take_turns(&log, 0..2).await;
+        sim.disk().set_capacity(0);
+        let refused = log.append(record(1, 2)).await;
+        let refused = match refused {
+            // There may have been space in the segment.
+            Ok(_) => log.append(record(1, 3)).await,
+            refused => refused,
+        };
+        assert!(matches!(refused, Err(AppendError::StorageFull(_))), "{refused:?}");
+        assert_eq!(stored_at(&log, 1, 1).await, 2);
+    });
+}
