@@ -1,5 +1,6 @@
 //! The controller's run loop: one change at a time from the door to the log, then to every shard.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use ringmq_wire::protocol::{
     AlterTopicsRequest, AlterTopicsResponse, AlteredTopic, CreateTopicsRequest, CreateTopicsResponse, CreatedTopic,
     DeleteTopicsRequest, DeleteTopicsResponse, DeletedTopic,
 };
-use ringmq_wire::{Detail, ErrorCode, Offset, TopicId, WireError};
+use ringmq_wire::{Detail, ErrorCode, Offset, ProducerId, TopicId, WireError};
 
 use crate::directory::{DataDirectory, METADATA, remove_orphans};
 use crate::error::{AlterTopicError, ChangeError, ControllerError, DeleteTopicError, RequestError};
@@ -21,6 +22,9 @@ use crate::publisher::Publisher;
 use crate::request::{ControllerRequest, MetadataUpdate, Reply};
 use crate::reserve::Reserve;
 use crate::snapshots::Snapshots;
+
+/// Ids that a shard gets at a time. What it has not handed out when it stops is lost; there are 2⁶³.
+const PRODUCER_IDS_AT_A_TIME: u32 = 1_000;
 
 /// What the controller needs to know.
 #[derive(Clone, Debug)]
@@ -127,6 +131,7 @@ fn refuse_waiting(requests: &mut Receiver<ControllerRequest>) {
             ControllerRequest::CreateTopics { reply, .. } => drop(reply.send(Err(refusal))),
             ControllerRequest::DeleteTopics { reply, .. } => drop(reply.send(Err(refusal))),
             ControllerRequest::AlterTopics { reply, .. } => drop(reply.send(Err(refusal))),
+            ControllerRequest::AllocateProducerIds { reply } => drop(reply.send(Err(refusal))),
             ControllerRequest::LogStalls => log_stalls(),
         }
     }
@@ -156,6 +161,7 @@ impl Controller {
             ControllerRequest::CreateTopics { request, reply } => self.create_topics(request, reply, room).await,
             ControllerRequest::DeleteTopics { request, reply } => self.delete_topics(request, reply, room).await,
             ControllerRequest::AlterTopics { request, reply } => self.alter_topics(request, reply, room).await,
+            ControllerRequest::AllocateProducerIds { reply } => self.allocate_producer_ids(reply).await,
             ControllerRequest::LogStalls => log_stalls(),
         }
     }
@@ -227,6 +233,15 @@ impl Controller {
             let names = request.topics.into_iter().map(|topic| topic.name);
             drop(reply.send(Ok(AlterTopicsResponse { topics: names.zip(plan.outcomes).map(outcome).collect() })));
         });
+    }
+
+    /// Answered as soon as it is durable: the shards have nothing to apply.
+    async fn allocate_producer_ids(&mut self, reply: Reply<Range<ProducerId>>) {
+        let first = self.state.image().next_producer_id();
+        let allocation = Command::AllocateProducerIds { first, count: PRODUCER_IDS_AT_A_TIME };
+        let changed = self.change(&[allocation]).await;
+        let allocated = changed.map(|_| first..self.state.image().next_producer_id());
+        drop(reply.send(allocated.map_err(|error| WireError::from(&error))));
     }
 
     /// Changes only while space is kept for deletions, so that what is created can be deleted again.
@@ -305,6 +320,10 @@ fn report(effects: &[Effect]) {
             Effect::Created(topic) => (topic, "created a topic"),
             Effect::Deleted(topic) => (topic, "deleted a topic"),
             Effect::Altered(topic) => (topic, "altered a topic"),
+            Effect::ProducerIdsAllocated(ids) => {
+                tracing::debug!(first = %ids.start, behind = %ids.end, "gave ids of producers to a shard");
+                continue;
+            }
         };
         tracing::info!(name = %topic.name, id = %topic.id, partitions = topic.partitions, "{what}");
     }

@@ -294,6 +294,8 @@ impl ChangeError {
             ChangeError::Log(AppendError::TooLarge { .. }) => ErrorCode::RequestTooLarge,
             ChangeError::Reserve(error) if fs::is_full(error) => ErrorCode::StorageFull,
             ChangeError::Reserve(_) => ErrorCode::StorageFailed,
+            // No command has a producer's identity.
+            ChangeError::Log(AppendError::OutOfSequence(_)) => ErrorCode::UnknownServerError,
             ChangeError::Contradiction(_) => ErrorCode::UnknownServerError,
             ChangeError::NotApplied { .. } => ErrorCode::RequestTimedOut,
             ChangeError::Stopping => ErrorCode::ShuttingDown,

@@ -1,20 +1,21 @@
 //! What goes through the controller's door, and what comes out of it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use ringmq_runtime::channel::OneshotSender;
-use ringmq_wire::WireError;
 use ringmq_wire::protocol::{
     AlterTopicsRequest, AlterTopicsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest,
     DeleteTopicsResponse,
 };
+use ringmq_wire::{ProducerId, WireError};
 
 use crate::metadata::Image;
 
 /// The answer to a request: a response with an outcome for each topic, or one error for the request as a whole.
 pub type Reply<Response> = OneshotSender<Result<Response, WireError>>;
 
-/// What the controller is asked: changes for clients, and one question of the broker's own.
+/// What the controller is asked: changes for clients, and questions of the broker's own.
 #[derive(Debug)]
 pub enum ControllerRequest {
     /// Create topics.
@@ -37,6 +38,11 @@ pub enum ControllerRequest {
         request: AlterTopicsRequest,
         /// Takes the answer.
         reply: Reply<AlterTopicsResponse>,
+    },
+    /// Give ids of idempotent producers to a shard, so many that it need not ask for each. They are never given again.
+    AllocateProducerIds {
+        /// Takes them.
+        reply: Reply<Range<ProducerId>>,
     },
     /// Write to the log which tasks held the core of the controller's executor, in one line.
     LogStalls,

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use ringmq_segment::{AppendError, AppendRejected, OpenError, Poison, ReadError};
+use ringmq_segment::{AppendError, AppendRejected, OpenError, OutOfSequence, Poison, ReadError};
 use ringmq_wire::{Detail, ErrorCode, PartitionIndex, TopicName, WireError};
 
 use crate::limits::DETAILS_MAX;
@@ -12,7 +12,9 @@ use crate::limits::DETAILS_MAX;
 pub(crate) fn rejected(rejected: &AppendRejected) -> WireError {
     let code = match rejected {
         AppendRejected::Batch { source, .. } => source.code(),
-        AppendRejected::Empty | AppendRejected::TooManyRecords => ErrorCode::InvalidBatch,
+        AppendRejected::Empty | AppendRejected::TooManyRecords | AppendRejected::Producer { .. } => {
+            ErrorCode::InvalidBatch
+        }
     };
     WireError::new(code, rejected.to_string())
 }
@@ -25,6 +27,9 @@ pub(crate) fn append_failed(cause: &AppendError) -> Option<WireError> {
         AppendError::Poisoned(_) => ErrorCode::StorageFailed,
         AppendError::Overloaded { .. } => ErrorCode::Overloaded,
         AppendError::TooLarge { .. } => ErrorCode::BatchTooLarge,
+        AppendError::OutOfSequence(OutOfSequence::Gap { .. }) => ErrorCode::OutOfOrderSequence,
+        AppendError::OutOfSequence(OutOfSequence::Before { .. }) => ErrorCode::DuplicateSequence,
+        AppendError::OutOfSequence(OutOfSequence::OldEpoch { .. }) => ErrorCode::InvalidProducerEpoch,
         AppendError::Closed => return None,
     };
     Some(WireError::new(code, cause.to_string()))

@@ -50,6 +50,7 @@ mod mailbox;
 mod outbox;
 mod partition;
 mod placement;
+mod producer_ids;
 mod reply_bytes;
 mod room;
 mod scrub;

@@ -95,8 +95,8 @@ impl Partition {
     /// What a client is told of an append that was not acknowledged.
     pub(crate) fn append_failed(&self, cause: &AppendError) -> WireError {
         let error = error::append_failed(cause).unwrap_or_else(|| self.closed());
-        // The log has said once that it went offline, and why.
-        if !matches!(cause, AppendError::Poisoned(_)) {
+        // The log has said once that it went offline, and why; and what a producer does wrong is told to the producer.
+        if !matches!(cause, AppendError::Poisoned(_) | AppendError::OutOfSequence(_)) {
             self.log_failure("an append was not acknowledged", &error);
         }
         error

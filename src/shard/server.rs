@@ -23,6 +23,7 @@ use crate::directory::Directory;
 use crate::limits::{DESCRIPTIONS_MAX, LimitsError};
 use crate::links::{Roster, RosterEntry, ShardLinks, Started};
 use crate::mailbox::{self, Doors, Inbox};
+use crate::producer_ids::ProducerIds;
 use crate::room::{self, FetchRoom};
 use crate::scrub::Scrubber;
 use crate::stats::Stats;
@@ -54,6 +55,8 @@ pub struct Shard {
     /// The shard is to stop: no new connection, no new request.
     pub(crate) stop: Stop,
     controller: channel::Sender<ControllerRequest>,
+    /// What producers get that ask for an identity.
+    pub(crate) producer_ids: ProducerIds,
     /// Work for other shards.
     forwarded: Gate,
 }
@@ -123,6 +126,7 @@ impl Shard {
             response_bytes: Semaphore::new(config.limits.shard_response_bytes_max),
             stop,
             controller,
+            producer_ids: ProducerIds::new(),
             forwarded: Gate::new(),
             config,
         });

@@ -131,6 +131,9 @@ table! {
         drain_ms_max: u64 = milliseconds(LIMITS.drain_max), Valid::Integer(0..=HOUR_MS);
         /// Log writes that one partition may have in flight at the same time.
         writes_in_flight_max: u64 = 4, Valid::Integer(1..=64);
+        /// A partition forgets an idempotent producer that has sent it nothing for so long, in milliseconds: what that one
+        /// sends again later may be stored twice.
+        producer_expiry_ms: u64 = DAY_MS, Valid::Integer(1_000..=365 * DAY_MS);
         /// Appends of up to this many bytes go by the journal of their shard, which makes those of all its partitions durable
         /// with one write; larger ones go straight to their segment. 0 turns the journal off.
         journal_append_bytes_max: u64 = 32 * KIB, Valid::Integer(0..=64 * KIB);

@@ -120,7 +120,7 @@ impl Plan {
             listen,
             shard_port: (port != 0).then_some(port),
             advertise: self.advertise(),
-            log: LogConfig { writes_in_flight_max: size(self.config.writes_in_flight_max), ..LogConfig::default() },
+            log: self.log(),
             journal: self.journal(),
             compaction: CompactionSettings {
                 interval: Duration::from_millis(self.config.compaction_interval_ms),
@@ -130,6 +130,14 @@ impl Plan {
             topic_defaults: self.config.topic_defaults.0,
             tail_cache_bytes: size(cache),
             limits: self.limits(),
+        }
+    }
+
+    fn log(&self) -> LogConfig {
+        LogConfig {
+            writes_in_flight_max: size(self.config.writes_in_flight_max),
+            producer_expiry: Duration::from_millis(self.config.producer_expiry_ms),
+            ..LogConfig::default()
         }
     }
 

@@ -13,13 +13,14 @@ use ringmq_wire::protocol::{
     AlterTopicsRequest, AlterTopicsResponse, AlteredTopic, BrokerInfo, CreateTopicsRequest, CreateTopicsResponse,
     CreatedTopic, DeleteTopicsRequest, DeleteTopicsResponse, DeletedTopic, DescribeTopicsRequest,
     DescribeTopicsResponse, DescribedPartition, DescribedTopic, DiscoverControllerResponse, FetchRequest,
-    FetchResponseHead, FetchedPartition, FetchedTopic, Hello, ListOffsetsRequest, ListOffsetsResponse,
-    ListTopicsResponse, ListedOffset, ListedOffsetTopic, ListedTopic, MetadataRequest, MetadataResponse, OffsetSpec,
-    PartitionMetadata, ProduceHead, ProduceResponse, ProducedPartition, ProducedTopic, RequestType, SectionHead,
-    TopicMetadata, frame,
+    FetchResponseHead, FetchedPartition, FetchedTopic, Hello, InitProducerIdResponse, ListOffsetsRequest,
+    ListOffsetsResponse, ListTopicsResponse, ListedOffset, ListedOffsetTopic, ListedTopic, MetadataRequest,
+    MetadataResponse, OffsetSpec, PartitionMetadata, ProduceHead, ProduceResponse, ProducedPartition, ProducedTopic,
+    RequestType, SectionHead, TopicMetadata, frame,
 };
 use ringmq_wire::{
-    BrokerId, Detail, ErrorCode, LeaderEpoch, Offset, PartitionIndex, ShardIndex, TopicId, TopicName, WireError,
+    BrokerId, Detail, ErrorCode, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, ShardIndex, TopicId,
+    TopicName, WireError,
 };
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -75,6 +76,8 @@ pub(crate) struct State {
     /// Every request, with the port on which it came.
     received: Vec<(u16, RequestType)>,
     topics_created: u8,
+    /// Ids of producers that were given.
+    pub(crate) producers: i64,
     connections: usize,
 }
 
@@ -102,6 +105,7 @@ impl FakeBroker {
             faults: VecDeque::new(),
             received: Vec::new(),
             topics_created: 0,
+            producers: 0,
             connections: 0,
         }));
         let changed = Arc::new(Notify::new());
@@ -261,6 +265,11 @@ impl State {
             RequestType::AlterTopics => encode(id, &self.alter(request.decode())),
             RequestType::ListTopics => encode(id, &self.list()),
             RequestType::DescribeTopics => encode(id, &self.describe(request.decode())),
+            RequestType::InitProducerId => {
+                self.producers += 1;
+                let (producer_id, producer_epoch) = (ProducerId::new(self.producers), ProducerEpoch::ZERO);
+                encode(id, &InitProducerIdResponse { producer_id, producer_epoch })
+            }
             RequestType::DescribeCluster => panic!("clusters are described by real brokers"),
             RequestType::Stats => panic!("real brokers have statistics"),
         })

@@ -130,6 +130,13 @@ impl Running {
         answer.await.unwrap().unwrap().topics.iter().map(|topic| topic.error).collect()
     }
 
+    async fn producer_ids(&self) -> Range<i64> {
+        let (reply, answer) = channel::oneshot();
+        self.requests.send(ControllerRequest::AllocateProducerIds { reply }).await.unwrap();
+        let ids = answer.await.unwrap().unwrap();
+        ids.start.get()..ids.end.get()
+    }
+
     async fn stop(self) -> Result<(), ControllerError> {
         self.stop.stop();
         self.ended.await.unwrap()
@@ -222,6 +229,25 @@ fn an_alteration_is_on_every_shard_before_its_answer_and_lasts() {
         assert_eq!((topic.partitions, topic.settings.iter().map(|(_, value)| value).collect()), (4, vec![5_000]));
         assert_eq!(image.applied(), Offset::new(4));
     });
+}
+
+#[test]
+fn producer_ids_are_never_given_twice() {
+    let sim = sim();
+    let mut next = 0;
+    for _ in 0..4 {
+        next = sim.run(|| async move {
+            let running = Running::start(2).await;
+            for _ in 0..3 {
+                let ids = running.producer_ids().await;
+                assert!(ids.start >= next && ids.start < ids.end, "{ids:?} behind {next}");
+                next = ids.end;
+            }
+            next
+        });
+        sim.crash();
+    }
+    assert_eq!(next, 4 * 3 * i64::from(PRODUCER_IDS_AT_A_TIME), "what was durable is not lost either");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Random commands and histories for property tests.
 
 use proptest::prelude::*;
-use ringmq_wire::{TopicId, TopicName};
+use ringmq_wire::{ProducerId, TopicId, TopicName};
 use uuid::Uuid;
 
 use super::command::Command;
@@ -13,14 +13,23 @@ use super::settings::{SettingChoices, SettingKey};
 pub(crate) fn command() -> impl Strategy<Value = Command> {
     let id = (2..=u128::MAX).prop_map(|id| TopicId::new(Uuid::from_u128(id)));
     let name = prop_oneof!["[a-zA-Z0-9_-]{1,20}", "[a-z][a-zA-Z0-9._-]{0,248}"];
-    prop_oneof![topic(id.clone(), name).prop_map(Command::CreateTopic), of_a_topic(id)]
+    let first = any::<i64>().prop_map(|id| ProducerId::new(id & i64::MAX));
+    prop_oneof![topic(id.clone(), name).prop_map(Command::CreateTopic), of_a_topic(id), producer_ids(first)]
 }
 
 /// Commands over few ids and names, so that many of them meet the same topic.
 pub(crate) fn history() -> impl Strategy<Value = Vec<Command>> {
     let id = (2..12_u128).prop_map(|id| TopicId::new(Uuid::from_u128(id)));
-    let command = prop_oneof![topic(id.clone(), "[a-d]").prop_map(Command::CreateTopic), of_a_topic(id)];
+    let command = prop_oneof![
+        topic(id.clone(), "[a-d]").prop_map(Command::CreateTopic),
+        of_a_topic(id),
+        producer_ids((0..4_i64).prop_map(ProducerId::new)),
+    ];
     prop::collection::vec(command, 0..60)
+}
+
+fn producer_ids(first: impl Strategy<Value = ProducerId>) -> impl Strategy<Value = Command> {
+    (first, 1..=3_u32).prop_map(|(first, count)| Command::AllocateProducerIds { first, count })
 }
 
 /// Commands about a topic that there is already, or is not.

@@ -8,7 +8,7 @@
 //! ```
 
 use bytes::{Buf, BufMut};
-use ringmq_wire::{TOPIC_NAME_CHARS_MAX, TopicId, TopicName, TopicNameError};
+use ringmq_wire::{ProducerId, TOPIC_NAME_CHARS_MAX, TopicId, TopicName, TopicNameError};
 use uuid::Uuid;
 
 use super::PARTITIONS_PER_TOPIC_MAX;
@@ -39,6 +39,13 @@ pub enum Command {
         /// Where those that it gets start in the round of shards.
         first_slot: Slot,
     },
+    /// Ids of idempotent producers are given to a shard, which hands them out; no other one ever gets them.
+    AllocateProducerIds {
+        /// The first one: the one behind all that were allocated before.
+        first: ProducerId,
+        /// How many, at least 1.
+        count: u32,
+    },
 }
 
 /// The longest encoding of any command.
@@ -56,6 +63,7 @@ const CREATE_TOPIC: u16 = 1;
 const DELETE_TOPIC: u16 = 2;
 const SET_TOPIC_SETTINGS: u16 = 3;
 const ADD_PARTITIONS: u16 = 4;
+const ALLOCATE_PRODUCER_IDS: u16 = 5;
 /// The only version of all bodies so far.
 const VERSION: u16 = 1;
 
@@ -76,6 +84,10 @@ impl Command {
                 out.put_u32(*partitions);
                 out.put_u32(first_slot.get());
             }
+            Command::AllocateProducerIds { first, count } => {
+                out.put_i64(first.get());
+                out.put_u32(*count);
+            }
         }
     }
 
@@ -85,6 +97,7 @@ impl Command {
             Command::DeleteTopic(_) => DELETE_TOPIC,
             Command::SetTopicSettings { .. } => SET_TOPIC_SETTINGS,
             Command::AddPartitions { .. } => ADD_PARTITIONS,
+            Command::AllocateProducerIds { .. } => ALLOCATE_PRODUCER_IDS,
         }
     }
 
@@ -108,6 +121,14 @@ impl Command {
                 partitions: decode_partitions(input)?,
                 first_slot: Slot::new(input.try_get_u32()?),
             },
+            (ALLOCATE_PRODUCER_IDS, VERSION) => {
+                let first = decode_producer_id(input)?;
+                let count = input.try_get_u32()?;
+                if count == 0 {
+                    return Err(CommandError::NoProducerIds);
+                }
+                Command::AllocateProducerIds { first, count }
+            }
             _ => return Err(CommandError::Unknown { kind, version }),
         };
         match input.len() {
@@ -168,6 +189,11 @@ pub(super) fn decode_replicas(input: &mut &[u8]) -> Result<u16, CommandError> {
     let replicas = input.try_get_u16()?;
     let valid = (1..=i16::MAX.unsigned_abs()).contains(&replicas);
     if valid { Ok(replicas) } else { Err(CommandError::Replicas { replicas }) }
+}
+
+pub(super) fn decode_producer_id(input: &mut &[u8]) -> Result<ProducerId, CommandError> {
+    let id = input.try_get_i64()?;
+    ProducerId::checked(id).ok_or(CommandError::ProducerId { id })
 }
 
 pub(super) fn decode_topic_id(input: &mut &[u8]) -> Result<TopicId, CommandError> {
@@ -246,6 +272,15 @@ pub enum CommandError {
         /// The number found.
         replicas: u16,
     },
+    /// A producer id is negative.
+    #[error("{id} is not a producer id")]
+    ProducerId {
+        /// The number found.
+        id: i64,
+    },
+    /// No producer id is allocated.
+    #[error("no producer id is allocated, where there has to be at least one")]
+    NoProducerIds,
     /// The setting's number means nothing to this release: it was written by a newer one.
     #[error("setting {number} is unknown here: a newer release of RingMQ wrote it")]
     UnknownSetting {
@@ -314,6 +349,9 @@ mod tests {
         expected.extend(1..=16);
         expected.extend([0, 0, 0, 9, 0, 0, 1, 0]);
         assert_eq!(encoded(&Command::AddPartitions { id, partitions: 9, first_slot: Slot::new(256) }), expected);
+
+        let expected = vec![0, 5, 0, 1, 0, 0, 0, 0, 0, 0, 0x12, 0x67, 0, 0, 3, 0xe8];
+        assert_eq!(encoded(&Command::AllocateProducerIds { first: ProducerId::new(0x1267), count: 1_000 }), expected);
     }
 
     #[test]

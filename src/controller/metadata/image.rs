@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use ringmq_runtime::random::{Map, Set};
-use ringmq_wire::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ShardIndex, TopicId, TopicName};
+use ringmq_wire::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerId, ShardIndex, TopicId, TopicName};
 use uuid::Uuid;
 
 use super::placement::{Slot, SlotRuns};
@@ -66,6 +66,7 @@ pub struct Image {
     by_id: Map<TopicId, Arc<Topic>>,
     partitions: u32,
     next_slot: Slot,
+    next_producer_id: ProducerId,
     deleted: Arc<DeletedTopics>,
 }
 
@@ -79,6 +80,7 @@ impl Image {
             by_id: Map::default(),
             partitions: 0,
             next_slot: Slot::default(),
+            next_producer_id: ProducerId::ZERO,
             deleted: Arc::default(),
         }
     }
@@ -141,6 +143,11 @@ impl Image {
         self.next_slot
     }
 
+    /// The id behind all that idempotent producers have, or will get from a shard.
+    pub fn next_producer_id(&self) -> ProducerId {
+        self.next_producer_id
+    }
+
     /// The most recently deleted topics.
     pub fn deleted(&self) -> &DeletedTopics {
         &self.deleted
@@ -167,6 +174,10 @@ impl Image {
 
     pub(super) fn set_next_slot(&mut self, next: Slot) {
         self.next_slot = next;
+    }
+
+    pub(super) fn set_next_producer_id(&mut self, next: ProducerId) {
+        self.next_producer_id = next;
     }
 
     pub(super) fn remove(&mut self, id: TopicId) -> Option<Arc<Topic>> {

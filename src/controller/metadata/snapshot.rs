@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut};
-use ringmq_wire::{Offset, PartitionIndex, TopicId};
+use ringmq_wire::{Offset, PartitionIndex, ProducerId, TopicId};
 use uuid::Uuid;
 
 use super::command::{
-    COMMAND_BYTES_MAX, CommandError, decode_name, decode_partitions, decode_replicas, decode_settings, decode_topic_id,
-    encode_name, encode_settings,
+    COMMAND_BYTES_MAX, CommandError, decode_name, decode_partitions, decode_producer_id, decode_replicas,
+    decode_settings, decode_topic_id, encode_name, encode_settings,
 };
 use super::image::{Cluster, DELETED_TOPICS_MAX, Image, Topic};
 use super::placement::{Slot, SlotRun, SlotRuns};
@@ -18,14 +18,15 @@ use super::{PARTITIONS_PER_TOPIC_MAX, PARTITIONS_TOTAL_MAX};
 pub const SNAPSHOT_BYTES_MAX: usize = 64 << 20;
 
 const MAGIC: [u8; 4] = *b"RQMS";
-const VERSION: u16 = 1;
+/// What is written. Version 1, of before there were idempotent producers, is read as well.
+const VERSION: u16 = 2;
 const HEAD_BYTES: usize = 48;
 /// The head without its checksum.
 const CHECKED_BYTES: usize = HEAD_BYTES - 4;
 const _: () = {
     // Every topic has a partition, and every addition at least one of its own.
     let topics = PARTITIONS_TOTAL_MAX as usize * (COMMAND_BYTES_MAX + 2 + 8);
-    assert!(HEAD_BYTES + 4 + 4 + topics + 4 + DELETED_TOPICS_MAX * 16 <= SNAPSHOT_BYTES_MAX);
+    assert!(HEAD_BYTES + 4 + 8 + 4 + topics + 4 + DELETED_TOPICS_MAX * 16 <= SNAPSHOT_BYTES_MAX);
 };
 /// Topics that are written down in one go.
 const TOPICS_PER_STEP: usize = 1_000;
@@ -45,6 +46,7 @@ impl<'a> SnapshotEncoder<'a> {
         topics.sort_unstable_by_key(|topic| topic.id);
         let mut bytes = vec![0; HEAD_BYTES];
         bytes.put_u32(image.next_slot().get());
+        bytes.put_i64(image.next_producer_id().get());
         // Every topic has a partition, and those are bounded.
         bytes.put_u32(u32::try_from(topics.len()).unwrap_or(u32::MAX));
         SnapshotEncoder { image, topics: topics.into_iter(), bytes }
@@ -106,13 +108,13 @@ fn encode_topic(topic: &Topic, out: &mut impl BufMut) {
 /// # Errors
 /// [`SnapshotError`] says in what the bytes differ. Nothing is allocated before its length has been checked.
 pub fn decode_snapshot(bytes: &[u8], cluster: Cluster, offset: Offset) -> Result<Image, SnapshotError> {
-    let mut body = decode_head(bytes, cluster, offset)?;
-    let image = decode_body(&mut body, cluster, offset)?;
+    let (version, mut body) = decode_head(bytes, cluster, offset)?;
+    let image = decode_body(&mut body, version, cluster, offset)?;
     if body.is_empty() { Ok(image) } else { Err(SnapshotError::LeftOver { bytes: body.len() }) }
 }
 
-/// Checks everything around the body.
-fn decode_head(bytes: &[u8], cluster: Cluster, offset: Offset) -> Result<&[u8], SnapshotError> {
+/// Checks everything around the body; its version comes with it.
+fn decode_head(bytes: &[u8], cluster: Cluster, offset: Offset) -> Result<(u16, &[u8]), SnapshotError> {
     let (mut head, body) = bytes.split_at_checked(HEAD_BYTES).ok_or(SnapshotError::CutShort)?;
     let computed = crc32fast::hash(&head[..CHECKED_BYTES]);
     let magic: [u8; 4] = [head.try_get_u8()?, head.try_get_u8()?, head.try_get_u8()?, head.try_get_u8()?];
@@ -129,7 +131,7 @@ fn decode_head(bytes: &[u8], cluster: Cluster, offset: Offset) -> Result<&[u8], 
     if head_checksum != computed {
         return Err(SnapshotError::Checksum { what: "head", stored: head_checksum, computed });
     }
-    if version != VERSION {
+    if !(1..=VERSION).contains(&version) {
         return Err(SnapshotError::Unknown { version });
     }
     if cluster_id != cluster.id {
@@ -145,12 +147,13 @@ fn decode_head(bytes: &[u8], cluster: Cluster, offset: Offset) -> Result<&[u8], 
     if body_checksum != computed {
         return Err(SnapshotError::Checksum { what: "body", stored: body_checksum, computed });
     }
-    Ok(body)
+    Ok((version, body))
 }
 
-fn decode_body(input: &mut &[u8], cluster: Cluster, applied: Offset) -> Result<Image, SnapshotError> {
+fn decode_body(input: &mut &[u8], version: u16, cluster: Cluster, applied: Offset) -> Result<Image, SnapshotError> {
     let mut image = Image::empty(cluster);
     let next_slot = Slot::new(input.try_get_u32()?);
+    let next_producer_id = if version == 1 { ProducerId::ZERO } else { decode_producer_id(input)? };
     let mut partitions = 0_u64;
     let mut above: Option<TopicId> = None;
     for _ in 0..input.try_get_u32()? {
@@ -170,6 +173,7 @@ fn decode_body(input: &mut &[u8], cluster: Cluster, applied: Offset) -> Result<I
     }
     image.set_deleted(decode_deleted(input, &image)?);
     image.set_next_slot(next_slot);
+    image.set_next_producer_id(next_producer_id);
     image.set_applied(applied);
     Ok(image)
 }

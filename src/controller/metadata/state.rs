@@ -1,8 +1,9 @@
 //! The state machine: what each command does.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use ringmq_wire::{Offset, PartitionIndex, TopicId, TopicName};
+use ringmq_wire::{Offset, PartitionIndex, ProducerId, TopicId, TopicName};
 
 use super::PARTITIONS_TOTAL_MAX;
 use super::command::Command;
@@ -28,6 +29,8 @@ pub enum Effect {
     Deleted(Arc<Topic>),
     /// The topic goes by other settings, or has more partitions.
     Altered(Arc<Topic>),
+    /// These ids of producers are given away.
+    ProducerIdsAllocated(Range<ProducerId>),
 }
 
 impl State {
@@ -63,6 +66,7 @@ impl State {
             Command::DeleteTopic(id) => self.delete(id)?,
             Command::SetTopicSettings { id, settings } => self.set_settings(id, settings)?,
             Command::AddPartitions { id, partitions, first_slot } => self.add_partitions(id, partitions, first_slot)?,
+            Command::AllocateProducerIds { first, count } => self.allocate_producer_ids(first, count)?,
         };
         Arc::make_mut(&mut self.image).set_applied(next);
         Ok(effect)
@@ -108,6 +112,17 @@ impl State {
         image.replace(topic.clone());
         image.set_next_slot(first_slot.advance(added));
         Ok(Effect::Altered(topic))
+    }
+
+    fn allocate_producer_ids(&mut self, first: ProducerId, count: u32) -> Result<Effect, ApplyError> {
+        let next = self.image.next_producer_id();
+        if first != next {
+            return Err(ApplyError::ProducerIdsOutOfOrder { first, next });
+        }
+        let behind = first.get().checked_add(count.into()).ok_or(ApplyError::ProducerIdsUsedUp)?;
+        let behind = ProducerId::new(behind);
+        Arc::make_mut(&mut self.image).set_next_producer_id(behind);
+        Ok(Effect::ProducerIdsAllocated(first..behind))
     }
 
     fn living(&self, id: TopicId) -> Result<&Arc<Topic>, ApplyError> {
@@ -161,6 +176,17 @@ pub enum ApplyError {
         /// How many.
         partitions: u64,
     },
+    /// Ids of producers are allocated that are not the next ones.
+    #[error("producer ids from {first} on are allocated, but {next} is the next one")]
+    ProducerIdsOutOfOrder {
+        /// The first one of them.
+        first: ProducerId,
+        /// The next one.
+        next: ProducerId,
+    },
+    /// No id of a producer is left.
+    #[error("all producer ids are used up")]
+    ProducerIdsUsedUp,
     /// No offset is left.
     #[error("the metadata log is full")]
     LogFull,
@@ -281,6 +307,20 @@ mod tests {
         assert_eq!(state.image().topic("a").unwrap().settings.get(SettingKey::SegmentAgeMs), None);
         state.apply(Command::DeleteTopic(id)).unwrap();
         assert_eq!(state.apply(none), Err(ApplyError::NoSuchTopic { id }));
+    }
+
+    #[test]
+    fn no_producer_id_is_given_away_twice() {
+        let mut state = State::new(cluster());
+        let id = ProducerId::new;
+        let allocate = |first: i64, count| Command::AllocateProducerIds { first: id(first), count };
+        assert_eq!(state.apply(allocate(0, 10)), Ok(Effect::ProducerIdsAllocated(id(0)..id(10))));
+        let twice = ApplyError::ProducerIdsOutOfOrder { first: id(0), next: id(10) };
+        assert_eq!(state.apply(allocate(0, 10)), Err(twice));
+        assert_eq!(state.apply(allocate(10, 1)), Ok(Effect::ProducerIdsAllocated(id(10)..id(11))));
+        assert_eq!((state.image().next_producer_id(), state.applied()), (id(11), Offset::new(2)));
+        Arc::make_mut(&mut state.image).set_next_producer_id(ProducerId::MAX);
+        assert_eq!(state.apply(allocate(i64::MAX, 1)), Err(ApplyError::ProducerIdsUsedUp));
     }
 
     #[test]

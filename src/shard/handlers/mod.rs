@@ -8,6 +8,7 @@ pub(crate) mod describe_cluster;
 pub(crate) mod describe_topics;
 pub(crate) mod discover_controller;
 pub(crate) mod fetch;
+pub(crate) mod init_producer_id;
 pub(crate) mod list_offsets;
 pub(crate) mod list_topics;
 pub(crate) mod metadata;

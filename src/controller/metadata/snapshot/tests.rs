@@ -35,6 +35,7 @@ fn example() -> Arc<Image> {
         Command::CreateTopic(topic(3, "b")),
         Command::DeleteTopic(topic(2, "a").id),
         Command::AddPartitions { id, partitions: 5, first_slot: Slot::new(10) },
+        Command::AllocateProducerIds { first: ProducerId::ZERO, count: 1_000 },
     ])
 }
 
@@ -51,21 +52,34 @@ fn sealed(image: &Image, body: &[u8]) -> Vec<u8> {
 fn the_bytes_are_those_of_the_format_page() {
     let image = example();
     let bytes = SnapshotEncoder::new(&image).finish();
-    let mut body = vec![0, 0, 0, 12, 0, 0, 0, 1];
+    let mut body = vec![0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 3, 0xe8, 0, 0, 0, 1];
     body.extend([[0; 15].as_slice(), &[3], &[0, 1], b"b", &[0, 0, 0, 5, 0, 1, 0, 0, 0, 7]].concat());
     body.extend([0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0x13, 0x88]);
     body.extend([0, 1, 0, 0, 0, 3, 0, 0, 0, 10]);
     body.extend([[0, 0, 0, 1].as_slice(), &[0; 15], &[2]].concat());
     assert_eq!(bytes[HEAD_BYTES..], body);
 
-    let mut head = b"RQMS\0\x01\0\0".to_vec();
+    let mut head = b"RQMS\0\x02\0\0".to_vec();
     head.extend(1..=16);
-    head.extend([0, 0, 0, 0, 0, 0, 0, 4]);
+    head.extend([0, 0, 0, 0, 0, 0, 0, 5]);
     head.extend((body.len() as u64).to_be_bytes());
     head.extend(crc32fast::hash(&body).to_be_bytes());
     head.extend(crc32fast::hash(&head).to_be_bytes());
     assert_eq!(bytes[..HEAD_BYTES], head);
     assert_eq!(decode(&bytes, &image).as_ref(), Ok(&*image));
+}
+
+#[test]
+fn a_snapshot_of_before_there_were_producers_is_read() {
+    let mut image = Image::clone(&example());
+    let bytes = SnapshotEncoder::new(&image).finish();
+    let body = [&bytes[HEAD_BYTES..HEAD_BYTES + 4], &bytes[HEAD_BYTES + 12..]].concat();
+    let mut older = sealed(&image, &body);
+    older[5] = 1;
+    let checksum = crc32fast::hash(&older[..CHECKED_BYTES]).to_be_bytes();
+    older[CHECKED_BYTES..HEAD_BYTES].copy_from_slice(&checksum);
+    image.set_next_producer_id(ProducerId::ZERO);
+    assert_eq!(decode(&older, &image), Ok(image));
 }
 
 #[test]
@@ -97,13 +111,13 @@ fn a_snapshot_is_taken_for_no_other() {
     let other = Cluster { id: Uuid::from_u128(5), ..cluster() };
     assert!(matches!(decode_snapshot(&bytes, other, image.applied()), Err(SnapshotError::OtherCluster { .. })));
     let offset = image.applied().checked_add(1).unwrap();
-    assert_eq!(decode_snapshot(&bytes, cluster(), offset), Err(SnapshotError::OtherOffset { applied: 4 }));
+    assert_eq!(decode_snapshot(&bytes, cluster(), offset), Err(SnapshotError::OtherOffset { applied: 5 }));
 
     let mut newer = bytes.clone();
-    newer[5] = 2;
+    newer[5] = 3;
     let checksum = crc32fast::hash(&newer[..CHECKED_BYTES]).to_be_bytes();
     newer[CHECKED_BYTES..HEAD_BYTES].copy_from_slice(&checksum);
-    assert_eq!(decode(&newer, &image), Err(SnapshotError::Unknown { version: 2 }));
+    assert_eq!(decode(&newer, &image), Err(SnapshotError::Unknown { version: 3 }));
     assert_eq!(decode(b"", &image), Err(SnapshotError::CutShort));
     assert_eq!(decode(&[0; 100], &image), Err(SnapshotError::NotASnapshot));
 }
@@ -118,16 +132,16 @@ fn what_no_image_can_be_is_refused_in_spite_of_its_checksums() {
         decode(&sealed(&image, &body), &image)
     };
     assert_eq!(altered(0, &[]).as_ref(), Ok(&*image));
-    assert!(matches!(altered(23, &[0]), Err(SnapshotError::Topic(CommandError::ReservedTopicId { .. }))));
-    assert!(matches!(altered(26, b"/"), Err(SnapshotError::Topic(CommandError::Name(_)))));
-    assert!(matches!(altered(27, &[0; 4]), Err(SnapshotError::Topic(CommandError::Partitions { .. }))));
+    assert!(matches!(altered(31, &[0]), Err(SnapshotError::Topic(CommandError::ReservedTopicId { .. }))));
+    assert!(matches!(altered(34, b"/"), Err(SnapshotError::Topic(CommandError::Name(_)))));
+    assert!(matches!(altered(35, &[0; 4]), Err(SnapshotError::Topic(CommandError::Partitions { .. }))));
     // The addition begins at the partition behind the last, then at the first.
     for first in [5, 0] {
-        assert!(matches!(altered(54, &[first]), Err(SnapshotError::Contradiction { .. })), "{first}");
+        assert!(matches!(altered(62, &[first]), Err(SnapshotError::Contradiction { .. })), "{first}");
     }
     // The deleted topic is the living one; more are deleted than there are bytes, or than are remembered.
     assert!(matches!(altered(body.len() - 1, &[3]), Err(SnapshotError::Contradiction { .. })));
-    assert_eq!(altered(62, &[0xff]), Err(SnapshotError::CutShort));
+    assert_eq!(altered(70, &[0xff]), Err(SnapshotError::CutShort));
     // Another topic behind it, with a lower id or the same name; one with too many partitions.
     for (id, name, partitions) in [(2, "c", 1), (4, "b", 1)] {
         let topic = Topic {
@@ -138,8 +152,8 @@ fn what_no_image_can_be_is_refused_in_spite_of_its_checksums() {
             slots: SlotRuns::new(Slot::default()),
             settings: Default::default(),
         };
-        let mut twice = body[..59].to_vec();
-        twice[7] = 2;
+        let mut twice = body[..67].to_vec();
+        twice[15] = 2;
         encode_topic(&topic, &mut twice);
         twice.extend([0; 4]);
         assert!(matches!(decode(&sealed(&image, &twice), &image), Err(SnapshotError::Contradiction { .. })), "{name}");

@@ -10,6 +10,7 @@ mod broker;
 mod data;
 mod fairness;
 mod hostile;
+mod idempotence;
 mod lifecycle;
 mod peer;
 mod wrong_shard;

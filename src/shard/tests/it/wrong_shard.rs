@@ -10,6 +10,7 @@ use ringmq_wire::{BrokerId, ErrorCode, Offset, PartitionIndex, ShardIndex, Topic
 
 use crate::broker::{Broker, Options, data_dir};
 use crate::data::{batch, create, tagged, values};
+use crate::idempotence::producer_id;
 use crate::peer::{Peer, fetch_request};
 
 const SHARDS: u16 = 3;
@@ -30,6 +31,10 @@ fn check(request_type: RequestType, broker: &Broker, shard: usize) {
         RequestType::CreateTopics => create_topics(&mut peer, broker, shard),
         RequestType::DeleteTopics => delete_topics(&mut peer, broker, shard),
         RequestType::AlterTopics => alter_topics(&mut peer, broker, shard),
+        RequestType::InitProducerId => {
+            let first = producer_id(&mut peer);
+            assert_ne!(producer_id(&mut peer), first);
+        }
         RequestType::ListTopics => {
             let listed = peer.call(&ListTopicsRequest {}).expect("it is answered");
             assert!(listed.topics.iter().any(|topic| &*topic.name == "t" && topic.partitions == PARTITIONS));
