@@ -18,6 +18,7 @@ use ringmq_segment::{AppendError, DeleteRecordsError, Log, LogOffsets, OpenError
 use ringmq_wire::Offset;
 
 use super::outside::{self, Shared, acknowledge, ask_to_delete, check, deleted, next_tag, read_end, remember};
+use super::retries;
 use super::support::*;
 
 const LOGS: u32 = 3;
@@ -117,6 +118,8 @@ async fn live(outside: Shared, life_ms: u64, started: impl FnOnce() + 'static) {
             for _ in 0..WRITERS {
                 task::spawn("writer", write(outside.clone(), partition, log.clone()));
             }
+            let producer = outside.borrow()[partition].retrying.clone();
+            task::spawn("retrying writer", retries::write(outside.clone(), producer, partition, log.clone()));
             task::spawn("reader", read(outside.clone(), partition, log.clone()));
             task::spawn("deleter", delete(outside.clone(), partition, log.clone()));
         }

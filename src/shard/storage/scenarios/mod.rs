@@ -3,6 +3,7 @@
 mod crash_loop;
 mod faults;
 mod outside;
+mod retries;
 mod rules;
 mod seeded_bugs;
 mod support;

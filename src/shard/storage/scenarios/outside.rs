@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use ringmq_segment::{Appended, Log};
 
+use super::retries::Retrying;
 use super::support::{Seen, read_from};
 
 /// What clients know of all logs, by partition.
@@ -25,6 +26,8 @@ pub(super) struct Outside {
     start: i64,
     /// Up to here someone asked to delete records, and may not have been answered.
     start_asked: i64,
+    /// A producer that sends again what was not answered.
+    pub(super) retrying: Rc<RefCell<Retrying>>,
 }
 
 pub(super) fn outside(partitions: u32) -> Shared {
@@ -96,7 +99,9 @@ pub(super) async fn check(outside: &Shared, partition: usize, log: &Log) {
     // The log may begin within an append.
     let partial = seen.iter().take_while(|seen| seen.number != 0).count();
     let tags: Vec<u64> = seen.iter().filter(|seen| seen.number == 0).map(|seen| seen.tag).collect();
-    assert!(tags.is_sorted(), "the order of the calls");
+    let retrying = &outside.retrying.borrow().tags;
+    let (retried, once): (Vec<u64>, Vec<u64>) = tags.iter().partition(|tag| retrying.contains(tag));
+    assert!(once.is_sorted() && retried.is_sorted(), "the order of the calls");
     assert_eq!(tags.iter().collect::<BTreeSet<_>>().len(), tags.len(), "nothing twice");
     let records: u32 = tags.iter().map(|tag| outside.sent.get(tag).expect("sent, and not refused")).sum();
     assert_eq!(partial + records as usize, seen.len(), "appends are there as a whole");

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use ringmq_runtime::sim::{Fault, Operation, Sim};
 use ringmq_runtime::{task, time};
-use ringmq_segment::{AppendError, Damage, JournalNeed, Log, LogOffsets, OpenError};
-use ringmq_wire::Offset;
+use ringmq_segment::{AppendError, Damage, JournalNeed, Log, LogOffsets, OpenError, OutOfSequence};
+use ringmq_wire::{Offset, Sequence};
 
+use super::retries::sequenced;
 use super::support::*;
 
 async fn checkpointed(log: &Log) {
@@ -441,6 +442,58 @@ fn more_logs_than_are_asked_for_frames_at_a_time_share_a_ring_that_goes_round() 
         for (partition, log) in (0_u64..).zip(core.logs.iter().flatten()) {
             let expected: Vec<u64> = (0..10).map(|round| round * 1_000 + partition).collect();
             assert_eq!(tags_of(log).await, expected);
+        }
+    });
+}
+
+#[test]
+fn rule_09_what_the_journal_alone_has_is_known_after_a_crash() {
+    let sim = sim(9, true);
+    start_with_journal(&sim);
+    let record = |sequence: i32| sequenced(5, Sequence::new(sequence), sequence.unsigned_abs().into(), 1, 100);
+    sim.run(|| async {
+        let core = Core::start(1).await;
+        let log = core.log(0);
+        for sequence in 0..3 {
+            log.append(record(sequence)).await.expect("acknowledged");
+        }
+        assert!(log.frames_end() < log.offsets().durable, "by the journal alone");
+    });
+    sim.crash();
+    for _ in 0..2 {
+        sim.run(|| async {
+            let core = Core::start(1).await;
+            let log = core.log(0);
+            for sequence in 0..3 {
+                let known = log.append(record(sequence)).await.expect("known");
+                assert_eq!(known.base_offset, Offset::new(sequence.into()));
+            }
+            let gap = log.append(record(4)).await;
+            assert!(matches!(gap, Err(AppendError::OutOfSequence(OutOfSequence::Gap { .. }))), "{gap:?}");
+            assert_eq!(log.offsets().end, Offset::new(3), "nothing was stored again");
+        });
+        sim.crash();
+    }
+}
+
+#[test]
+fn rule_09_what_is_sent_again_waits_for_the_journal() {
+    let sim = sim(10, true);
+    start_with_journal(&sim);
+    sim.run(|| {
+        let disk = sim.disk();
+        async move {
+            let core = Core::start(1).await;
+            let log = core.log(0);
+            log.append(sequenced(5, Sequence::ZERO, 1, 1, 100)).await.expect("acknowledged");
+            disk.stall("*.ring", Duration::from_millis(100));
+            let record = || sequenced(5, Sequence::new(1), 2, 1, 100);
+            let (first, again) = (log.append(record()), log.append(record()));
+            time::sleep(Duration::from_millis(50)).await;
+            assert_eq!(log.offsets().durable, Offset::new(1));
+            let again = again.await.expect("acknowledged");
+            assert_eq!(log.offsets().durable, Offset::new(2), "not before");
+            assert_eq!(first.await.expect("acknowledged"), again);
         }
     });
 }

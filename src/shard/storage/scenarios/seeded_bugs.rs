@@ -50,6 +50,11 @@ fn redoing_a_journal_older_than_the_log_start_is_found() {
 }
 
 #[test]
+fn answering_a_retry_before_the_original_is_durable_is_found() {
+    assert!(is_found(SeededBug::AnswerRetryEarly));
+}
+
+#[test]
 fn every_bug_has_a_test() {
     let tests = include_str!("seeded_bugs.rs");
     // That one has its test where the flush is, in `segment`.
