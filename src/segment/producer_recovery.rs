@@ -61,6 +61,8 @@ enum Unusable {
     OtherOffset(Offset),
     #[error("the log ends before it, at {0}")]
     BeyondTheEnd(Offset),
+    #[error("the log begins behind it, at {0}: what came between is deleted")]
+    BeforeTheBeginning(Offset),
 }
 
 impl ProducerRecovery<'_> {
@@ -98,6 +100,10 @@ impl ProducerRecovery<'_> {
     async fn load(&self, path: &Path, offset: Offset, end: Offset) -> Result<ProducerSnapshot, Unusable> {
         if offset > end {
             return Err(Unusable::BeyondTheEnd(end));
+        }
+        // Of a producer that sent more then, it would be wrong; with nothing at all the producer is merely unknown.
+        if let Some(first) = self.bases.first().filter(|first| offset < **first) {
+            return Err(Unusable::BeforeTheBeginning(*first));
         }
         let snapshot = ProducerSnapshot::decode(&fs::read_small(path, ProducerSnapshot::BYTES_MAX).await?)?;
         if snapshot.offset != offset {

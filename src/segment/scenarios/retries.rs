@@ -7,7 +7,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use ringmq_runtime::{random, time};
 use ringmq_wire::batch::{BatchLimits, BatchProducer, set_producer};
-use ringmq_wire::{ProducerEpoch, ProducerId, Sequence};
+use ringmq_wire::{Offset, ProducerEpoch, ProducerId, Sequence};
 
 use super::support::*;
 use crate::{Append, AppendError, Appended, Appending, FrameBuf, Log, OutOfSequence, Payload};
@@ -69,13 +69,14 @@ impl Retrying {
     }
 
     /// What is to be sent in this round: what is pending, and more.
-    fn round(&mut self, begin: impl Fn(u32) -> u64) -> Vec<Sent> {
+    fn round(&mut self, start: Offset, begin: impl Fn(u32) -> u64) -> Vec<Sent> {
         if self.pending.is_empty() && self.answered.is_some() && random::u64().is_multiple_of(16) {
             self.epoch = self.epoch.next().expect("few");
             (self.next_sequence, self.answered) = (Sequence::ZERO, None);
         }
-        // Where the log does not know the producer yet, it takes whatever comes first.
-        let in_flight_max = if self.answered.is_some() { IN_FLIGHT_MAX } else { 1 };
+        // Where the log does not know the producer, not yet or because all of it is deleted, it takes whatever comes first.
+        let is_known = self.answered.as_ref().is_some_and(|(_, appended)| appended.base_offset >= start);
+        let in_flight_max = if is_known { IN_FLIGHT_MAX } else { 1 };
         while self.pending.len() < in_flight_max && !random::u64().is_multiple_of(4) {
             let records = 1 + u32::try_from(random::u64() % 4).expect("small");
             let tag = begin(records);
@@ -105,10 +106,11 @@ pub(super) async fn write(
     loop {
         let (sent, before) = {
             let mut producer = producer.borrow_mut();
-            (producer.round(&begin), producer.answered.clone())
+            (producer.round(log.offsets().start, &begin), producer.answered.clone())
         };
         let mut under_way: Vec<(Sent, Appending, Option<Appending>)> = Vec::new();
-        if let Some((again, appended)) = before.filter(|_| random::u64().is_multiple_of(4)) {
+        let is_there = |(_, appended): &(Sent, Appended)| appended.base_offset >= log.offsets().start;
+        if let Some((again, appended)) = before.filter(is_there).filter(|_| random::u64().is_multiple_of(4)) {
             match log.append(again.append()).await {
                 Ok(known) => assert_eq!(known, appended, "answered as the first time"),
                 Err(AppendError::Poisoned(_)) => return,

@@ -257,6 +257,8 @@ fn a_segment_that_an_earlier_process_created_gets_a_durable_name_before_its_firs
         sim.run(async || {
             let (log, found) = open_one().await;
             assert!(matches!(found, Recovery::Clean { .. }));
+            // A snapshot of producers is taken for the segment, which flushes the directory as well.
+            time::sleep(millis(20)).await;
             let flushes = sim.disk().counters(segment_path(4).parent().expect("a directory")).flushes;
             outcomes.append(&log, [11, 12]).await;
             assert_eq!(sim.disk().counters(segment_path(4)).writes, 2, "it is the next segment");

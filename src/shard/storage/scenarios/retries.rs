@@ -9,7 +9,7 @@ use bytes::Bytes;
 use ringmq_runtime::{random, time};
 use ringmq_segment::{Append, AppendError, Appended, Log, OutOfSequence, Payload};
 use ringmq_wire::batch::{BatchLimits, BatchProducer, set_producer};
-use ringmq_wire::{ProducerEpoch, ProducerId, Sequence};
+use ringmq_wire::{Offset, ProducerEpoch, ProducerId, Sequence};
 
 use super::outside::{Shared, acknowledge, next_tag};
 use super::support::batch;
@@ -23,8 +23,8 @@ pub(super) struct Retrying {
     next_sequence: Sequence,
     /// Not answered with success, in order.
     pending: VecDeque<Sent>,
-    /// Whether anything was: before that, a log takes whatever comes first.
-    known: bool,
+    /// Where the last one is that was. Where a log has none, it does not know the producer, and takes whatever comes first.
+    answered: Option<Offset>,
     /// Of all that it sent.
     pub(super) tags: BTreeSet<u64>,
 }
@@ -51,7 +51,7 @@ fn sequenced_batch(id: i64, base_sequence: Sequence, tag: u64, records: u32, val
 /// Sends what is pending and more, some of it twice, until the log takes nothing more.
 pub(super) async fn write(outside: Shared, producer: Rc<RefCell<Retrying>>, partition: usize, log: Log) {
     loop {
-        fill(&outside, &mut producer.borrow_mut(), partition);
+        fill(&outside, &mut producer.borrow_mut(), partition, log.offsets().start);
         let sent: Vec<Sent> = producer.borrow().pending.iter().cloned().collect();
         let mut under_way = Vec::new();
         for sent in sent {
@@ -70,7 +70,7 @@ pub(super) async fn write(outside: Shared, producer: Rc<RefCell<Retrying>>, part
                     acknowledge(&outside, partition, sent.tag, sent.records, &log, appended);
                     answered = Some((sent.tag, appended));
                     let mut producer = producer.borrow_mut();
-                    producer.known = true;
+                    producer.answered = Some(appended.base_offset);
                     let first = producer.pending.pop_front();
                     assert_eq!(first.map(|first| first.tag), Some(sent.tag), "in order");
                 }
@@ -85,8 +85,9 @@ pub(super) async fn write(outside: Shared, producer: Rc<RefCell<Retrying>>, part
     }
 }
 
-fn fill(outside: &Shared, producer: &mut Retrying, partition: usize) {
-    let in_flight_max = if producer.known { IN_FLIGHT_MAX } else { 1 };
+fn fill(outside: &Shared, producer: &mut Retrying, partition: usize, start: Offset) {
+    let is_known = producer.answered.is_some_and(|answered| answered >= start);
+    let in_flight_max = if is_known { IN_FLIGHT_MAX } else { 1 };
     while producer.pending.len() < in_flight_max && !random::u64().is_multiple_of(4) {
         let (tag, records) = (next_tag(outside), 1 + u32::try_from(random::u64() % 3).expect("small"));
         let value_bytes = if random::u64().is_multiple_of(8) { 6_000 } else { 200 };
