@@ -76,7 +76,7 @@ pub enum Error {
     )]
     MaybeStored {
         /// The topic.
-        topic: TopicName,
+        topic: String,
         /// The partition.
         partition: PartitionIndex,
         /// How the acknowledgement was lost.
@@ -157,6 +157,25 @@ impl Error {
             Self::TimedOut { last, .. } => last.as_ref().and_then(|last| last.code()),
             Self::MaybeStored { source, .. } => source.code(),
             _ => None,
+        }
+    }
+
+    /// The same once more, for another caller; without causes that cannot be told twice, whose text it has.
+    pub(crate) fn alike(&self) -> Self {
+        match self {
+            Self::Unreachable { attempts } => Self::Unreachable { attempts: attempts.clone() },
+            Self::Connection { operation, address, may_have_arrived, source } => Self::Connection {
+                operation,
+                address: address.clone(),
+                may_have_arrived: *may_have_arrived,
+                source: source.clone(),
+            },
+            Self::Broker { subject, source } => Self::Broker { subject: subject.clone(), source: source.clone() },
+            Self::TimedOut { operation, timeout, last } => {
+                let last = last.as_ref().map(|last| Box::new(last.alike()));
+                Self::TimedOut { operation, timeout: *timeout, last }
+            }
+            other => Self::Argument(other.to_string()),
         }
     }
 

@@ -32,7 +32,8 @@
 //! and, when it moves, discovered again.
 //!
 //! **Time-outs and retries.** An operation has [`ClientOptions::timeout`] for all its attempts. Errors that may pass are
-//! tried again with growing, random pauses, except where that could store a record twice: see [`Producer`].
+//! tried again with growing, random pauses; the broker recognises records that it gets again and stores them once: see
+//! [`Producer`].
 //!
 //! **Compatibility.** Keys choose partitions by the hash of Kafka's clients; batches have Kafka's v2 layout.
 #![forbid(unsafe_code)]
@@ -47,12 +48,15 @@ mod consumer;
 mod error;
 mod fetch;
 mod fetched;
+mod idempotence;
+mod lane;
 mod list_offsets;
 mod metadata;
 mod murmur2;
 mod options;
 mod partitioner;
 mod pool;
+mod produce;
 mod producer;
 mod record;
 mod retry;

@@ -6,12 +6,17 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use ringmq_wire::batch::{BATCH_HEADER_BYTES, BatchBuilder, Compression};
-use ringmq_wire::protocol::{Acks, ProduceHead, ProducePartition, ProduceTopic, ProducedPartition};
-use ringmq_wire::{ErrorCode, Offset, PartitionIndex, Timestamp, TopicName, WireError};
+use ringmq_wire::protocol::Acks;
+use ringmq_wire::{Offset, PartitionIndex, Timestamp};
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
 
 use crate::cluster::Cluster;
 use crate::error::Error;
+use crate::idempotence::Idempotence;
+use crate::lane::{Outgoing, Trace};
 use crate::partitioner::Partitioner;
+use crate::produce::{self, Failure};
 use crate::record::Record;
 use crate::retry::Retry;
 
@@ -34,14 +39,27 @@ impl AckedBy {
     }
 }
 
-/// Sends records. Clones share connections and the round of partitions.
+/// Sends records. Clones share connections, the round of partitions, and an identity.
 ///
-/// **Retries.** What surely was not stored is sent again until the client's time-out: the connection could not be
-/// opened, or broke before the whole request had left, or the broker said that it stored nothing and may do so later.
-/// When an acknowledgement is lost after the request has left, [`Error::MaybeStored`] says so, and nothing is sent
-/// again: a producer without an identity cannot tell the broker that it is the same record.
+/// **Retries.** A producer is idempotent: the broker recognises what it sends again, stores it once, and answers with the
+/// first offset. So whatever may pass is tried again until the client's time-out: a broker that is away or full, a
+/// connection that breaks, an acknowledgement that is lost. [`Error::MaybeStored`] says that the time was up before it was
+/// known whether records are stored; they are stored once or not at all, and if the program itself sends them again, they
+/// are other records to the broker. Two things are left to the program: [`Producer::send_encoded`] and
+/// [`Producer::send_unacknowledged`] send without the identity. And a partition remembers a producer for as long as the
+/// broker's `producer_expiry_ms` says, a day by default.
 ///
-/// **Order.** Records of one partition are stored in the order of the calls when each call ends before the next begins.
+/// With [`idempotent(false)`](Producer::idempotent) only what surely was not stored is sent again.
+///
+/// **Order.** Records of one partition are stored in the order of the calls, also where a later call does not wait for the
+/// end of an earlier one, as long as they are made by one task. Five requests are in flight for a partition at the same
+/// time, and further ones wait: [`Producer::send_batch`] makes more of each.
+///
+/// **Errors.** When the broker refuses a batch for good, that one alone fails. [`ErrorCode::OutOfOrderSequence`]: the
+/// partition has lost something that this producer was told to be stored. Whatever it is, the producer goes on: it begins a
+/// new epoch by itself, or takes a new identity.
+///
+/// [`ErrorCode::OutOfOrderSequence`]: ringmq_wire::ErrorCode::OutOfOrderSequence
 ///
 /// **Cancelling.** Dropping a future before its records have left sends nothing; later, they may be stored or not.
 ///
@@ -59,6 +77,8 @@ pub struct Producer {
     partitioner: Arc<Partitioner>,
     acked_by: AckedBy,
     compression: Compression,
+    /// `None`: without an identity.
+    idempotence: Option<Arc<Idempotence>>,
 }
 
 /// Where one record was stored.
@@ -95,16 +115,20 @@ impl Deliveries {
     }
 }
 
-/// Why records were not acknowledged, and whether they can have been stored.
-enum Failure {
-    NotStored(Error),
-    MaybeStored(Error),
-}
-
 impl Producer {
     pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
         let (acked_by, compression) = (AckedBy::default(), Compression::None);
-        Self { cluster, partitioner: Arc::new(Partitioner::new()), acked_by, compression }
+        let idempotence = Some(Arc::default());
+        Self { cluster, partitioner: Arc::new(Partitioner::new()), acked_by, compression, idempotence }
+    }
+
+    /// The same producer, with or without an identity. Default: with one, so that nothing is stored twice (see
+    /// [Retries](Producer)). Without one, nothing is sent again that may have been stored, and requests for one partition
+    /// are not held back to [five in flight](Producer).
+    #[must_use]
+    pub fn idempotent(mut self, idempotent: bool) -> Self {
+        self.idempotence = idempotent.then(Arc::default);
+        self
     }
 
     /// The same producer, waiting for other acknowledgements. Default [`AckedBy::All`].
@@ -125,7 +149,8 @@ impl Producer {
     /// partitions take turns.
     ///
     /// # Errors
-    /// [`Error::Broker`] when the broker refuses, [`Error::MaybeStored`] when the acknowledgement is lost.
+    /// [`Error::Broker`] when the broker refuses; [`Error::MaybeStored`] when the time is up and the acknowledgement has
+    /// not come.
     pub async fn send(&self, topic: &str, record: impl Into<Record>) -> Result<Delivery, Error> {
         let record = record.into();
         let mut retry = self.retry();
@@ -163,7 +188,8 @@ impl Producer {
     }
 
     /// Sends batches that are encoded already (see [`ringmq_wire::batch`]) to a partition: all are stored, side by side,
-    /// or none. They are written from where they are, without a copy.
+    /// or none. They are written from where they are, without a copy, and with the identity that they carry, if any: what
+    /// may have been stored is not sent again.
     ///
     /// `None` without acknowledgement ([`Acks::None`]): the records were handed to the operating system, no more.
     ///
@@ -226,8 +252,44 @@ impl Producer {
             return Err(Error::Argument("a batch needs at least one record; give it one, or send nothing".to_owned()));
         }
         let batch = encode(records, self.compression)?;
-        let stored = self.produce(topic, partition, batch, self.acked_by.to_wire(), retry).await?;
+        let acks = self.acked_by.to_wire();
+        if let Some(idempotence) = &self.idempotence {
+            let record_count = u32::try_from(records.len()).map_err(|_| too_many(records.len()))?;
+            return self.send_once(idempotence, topic, partition, (batch, record_count), acks, retry).await;
+        }
+        let stored = self.produce(topic, partition, batch, acks, retry).await?;
         stored.ok_or_else(|| Error::Nonsense("a produce request was answered without offsets".to_owned()))
+    }
+
+    /// By the partition's lane, which sends it again until it is answered or the time is up.
+    async fn send_once(
+        &self,
+        idempotence: &Idempotence,
+        topic: &str,
+        partition: PartitionIndex,
+        (batch, record_count): (Bytes, u32),
+        acks: Acks,
+        retry: &Retry,
+    ) -> Result<Deliveries, Error> {
+        let (deadline, trace) = (retry.deadline(), Arc::new(Trace::default()));
+        let ended =
+            || Error::Runtime("the task that sends to the partition has ended; keep the client's runtime".into());
+        let (reply, answer) = oneshot::channel();
+        let outgoing = Outgoing { batch, record_count, acks, deadline, trace: trace.clone(), reply };
+        let lane = idempotence.lane(&self.cluster, topic, partition);
+        match timeout_at(deadline, lane.send(outgoing)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(ended()),
+            Err(_) => return Err(retry.timed_out(None)),
+        }
+        match timeout_at(deadline, answer).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Err(ended())),
+            Err(_) => {
+                let (is_open, last) = trace.outcome();
+                let timed_out = retry.timed_out(last);
+                Err(if is_open { produce::may_be_stored(topic, partition, timed_out) } else { timed_out })
+            }
+        }
     }
 
     async fn produce(
@@ -243,10 +305,10 @@ impl Producer {
             let owner = self.cluster.owner(&route, partition, retry.deadline()).await;
             let attempt = match owner {
                 Ok((address, connection)) => {
-                    let head = head(&route.topic, partition, &batches, acks, retry)?;
+                    let head = produce::head(&route.topic, partition, &batches, acks, retry)?;
                     let answer = connection.produce(&head, [batches.clone()], retry.deadline()).await;
                     let answer = answer.map_err(|error| Error::of_request("produce", &address, error));
-                    outcome(&route.topic, partition, answer)
+                    produce::outcome(&route.topic, partition, answer)
                 }
                 Err(error) => Err(Failure::NotStored(error)),
             };
@@ -258,7 +320,7 @@ impl Producer {
                 }
                 Err(Failure::MaybeStored(error)) => {
                     self.cluster.doubt(topic, &error);
-                    return Err(Error::MaybeStored { topic: route.topic.clone(), partition, source: Box::new(error) });
+                    return Err(produce::may_be_stored(topic, partition, error));
                 }
             }
         }
@@ -267,6 +329,10 @@ impl Producer {
     fn retry(&self) -> Retry {
         Retry::new("produce", self.cluster.options.timeout)
     }
+}
+
+fn too_many(records: usize) -> Error {
+    Error::Argument(format!("{records} records are more than one batch can hold; send them in several"))
 }
 
 /// One batch of `records`, in their order.
@@ -287,61 +353,4 @@ fn encode(records: &[Record], compression: Compression) -> Result<Bytes, Error> 
         builder.append_parts(timestamp, record.key.as_deref(), record.value.as_deref(), headers)?;
     }
     Ok(builder.finish()?)
-}
-
-fn head(
-    topic: &TopicName,
-    partition: PartitionIndex,
-    batches: &Bytes,
-    acks: Acks,
-    retry: &Retry,
-) -> Result<ProduceHead, Error> {
-    let too_large = |_| Error::Argument(format!("{} bytes of batches are more than one request takes", batches.len()));
-    let records_bytes = u32::try_from(batches.len()).map_err(too_large)?;
-    let partitions = vec![ProducePartition { partition, records_bytes }];
-    Ok(ProduceHead {
-        acks,
-        timeout_ms: u32::try_from(retry.remaining().as_millis()).unwrap_or(u32::MAX),
-        topics: vec![ProduceTopic { topic: topic.clone(), partitions }],
-    })
-}
-
-/// What an answer says about the one partition that was asked for.
-fn outcome(
-    topic: &TopicName,
-    partition: PartitionIndex,
-    answer: Result<Option<ringmq_wire::protocol::ProduceResponse>, Error>,
-) -> Result<Option<Deliveries>, Failure> {
-    let response = match answer {
-        Ok(Some(response)) => response,
-        Ok(None) => return Ok(None),
-        Err(error) => return Err(classify(error)),
-    };
-    let mut topics = response.topics.into_iter().filter(|produced| produced.topic == *topic);
-    let mut partitions = topics.next().map(|produced| produced.partitions).unwrap_or_default().into_iter();
-    match partitions.find(|produced| produced.partition == partition) {
-        Some(ProducedPartition { error: ErrorCode::None, base_offset, next_offset, append_time, .. }) => {
-            Ok(Some(Deliveries { partition, offsets: base_offset..next_offset, append_time }))
-        }
-        Some(ProducedPartition { error: code, detail, .. }) => {
-            Err(classify(Error::about_partition(topic, partition, WireError { code, detail })))
-        }
-        None => {
-            let reason = "a produce request was answered without a word on its partition";
-            Err(Failure::MaybeStored(Error::Nonsense(reason.to_owned())))
-        }
-    }
-}
-
-/// Whether records can have been stored in spite of `error`.
-fn classify(error: Error) -> Failure {
-    let may_be_stored = match &error {
-        Error::Connection { may_have_arrived, .. } => *may_have_arrived,
-        Error::Broker { source, .. } => matches!(
-            source.code,
-            ErrorCode::UnknownServerError | ErrorCode::StorageFailed | ErrorCode::RequestTimedOut | ErrorCode::Unknown
-        ),
-        _ => false,
-    };
-    if may_be_stored { Failure::MaybeStored(error) } else { Failure::NotStored(error) }
 }

@@ -29,6 +29,16 @@ impl Retry {
         Self { operation, timeout, deadline: Instant::now() + timeout, failed: 0 }
     }
 
+    /// An operation that goes on until `deadline`, behind so many failed attempts; of all its time it tells as `timeout`.
+    pub(crate) fn until(operation: &'static str, deadline: Instant, timeout: Duration, failed: u32) -> Self {
+        Self { operation, timeout, deadline, failed }
+    }
+
+    /// Attempts that failed, one after the other.
+    pub(crate) fn failed(&self) -> u32 {
+        self.failed
+    }
+
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline
     }

@@ -36,6 +36,12 @@ impl Producer {
         Self { inner: self.inner.compression(compression), thread: self.thread }
     }
 
+    /// As [`crate::Producer::idempotent`].
+    #[must_use]
+    pub fn idempotent(self, idempotent: bool) -> Self {
+        Self { inner: self.inner.idempotent(idempotent), thread: self.thread }
+    }
+
     /// As [`crate::Producer::send`].
     ///
     /// # Errors

@@ -156,6 +156,11 @@ impl RequestError {
         Self::Failed { may_have_arrived: false, cause }
     }
 
+    /// Whether the broker may have acted on it.
+    pub(crate) fn may_have_arrived(&self) -> bool {
+        matches!(self, Self::Failed { may_have_arrived: true, .. })
+    }
+
     /// A request that the broker may have received and acted on.
     pub(crate) fn unanswered(cause: ConnectionError) -> Self {
         Self::Failed { may_have_arrived: true, cause }

@@ -65,6 +65,30 @@ pub struct FetchResponse {
     pub sections: Bytes,
 }
 
+/// A request that has its place in the order of its connection.
+#[derive(Debug)]
+struct Pending {
+    answered: oneshot::Receiver<Result<Bytes, RequestError>>,
+    started: Instant,
+    sent: Instant,
+    deadline: Instant,
+}
+
+/// A produce request that has its place in the order of its connection.
+#[derive(Debug)]
+pub(crate) struct PendingProduce {
+    connection: Connection,
+    pending: Pending,
+}
+
+impl PendingProduce {
+    /// Its response. May be given up and called again.
+    pub(crate) async fn wait(&mut self) -> Result<ProduceResponse, RequestError> {
+        let body = self.connection.answer(&mut self.pending).await?;
+        ProduceResponse::decode_whole(&body).map_err(|error| self.connection.malformed(&error))
+    }
+}
+
 /// What comes back for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reply {
@@ -192,6 +216,22 @@ impl Connection {
         ProduceResponse::decode_whole(&body).map(Some).map_err(|error| self.malformed(&error))
     }
 
+    /// As [`Connection::produce`], done when the request has its place in the order of the connection. What is sent on it
+    /// afterwards comes behind.
+    pub(crate) async fn submit_produce(
+        &self,
+        head: &ProduceHead,
+        sections: impl IntoIterator<Item = Bytes>,
+        deadline: Instant,
+    ) -> Result<PendingProduce, RequestError> {
+        let id = self.next_id();
+        let mut frame = BytesMut::with_capacity(256);
+        frame::encode_request_head(id, head, &mut frame).map_err(too_large)?;
+        let pieces = std::iter::once(frame.freeze()).chain(sections).collect();
+        let pending = self.submit(RequestType::Produce, id, pieces, Reply::Comes, deadline).await?;
+        Ok(PendingProduce { connection: self.clone(), pending })
+    }
+
     /// Asks for record batches. The response is read into one buffer, of which the sections are a slice.
     ///
     /// # Errors
@@ -224,6 +264,19 @@ impl Connection {
         reply: Reply,
         deadline: Instant,
     ) -> Result<Bytes, RequestError> {
+        let mut pending = self.submit(request, correlation_id, pieces, reply, deadline).await?;
+        self.answer(&mut pending).await
+    }
+
+    /// Gives the frame that `pieces` make up its place in the order of the connection.
+    async fn submit(
+        &self,
+        request: RequestType,
+        correlation_id: CorrelationId,
+        pieces: Vec<Bytes>,
+        reply: Reply,
+        deadline: Instant,
+    ) -> Result<Pending, RequestError> {
         self.check(request, &pieces).map_err(RequestError::unsent)?;
         let started = Instant::now();
         let timed_out = || ConnectionError::AnswerTimedOut(started.elapsed());
@@ -240,13 +293,18 @@ impl Connection {
         if self.submissions.try_send(submission).is_err() {
             return Err(RequestError::unsent(self.ended_by()));
         }
-        match timeout_at(deadline, answered).await {
+        Ok(Pending { answered, started, sent, deadline })
+    }
+
+    /// The body of the response (an empty one where none comes).
+    async fn answer(&self, pending: &mut Pending) -> Result<Bytes, RequestError> {
+        match timeout_at(pending.deadline, &mut pending.answered).await {
             Ok(Ok(outcome)) => outcome,
             // The task is gone and cannot say how far the request got.
             Ok(Err(_)) => Err(RequestError::unanswered(self.ended_by())),
             Err(_) => {
-                self.shared.status.give_up_if_silent_since(sent);
-                Err(RequestError::unanswered(timed_out()))
+                self.shared.status.give_up_if_silent_since(pending.sent);
+                Err(RequestError::unanswered(ConnectionError::AnswerTimedOut(pending.started.elapsed())))
             }
         }
     }

@@ -1,5 +1,8 @@
 //! Sending records, and what happens when that fails half-way.
 
+use std::future::{Future, poll_fn};
+use std::task::Poll;
+
 use ringmq_wire::ErrorCode;
 use ringmq_wire::protocol::RequestType;
 
@@ -19,12 +22,13 @@ async fn values(client: &Client, partition: PartitionIndex) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_lost_acknowledgement_is_told_and_nothing_is_sent_again() {
+async fn without_an_identity_a_lost_acknowledgement_is_told_and_nothing_is_sent_again() {
     let (broker, client) = with_topic().await;
+    let producer = client.producer().idempotent(false);
     for fault in [Fault::CloseAfterDoing, Fault::CloseUnread] {
         let before = broker.ports_of(RequestType::Produce).len();
         broker.fail_next(RequestType::Produce, fault);
-        let error = client.producer().send_to("t", FIRST, "once").await.unwrap_err();
+        let error = producer.send_to("t", FIRST, "once").await.unwrap_err();
         assert!(matches!(error, Error::MaybeStored { .. }) && !error.is_retriable(), "{error}");
         assert_eq!(broker.ports_of(RequestType::Produce).len(), before + 1);
     }
@@ -47,7 +51,7 @@ async fn errors_that_leave_it_open_are_told_as_such() {
     let (broker, client) = with_topic().await;
     for code in [ErrorCode::StorageFailed, ErrorCode::RequestTimedOut, ErrorCode::UnknownServerError] {
         broker.fail_next(RequestType::Produce, Fault::RefuseItems(code));
-        let error = client.producer().send_to("t", FIRST, "x").await.unwrap_err();
+        let error = client.producer().idempotent(false).send_to("t", FIRST, "x").await.unwrap_err();
         assert!(matches!(error, Error::MaybeStored { .. }), "{error}");
         assert_eq!(error.code(), Some(code));
     }
@@ -88,4 +92,124 @@ async fn a_broker_that_comes_back_gets_what_waited() {
     broker.fail_next(RequestType::Produce, Fault::Refuse(ErrorCode::ShuttingDown.into()));
     client.producer().send_to("t", FIRST, "x").await.unwrap();
     assert_eq!(broker.end("t", 0), 1);
+}
+
+#[tokio::test]
+async fn a_lost_acknowledgement_is_asked_for_until_it_comes_and_nothing_is_stored_twice() {
+    let (broker, client) = with_topic().await;
+    let producer = client.producer();
+    for (number, fault) in (0..).zip([
+        Fault::CloseAfterDoing,
+        Fault::CloseUnread,
+        Fault::RefuseItems(ErrorCode::RequestTimedOut),
+        Fault::RefuseItems(ErrorCode::StorageFull),
+        Fault::Refuse(ErrorCode::ShuttingDown.into()),
+    ]) {
+        broker.fail_next(RequestType::Produce, fault.clone());
+        broker.fail_next(RequestType::Produce, fault);
+        let delivery = producer.send_to("t", FIRST, format!("{number}")).await.unwrap();
+        assert_eq!(delivery.offset, Offset::new(number));
+    }
+    assert_eq!(values(&client, FIRST).await, ["0", "1", "2", "3", "4"]);
+    assert_eq!(broker.state().producers, 1, "one identity did for all of it");
+}
+
+#[tokio::test]
+async fn what_is_in_flight_stays_in_order_when_a_connection_is_lost() {
+    let (broker, client) = with_topic().await;
+    let producer = client.producer();
+    producer.send_to("t", FIRST, "first").await.unwrap();
+    for fault in [Fault::CloseAfterDoing, Fault::CloseUnread, Fault::RefuseItems(ErrorCode::StorageFull)] {
+        let before = usize::try_from(broker.end("t", 0)).unwrap();
+        broker.fail_next(RequestType::Produce, fault);
+        let names: Vec<String> = (0..40).map(|number| format!("{before}-{number}")).collect();
+        let sent = names.iter().map(|name| producer.send_to("t", FIRST, name.clone()));
+        let offsets: Vec<Offset> =
+            all(sent.collect()).await.into_iter().map(|delivery| delivery.unwrap().offset).collect();
+        assert!(offsets.is_sorted(), "in the order of the calls");
+        assert_eq!(values(&client, FIRST).await[before..], names, "each once");
+    }
+}
+
+/// Everything that these give, all begun in their order before any is waited for.
+async fn all<T>(futures: Vec<impl Future<Output = T>>) -> Vec<T> {
+    let mut futures: Vec<_> = futures.into_iter().map(Box::pin).collect();
+    let mut outcomes: Vec<Option<T>> = futures.iter().map(|_| None).collect();
+    poll_fn(|cx| {
+        for (future, outcome) in futures.iter_mut().zip(&mut outcomes).filter(|(_, outcome)| outcome.is_none()) {
+            if let Poll::Ready(value) = future.as_mut().poll(cx) {
+                *outcome = Some(value);
+            }
+        }
+        if outcomes.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    outcomes.into_iter().flatten().collect()
+}
+
+#[tokio::test]
+async fn a_batch_that_is_refused_for_good_fails_alone() {
+    let (broker, client) = with_topic().await;
+    let producer = client.producer();
+    producer.send_to("t", FIRST, "0").await.unwrap();
+    broker.fail_next(RequestType::Produce, Fault::RefuseItems(ErrorCode::RecordTooLarge));
+    let sent = ["refused", "1", "2", "3"].map(|name| producer.send_to("t", FIRST, name));
+    let outcomes = all(sent.into()).await;
+    assert_eq!(outcomes[0].as_ref().unwrap_err().code(), Some(ErrorCode::RecordTooLarge));
+    assert!(outcomes[1..].iter().all(Result::is_ok), "{outcomes:?}");
+    assert_eq!(values(&client, FIRST).await, ["0", "1", "2", "3"]);
+}
+
+#[tokio::test]
+async fn after_errors_of_its_sequence_a_producer_begins_anew() {
+    let (broker, client) = with_topic().await;
+    let producer = client.producer();
+    producer.send_to("t", FIRST, "0").await.unwrap();
+    for (code, ids) in [(ErrorCode::OutOfOrderSequence, 1), (ErrorCode::InvalidProducerEpoch, 2)] {
+        broker.fail_next(RequestType::Produce, Fault::RefuseItems(code));
+        let error = producer.send_to("t", FIRST, "lost").await.unwrap_err();
+        assert_eq!(error.code(), Some(code), "{error}");
+        assert!(!error.is_retriable());
+        producer.send_to("t", FIRST, "stored").await.unwrap();
+        assert_eq!(broker.state().producers, ids, "a new epoch, or another identity");
+    }
+    assert_eq!(values(&client, FIRST).await, ["0", "stored", "stored"]);
+}
+
+#[tokio::test]
+async fn what_was_given_up_is_not_stored_behind_what_comes_later() {
+    let (broker, _) = with_topic().await;
+    let short = std::time::Duration::from_millis(300);
+    let client = Client::builder().brokers(broker.address()).timeout(short).connect().await.unwrap();
+    let producer = client.producer();
+    producer.send_to("t", FIRST, "0").await.unwrap();
+    for _ in 0..8 {
+        broker.fail_next(RequestType::Produce, Fault::Silence);
+    }
+    let error = producer.send_to("t", FIRST, "given up").await.unwrap_err();
+    assert!(matches!(error, Error::MaybeStored { .. }), "{error}");
+    // It goes on in a new epoch, whatever became of that one.
+    while producer.send_to("t", FIRST, "later").await.is_err() {}
+    let seen = values(&client, FIRST).await;
+    assert!(seen.iter().filter(|value| *value == "given up").count() <= 1, "{seen:?}");
+    assert_eq!(seen.last().map(String::as_str), Some("later"));
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_any_more_is_no_gap() {
+    let (broker, _) = with_topic().await;
+    let short = std::time::Duration::from_secs(2);
+    let client = Client::builder().brokers(broker.address()).timeout(short).connect().await.unwrap();
+    let producer = client.producer();
+    producer.send_to("t", FIRST, "0").await.unwrap();
+    broker.fail_next(RequestType::Produce, Fault::Silence);
+    let abandoned = tokio::spawn({
+        let producer = producer.clone();
+        async move { producer.send_to("t", FIRST, "1").await }
+    });
+    broker.has_received(RequestType::Produce, 2).await;
+    abandoned.abort();
+    producer.send_to("t", FIRST, "2").await.unwrap();
+    let seen = values(&client, FIRST).await;
+    assert!(seen == ["0", "1", "2"] || seen == ["0", "2"], "{seen:?}");
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use ringmq_wire::batch::{set_base_offset, split_batches};
+use ringmq_wire::batch::{BatchProducer, set_base_offset, split_batches};
 use ringmq_wire::protocol::{
     AlterTopicsRequest, AlterTopicsResponse, AlteredTopic, BrokerInfo, CreateTopicsRequest, CreateTopicsResponse,
     CreatedTopic, DeleteTopicsRequest, DeleteTopicsResponse, DeletedTopic, DescribeTopicsRequest,
@@ -19,8 +19,8 @@ use ringmq_wire::protocol::{
     RequestType, SectionHead, TopicMetadata, frame,
 };
 use ringmq_wire::{
-    BrokerId, Detail, ErrorCode, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, ShardIndex, TopicId,
-    TopicName, WireError,
+    BrokerId, Detail, ErrorCode, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, ShardIndex,
+    TopicId, TopicName, WireError,
 };
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -51,6 +51,8 @@ pub(crate) enum Fault {
 struct Log {
     batches: Vec<(Offset, Bytes)>,
     end: Offset,
+    /// By id and epoch, the sequences and offsets of each batch.
+    producers: BTreeMap<(ProducerId, ProducerEpoch), Vec<(Sequence, Offset, Offset)>>,
 }
 
 #[derive(Debug)]
@@ -289,7 +291,7 @@ impl State {
                 let section = request.body.slice(at..at + wanted.records_bytes as usize);
                 at += section.len();
                 let appended = match refusal {
-                    ErrorCode::None => self.log(&topic.topic, wanted.partition).map(|log| log.append(&section)),
+                    ErrorCode::None => self.log(&topic.topic, wanted.partition).and_then(|log| log.append(&section)),
                     code => Err(code),
                 };
                 let (error, (base_offset, next_offset)) = match appended {
@@ -492,8 +494,14 @@ impl State {
 }
 
 impl Log {
-    fn append(&mut self, section: &[u8]) -> (Offset, Offset) {
+    fn append(&mut self, section: &[u8]) -> Result<(Offset, Offset), ErrorCode> {
         let base = self.end;
+        let first = split_batches(section).next().unwrap().unwrap();
+        if let Some(producer) = first.header().producer().unwrap()
+            && let Some(known) = self.sequence(producer, first.header().record_count)?
+        {
+            return Ok(known);
+        }
         for batch in split_batches(section) {
             let view = batch.unwrap();
             view.verify_checksum().unwrap();
@@ -502,7 +510,29 @@ impl Log {
             self.end = self.end.checked_add(view.header().record_count.into()).unwrap();
             self.batches.push((self.end, bytes.into()));
         }
-        (base, self.end)
+        Ok((base, self.end))
+    }
+
+    /// Where a batch of a producer is, if it was stored before.
+    fn sequence(&mut self, producer: BatchProducer, records: u32) -> Result<Option<(Offset, Offset)>, ErrorCode> {
+        let BatchProducer { id, epoch, base_sequence } = producer;
+        if self.producers.range((id, epoch)..).any(|((other, later), _)| *other == id && *later > epoch) {
+            return Err(ErrorCode::InvalidProducerEpoch);
+        }
+        let is_new = !self.producers.contains_key(&(id, epoch));
+        let stored = self.producers.entry((id, epoch)).or_default();
+        let next = stored.last().map_or(base_sequence, |(sequence, base, end)| {
+            sequence.advance(u32::try_from(end.get() - base.get()).unwrap())
+        });
+        if base_sequence == next || is_new {
+            let end = self.end.checked_add(records.into()).unwrap();
+            stored.push((base_sequence, self.end, end));
+            return Ok(None);
+        }
+        match stored.iter().find(|(sequence, ..)| *sequence == base_sequence) {
+            Some((_, base, end)) => Ok(Some((*base, *end))),
+            None => Err(ErrorCode::OutOfOrderSequence),
+        }
     }
 
     /// Whole batches from the one that holds `from` on: one at least if there is any room, then as many as fit.
