@@ -46,13 +46,15 @@ pub(crate) enum Fault {
     Silence,
 }
 
+/// The first sequence of a producer's batch, and its offsets.
+type SequencedBatch = (Sequence, Offset, Offset);
+
 /// One partition's batches, from offset 0 on.
 #[derive(Debug, Default)]
 struct Log {
     batches: Vec<(Offset, Bytes)>,
     end: Offset,
-    /// By id and epoch, the sequences and offsets of each batch.
-    producers: BTreeMap<(ProducerId, ProducerEpoch), Vec<(Sequence, Offset, Offset)>>,
+    producers: BTreeMap<(ProducerId, ProducerEpoch), Vec<SequencedBatch>>,
 }
 
 #[derive(Debug)]
