@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use ringmq_client::{BrokerAddress, Start};
+use ringmq_client::{BrokerAddress, Offset, Start, Timestamp};
 
 use crate::commands::consume::from;
 use crate::commands::log::Detail;
@@ -147,6 +147,8 @@ pub enum TopicCommand {
     Describe(TopicNameArgs),
     /// Change a topic's settings, or give it more partitions, while it is in use.
     Alter(AlterTopicArgs),
+    /// Delete a topic's oldest records.
+    Trim(TrimTopicArgs),
     /// Delete a topic and its records.
     Delete(TopicNameArgs),
 }
@@ -206,6 +208,62 @@ pub struct AlterTopicArgs {
 
 fn alter_help() -> String {
     format!("{ALTER_HELP}\n\n{}", exit::HELP)
+}
+
+/// Up to where `topic trim` deletes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrimBefore {
+    /// Below this offset.
+    Offset(Offset),
+    /// What comes before the first record of this time or later.
+    Time(Timestamp),
+    /// Everything.
+    Latest,
+}
+
+/// What `topic trim --before` says.
+fn trim_before(text: &str) -> Result<TrimBefore, String> {
+    match from::parse(text) {
+        Ok(Start::Offset(offset)) => Ok(TrimBefore::Offset(offset)),
+        Ok(Start::Time(time)) => Ok(TrimBefore::Time(time)),
+        Ok(Start::Latest) => Ok(TrimBefore::Latest),
+        Ok(Start::Earliest) => Err("nothing comes before the earliest record".to_owned()),
+        Err(_) if !text.starts_with('@') => Err(format!("`{text}` is not an offset from 0 on, @TIME or latest")),
+        Err(error) => Err(error),
+    }
+}
+
+const TRIM_HELP: &str = "\
+Deleted is deleted: nobody reads these records again, also after a crash. Offsets do not change: what is left keeps \
+those that it has, and new records go on where the log ends. Space is given back by whole segments. Consumers below the \
+new start are told that their offset is out of range.
+
+Standard output has one line for each partition with the offset that it begins at now. A partition that cannot be \
+trimmed is named on standard error; the others are trimmed, and the exit code is 1.";
+
+/// Flags of `topic trim`.
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP, after_long_help = trim_help())]
+pub struct TrimTopicArgs {
+    /// The topic.
+    pub name: String,
+    /// Only this partition; all of them without it.
+    #[arg(long, value_name = "N")]
+    pub partition: Option<u32>,
+    /// Delete what comes before it: an offset; @TIME, as milliseconds since 1970 or such as @2025-11-22T14:00:00Z, for
+    /// the first record of that time or later; or latest, for everything.
+    #[arg(long, value_name = "OFFSET|@TIME|latest", value_parser = trim_before)]
+    pub before: TrimBefore,
+    /// Where the brokers are.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    /// How results are printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+fn trim_help() -> String {
+    format!("{TRIM_HELP}\n\n{}", exit::HELP)
 }
 
 /// Flags of `topic list`.

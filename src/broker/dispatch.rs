@@ -20,6 +20,7 @@ pub fn run(command: &Command) -> ExitCode {
         Command::Topic(TopicCommand::List(args)) | Command::ListTopics(args) => on_tokio(topic::list(args)),
         Command::Topic(TopicCommand::Describe(args)) | Command::DescribeTopic(args) => on_tokio(topic::describe(args)),
         Command::Topic(TopicCommand::Alter(args)) => on_tokio(topic::alter(args)),
+        Command::Topic(TopicCommand::Trim(args)) => on_tokio(topic::trim(args)),
         Command::Topic(TopicCommand::Delete(args)) | Command::DeleteTopic(args) => on_tokio(topic::delete(args)),
         Command::Produce(args) => on_tokio(produce::run(args)),
         Command::Consume(args) => on_tokio(consume::run(args)),

@@ -8,16 +8,17 @@ use ringmq_wire::protocol::{
     DescribedTopic, ListTopicsRequest, ListedTopic, NewTopic as WireTopic, Setting, ShardStats, StatsRequest,
     TopicAlteration as WireAlteration,
 };
-use ringmq_wire::{ErrorCode, TopicId, WireError};
+use ringmq_wire::{ErrorCode, PartitionIndex, TopicId, WireError};
 
 use crate::cluster::{AnswerLost, Cluster, ControllerInfo};
+use crate::delete_records::{DeleteBefore, PartitionStart, delete_records_each};
 use crate::error::Error;
 use crate::metadata::PartitionAddresses;
 use crate::retry::Retry;
 
 /// Creates, alters, deletes, lists and describes topics, and finds the controller.
 ///
-/// Every operation goes to the controller, so each sees what the ones before it did. Where the controller has moved or
+/// Every operation on topics goes to the controller, so each sees what the ones before it did. Where the controller has moved or
 /// its connection breaks, it is discovered again and asked again until the client's time-out.
 ///
 /// **Cancelling.** Dropping a future that reads has no effect. Dropping one that creates, alters or deletes leaves open
@@ -252,6 +253,49 @@ impl Admin {
             }
         };
         Ok(answer.topics.into_iter().map(outcome).collect())
+    }
+
+    /// Deletes the oldest records of partitions of a topic, for good, and says where each begins then, in the order of
+    /// `partitions`. Readers below get [`ErrorCode::OffsetOutOfRange`]; the offsets of what is left do not change. What is
+    /// deleted already is no error.
+    ///
+    /// ```no_run
+    /// # async fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{DeleteBefore, Offset, PartitionIndex};
+    /// let wanted = [
+    ///     (PartitionIndex::new(0), DeleteBefore::Offset(Offset::new(1_000))),
+    ///     (PartitionIndex::new(1), DeleteBefore::HighWatermark),
+    /// ];
+    /// for begins in client.admin().delete_records("orders", &wanted).await? {
+    ///     println!("partition {} begins at {}", begins.partition, begins.log_start);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Broker`] of the first partition that has one: [`ErrorCode::OffsetOutOfRange`] when the offset is beyond its
+    /// high watermark, [`ErrorCode::PartitionOffline`], [`ErrorCode::UnknownPartition`]; those before it are done all the
+    /// same. [`Error::Broker`] with [`ErrorCode::UnknownTopic`], or no answer.
+    pub async fn delete_records(
+        &self,
+        topic: &str,
+        partitions: &[(PartitionIndex, DeleteBefore)],
+    ) -> Result<Vec<PartitionStart>, Error> {
+        self.delete_records_each(topic, partitions).await?.into_iter().collect()
+    }
+
+    /// As [`Admin::delete_records`], with an outcome for each partition. The outer result is the request's.
+    ///
+    /// # Errors
+    /// Outer: the topic is unknown, or no answer. Inner: as [`Admin::delete_records`].
+    pub async fn delete_records_each(
+        &self,
+        topic: &str,
+        partitions: &[(PartitionIndex, DeleteBefore)],
+    ) -> Result<Vec<Result<PartitionStart, Error>>, Error> {
+        let mut retry = self.retry("delete records");
+        delete_records_each(&self.cluster, topic, partitions, &mut retry).await
     }
 
     /// Every topic, by name.

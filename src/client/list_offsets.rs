@@ -1,14 +1,12 @@
 //! Asking for the earliest and latest offsets, and for the first at a time.
 
-use std::collections::HashMap;
-
-use ringmq_wire::protocol::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, ListedOffset, OffsetSpec};
+use ringmq_wire::protocol::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic, OffsetSpec,
+};
 use ringmq_wire::{ErrorCode, Offset, PartitionIndex, Timestamp, TopicName, WireError};
-use tokio::time::Instant;
 
-use crate::address::BrokerAddress;
 use crate::cluster::Cluster;
-use crate::connection::Connection;
+use crate::each_partition::{Answers, Question};
 use crate::error::Error;
 use crate::retry::Retry;
 
@@ -22,6 +20,9 @@ pub struct PartitionOffset {
     /// The timestamp of the record at the offset, when a timestamp was asked for.
     pub timestamp: Option<Timestamp>,
 }
+
+const LIST_OFFSETS: Question<OffsetSpec, ListOffsetsRequest, PartitionOffset> =
+    Question { operation: "list offsets", request, answers };
 
 /// The offset of each of `partitions`, in their order, asked for until every one has answered or the time is up.
 ///
@@ -48,76 +49,24 @@ pub(crate) async fn list_offsets_each(
     at: OffsetSpec,
     retry: &mut Retry,
 ) -> Result<Vec<Result<PartitionOffset, Error>>, Error> {
-    let mut listed: HashMap<PartitionIndex, Result<PartitionOffset, Error>> = HashMap::new();
-    loop {
-        let mut open: Vec<_> = partitions.iter().copied().filter(|partition| !listed.contains_key(partition)).collect();
-        // The broker refuses a request that names one twice.
-        open.sort_unstable();
-        open.dedup();
-        let error = match try_list_offsets(cluster, topic, &open, at, retry).await {
-            Ok(answers) => {
-                let (passing, lasting): (Vec<_>, Vec<_>) =
-                    answers.into_iter().partition(|(_, answer)| answer.as_ref().is_err_and(Error::is_retriable));
-                listed.extend(lasting);
-                match passing.into_iter().find_map(|(_, answer)| answer.err()) {
-                    Some(error) => error,
-                    None => break,
-                }
-            }
-            Err(error) => error,
-        };
-        cluster.doubt(topic, &error);
-        retry.pause_after(error).await?;
-    }
-    let outcome = |partition: &PartitionIndex| match listed.get(partition) {
-        Some(Ok(found)) => Ok(*found),
-        _ => listed.remove(partition).unwrap_or_else(|| {
-            Err(Error::Nonsense(format!("offsets of topic `{topic}` came without partition {partition}")))
-        }),
-    };
-    Ok(partitions.iter().map(outcome).collect())
+    let wanted: Vec<_> = partitions.iter().map(|&partition| (partition, at)).collect();
+    LIST_OFFSETS.ask(cluster, topic, &wanted, retry).await
 }
 
-async fn try_list_offsets(
-    cluster: &Cluster,
-    topic: &str,
-    partitions: &[PartitionIndex],
-    at: OffsetSpec,
-    retry: &mut Retry,
-) -> Result<Vec<(PartitionIndex, Result<PartitionOffset, Error>)>, Error> {
-    let mut groups: HashMap<BrokerAddress, (Connection, Vec<PartitionIndex>)> = HashMap::new();
-    for &partition in partitions {
-        let route = cluster.route_to(topic, partition, retry).await?;
-        let (address, connection) = cluster.owner(&route, partition, retry.attempt_deadline()).await?;
-        groups.entry(address).or_insert_with(|| (connection, Vec::new())).1.push(partition);
-    }
-    let name = cluster.route(topic, retry).await?.topic.clone();
-    let mut answers = Vec::with_capacity(partitions.len());
-    for (address, (connection, group)) in groups {
-        answers.extend(request(&connection, &address, &name, &group, at, retry.attempt_deadline()).await?);
-    }
-    Ok(answers)
+fn request(topic: TopicName, wanted: Vec<(PartitionIndex, OffsetSpec)>) -> ListOffsetsRequest {
+    let partitions = wanted.into_iter().map(|(partition, at)| ListOffsetsPartition { partition, at }).collect();
+    ListOffsetsRequest { topics: vec![ListOffsetsTopic { topic, partitions }] }
 }
 
-async fn request(
-    connection: &Connection,
-    address: &BrokerAddress,
-    topic: &TopicName,
-    partitions: &[PartitionIndex],
-    at: OffsetSpec,
-    deadline: Instant,
-) -> Result<Vec<(PartitionIndex, Result<PartitionOffset, Error>)>, Error> {
-    let partitions = partitions.iter().map(|&partition| ListOffsetsPartition { partition, at }).collect();
-    let request = ListOffsetsRequest { topics: vec![ListOffsetsTopic { topic: topic.clone(), partitions }] };
-    let answer = connection.call(&request, deadline).await;
-    let answer = answer.map_err(|error| Error::of_request("list offsets", address, error))?;
-    let outcome = |found: ListedOffset| {
-        let ListedOffset { partition, error: code, detail, offset, timestamp } = found;
-        let offset = match code {
-            ErrorCode::None => Ok(PartitionOffset { partition, offset, timestamp }),
-            code => Err(Error::about_partition(topic, partition, WireError { code, detail })),
+fn answers(response: ListOffsetsResponse) -> Answers<PartitionOffset> {
+    let listed = response.topics.into_iter().flat_map(|topic| topic.partitions);
+    let answers = listed.map(|found| {
+        let partition = found.partition;
+        let offset = match found.error {
+            ErrorCode::None => Ok(PartitionOffset { partition, offset: found.offset, timestamp: found.timestamp }),
+            code => Err(WireError { code, detail: found.detail }),
         };
         (partition, offset)
-    };
-    Ok(answer.topics.into_iter().flat_map(|topic| topic.partitions).map(outcome).collect())
+    });
+    answers.collect()
 }

@@ -4,7 +4,8 @@
 //! `retention_age`. Timestamps are the producers', and one that is ahead of the broker's clock must not keep records for
 //! ever (the trouble that KIP-937 refuses such records for): all records of a segment were written before the first frame
 //! of the next one was, so where that is earlier, or a segment has no timestamps, that counts. When every sealed segment
-//! is too old, the active one goes as well if its records are. **By size**: while those that stay have `retention_bytes`
+//! is too old, the active one goes as well if its records are and its first frame is: old timestamps alone do not delete
+//! what has just been sent. **By size**: while those that stay have `retention_bytes`
 //! or more, the active one among them.
 //!
 //! All of it is known in memory, but for a segment whose index was missing at the start: that is read once.
@@ -104,13 +105,19 @@ fn is_over(span: TimeSpan, next: Option<TimeSpan>, age: Duration, now: Timestamp
     let stamped = Some(span.max_timestamp.get()).filter(|latest| *latest >= 0);
     let written_before = next.map(|next| next.first_written_at.get());
     let latest = stamped.into_iter().chain(written_before).min();
-    latest
-        .is_some_and(|latest| Duration::from_millis(u64::try_from(now.get().saturating_sub(latest)).unwrap_or(0)) > age)
+    latest.is_some_and(|latest| is_older(latest, age, now))
+}
+
+fn is_older(timestamp: i64, age: Duration, now: Timestamp) -> bool {
+    let passed = u64::try_from(now.get().saturating_sub(timestamp)).unwrap_or(0);
+    Duration::from_millis(passed) > age
 }
 
 /// The same of the active segment, if frames have all that the log has.
 fn active_is_over(state: &LogState, age: Duration, now: Timestamp) -> bool {
     let Some(active) = &state.active else { return false };
     let span = active.open.indexes.borrow().span();
-    state.window.frames_end() == state.end && span.is_some_and(|span| is_over(span, None, age, now))
+    let written_long_ago = |span: &TimeSpan| is_older(span.first_written_at.get(), age, now);
+    state.window.frames_end() == state.end
+        && span.filter(written_long_ago).is_some_and(|span| is_over(span, None, age, now))
 }

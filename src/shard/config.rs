@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ringmq_controller::metadata::TopicSettings;
 use ringmq_segment::LogConfig;
@@ -42,6 +43,8 @@ pub struct ShardConfig {
     pub topic_defaults: TopicSettings,
     /// When and how topics are compacted that are to be.
     pub compaction: CompactionSettings,
+    /// How often the shard looks for records whose retention is over. Default: 30 s.
+    pub retention_interval: Duration,
     /// How sealed segments are looked after.
     pub scrub: ScrubSettings,
     /// Memory for recent frames, per shard. Default 64 MiB.

@@ -3,7 +3,9 @@
 use std::error::Error;
 use std::fmt;
 
-use ringmq_segment::{AppendError, AppendRejected, OpenError, OutOfSequence, Poison, ReadError};
+use ringmq_segment::{
+    AppendError, AppendRejected, DeleteRecordsError, OpenError, OutOfSequence, Poison, ReadError, RecordError,
+};
 use ringmq_wire::{Detail, ErrorCode, PartitionIndex, TopicName, WireError};
 
 use crate::limits::DETAILS_MAX;
@@ -42,6 +44,19 @@ pub(crate) fn read_failed(cause: &ReadError) -> Option<WireError> {
         ReadError::Corrupt(_) => ErrorCode::PartitionOffline,
         ReadError::Io { .. } => ErrorCode::StorageFailed,
         ReadError::Closed => return None,
+    };
+    Some(WireError::new(code, cause.to_string()))
+}
+
+/// Why records were not deleted; `None` when their log was closed.
+pub(crate) fn delete_records_failed(cause: &DeleteRecordsError) -> Option<WireError> {
+    let code = match cause {
+        DeleteRecordsError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        DeleteRecordsError::Poisoned(_) => ErrorCode::PartitionOffline,
+        DeleteRecordsError::Record { source: RecordError::StorageFull(_), .. } => ErrorCode::StorageFull,
+        DeleteRecordsError::Record { source: RecordError::NotReady(_), .. } => ErrorCode::StorageNotReady,
+        DeleteRecordsError::Record { source: RecordError::Failed(_), .. } => ErrorCode::StorageFailed,
+        DeleteRecordsError::Closed => return None,
     };
     Some(WireError::new(code, cause.to_string()))
 }

@@ -25,6 +25,7 @@
 //! | `storage/` | what the logs of a core share: its journal, the recovery of both |
 //! | `partition.rs` | what a partition takes and how it fails |
 //! | `limits.rs`, `room.rs` | every bound; who gets what is bounded |
+//! | `retention.rs` | deleting what is too old or too much |
 //! | `compaction.rs` | compacting the partitions whose topics ask for it |
 //! | `stats.rs`, `upkeep.rs`, `error.rs`, `throttle.rs`, `turns.rs` | counts, deadlines, codes, log lines, giving way |
 //!
@@ -52,6 +53,7 @@ mod partition;
 mod placement;
 mod producer_ids;
 mod reply_bytes;
+mod retention;
 mod room;
 mod scrub;
 mod server;

@@ -19,6 +19,7 @@ use ringmq_runtime::time::{self, Instant};
 use ringmq_wire::{ErrorCode, ShardIndex, WireError};
 
 use crate::handlers;
+use crate::handlers::delete_records::ForwardedDeleteRecords;
 use crate::handlers::fetch::ForwardedFetch;
 use crate::handlers::list_offsets::ForwardedListOffsets;
 use crate::handlers::produce::ForwardedProduce;
@@ -33,6 +34,7 @@ pub(crate) enum Message {
     Produce(ForwardedProduce),
     Fetch(ForwardedFetch),
     ListOffsets(ForwardedListOffsets),
+    DeleteRecords(ForwardedDeleteRecords),
     IsOnline(ForwardedQuestion<Online>),
     Describe(ForwardedQuestion<Extent>),
     /// The sender will ask for nothing more.
@@ -243,6 +245,7 @@ pub(crate) async fn serve(shard: Rc<Shard>, mut inbox: Inbox, ended: Stop) {
             Message::Produce(forwarded) => handlers::produce::serve_forwarded(&shard, forwarded).await,
             Message::Fetch(forwarded) => handlers::fetch::serve_forwarded(&shard, forwarded),
             Message::ListOffsets(forwarded) => handlers::list_offsets::serve_forwarded(&shard, forwarded),
+            Message::DeleteRecords(forwarded) => handlers::delete_records::serve_forwarded(&shard, forwarded),
             Message::IsOnline(forwarded) => placement::serve_forwarded_is_online(&shard, forwarded),
             Message::Describe(forwarded) => placement::serve_forwarded_describe(&shard, forwarded),
             Message::Goodbye => others = others.saturating_sub(1),

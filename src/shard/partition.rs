@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use ringmq_segment::{
-    AppendError, Appending, CompactError, Corruption, InvalidConfig, Log, LogConfig, LogId, Payload, ReadError,
-    Validation,
+    AppendError, Appending, CompactError, Corruption, DeleteRecordsError, InvalidConfig, Log, LogConfig, LogId,
+    Payload, ReadError, RetainError, Validation,
 };
 use ringmq_wire::batch::BatchLimits;
 use ringmq_wire::{ErrorCode, Offset, TopicName, WireError};
@@ -136,6 +136,23 @@ impl Partition {
             let (topic, partition) = (&self.topic, self.id.partition);
             tracing::error!(%topic, %partition, %segment, %error, held_back, "a sealed segment cannot be read");
         }
+    }
+
+    /// Records that should go are still there; the next look tries again.
+    pub(crate) fn retention_failed(&self, cause: &RetainError) {
+        let error = error::chain(cause);
+        if let Some(held_back) = self.failure_log.pass() {
+            tracing::warn!(topic = %self.topic, partition = %self.id.partition, %error, held_back, "retention failed");
+        }
+    }
+
+    /// What a client is told of records that were not deleted.
+    pub(crate) fn delete_records_failed(&self, cause: &DeleteRecordsError) -> WireError {
+        let error = error::delete_records_failed(cause).unwrap_or_else(|| self.closed());
+        if let DeleteRecordsError::Record { .. } = cause {
+            self.log_failure("records were not deleted", &error);
+        }
+        error
     }
 
     fn log_failure(&self, what: &str, error: &WireError) {

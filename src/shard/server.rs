@@ -29,7 +29,7 @@ use crate::scrub::Scrubber;
 use crate::stats::Stats;
 use crate::storage::{Opened, RecoveryError, Storage};
 use crate::throttle::Throttle;
-use crate::{compaction, scrub, topics, upkeep};
+use crate::{compaction, retention, scrub, topics, upkeep};
 
 /// The directory of the generation tables, in the data directory.
 /// What one core owns: its partitions, its connections, its doors to the other cores. Lives on one executor.
@@ -177,6 +177,7 @@ impl Shard {
             }
             spawn(&tasks, "metadata", topics::follow(self.clone(), metadata));
             spawn(&tasks, "upkeep", upkeep::run(self.clone()));
+            spawn(&tasks, "retention", retention::run(self.clone()));
             spawn(&tasks, "compaction", compaction::run(self.clone()));
             spawn(&tasks, "scrub", scrub::run(self.clone()));
             self.stop.stopped().await;

@@ -128,10 +128,13 @@ async fn open_partition(shard: &Shard, topic: &Topic, partition: PartitionIndex)
 fn log_config(shard: &Shard, topic: &Topic) -> (BatchLimits, LogConfig) {
     let settings = topic.settings.resolve(&shard.config.topic_defaults);
     let limits = BatchLimits { batch_bytes_max: settings.batch_bytes_max, ..BatchLimits::default() };
+    let deletes = settings.cleanup.deletes();
     let config = LogConfig {
         segment_bytes: settings.segment_bytes,
         segment_age: Duration::from_millis(settings.segment_age_ms),
         compaction: settings.cleanup.compacts().then(|| shard.config.compaction.policy(&settings)),
+        retention_age: Some(settings.retention_ms).filter(|age| deletes && *age > 0).map(Duration::from_millis),
+        retention_bytes: Some(settings.retention_bytes).filter(|bytes| deletes && *bytes > 0),
         // What waits is bounded over all logs, where its memory is: by the bytes that requests may have in flight.
         staged_bytes_max: usize::MAX,
         ..shard.config.log.clone()

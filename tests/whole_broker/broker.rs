@@ -144,6 +144,8 @@ fn shard_config(shape: &Shape, shard: ShardIndex) -> ShardConfig {
         advertise: None,
         log: LogConfig::default(),
         topic_defaults: TopicSettings::default(),
+        // Records of tests are as old as time.
+        retention_interval: Duration::from_secs(24 * 3600),
         compaction: CompactionSettings::default(),
         scrub: ScrubSettings::default(),
         tail_cache_bytes: shape.tail_cache_bytes,

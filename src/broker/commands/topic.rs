@@ -1,4 +1,4 @@
-//! `ringmq topic`: create, list, describe, alter and delete topics.
+//! `ringmq topic`: create, list, describe, alter, trim and delete topics.
 
 use ringmq_client::{NewTopic, TopicAlteration, TopicDescription};
 use serde::Serialize;
@@ -7,6 +7,10 @@ use super::{CommandError, connect};
 use crate::cli::{AlterTopicArgs, CreateTopicArgs, ListTopicsArgs, OutputFormat, TopicNameArgs};
 use crate::exit::Exit;
 use crate::output;
+
+mod trim;
+
+pub(crate) use trim::trim;
 
 /// Creates a topic.
 ///

@@ -139,6 +139,8 @@ table! {
         journal_append_bytes_max: u64 = 32 * KIB, Valid::Integer(0..=64 * KIB);
         /// Size of each shard's journal, on disk; in memory, appends take up to as much until their segments have them.
         journal_ring_bytes: u64 = 64 * MIB, Valid::Integer(4 * MIB..=64 * GIB);
+        /// How often each shard looks for records whose retention is over (`retention_ms`, `retention_bytes`), in milliseconds.
+        retention_interval_ms: u64 = 30_000, Valid::Integer(100..=DAY_MS);
         /// How often each shard looks for partitions to compact, in milliseconds, among those whose `cleanup` asks for it.
         compaction_interval_ms: u64 = 15_000, Valid::Integer(100..=DAY_MS);
         /// Memory of each shard for the keys of the partition that it is compacting, in bytes; a key takes up to 57. Those that

@@ -122,6 +122,7 @@ impl Plan {
             advertise: self.advertise(),
             log: self.log(),
             journal: self.journal(),
+            retention_interval: Duration::from_millis(self.config.retention_interval_ms),
             compaction: CompactionSettings {
                 interval: Duration::from_millis(self.config.compaction_interval_ms),
                 key_bytes_max: size(self.config.compaction_key_bytes_max),

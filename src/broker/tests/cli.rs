@@ -4,8 +4,8 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
-use ringmq::cli::{Cli, Command as Typed, OutputFormat, RecordFormat, TopicCommand, VERSION};
-use ringmq_client::{Start, Timestamp};
+use ringmq::cli::{Cli, Command as Typed, OutputFormat, RecordFormat, TopicCommand, TrimBefore, VERSION};
+use ringmq_client::{Offset, Start, Timestamp};
 
 fn ringmq(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ringmq")).args(args).env_remove("RINGMQ_BROKERS").output().expect("ringmq runs")
@@ -38,12 +38,13 @@ fn every_command_that_talks_to_a_broker_has_the_same_flags_and_defaults() {
     assert_eq!((args.from, args.format, args.follow, args.count), (Start::Earliest, RecordFormat::Text, false, None));
 
     let flags = ["--brokers", "a,b:1,[::1]:2", "--timeout", "1m30s"];
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 9] = [
         &["stats"],
         &["topic", "create", "t"],
         &["topic", "list"],
         &["topic", "describe", "t"],
         &["topic", "alter", "t", "--partitions", "2"],
+        &["topic", "trim", "t", "--before", "7"],
         &["topic", "delete", "t"],
         &["produce", "t"],
         &["consume", "t"],
@@ -56,6 +57,7 @@ fn every_command_that_talks_to_a_broker_has_the_same_flags_and_defaults() {
             Typed::Topic(TopicCommand::List(args)) => &args.connection,
             Typed::Topic(TopicCommand::Describe(args)) => &args.connection,
             Typed::Topic(TopicCommand::Alter(args)) => &args.connection,
+            Typed::Topic(TopicCommand::Trim(args)) => &args.connection,
             Typed::Topic(TopicCommand::Delete(args)) => &args.connection,
             Typed::Produce(args) => &args.connection,
             Typed::Stats(args) => &args.connection,
@@ -127,8 +129,23 @@ fn a_topic_is_altered_in_any_of_its_parts() {
 }
 
 #[test]
+fn a_topic_is_trimmed_before_an_offset_a_time_or_its_end() {
+    for (before, expected) in [
+        ("17", TrimBefore::Offset(Offset::new(17))),
+        ("@1763820000000", TrimBefore::Time(Timestamp::new(1_763_820_000_000))),
+        ("latest", TrimBefore::Latest),
+    ] {
+        let flags = ["topic", "trim", "t", "--partition", "3", "--before", before];
+        let Typed::Topic(TopicCommand::Trim(args)) = parse(&flags).expect("valid") else { panic!("trim") };
+        assert_eq!((args.before, args.partition), (expected, Some(3)));
+    }
+}
+
+#[test]
 fn what_contradicts_itself_is_refused() {
-    let refused: [&[&str]; 14] = [
+    let refused: [&[&str]; 16] = [
+        &["topic", "trim", "t"],
+        &["topic", "trim", "t", "--before", "earliest"],
         &["produce", "t", "--count", "2"],
         &["produce", "t", "--message", "m", "--count", "0"],
         &["produce", "t", "--message", "m", "file"],

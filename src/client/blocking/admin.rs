@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use ringmq_wire::TopicId;
 use ringmq_wire::protocol::{DescribeClusterResponse, ListedTopic, ShardStats};
+use ringmq_wire::{PartitionIndex, TopicId};
 
 use super::runtime_thread::RuntimeThread;
 use crate::admin::{NewTopic, TopicAlteration, TopicDescription};
 use crate::cluster::ControllerInfo;
+use crate::delete_records::{DeleteBefore, PartitionStart};
 use crate::error::Error;
 use crate::metadata::PartitionAddresses;
 
@@ -93,6 +94,30 @@ impl Admin {
     /// As [`crate::Admin::delete_topics`].
     pub fn delete_topics(&self, topics: &[impl AsRef<str>]) -> Result<Vec<Result<(), Error>>, Error> {
         self.thread.wait(self.inner.delete_topics(topics))
+    }
+
+    /// As [`crate::Admin::delete_records`].
+    ///
+    /// # Errors
+    /// As [`crate::Admin::delete_records`].
+    pub fn delete_records(
+        &self,
+        topic: &str,
+        partitions: &[(PartitionIndex, DeleteBefore)],
+    ) -> Result<Vec<PartitionStart>, Error> {
+        self.thread.wait(self.inner.delete_records(topic, partitions))
+    }
+
+    /// As [`crate::Admin::delete_records_each`].
+    ///
+    /// # Errors
+    /// As [`crate::Admin::delete_records_each`].
+    pub fn delete_records_each(
+        &self,
+        topic: &str,
+        partitions: &[(PartitionIndex, DeleteBefore)],
+    ) -> Result<Vec<Result<PartitionStart, Error>>, Error> {
+        self.thread.wait(self.inner.delete_records_each(topic, partitions))
     }
 
     /// As [`crate::Admin::list_topics`].

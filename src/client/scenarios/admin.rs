@@ -1,11 +1,12 @@
 //! Topics and the controller.
 
 use ringmq_wire::protocol::RequestType;
-use ringmq_wire::{ErrorCode, PartitionIndex};
+use ringmq_wire::{ErrorCode, Offset, PartitionIndex};
 use tokio::net::TcpListener;
 
 use super::{connect, with_topic};
 use crate::admin::{NewTopic, TopicAlteration};
+use crate::delete_records::{DeleteBefore, PartitionStart};
 use crate::testing::{FakeBroker, Fault};
 
 #[tokio::test]
@@ -89,4 +90,27 @@ async fn added_partitions_are_found_by_who_added_them_and_by_who_names_them() {
     let error = other.producer().send_to("t", PartitionIndex::new(6), "x").await.unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::UnknownPartition), "{error}");
     assert_eq!(broker.ports_of(RequestType::Produce).len(), 2, "what no metadata names is not asked for");
+}
+
+#[tokio::test]
+async fn records_are_deleted_by_the_owners_and_asked_for_again_when_an_answer_is_lost() {
+    let (broker, client) = with_topic().await;
+    let admin = client.admin();
+    let partition = PartitionIndex::new;
+    let everything: Vec<_> = (0..4).map(|index| (partition(index), DeleteBefore::HighWatermark)).collect();
+    broker.fail_next(RequestType::DeleteRecords, Fault::CloseAfterDoing);
+    broker.fail_next(RequestType::DeleteRecords, Fault::RefuseItems(ErrorCode::NotLeader));
+    let begins = admin.delete_records("t", &everything).await.unwrap();
+    let expected = (0..4).map(|index| PartitionStart { partition: partition(index), log_start: Offset::ZERO });
+    assert_eq!(begins, expected.collect::<Vec<_>>());
+    assert!(broker.ports_of(RequestType::DeleteRecords).len() > 2);
+
+    let beyond = [(partition(1), DeleteBefore::HighWatermark), (partition(0), DeleteBefore::Offset(Offset::new(9)))];
+    let each = admin.delete_records_each("t", &beyond).await.unwrap();
+    assert!(each[0].is_ok());
+    assert_eq!(each[1].as_ref().unwrap_err().code(), Some(ErrorCode::OffsetOutOfRange));
+    let error = admin.delete_records("t", &beyond).await.unwrap_err();
+    assert!(error.to_string().contains("partition 0 of topic `t`"), "{error}");
+    let unknown = admin.delete_records("none", &everything).await.unwrap_err();
+    assert_eq!(unknown.code(), Some(ErrorCode::UnknownTopic));
 }

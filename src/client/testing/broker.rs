@@ -11,7 +11,8 @@ use bytes::{Bytes, BytesMut};
 use ringmq_wire::batch::{BatchProducer, set_base_offset, split_batches};
 use ringmq_wire::protocol::{
     AlterTopicsRequest, AlterTopicsResponse, AlteredTopic, BrokerInfo, CreateTopicsRequest, CreateTopicsResponse,
-    CreatedTopic, DeleteTopicsRequest, DeleteTopicsResponse, DeletedTopic, DescribeTopicsRequest,
+    CreatedTopic, DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsResponse, DeleteTopicsRequest,
+    DeleteTopicsResponse, DeletedRecords, DeletedRecordsTopic, DeletedTopic, DescribeTopicsRequest,
     DescribeTopicsResponse, DescribedPartition, DescribedTopic, DiscoverControllerResponse, FetchRequest,
     FetchResponseHead, FetchedPartition, FetchedTopic, Hello, InitProducerIdResponse, ListOffsetsRequest,
     ListOffsetsResponse, ListTopicsResponse, ListedOffset, ListedOffsetTopic, ListedTopic, MetadataRequest,
@@ -55,6 +56,8 @@ struct Log {
     batches: Vec<(Offset, Bytes)>,
     end: Offset,
     producers: BTreeMap<(ProducerId, ProducerEpoch), Vec<SequencedBatch>>,
+    /// Told when records are deleted; reads do not heed it.
+    start: Offset,
 }
 
 #[derive(Debug)]
@@ -274,6 +277,7 @@ impl State {
                 let (producer_id, producer_epoch) = (ProducerId::new(self.producers), ProducerEpoch::ZERO);
                 encode(id, &InitProducerIdResponse { producer_id, producer_epoch })
             }
+            RequestType::DeleteRecords => encode(id, &self.delete_records(request.decode(), refusal)),
             RequestType::DescribeCluster => panic!("clusters are described by real brokers"),
             RequestType::Stats => panic!("real brokers have statistics"),
         })
@@ -369,6 +373,24 @@ impl State {
             topics.push(ListedOffsetTopic { topic: topic.topic.clone(), partitions });
         }
         ListOffsetsResponse { topics }
+    }
+
+    fn delete_records(&mut self, request: DeleteRecordsRequest, refusal: ErrorCode) -> DeleteRecordsResponse {
+        let mut topics = Vec::new();
+        for topic in request.topics {
+            let mut partitions = Vec::new();
+            for DeleteRecordsPartition { partition, before } in topic.partitions {
+                let deleted = match refusal {
+                    ErrorCode::None => self.log(&topic.topic, partition).and_then(|log| log.delete_records(before)),
+                    code => Err(code),
+                };
+                let error = deleted.err().unwrap_or(ErrorCode::None);
+                let log_start_offset = deleted.unwrap_or(Offset::ZERO);
+                partitions.push(DeletedRecords { partition, error, detail: Detail::NONE, log_start_offset });
+            }
+            topics.push(DeletedRecordsTopic { topic: topic.topic, partitions });
+        }
+        DeleteRecordsResponse { topics }
     }
 
     fn metadata(&self, request: MetadataRequest) -> MetadataResponse {
@@ -496,6 +518,15 @@ impl State {
 }
 
 impl Log {
+    fn delete_records(&mut self, before: Option<Offset>) -> Result<Offset, ErrorCode> {
+        let before = before.unwrap_or(self.end);
+        if before > self.end {
+            return Err(ErrorCode::OffsetOutOfRange);
+        }
+        self.start = self.start.max(before);
+        Ok(self.start)
+    }
+
     fn append(&mut self, section: &[u8]) -> Result<(Offset, Offset), ErrorCode> {
         let base = self.end;
         let first = split_batches(section).next().unwrap().unwrap();

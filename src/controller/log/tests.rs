@@ -4,7 +4,7 @@ use ringmq_runtime::sim::{Sim, SimConfig};
 use ringmq_wire::TopicName;
 
 use super::*;
-use crate::metadata::{Slot, SlotRuns, Topic};
+use crate::metadata::{SettingChoices, SettingKey, Slot, SlotRuns, Topic};
 
 const DATA: &str = "/data";
 
@@ -134,8 +134,9 @@ fn a_command_that_contradicts_those_before_it_refuses_the_start() {
 fn the_largest_change_fits_a_frame() {
     let mut largest = topic(2, &"x".repeat(ringmq_wire::TOPIC_NAME_CHARS_MAX));
     let Command::CreateTopic(topic) = &mut largest else { unreachable!() };
-    let settings = [("segment_bytes", "1048576"), ("segment_age_ms", "1000"), ("batch_bytes_max", "1024")];
-    topic.settings = crate::metadata::SettingChoices::parse(settings, &Default::default()).unwrap();
+    let settings = SettingKey::ALL.map(|key| (key.name(), key.text(*key.range().start())));
+    let settings = settings.iter().map(|(name, value)| (*name, &**value));
+    topic.settings = SettingChoices::parse(settings, &Default::default()).unwrap();
     let (id, settings) = (topic.id, topic.settings.clone());
     let append = batch_of(&vec![largest; TOPICS_PER_REQUEST_MAX]);
     assert!(append.payload_bytes() <= BATCH_BYTES_MAX);

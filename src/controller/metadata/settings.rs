@@ -95,6 +95,10 @@ settings! {
     2 SegmentAgeMs segment_age_ms: u64 = 7 * DAY_MS, 1_000 => 10 * 365 * DAY_MS;
     /// Largest record batch that is taken, in bytes.
     3 BatchBytesMax batch_bytes_max: u32 = 1 << 20, 1 << 10 => 16 << 20;
+    /// Records are deleted, with their segment, when the latest of it is older than this, in milliseconds. 0: never.
+    4 RetentionMs retention_ms: u64 = 7 * DAY_MS, 0 => 100 * 365 * DAY_MS;
+    /// The oldest segments of a partition are deleted while the others have this many bytes. 0: never.
+    5 RetentionBytes retention_bytes: u64 = 0, 0 => 1 << 50;
     /// What becomes of old records: "delete" removes them when the retention is over, "compact" those that a later record
     /// with the same key replaces, "compact,delete" both.
     6 Cleanup cleanup: Cleanup = Cleanup::Delete, 0 => 2, words Cleanup::WORDS;

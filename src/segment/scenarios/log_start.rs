@@ -351,7 +351,8 @@ fn the_age_of_a_segment_is_known_after_a_start_with_an_index_or_without() {
             assert_eq!(log.retain(now()).await.expect("retained"), Offset::ZERO);
             time::sleep(hours(2)).await;
             let reads = sim.disk().counters(segment_path(3)).reads;
-            assert_eq!(log.retain(now()).await.expect("retained"), Offset::new(10));
+            let begins = log.retain(now()).await.expect("retained");
+            assert_eq!(begins, Offset::new(9), "the active one was not begun that long ago");
             assert_eq!(sim.disk().counters(segment_path(3)).reads, reads, "its index told");
         });
     }

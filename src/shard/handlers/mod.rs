@@ -3,6 +3,7 @@
 
 pub(crate) mod alter_topics;
 pub(crate) mod create_topics;
+pub(crate) mod delete_records;
 pub(crate) mod delete_topics;
 pub(crate) mod describe_cluster;
 pub(crate) mod describe_topics;

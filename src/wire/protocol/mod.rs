@@ -14,6 +14,7 @@ pub mod preamble;
 
 mod alter_topics;
 mod create_topics;
+mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_topics;
@@ -35,6 +36,10 @@ mod vectors;
 
 pub use alter_topics::{AlterTopicsRequest, AlterTopicsResponse, AlteredTopic, TopicAlteration};
 pub use create_topics::{CreateTopicsRequest, CreateTopicsResponse, CreatedTopic, NewTopic, Setting};
+pub use delete_records::{
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopic, DeletedRecords,
+    DeletedRecordsTopic,
+};
 pub use delete_topics::{DeleteTopicsRequest, DeleteTopicsResponse, DeletedTopic};
 pub use describe_cluster::{DescribeClusterRequest, DescribeClusterResponse, DescribedBroker, DescribedShard};
 pub use describe_topics::{

@@ -29,6 +29,8 @@ pub enum RequestType {
     DescribeCluster = 10,
     /// Change settings of topics, or give them more partitions.
     AlterTopics = 11,
+    /// Delete the oldest records of partitions.
+    DeleteRecords = 12,
     /// Ask for a broker's statistics.
     Stats = 13,
     /// Ask for an identity for an idempotent producer.
@@ -37,7 +39,7 @@ pub enum RequestType {
 
 impl RequestType {
     /// Every type, by rising number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Produce,
         Self::Fetch,
         Self::ListOffsets,
@@ -49,6 +51,7 @@ impl RequestType {
         Self::DescribeTopics,
         Self::DescribeCluster,
         Self::AlterTopics,
+        Self::DeleteRecords,
         Self::Stats,
         Self::InitProducerId,
     ];
@@ -82,6 +85,7 @@ impl RequestType {
             Self::DescribeTopics => "DescribeTopics",
             Self::DescribeCluster => "DescribeCluster",
             Self::AlterTopics => "AlterTopics",
+            Self::DeleteRecords => "DeleteRecords",
             Self::Stats => "Stats",
             Self::InitProducerId => "InitProducerId",
         }

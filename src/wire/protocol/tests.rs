@@ -109,6 +109,8 @@ properties_of_every_message! {
     describe_cluster_response: DescribeClusterResponse;
     alter_topics_request: AlterTopicsRequest;
     alter_topics_response: AlterTopicsResponse;
+    delete_records_request: DeleteRecordsRequest;
+    delete_records_response: DeleteRecordsResponse;
     stats_request: StatsRequest;
     stats_response: StatsResponse;
     init_producer_id_request: InitProducerIdRequest;
@@ -364,5 +366,5 @@ fn every_type_comes_back_from_its_number_and_has_a_range_of_versions() {
         assert!(!request_type.versions().is_empty());
     }
     assert_eq!(RequestType::from_u16(0), None);
-    assert_eq!(RequestType::from_u16(12), None);
+    assert_eq!(RequestType::from_u16(15), None);
 }

@@ -36,6 +36,8 @@ macro_rules! every_struct {
             DescribeTopicsRequest DescribeTopicsResponse DescribedTopic DescribedSetting DescribedPartition
             DescribeClusterRequest DescribeClusterResponse DescribedBroker DescribedShard
             AlterTopicsRequest TopicAlteration AlterTopicsResponse AlteredTopic
+            DeleteRecordsRequest DeleteRecordsTopic DeleteRecordsPartition DeleteRecordsResponse DeletedRecordsTopic
+            DeletedRecords
             StatsRequest StatsResponse ShardStats NamedValue StageLatency DeviceUse TaskStall
             InitProducerIdRequest InitProducerIdResponse
         }

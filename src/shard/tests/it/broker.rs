@@ -82,6 +82,8 @@ impl Broker {
                 advertise: options.advertise.clone(),
                 log: LogConfig::default(),
                 topic_defaults: TopicSettings::default(),
+                // Records of tests are as old as time.
+                retention_interval: Duration::from_secs(24 * 3600),
                 compaction: CompactionSettings::default(),
                 scrub: ScrubSettings::default(),
                 journal: JournalSettings {

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use ringmq_wire::protocol::{
-    AlterTopicsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeTopicsRequest,
-    DiscoverControllerRequest, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, ListTopicsRequest,
-    MetadataRequest, NamedValue, NewTopic, OffsetSpec, RequestType, Setting, StatsRequest, TopicAlteration,
+    AlterTopicsRequest, CreateTopicsRequest, DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
+    DeleteTopicsRequest, DescribeClusterRequest, DescribeTopicsRequest, DiscoverControllerRequest,
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, ListTopicsRequest, MetadataRequest, NamedValue,
+    NewTopic, OffsetSpec, RequestType, Setting, StatsRequest, TopicAlteration,
 };
 use ringmq_wire::{BrokerId, ErrorCode, Offset, PartitionIndex, ShardIndex, TopicName};
 
@@ -30,6 +31,7 @@ fn check(request_type: RequestType, broker: &Broker, shard: usize) {
         }
         RequestType::CreateTopics => create_topics(&mut peer, broker, shard),
         RequestType::DeleteTopics => delete_topics(&mut peer, broker, shard),
+        RequestType::DeleteRecords => delete_records(&mut peer, shard),
         RequestType::AlterTopics => alter_topics(&mut peer, broker, shard),
         RequestType::InitProducerId => {
             let first = producer_id(&mut peer);
@@ -110,6 +112,38 @@ fn list_offsets(peer: &mut Peer) {
     let (unknown, known) = listed.topics[0].partitions.split_last().expect("as many as asked for");
     assert!(known.iter().all(|partition| partition.offset == Some(Offset::new(6))), "{known:?}");
     assert_eq!(unknown.error, ErrorCode::UnknownPartition);
+}
+
+/// Each shard's connection deletes one record more of each partition; what is named once too often is refused.
+fn delete_records(peer: &mut Peer, shard: usize) {
+    let topic = TopicName::parse("t").expect("a valid name");
+    let request = |before: Option<Offset>, partitions: &[u32]| {
+        let partition = |partition: &u32| DeleteRecordsPartition { partition: PartitionIndex::new(*partition), before };
+        let partitions = partitions.iter().map(partition).collect();
+        DeleteRecordsRequest { topics: vec![DeleteRecordsTopic { topic: topic.clone(), partitions }] }
+    };
+    let before = Offset::new(i64::try_from(shard).expect("small") + 1);
+    let all: Vec<u32> = (0..PARTITIONS).chain([1_000]).collect();
+    let deleted = peer.call(&request(Some(before), &all)).expect("it is answered");
+    let (unknown, known) = deleted.topics[0].partitions.split_last().expect("as many as asked for");
+    assert!(
+        known.iter().all(|partition| partition.error.is_none() && partition.log_start_offset == before),
+        "{known:?}"
+    );
+    assert_eq!(unknown.error, ErrorCode::UnknownPartition);
+    let partitions: Vec<(u32, Offset)> = (0..PARTITIONS).map(|partition| (partition, Offset::ZERO)).collect();
+    let (head, _) = peer.fetch(&fetch_request("t", &partitions));
+    for partition in &head.topics[0].partitions {
+        assert_eq!(partition.error, ErrorCode::OffsetOutOfRange, "{}", partition.detail);
+    }
+    let beyond = peer.call(&request(Some(Offset::new(1_000)), &[0])).expect("it is answered");
+    assert_eq!(beyond.topics[0].partitions[0].error, ErrorCode::OffsetOutOfRange);
+    peer.call(&request(None, &[0, 0])).expect_err("a partition that is named twice");
+    if shard + 1 == usize::from(SHARDS) {
+        let deleted = peer.call(&request(None, &all[..6])).expect("it is answered");
+        let starts: Vec<i64> = deleted.topics[0].partitions.iter().map(|one| one.log_start_offset.get()).collect();
+        assert!(starts.iter().all(|start| *start >= 6), "everything: {starts:?}");
+    }
 }
 
 fn metadata(peer: &mut Peer, broker: &Broker) {

@@ -1,0 +1,65 @@
+//! Deleting the oldest records of partitions.
+
+use ringmq_wire::protocol::{DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopic};
+use ringmq_wire::{ErrorCode, Offset, PartitionIndex, TopicName, WireError};
+
+use crate::cluster::Cluster;
+use crate::each_partition::{Answers, Question};
+use crate::error::Error;
+use crate::retry::Retry;
+
+/// Up to where records are deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeleteBefore {
+    /// Those below this offset; at most the high watermark.
+    Offset(Offset),
+    /// All that consumers may see when the broker gets to it.
+    HighWatermark,
+}
+
+/// A partition whose records were deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionStart {
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// The first offset that it still holds.
+    pub log_start: Offset,
+}
+
+const DELETE_RECORDS: Question<DeleteBefore, DeleteRecordsRequest, PartitionStart> =
+    Question { operation: "delete records", request, answers };
+
+/// Deletes, and says where each partition begins, in the order of `wanted`, or why not.
+///
+/// # Errors
+/// When the topic is unknown, or not all have answered in time.
+pub(crate) async fn delete_records_each(
+    cluster: &Cluster,
+    topic: &str,
+    wanted: &[(PartitionIndex, DeleteBefore)],
+    retry: &mut Retry,
+) -> Result<Vec<Result<PartitionStart, Error>>, Error> {
+    DELETE_RECORDS.ask(cluster, topic, wanted, retry).await
+}
+
+fn request(topic: TopicName, wanted: Vec<(PartitionIndex, DeleteBefore)>) -> DeleteRecordsRequest {
+    let partition = |(partition, before)| match before {
+        DeleteBefore::Offset(offset) => DeleteRecordsPartition { partition, before: Some(offset) },
+        DeleteBefore::HighWatermark => DeleteRecordsPartition { partition, before: None },
+    };
+    let partitions = wanted.into_iter().map(partition).collect();
+    DeleteRecordsRequest { topics: vec![DeleteRecordsTopic { topic, partitions }] }
+}
+
+fn answers(response: DeleteRecordsResponse) -> Answers<PartitionStart> {
+    let deleted = response.topics.into_iter().flat_map(|topic| topic.partitions);
+    let answers = deleted.map(|deleted| {
+        let partition = deleted.partition;
+        let start = match deleted.error {
+            ErrorCode::None => Ok(PartitionStart { partition, log_start: deleted.log_start_offset }),
+            code => Err(WireError { code, detail: deleted.detail }),
+        };
+        (partition, start)
+    });
+    answers.collect()
+}
