@@ -10,6 +10,7 @@ use crate::admin::Admin;
 use crate::cluster::Cluster;
 use crate::consumer::Consumer;
 use crate::error::Error;
+use crate::idempotence::Idempotence;
 use crate::options::ClientOptions;
 use crate::producer::Producer;
 
@@ -19,6 +20,8 @@ use crate::producer::Producer;
 #[derive(Debug, Clone)]
 pub struct Client {
     cluster: Arc<Cluster>,
+    /// What its producers share. Not a part of the cluster's: its tasks hold that, and end when no producer is left.
+    idempotence: Arc<Idempotence>,
 }
 
 impl Client {
@@ -61,9 +64,9 @@ impl Client {
         Admin::new(self.cluster.clone())
     }
 
-    /// Sends records.
+    /// Sends records. All of a client's producers are one to the brokers.
     pub fn producer(&self) -> Producer {
-        Producer::new(self.cluster.clone())
+        Producer::new(self.cluster.clone(), self.idempotence.clone())
     }
 
     /// Fetches records and subscribes to topics.
@@ -145,6 +148,6 @@ impl ClientBuilder {
         }
         let cluster = Cluster::new(brokers, self.options);
         cluster.any_broker(Instant::now() + cluster.options.timeout).await?;
-        Ok(Client { cluster: Arc::new(cluster) })
+        Ok(Client { cluster: Arc::new(cluster), idempotence: Arc::default() })
     }
 }

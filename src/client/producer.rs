@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use ringmq_wire::batch::{BATCH_HEADER_BYTES, BatchBuilder, Compression};
+use ringmq_wire::batch::{BATCH_HEADER_BYTES, BatchBuilder, Compression, split_batches};
 use ringmq_wire::protocol::Acks;
 use ringmq_wire::{Offset, PartitionIndex, Timestamp};
 use tokio::sync::oneshot;
@@ -45,8 +45,8 @@ impl AckedBy {
 /// first offset. So whatever may pass is tried again until the client's time-out: a broker that is away or full, a
 /// connection that breaks, an acknowledgement that is lost. [`Error::MaybeStored`] says that the time was up before it was
 /// known whether records are stored; they are stored once or not at all, and if the program itself sends them again, they
-/// are other records to the broker. Two things are left to the program: [`Producer::send_encoded`] and
-/// [`Producer::send_unacknowledged`] send without the identity. And a partition remembers a producer for as long as the
+/// are other records to the broker. Two things are left to the program: several batches in one
+/// [`Producer::send_encoded`], and [`Producer::send_unacknowledged`], go without the identity. And a partition remembers a producer for as long as the
 /// broker's `producer_expiry_ms` says, a day by default.
 ///
 /// With [`idempotent(false)`](Producer::idempotent) only what surely was not stored is sent again.
@@ -116,9 +116,9 @@ impl Deliveries {
 }
 
 impl Producer {
-    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
+    pub(crate) fn new(cluster: Arc<Cluster>, idempotence: Arc<Idempotence>) -> Self {
         let (acked_by, compression) = (AckedBy::default(), Compression::None);
-        let idempotence = Some(Arc::default());
+        let idempotence = Some(idempotence);
         Self { cluster, partitioner: Arc::new(Partitioner::new()), acked_by, compression, idempotence }
     }
 
@@ -127,7 +127,8 @@ impl Producer {
     /// are not held back to [five in flight](Producer).
     #[must_use]
     pub fn idempotent(mut self, idempotent: bool) -> Self {
-        self.idempotence = idempotent.then(Arc::default);
+        let shared = self.idempotence.take();
+        self.idempotence = idempotent.then(|| shared.unwrap_or_default());
         self
     }
 
@@ -188,8 +189,10 @@ impl Producer {
     }
 
     /// Sends batches that are encoded already (see [`ringmq_wire::batch`]) to a partition: all are stored, side by side,
-    /// or none. They are written from where they are, without a copy, and with the identity that they carry, if any: what
-    /// may have been stored is not sent again.
+    /// or none. They are written from where they are, without a copy.
+    ///
+    /// A single batch without an identity gets this producer's (copied for that when `batches` is shared). Several go as
+    /// they are, as does one that has an identity: what may have been stored is not sent again then.
     ///
     /// `None` without acknowledgement ([`Acks::None`]): the records were handed to the operating system, no more.
     ///
@@ -202,7 +205,14 @@ impl Producer {
         batches: Bytes,
         acks: Acks,
     ) -> Result<Option<Deliveries>, Error> {
-        self.produce(topic, partition, batches, acks, &mut self.retry()).await
+        let mut retry = self.retry();
+        if let Some(idempotence) = self.idempotence.as_ref().filter(|_| acks != Acks::None)
+            && let Some(record_count) = records_of_plain_batch(&batches)
+        {
+            let batch = (batches, record_count);
+            return self.send_once(idempotence, topic, partition, batch, acks, &retry).await.map(Some);
+        }
+        self.produce(topic, partition, batches, acks, &mut retry).await
     }
 
     /// Sends one record and waits for no acknowledgement, only until the operating system has taken it. A record that
@@ -329,6 +339,14 @@ impl Producer {
     fn retry(&self) -> Retry {
         Retry::new("produce", self.cluster.options.timeout)
     }
+}
+
+/// How many records there are, if this is one sound batch of nobody's.
+fn records_of_plain_batch(batches: &Bytes) -> Option<u32> {
+    let batch = split_batches(batches).next()?.ok()?;
+    let is_plain = batch.bytes().len() == batches.len() && batch.header().producer() == Ok(None);
+    // With another checksum the broker could not tell any more that it is damaged.
+    (is_plain && batch.verify_checksum().is_ok()).then_some(batch.header().record_count)
 }
 
 fn too_many(records: usize) -> Error {

@@ -122,7 +122,7 @@ error_codes! {
     Overloaded = 71 "OVERLOADED" retry
         "The broker has more work than it may queue; wait a moment and send again."
     RequestTimedOut = 72 "REQUEST_TIMED_OUT" retry
-        "The request was not done in its time; records may be stored all the same, so sending again can duplicate them."
+        "The request was not done in its time; records may be stored all the same, so sending again can duplicate those of a producer without an identity."
     NotController = 73 "NOT_CONTROLLER" retry
         "The broker is not the controller; discover the controller and ask it."
     NotLeader = 74 "NOT_LEADER" retry

@@ -1,9 +1,8 @@
-//! Sends the text: one worker a partition, a batch at a time, again and again until each batch is acknowledged.
+//! Sends the text: one worker a partition, a batch at a time; the producer sends each again until it is acknowledged.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use ringmq_client::PartitionIndex;
 use ringmq_client::{Client, Record};
@@ -16,9 +15,6 @@ use crate::corpus::Corpus;
 const BATCH_BYTES: usize = 256 << 10;
 /// About what a record takes beside its key and value.
 const RECORD_OVERHEAD_BYTES: usize = 12;
-/// How often an unanswered batch is sent again before the run gives up: a minute, at the pause below.
-const ATTEMPTS_MAX: u32 = 600;
-const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// A batch that was acknowledged: which lines of which file, and where they are now.
 #[derive(Debug)]
@@ -35,8 +31,6 @@ pub(crate) struct Acknowledged {
 pub(crate) struct Sent {
     /// In the order of acknowledgement within a partition.
     pub(crate) batches: Vec<Acknowledged>,
-    /// Batches that needed more than one attempt.
-    pub(crate) sent_again: u64,
 }
 
 /// How far the workers are.
@@ -87,11 +81,10 @@ pub(crate) async fn send_all(client: Client, corpus: Arc<Corpus>, progress: Prog
         let (client, corpus, progress) = (client.clone(), Arc::clone(&corpus), progress.clone());
         workers.push(tokio::spawn(async move { send_files(&client, partition, &corpus, &files, &progress).await }));
     }
-    let mut all = Sent { batches: Vec::new(), sent_again: 0 };
+    let mut all = Sent { batches: Vec::new() };
     for worker in workers {
         let mut sent = worker.await.map_err(|error| format!("a worker panicked: {error}"))??;
         all.batches.append(&mut sent.batches);
-        all.sent_again += sent.sent_again;
     }
     Ok(all)
 }
@@ -103,7 +96,7 @@ async fn send_files(
     files: &[usize],
     progress: &Progress,
 ) -> Result<Sent, String> {
-    let mut sent = Sent { batches: Vec::new(), sent_again: 0 };
+    let mut sent = Sent { batches: Vec::new() };
     for &file in files {
         let text = &corpus.files()[file];
         let (mut batch, mut bytes, mut first_line) = (Vec::new(), 0, 0);
@@ -112,15 +105,14 @@ async fn send_files(
             batch.push(Record::value(line).with_key(text.key.clone()));
             if bytes >= BATCH_BYTES {
                 let lines = batch.len();
-                let base_offset = send_batch(client, partition, &batch, progress, &mut sent.sent_again).await?;
+                let base_offset = send_batch(client, partition, std::mem::take(&mut batch), progress).await?;
                 sent.batches.push(Acknowledged { partition, base_offset, file, first_line, lines });
-                batch.clear();
                 (bytes, first_line) = (0, number + 1);
             }
         }
         if !batch.is_empty() {
             let lines = batch.len();
-            let base_offset = send_batch(client, partition, &batch, progress, &mut sent.sent_again).await?;
+            let base_offset = send_batch(client, partition, batch, progress).await?;
             sent.batches.push(Acknowledged { partition, base_offset, file, first_line, lines });
         }
     }
@@ -130,30 +122,17 @@ async fn send_files(
 async fn send_batch(
     client: &Client,
     partition: PartitionIndex,
-    records: &[Record],
+    records: Vec<Record>,
     progress: &Progress,
-    sent_again: &mut u64,
 ) -> Result<i64, String> {
     let text_bytes: usize = records.iter().map(|record| record.value.as_ref().map_or(0, |line| line.len() + 1)).sum();
-    for attempt in 0..ATTEMPTS_MAX {
-        progress.shared.in_flight.fetch_add(1, Ordering::Relaxed);
-        let answer = client.producer().send_batch(TOPIC, partition, records.to_vec()).await;
-        progress.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
-        progress.shared.moved.notify_waiters();
-        match answer {
-            Ok(deliveries) => {
-                progress.shared.acknowledged.fetch_add(text_bytes as u64, Ordering::Relaxed);
-                *sent_again += u64::from(attempt > 0);
-                return Ok(deliveries.offsets.start.get());
-            }
-            // The broker refuses this batch, now and later.
-            Err(error) if error.code().is_some() && !error.is_retriable() => {
-                return Err(format!("partition {partition}: {error}"));
-            }
-            Err(error) if attempt + 1 == ATTEMPTS_MAX => return Err(format!("partition {partition}: {error}")),
-            // The broker is down: the run has ended it on purpose and starts it again.
-            Err(_) => tokio::time::sleep(RETRY_PAUSE).await,
-        }
+    progress.shared.in_flight.fetch_add(1, Ordering::Relaxed);
+    // While the broker is down the producer tries on by itself.
+    let answer = client.producer().send_batch(TOPIC, partition, records).await;
+    progress.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+    if answer.is_ok() {
+        progress.shared.acknowledged.fetch_add(text_bytes as u64, Ordering::Relaxed);
     }
-    Err(format!("partition {partition}: not acknowledged after {ATTEMPTS_MAX} attempts"))
+    progress.shared.moved.notify_waiters();
+    answer.map(|deliveries| deliveries.offsets.start.get()).map_err(|error| format!("partition {partition}: {error}"))
 }

@@ -1,4 +1,4 @@
-//! The load: producers that never send a record twice, and consumers at the tail.
+//! The load: producers that send again what a killed broker did not acknowledge, and consumers at the tail.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -81,7 +81,7 @@ pub(crate) fn tag_of(value: &[u8]) -> Option<u64> {
     value.first_chunk().map(|tag| u64::from_be_bytes(*tag))
 }
 
-/// Sends batches of new records. One that was not acknowledged may be stored or not, and is not sent again.
+/// Sends batches of new records, each until it is acknowledged: the broker knows what it has stored.
 async fn produce(
     client: Client,
     ledger: Arc<Ledger>,
@@ -94,14 +94,10 @@ async fn produce(
         let count = if dice(4) == 0 { 1 + dice(20) } else { 1 };
         let tags: Vec<u64> = (0..count).map(|_| TAGS.fetch_add(1, Ordering::Relaxed)).collect();
         let records = tags.iter().map(|tag| Record::value(value(*tag))).collect();
-        // The producer tries again by itself where the broker says that nothing was stored, or none could be reached.
-        match client.producer().send_batch(TOPIC, partition, records).await {
-            Ok(deliveries) => ledger.acknowledge(partition, deliveries.offsets.start, &tags)?,
-            Err(error) if error.code().is_some() && !error.is_retriable() => {
-                return Err(format!("partition {partition}: {error}"));
-            }
-            Err(_) => tokio::time::sleep(PAUSE).await,
-        }
+        // The producer tries again by itself, longer than a broker is down.
+        let sent = client.producer().send_batch(TOPIC, partition, records).await;
+        let deliveries = sent.map_err(|error| format!("partition {partition}: {error}"))?;
+        ledger.acknowledge(partition, deliveries.offsets.start, &tags)?;
     }
     Ok(())
 }
