@@ -20,6 +20,7 @@ use crate::journal_queue::JournalQueue;
 use crate::journaled::JournaledRuns;
 use crate::layout::LogId;
 use crate::log_start::{self, DeleteRecordsError};
+use crate::open_segments::OpenSegments;
 use crate::reader::{self, LogRead, ReadError};
 use crate::recovery::{OpenError, Recovered, Recovery, recover};
 use crate::redo::{self, Journaled, JournaledAppend, RedoError};
@@ -38,6 +39,8 @@ pub struct LogDeps {
     pub cache: TailCache,
     /// The way to the core's journal; closed where there is none.
     pub journal: JournalQueue,
+    /// Which sealed segments of the core's logs are open.
+    pub open_segments: OpenSegments,
 }
 
 /// The log of one partition, open for appends and reads on one core. Clones share it.
@@ -430,9 +433,10 @@ impl Log {
         {
             let mut state = log.state.borrow_mut();
             state.phase = Phase::Closed;
-            for segment in state.sealed_open.drain(..) {
-                segment.set_opened(None);
-            }
+            let sealed = std::mem::take(&mut state.sealed);
+            log.open_segments.forget(|segment| sealed.iter().any(|own| Rc::ptr_eq(own, segment)));
+            sealed.iter().for_each(|segment| segment.set_opened(None));
+            state.sealed = sealed;
             if let Some(active) = state.active.take() {
                 active.segment.set_opened(None);
             }
@@ -525,7 +529,6 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         waiters: std::collections::VecDeque::new(),
         window: WriteWindow::new(recovered.end, position),
         sealed: recovered.sealed,
-        sealed_open: std::collections::VecDeque::new(),
         compacted_until: recovered.generations.as_ref().map_or(Offset::ZERO, |known| known.compacted_until()),
         tombstones_due: None,
         active: recovered.active,
@@ -544,6 +547,7 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         config: RefCell::new(Rc::new(config)),
         generations: deps.generations.clone(),
         journal: deps.journal.clone(),
+        open_segments: deps.open_segments.clone(),
         tail_frames: deps.cache.written(),
         cold_frames: deps.cache.read(),
         read_ahead: crate::read_ahead::ReadAhead::default(),

@@ -153,7 +153,6 @@ impl LogState {
         for segment in self.sealed.drain(..below) {
             segment.retire();
             segment.set_opened(None);
-            self.sealed_open.retain(|other| !Rc::ptr_eq(other, &segment));
             self.retired.push_back(segment);
         }
     }

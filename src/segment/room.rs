@@ -26,8 +26,6 @@ use crate::state::LogCore;
 /// a busy one grows seldom.
 const GROWTH_BYTES_MIN: u64 = 64 << 10;
 const GROWTH_BYTES_MAX: u64 = 64 << 20;
-/// Sealed segments of one log whose file and indexes stay open after their last use.
-pub(crate) const SEALED_OPEN_MAX: usize = 4;
 
 /// Why there is no room for a frame.
 pub(crate) enum NoRoom {
@@ -183,19 +181,12 @@ async fn finish_sealed(log: Rc<LogCore>, sealed: ActiveSegment, end: Offset, pro
     }
 }
 
-/// Remembers that a sealed segment is open, and closes the one that was used least recently beyond the bound.
+/// Remembers that a sealed segment is open; beyond the bound of the core, the one that was used least recently is closed.
 pub(crate) fn keep_open(log: &LogCore, segment: &Rc<Segment>) {
     if segment.is_pinned() || segment.is_retired() {
         return;
     }
-    let mut state = log.state.borrow_mut();
-    state.sealed_open.retain(|other| !Rc::ptr_eq(other, segment));
-    state.sealed_open.push_back(segment.clone());
-    if state.sealed_open.len() > SEALED_OPEN_MAX
-        && let Some(oldest) = state.sealed_open.pop_front()
-    {
-        oldest.set_opened(None);
-    }
+    log.open_segments.used(segment);
 }
 
 /// A new segment without any space yet, whose name is durable.

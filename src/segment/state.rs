@@ -22,6 +22,7 @@ use crate::generation::{Generations, LogGenerations};
 use crate::journal_queue::JournalQueue;
 use crate::journaled::JournaledRuns;
 use crate::layout::LogId;
+use crate::open_segments::OpenSegments;
 use crate::producers::Producers;
 use crate::read_ahead::ReadAhead;
 use crate::segment::{ActiveSegment, Segment};
@@ -36,6 +37,7 @@ pub(crate) struct LogCore {
     pub(crate) config: RefCell<Rc<LogConfig>>,
     pub(crate) generations: Generations,
     pub(crate) journal: JournalQueue,
+    pub(crate) open_segments: OpenSegments,
     /// Frames that this log wrote and that are durable.
     pub(crate) tail_frames: Rc<FrameSlot>,
     /// Frames that were read from the disk.
@@ -90,8 +92,6 @@ pub(crate) struct LogState {
     pub(crate) window: WriteWindow<CachedFrame>,
     /// By base offset.
     pub(crate) sealed: Vec<Rc<Segment>>,
-    /// Sealed segments whose file is open, least recently used first.
-    pub(crate) sealed_open: VecDeque<Rc<Segment>>,
     /// Below that, compaction has been through.
     pub(crate) compacted_until: Offset,
     /// When the first of the tombstones may go that compaction left, if it ran in this life.

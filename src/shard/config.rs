@@ -47,6 +47,9 @@ pub struct ShardConfig {
     pub retention_interval: Duration,
     /// How sealed segments are looked after.
     pub scrub: ScrubSettings,
+    /// Sealed segments of the shard's partitions whose files may be open at the same time; each costs a descriptor. Active
+    /// ones are open always. Default 256.
+    pub sealed_open_max: usize,
     /// Memory for recent frames, per shard. Default 64 MiB.
     pub tail_cache_bytes: usize,
     /// What peers are allowed.

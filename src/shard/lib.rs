@@ -78,4 +78,4 @@ pub use stats::{Counter, Latencies, Stage, StatsSnapshot};
 pub use storage::{JournalSettings, RecoveryError};
 
 pub use ringmq_journal::JournalConfig;
-pub use ringmq_segment::LogConfig;
+pub use ringmq_segment::{LogConfig, OpenSegments};

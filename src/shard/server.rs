@@ -112,6 +112,7 @@ impl Shard {
         let opening =
             Storage::open(&config.data_dir, config.shard, config.tail_cache_bytes, config.journal.clone(), recovery);
         let (storage, opened) = opening.await?;
+        storage.logs.open_segments.set_max(config.sealed_open_max);
         let shard = Rc::new(Shard {
             directory: RefCell::new(Directory::new(config.shard, config.shard_count)),
             storage,

@@ -24,6 +24,7 @@ impl Shard {
         let mut gauges = vec![
             ("partitions", partitions.len() as u64),
             ("partitions_offline", offline),
+            ("sealed_segments_open", self.storage.logs.open_segments.count() as u64),
             ("connections_open", self.connections.count() as u64),
             ("request_bytes", used(limits.shard_bytes_max, self.request_bytes.available())),
             ("request_sections", used(limits.shard_parts_max, self.request_parts.available())),

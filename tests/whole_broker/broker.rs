@@ -15,8 +15,8 @@ use ringmq_runtime::executor::{ExecutorConfig, spawn_executor};
 use ringmq_runtime::task::{self, Gate, Stop};
 use ringmq_runtime::time;
 use ringmq_shard::{
-    CompactionSettings, JournalSettings, Limits, LogConfig, Roster, ScrubSettings, Shard, ShardConfig, ShardError,
-    Wiring,
+    CompactionSettings, JournalSettings, Limits, LogConfig, OpenSegments, Roster, ScrubSettings, Shard, ShardConfig,
+    ShardError, Wiring,
 };
 use ringmq_wire::{BrokerId, ShardIndex};
 
@@ -148,6 +148,7 @@ fn shard_config(shape: &Shape, shard: ShardIndex) -> ShardConfig {
         retention_interval: Duration::from_secs(24 * 3600),
         compaction: CompactionSettings::default(),
         scrub: ScrubSettings::default(),
+        sealed_open_max: OpenSegments::MAX_DEFAULT,
         tail_cache_bytes: shape.tail_cache_bytes,
         limits: Limits::DEFAULT,
     }

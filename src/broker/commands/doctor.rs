@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ringmq_runtime::executor::CpuId;
+use ringmq_runtime::executor::{self, CpuId};
 use ringmq_runtime::probe::{self, Finding, Problem};
 use serde::Serialize;
 
@@ -15,6 +15,9 @@ use crate::{config, output};
 
 /// Below this, a broker would soon refuse records.
 const FREE_DISK_BYTES_WANTED: u64 = 1 << 30;
+
+/// With fewer, few partitions and connections can be open.
+const OPEN_FILES_WANTED: u64 = 1024;
 
 /// One line of the report.
 #[derive(Debug, Serialize)]
@@ -91,7 +94,28 @@ fn examine(config: &Config) -> Vec<Check> {
         polling,
         probe::free_disk(&dir, FREE_DISK_BYTES_WANTED),
     ];
-    findings.into_iter().map(Check::from).chain([Check::from(cpus)]).collect()
+    findings.into_iter().map(Check::from).chain([open_files(), Check::from(cpus)]).collect()
+}
+
+/// A broker raises its soft limit by itself, as this does.
+fn open_files() -> Check {
+    let subject = "open files";
+    let raise = format!(
+        "Raise the hard limit to {OPEN_FILES_WANTED} or more: `ulimit -n {OPEN_FILES_WANTED}` in the shell that starts \
+         it, `LimitNOFILE={OPEN_FILES_WANTED}` in a systemd unit, or `--ulimit nofile={OPEN_FILES_WANTED}` for a \
+         container. A broker has a file open for each partition and connection."
+    );
+    match executor::raise_open_files() {
+        Ok(limit) if limit >= OPEN_FILES_WANTED => {
+            let detail = format!("{limit}, one for each partition and connection");
+            Check { subject, ok: true, detail, how_to_mend: None }
+        }
+        Ok(limit) => Check { subject, ok: false, detail: format!("only {limit}"), how_to_mend: Some(raise) },
+        Err(error) => {
+            let detail = format!("the limit cannot be read: {error}");
+            Check { subject, ok: false, detail, how_to_mend: Some("See getrlimit(2).".to_owned()) }
+        }
+    }
 }
 
 fn not_examined() -> Problem {

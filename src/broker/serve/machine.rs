@@ -12,6 +12,14 @@ use crate::config::values::{Automatic, Cores};
 /// Memory that each executor registers with io_uring; it counts three times against the locked-memory limit.
 pub(crate) const IO_MEMORY_BYTES: usize = 64 << 10;
 
+/// The part of the descriptors that sealed segments take, and what a shard has at least and at most.
+const SEALED_SHARE: usize = 4;
+const SEALED_OPEN_MIN: usize = 4;
+const SEALED_OPEN_MAX: usize = 1024;
+
+/// Where the limit of open files cannot be read: the usual one.
+const DESCRIPTORS_ASSUMED: usize = 1024;
+
 /// The part of the memory that the tail cache takes by itself, and its bound.
 const TAIL_CACHE_SHARE: u64 = 8;
 const TAIL_CACHE_BYTES_MAX: u64 = 4 * GIB;
@@ -52,6 +60,14 @@ pub(crate) fn cpus(config: &Config) -> Result<Vec<CpuId>, CpuError> {
 /// `0, 1, 3`.
 pub(crate) fn cpu_list(cpus: &[CpuId]) -> String {
     cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Sealed segments that each of so many shards may have open: a quarter of the descriptors that the process may have,
+/// which leaves the rest to active segments and connections.
+pub(crate) fn sealed_open_max(shards: usize) -> usize {
+    let descriptors = executor::raise_open_files().ok().and_then(|limit| usize::try_from(limit).ok());
+    let share = descriptors.unwrap_or(DESCRIPTORS_ASSUMED) / SEALED_SHARE / shards.max(1);
+    share.clamp(SEALED_OPEN_MIN, SEALED_OPEN_MAX)
 }
 
 /// Bytes of the tail cache of all shards together.

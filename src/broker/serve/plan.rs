@@ -127,6 +127,7 @@ impl Plan {
                 interval: Duration::from_millis(self.config.compaction_interval_ms),
                 key_bytes_max: size(self.config.compaction_key_bytes_max),
             },
+            sealed_open_max: machine::sealed_open_max(self.cpus.len()),
             scrub: ScrubSettings { bytes_per_second: self.config.scrub_bytes_per_second, ..ScrubSettings::default() },
             topic_defaults: self.config.topic_defaults.0,
             tail_cache_bytes: size(cache),

@@ -81,7 +81,7 @@ fn take_place(log: &LogCore, group: &[Rc<Segment>], new: &Rc<Segment>) {
         state.sealed[at] = new.clone();
     }
     state.sealed.retain(|segment| !is_old(segment));
-    state.sealed_open.retain(|segment| !is_old(segment));
+    log.open_segments.forget(is_old);
     for old in group {
         old.retire();
     }

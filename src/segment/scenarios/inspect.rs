@@ -276,6 +276,36 @@ fn what_is_deleted_is_neither_checked_nor_missed_and_a_repair_begins_where_the_l
 }
 
 #[test]
+fn few_sealed_segments_are_open_whatever_the_number_of_logs() {
+    let sim = sim(120);
+    sim.run(|| async {
+        let history = GenerationHistory::load(Path::new(TABLES)).await.expect("sound tables");
+        // Without memory for frames every read goes to the disk.
+        let deps = deps(history, 0);
+        deps.open_segments.set_max(3);
+        let mut logs = Vec::new();
+        for partition in 0..6 {
+            let (log, _) = open(&deps, partition).await.expect("an empty log");
+            for tag in 1..=20 {
+                log.append(copied(tag, 1, 16_000)).await.expect("acknowledged");
+            }
+            logs.push(log);
+        }
+        for _ in 0..2 {
+            for log in &logs {
+                assert!(log.sealed_segments().len() > 2, "rolled");
+                assert_eq!(tags(&read_all(log, 20_000).await), (1..=20).collect::<Vec<_>>());
+                assert!((1..=3).contains(&deps.open_segments.count()), "{:?}", deps.open_segments);
+            }
+        }
+        for log in &logs {
+            log.close().await.expect("closed");
+        }
+        assert_eq!(deps.open_segments.count(), 0);
+    });
+}
+
+#[test]
 fn scrubbing_finds_what_rots_in_sealed_segments_while_the_rest_is_read() {
     let sim = written();
     sim.run(|| async {

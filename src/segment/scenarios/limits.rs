@@ -14,7 +14,7 @@ use super::support::*;
 use crate::frame::FrameHeader;
 use crate::{
     Append, AppendError, AppendRejected, GenerationHistory, Generations, JournalQueue, Log, LogConfig, LogDeps,
-    Payload, ReadError, Recovery, TailCache,
+    OpenSegments, Payload, ReadError, Recovery, TailCache,
 };
 
 /// The headers of the frames in a segment, one behind the other.
@@ -359,7 +359,12 @@ fn all_logs_of_a_topic_are_removed_at_the_same_time() {
             let gate = Gate::new();
             for core in 0..PARTITIONS {
                 let generations = Generations::new(Path::new(TABLES), ShardIndex::new(core), history.clone());
-                let deps = LogDeps { generations, cache: TailCache::new(0), journal: JournalQueue::default() };
+                let deps = LogDeps {
+                    generations,
+                    cache: TailCache::new(0),
+                    journal: JournalQueue::default(),
+                    open_segments: OpenSegments::default(),
+                };
                 let (log, _) = open(&deps, core.into()).await.expect("an empty log");
                 // One of them was never appended to, and has no directory.
                 if core > 0 {
@@ -427,9 +432,17 @@ fn reads_of_the_past_do_not_grow_memory_beyond_the_bound() {
         let history = GenerationHistory::load(Path::new(TABLES)).await.expect("sound tables");
         let cache = TailCache::new(256 << 10);
         let generations = Generations::new(Path::new(TABLES), ShardIndex::new(0), history);
-        let (log, _) = open(&LogDeps { generations, cache: cache.clone(), journal: JournalQueue::default() }, 0)
-            .await
-            .expect("an empty log");
+        let (log, _) = open(
+            &LogDeps {
+                generations,
+                cache: cache.clone(),
+                journal: JournalQueue::default(),
+                open_segments: OpenSegments::default(),
+            },
+            0,
+        )
+        .await
+        .expect("an empty log");
         for tag in 1..=150 {
             log.append(copied(tag, 1, 9_000)).await.expect("acknowledged");
             assert!(cache.bytes() <= 256 << 10);

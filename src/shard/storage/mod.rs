@@ -25,7 +25,7 @@ use std::time::Duration;
 use ringmq_journal::{Journal, JournalConfig, Ring};
 use ringmq_runtime::task::{self, Gate, Stop, StopHandle};
 use ringmq_runtime::time;
-use ringmq_segment::{Generations, JournalQueue, Journaling, LogDeps, LogId, TailCache};
+use ringmq_segment::{Generations, JournalQueue, Journaling, LogDeps, LogId, OpenSegments, TailCache};
 use ringmq_wire::ShardIndex;
 
 pub use recovery::RecoveryError;
@@ -84,7 +84,7 @@ impl Storage {
         let (cache, journal) = (TailCache::new(cache_bytes), JournalQueue::default());
         Self {
             data_dir: data_dir.to_owned(),
-            logs: LogDeps { generations, cache, journal },
+            logs: LogDeps { generations, cache, journal, open_segments: OpenSegments::default() },
             shard,
             settings,
             found: RefCell::new(found.journals),

@@ -14,8 +14,8 @@ use ringmq_runtime::net::Reservation;
 use ringmq_runtime::{probe, task};
 use ringmq_segment::LogConfig;
 use ringmq_shard::{
-    Advertise, CompactionSettings, JournalConfig, JournalSettings, Limits, Mailboxes, Roster, ScrubSettings, Shard,
-    ShardConfig, ShardError, StatsSnapshot, Wiring,
+    Advertise, CompactionSettings, JournalConfig, JournalSettings, Limits, Mailboxes, OpenSegments, Roster,
+    ScrubSettings, Shard, ShardConfig, ShardError, StatsSnapshot, Wiring,
 };
 use ringmq_wire::protocol::RequestType;
 use ringmq_wire::{BrokerId, ShardIndex};
@@ -86,6 +86,7 @@ impl Broker {
                 retention_interval: Duration::from_secs(24 * 3600),
                 compaction: CompactionSettings::default(),
                 scrub: ScrubSettings::default(),
+                sealed_open_max: OpenSegments::MAX_DEFAULT,
                 journal: JournalSettings {
                     ring: JournalConfig { ring_bytes: 4 << 20, ..JournalConfig::default() },
                     ..JournalSettings::default()
