@@ -69,6 +69,7 @@ fn read_body(request_type: RequestType, body: &[u8]) {
         RequestType::DescribeCluster => decode_exact::<DescribeClusterRequest>(body),
         RequestType::Stats => decode_exact::<StatsRequest>(body),
         RequestType::AlterTopics => decode_exact::<AlterTopicsRequest>(body),
+        RequestType::DeleteRecords => decode_exact::<DeleteRecordsRequest>(body),
         RequestType::InitProducerId => decode_exact::<InitProducerIdRequest>(body),
     }
 }

@@ -80,6 +80,7 @@ fn read_response(request_type: RequestType, body: &[u8]) {
         RequestType::DescribeCluster => decode_exact::<DescribeClusterResponse>(body),
         RequestType::Stats => decode_exact::<StatsResponse>(body),
         RequestType::AlterTopics => decode_alike::<AlterTopicsResponse>(body),
+        RequestType::DeleteRecords => decode_alike::<DeleteRecordsResponse>(body),
         RequestType::InitProducerId => decode_alike::<InitProducerIdResponse>(body),
     }
 }
