@@ -142,7 +142,6 @@ pub(crate) async fn run(
             Ok(()) => failed = 0,
             Err(Stopped::Again(error)) => {
                 lane.note(&error);
-                lane.cluster.doubt(&lane.topic, &error);
                 if retry.pause_after_answer(error).await.is_err() {
                     // It is too late for another attempt; after that nobody waits any more.
                     tokio::time::sleep_until(retry.deadline()).await;
@@ -207,7 +206,7 @@ impl Lane {
                 self.push(next);
             }
             while pending.len() < self.in_flight_max().min(self.batches.len()) {
-                match self.submit(pending.len(), &topic, &connection, retry).await {
+                match self.submit(pending.len(), &topic, &connection).await {
                     Ok(sent) => pending.push_back(sent),
                     // What was sent before it comes first.
                     Err(_) if !pending.is_empty() => break,
@@ -255,11 +254,12 @@ impl Lane {
         place: usize,
         topic: &TopicName,
         (address, connection): &Route,
-        retry: &Retry,
     ) -> Result<PendingProduce, Error> {
         let batch = self.sequenced(place)?;
         let acks = self.batches[place].outgoing.acks;
-        let head = produce::head(topic, self.partition, &batch, acks, retry)?;
+        // A round may last long: what comes meanwhile has time of its own.
+        let retry = Retry::until("produce", self.deadline(), self.cluster.options.timeout, 0);
+        let head = produce::head(topic, self.partition, &batch, acks, &retry)?;
         let submitted = connection.submit_produce(&head, [batch], retry.attempt_deadline()).await;
         let submitted = submitted.map_err(|error| Error::of_request("produce", address, error))?;
         self.batches[place].outgoing.trace.note(true, None);
@@ -298,6 +298,7 @@ impl Lane {
 
     /// Nothing was sent in this round.
     fn cannot_open(&mut self, error: Error) -> Stopped {
+        self.cluster.doubt(&self.topic, &error);
         if error.is_retriable() {
             return Stopped::Again(error);
         }
@@ -321,6 +322,7 @@ impl Lane {
         if let Some(first) = self.batches.front_mut() {
             first.may_be_stored |= left_open;
         }
+        self.cluster.doubt(&self.topic, &error);
         self.look_at_others(topic, pending).await;
         match error.code() {
             Some(ErrorCode::DuplicateSequence) => {

@@ -213,3 +213,27 @@ async fn what_nobody_waits_for_any_more_is_no_gap() {
     let seen = values(&client, FIRST).await;
     assert!(seen == ["0", "1", "2"] || seen == ["0", "2"], "{seen:?}");
 }
+
+#[tokio::test]
+async fn a_lane_that_is_never_idle_gives_each_batch_its_own_time() {
+    let (broker, _) = with_topic().await;
+    let timeout = std::time::Duration::from_millis(500);
+    let client = Client::builder().brokers(broker.address()).timeout(timeout).connect().await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let senders = (0..8).map(|sender| {
+        let producer = client.producer();
+        tokio::spawn(async move {
+            let mut sent = 0;
+            while begun.elapsed() < 3 * timeout {
+                producer.send_to("t", FIRST, format!("{sender}-{sent}")).await.unwrap();
+                sent += 1;
+            }
+            sent
+        })
+    });
+    let mut sent = 0;
+    for sender in senders.collect::<Vec<_>>() {
+        sent += sender.await.unwrap();
+    }
+    assert_eq!(broker.end("t", 0), sent);
+}
