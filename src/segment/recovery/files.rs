@@ -36,7 +36,9 @@ impl Files {
         };
         for name in names.iter().map(|entry| &*entry.name) {
             let parsed = parse_file_name(name);
-            files.named.extend(parsed.map(|(base, _)| base));
+            // Snapshots of producers have offsets of their own, and go by themselves.
+            let of_segment = parsed.filter(|(_, kind)| *kind != FileKind::Producers);
+            files.named.extend(of_segment.map(|(base, _)| base));
             match (parsed, parse_swap_name(name)) {
                 (Some((base, FileKind::Log)), _) => files.bases.push(base),
                 (Some((offset, FileKind::Producers)), _) => files.snapshots.push(offset),
