@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! magic 4 | version 2 | kind 2 | segment base 8 | log number 8 | end offset 8 | end position 8 | max timestamp 8
-//! | first written at 8 | entry count 4 | entries checksum 4 | reserved 4 | header checksum 4 | entries
+//! | first written at 8 | entry count 4 | entries checksum 4 | generation 4 | header checksum 4 | entries
 //! ```
 
 use ringmq_wire::{Offset, Timestamp};
@@ -37,6 +37,8 @@ pub struct Coverage {
     pub max_timestamp: Timestamp,
     /// When the segment's first frame was written, by the broker's clock.
     pub first_written_at: Timestamp,
+    /// The log's latest generation when the index was written; 0 where that is not known, or has more than 32 bits.
+    pub generation: u32,
 }
 
 /// Why the bytes of an index file cannot be used. The index is then built again from the log.
@@ -113,6 +115,7 @@ pub(crate) fn encode<E: Entry>(coverage: &Coverage, entries: &[E]) -> Vec<u8> {
     // built again.
     file[56..60].copy_from_slice(&u32::try_from(entries.len()).unwrap_or(u32::MAX).to_be_bytes());
     file[60..64].copy_from_slice(&entries_checksum.to_be_bytes());
+    file[64..68].copy_from_slice(&coverage.generation.to_be_bytes());
     let header_checksum = crc32fast::hash(&file[..CHECKSUM_AT]);
     file[CHECKSUM_AT..HEADER_BYTES].copy_from_slice(&header_checksum.to_be_bytes());
     file
@@ -149,6 +152,7 @@ fn decode_header(bytes: &[u8], kind: IndexKind) -> Result<Header, IndexError> {
         end_position: read_u64(header, 32),
         max_timestamp: Timestamp::new(read_i64(header, 40)),
         first_written_at: Timestamp::new(read_i64(header, 48)),
+        generation: read_u32(header, 64),
     };
     let entry_count = usize::try_from(read_u32(header, 56)).map_err(|_| IndexError::NotAnIndex)?;
     Ok(Header { coverage, entry_count, entries_checksum: read_u32(header, 60) })

@@ -73,6 +73,13 @@ impl OffsetIndex {
         self.entries.get(at).map(Entry::position)
     }
 
+    /// What it would be without the frames from `end` on.
+    #[must_use]
+    pub fn below(&self, end: Offset) -> OffsetIndex {
+        let kept = self.entries.partition_point(|entry| entry.offset(self.base) < end);
+        OffsetIndex { entries: self.entries[..kept].to_vec(), ..*self }
+    }
+
     /// The last frame that got an entry.
     #[must_use]
     pub fn last(&self) -> Option<FramePlace> {

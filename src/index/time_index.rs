@@ -38,6 +38,13 @@ impl TimeIndex {
         }
     }
 
+    /// What it says of the records below `end`; it may say less of them than an index that never had more.
+    #[must_use]
+    pub fn below(&self, end: Offset) -> TimeIndex {
+        let inside = |entry: &Entry| self.base.checked_add(entry.relative_offset.into()).is_some_and(|at| at <= end);
+        TimeIndex { entries: self.entries[..self.entries.partition_point(inside)].to_vec(), ..*self }
+    }
+
     /// An offset below which every record of the segment is earlier than `timestamp`.
     #[must_use]
     pub fn start_for(&self, timestamp: Timestamp) -> Offset {

@@ -169,6 +169,16 @@ pub async fn write_small_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> io::Res
     dispatch!("write", path, write_small_atomic(path, bytes))
 }
 
+/// As [`write_small_atomic`], without any flush: what is there after a crash may be what was there before, or empty, or a
+/// part. For hints, which carry a checksum.
+///
+/// # Errors
+/// What the kernel says; the file then holds what it held before.
+pub async fn write_small_hint(path: impl AsRef<Path>, bytes: &[u8]) -> io::Result<()> {
+    let path = path.as_ref();
+    dispatch!("write", path, write_small_hint(path, bytes))
+}
+
 /// An open directory, whose names can be made durable without another descriptor.
 ///
 /// Opening it may fail for want of one, and then nothing was asked of the disk. That is worth knowing apart from a

@@ -30,6 +30,9 @@ pub struct LogConfig {
     pub staged_bytes_max: usize,
     /// There is an index entry for every so many bytes of a segment. Default: 64 KiB.
     pub index_interval_bytes: u64,
+    /// Each time that the durable frames of the active segment have grown by so many bytes, its index is written: a start
+    /// after a stop that was not clean reads about so much of it. Default: 16 MiB.
+    pub index_hint_bytes: u64,
     /// Whether of each key only the latest record stays, and how. Default: not.
     pub compaction: Option<CompactionPolicy>,
     /// What is known of an idempotent producer is forgotten when it has sent nothing for so long. Default: 1 day.
@@ -47,6 +50,7 @@ impl Default for LogConfig {
             writes_in_flight_max: 4,
             staged_bytes_max: 16 << 20,
             index_interval_bytes: 64 << 10,
+            index_hint_bytes: 16 << 20,
             compaction: None,
             producer_expiry: Duration::from_secs(24 * 60 * 60),
         }

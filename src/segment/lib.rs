@@ -43,6 +43,7 @@ mod config;
 mod failure;
 mod frame;
 mod generation;
+mod index_hints;
 pub mod inspect;
 mod journal_queue;
 mod journaled;

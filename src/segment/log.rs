@@ -405,13 +405,14 @@ impl Log {
 
     /// Keeps the active segment's indexes, and gives back its unused space. Both are a matter of speed alone.
     async fn keep_indexes(&self, end: Offset) {
-        let (segment, open, position, number) = {
+        let _alone = self.0.indexing.acquire(1).await;
+        let (segment, open, position, known) = {
             let state = self.0.state.borrow();
             let (Some(active), Some(known)) = (&state.active, &state.generations) else { return };
-            (active.segment.clone(), active.open.clone(), active.position, known.number())
+            (active.segment.clone(), active.open.clone(), active.position, known.clone())
         };
         let indexes = open.indexes.borrow().clone();
-        let stored = segment.store_indexes(&indexes, number, end, position).await;
+        let stored = segment.store_indexes(&indexes, &known, end, position).await;
         let cut = open.file.truncate(position).await;
         if let Err(error) = stored.and(cut) {
             tracing::warn!(partition = %self.0.id, %error, "could not keep the indexes of a log");
@@ -526,6 +527,7 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         journaled: JournaledRuns::default(),
         producers: recovered.producers,
         producer_snapshot: recovered.producer_snapshot,
+        producer_hint: None,
         waiters: std::collections::VecDeque::new(),
         window: WriteWindow::new(recovered.end, position),
         sealed: recovered.sealed,
@@ -553,6 +555,7 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         read_ahead: crate::read_ahead::ReadAhead::default(),
         rebuilding: Semaphore::new(1),
         reshaping: Semaphore::new(1),
+        indexing: Semaphore::new(1),
         moving_start: Semaphore::new(1),
         storing_snapshot: Semaphore::new(1),
         state: state.into(),

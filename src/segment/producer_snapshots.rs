@@ -52,8 +52,8 @@ pub(crate) fn renew(log: &Rc<LogCore>) {
     }
 }
 
-/// Writes a snapshot, durably, unless there is a newer one, and removes all older ones but the last good one. What fails is told in the broker's own
-/// log: the next start then reads frames instead.
+/// Writes a snapshot, durably, unless there is a newer one, and removes all older ones but the last good one. What fails
+/// is told in the broker's own log: the next start then reads frames instead.
 pub(crate) async fn store(log: &LogCore, snapshot: &ProducerSnapshot) {
     let offset = snapshot.offset;
     // Segments may be sealed faster than this is done.
@@ -70,6 +70,26 @@ pub(crate) async fn store(log: &LogCore, snapshot: &ProducerSnapshot) {
     log.state.borrow_mut().producer_snapshot = Some(offset);
     if let Err(error) = remove_before(&log.dir, offset, before).await {
         tracing::warn!(partition = %log.id, %error, "old snapshots of producers are not removed");
+    }
+}
+
+/// Writes a snapshot without a flush, and removes the one that was written so before it. A crash may lose it, so nothing
+/// that it has goes for its sake: neither frames nor the durable snapshot before it.
+pub(crate) async fn store_hint(log: &LogCore, snapshot: &ProducerSnapshot) {
+    let offset = snapshot.offset;
+    let _one_at_a_time = log.storing_snapshot.acquire(1).await;
+    if log.state.borrow().producer_snapshot >= Some(offset) {
+        return;
+    }
+    let path = |offset| log.dir.join(file_name(offset, FileKind::Producers));
+    let before = log.state.borrow_mut().producer_hint.replace(offset);
+    let before = before.filter(|before| *before != offset && Some(*before) != log.state.borrow().producer_snapshot);
+    let mut stored = fs::write_small_hint(path(offset), &snapshot.encode()).await;
+    if let Some(before) = before.filter(|_| stored.is_ok()) {
+        stored = fs::remove_file_if_there(path(before)).await;
+    }
+    if let Err(error) = stored {
+        tracing::warn!(partition = %log.id, %offset, %error, "cannot renew the snapshot of producers that is not flushed");
     }
 }
 

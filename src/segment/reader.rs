@@ -421,8 +421,8 @@ async fn rebuild(log: &Rc<LogCore>, segment: &Rc<Segment>) -> Result<Rc<OpenSegm
     tracing::info!(partition = %log.id, segment = %segment.base, end = %rebuilt.end, "rebuilt a segment's indexes");
     if Some(rebuilt.end) == end_of_sealed(log, segment) {
         segment.set_end_position(rebuilt.end_position);
-        let number = check.generations.number();
-        let stored = segment.store_indexes(&rebuilt.indexes, number, rebuilt.end, rebuilt.end_position).await;
+        let known = &check.generations;
+        let stored = segment.store_indexes(&rebuilt.indexes, known, rebuilt.end, rebuilt.end_position).await;
         if let Err(error) = stored {
             tracing::warn!(partition = %log.id, segment = %segment.base, %error, "could not keep the rebuilt indexes");
         }

@@ -26,9 +26,9 @@ use ringmq_wire::{Offset, Timestamp};
 use crate::check::FrameCheck;
 use crate::config::{InvalidConfig, LogConfig};
 use crate::failure::{Corruption, Damage};
-use crate::frame::FrameFault;
+use crate::frame::{FrameFault, Generation};
 use crate::generation::{Fact, Generations, LogGenerations};
-use crate::layout::{FileKind, LogId};
+use crate::layout::{FileKind, LogId, file_name};
 use crate::producer_recovery::{ProducerRecovery, ReadAnyway, RecoveredProducers};
 use crate::producers::Producers;
 use crate::redo::{Journaled, JournaledAppend};
@@ -477,7 +477,7 @@ impl Opening<'_> {
             bases.iter().copied().filter(|base| !beyond.iter().any(|extent| extent.segment.base == *base)).collect();
         // The last one that begins at or below the start holds it. Those before are left over.
         let holds_start = kept.iter().rposition(|base| *base <= start).unwrap_or(0);
-        let sealed = self.sealed(&known, &kept[holds_start..]).await?;
+        let sealed = self.sealed(&known, &kept[holds_start..], &tail).await?;
         Ok(Judged::Segments(Box::new(JudgedSegments { known, tail, beyond, sealed, redo, end })))
     }
 
@@ -487,6 +487,7 @@ impl Opening<'_> {
         let producers = self.producers(&known, &mut tail, &sealed).await?;
         let clean = known.clean_end() == Some(tail.last.end) && beyond.is_empty() && redo.is_empty();
         if !clean {
+            self.make_snapshot_durable(producers.snapshot).await?;
             self.make_durable(tail.extents(), &beyond).await?;
         }
         let recovered = self.ready_for_appends(known, sealed, tail, redo, producers);
@@ -554,9 +555,7 @@ impl Opening<'_> {
     async fn extent(&self, known: &Rc<LogGenerations>, base: Offset) -> Result<Extent, OpenError> {
         let segment = Rc::new(self.files.segment(&self.dir, base));
         let file = self.open_locked(&segment).await?;
-        if let Some(end) = known.clean_end()
-            && let Some(extent) = self.extent_from_checkpoint(known, &segment, &file, end).await?
-        {
+        if let Some(extent) = self.extent_by_index(known, &segment, &file).await? {
             return Ok(extent);
         }
         if SeededBug::TrustIndex.is_in()
@@ -565,34 +564,42 @@ impl Opening<'_> {
                 segment.load_indexes(known.number(), indexed.end, self.config.index_interval_bytes).await
         {
             let from = indexes.offsets.last();
-            let extent = self.scan(known, segment, file, indexes, from).await?;
+            let extent = self.scan(known, segment, file, indexes, from, indexed.end).await?;
             let (end, end_position, behind) = (indexed.end, indexed.end_position, Behind::default());
             return Ok(Extent { end, end_position, behind, ..extent });
         }
         let indexes = Indexes::new(base, self.config.index_interval_bytes);
-        self.scan(known, segment, file, indexes, None).await
+        self.scan(known, segment, file, indexes, None, base).await
     }
 
-    /// After a clean stop the indexes on disk say where the last frames are: only those are read. Frames before them
-    /// are checked when they are read, as those of sealed segments are. Whatever does not fit: `None`, and the whole
-    /// segment is scanned.
-    async fn extent_from_checkpoint(
+    /// The indexes on disk say from where on to look for the end; after a clean stop they reach to it. Frames before that
+    /// were durable when the indexes were written, and are checked when they are read, as those of sealed segments are.
+    /// Whatever does not fit: `None`, and the whole segment is scanned.
+    async fn extent_by_index(
         &self,
         known: &Rc<LogGenerations>,
         segment: &Rc<Segment>,
         file: &File,
-        end: Offset,
     ) -> Result<Option<Extent>, OpenError> {
-        let interval = self.config.index_interval_bytes;
-        let Some((indexes, coverage)) = segment.load_indexes(known.number(), end, interval).await else {
+        let hints = segment.load_index_hints(known.number(), self.config.index_interval_bytes).await;
+        let Some((indexes, coverage)) = hints else { return Ok(None) };
+        let of_a_clean_stop = known.clean_end() == Some(coverage.end);
+        // Else they must be of this life of the log, up to their end: a repair cuts off what was durable.
+        let generation = Generation(coverage.generation.into());
+        let of_this_life = coverage.generation > 0 && generation <= known.latest().0;
+        if !(of_a_clean_stop || of_this_life && coverage.end <= known.owned_end(generation)) {
             return Ok(None);
-        };
+        }
         let Some(from) = indexes.offsets.last() else { return Ok(None) };
-        let extent = self.scan(known, segment.clone(), file.clone(), indexes, Some(from)).await?;
-        Ok(Some(extent).filter(|extent| extent.end == end && extent.end_position == coverage.end_position))
+        let covered = coverage.end;
+        let extent = self.scan(known, segment.clone(), file.clone(), indexes, Some(from), covered).await?;
+        let reaches = extent.end >= coverage.end && extent.end_position >= coverage.end_position;
+        let is_at_end = extent.end == coverage.end && extent.end_position == coverage.end_position;
+        Ok(Some(extent).filter(|_| if of_a_clean_stop { is_at_end } else { reaches }))
     }
 
-    /// Scans the frames of a segment, from the frame `from` on that the indexes cover, or from its beginning.
+    /// Scans the frames of a segment, from the frame `from` on, or from its beginning. The indexes cover those below
+    /// `covered`.
     async fn scan(
         &self,
         known: &Rc<LogGenerations>,
@@ -600,6 +607,7 @@ impl Opening<'_> {
         file: File,
         mut indexes: Indexes,
         from: Option<FramePlace>,
+        covered: Offset,
     ) -> Result<Extent, OpenError> {
         let read = |source| self.io("read a segment", source);
         let check = FrameCheck { id: self.id, segment_base: segment.base, generations: known.clone() };
@@ -610,7 +618,7 @@ impl Opening<'_> {
             match scanner.next_frame().await.map_err(read)? {
                 Ok((header, frame)) => {
                     producers.read(&frame[header.payload_range()], header.written_at);
-                    if from.is_none() {
+                    if header.base_offset >= covered {
                         indexes.push(&header);
                     }
                 }
@@ -715,10 +723,23 @@ impl Opening<'_> {
 
     /// The segments before the last of `bases`. Each must reach to the next: where the header of its index says
     /// otherwise, or cannot be read, its frames are counted. (Without an index that shows only when they are read.)
-    async fn sealed(&self, known: &Rc<LogGenerations>, bases: &[Offset]) -> Result<Vec<Rc<Segment>>, OpenError> {
+    async fn sealed(
+        &self,
+        known: &Rc<LogGenerations>,
+        bases: &[Offset],
+        tail: &Tail,
+    ) -> Result<Vec<Rc<Segment>>, OpenError> {
         let mut sealed = Vec::new();
         for pair in bases.windows(2) {
             let (segment, next) = (Rc::new(self.files.segment(&self.dir, pair[0])), pair[1]);
+            // Its frames were just read, and more may stand behind them than counts.
+            let read = tail.extents().find(|extent| extent.segment.base == segment.base && extent.end == next);
+            if let Some(extent) = read {
+                segment.set_span(extent.indexes.span());
+                segment.set_end_position(extent.end_position);
+                sealed.push(segment);
+                continue;
+            }
             let end_position = match segment.indexed(known.number()).await {
                 Ok(Some(coverage)) if coverage.end == next => {
                     segment.set_span(Some(TimeSpan::of(&coverage)));
@@ -755,6 +776,14 @@ impl Opening<'_> {
         Err(self.corrupt(segment.base, end, Damage::SegmentMissing, next))
     }
 
+    /// A snapshot of producers may have been written without a flush. What comes relies on the one that counts.
+    async fn make_snapshot_durable(&self, snapshot: Option<Offset>) -> Result<(), OpenError> {
+        let Some(offset) = snapshot else { return Ok(()) };
+        let path = self.dir.join(file_name(offset, FileKind::Producers));
+        let flushed = async { File::open(&path, OpenOptions::default()).await?.fdatasync().await };
+        flushed.await.map_err(|source| self.io("flush a snapshot of producers of", source))
+    }
+
     /// Makes durable what was found: a frame may so far be in the device's cache alone, and a name in the file
     /// system's. Then removes, durably, the segments beyond the end (rule 8 of the storage protocol).
     async fn make_durable(&self, kept: impl Iterator<Item = &Extent>, beyond: &[Extent]) -> Result<(), OpenError> {
@@ -785,7 +814,8 @@ impl Opening<'_> {
         let Extent { segment, file, indexes, indexes_from_files, end_position, file_bytes, .. } = tail.into_active();
         let open = Rc::new(OpenSegment { file, indexes: indexes.into(), from_files: indexes_from_files });
         segment.set_opened(Some(open.clone()));
-        let active = ActiveSegment { segment, open, position: end_position, room: file_bytes, taken_over };
+        let (position, room) = (end_position, file_bytes);
+        let active = ActiveSegment { segment, open, position, room, taken_over, indexed: 0 };
         let (start, retired) = (known.log_start(), VecDeque::new());
         let (generations, active) = (Some(known), Some(active));
         let RecoveredProducers { producers, snapshot: producer_snapshot } = producers;

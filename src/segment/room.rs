@@ -168,9 +168,10 @@ async fn landed_to_the_end(log: &LogCore) -> bool {
 }
 
 async fn finish_sealed(log: Rc<LogCore>, sealed: ActiveSegment, end: Offset, producers: Option<ProducerSnapshot>) {
-    let Some(number) = log.state.borrow().generations.as_ref().map(|known| known.number()) else { return };
+    let Some(known) = log.state.borrow().generations.clone() else { return };
+    let _alone = log.indexing.acquire(1).await;
     let indexes = sealed.open.indexes.borrow().clone();
-    let stored = sealed.segment.store_indexes(&indexes, number, end, sealed.position).await;
+    let stored = sealed.segment.store_indexes(&indexes, &known, end, sealed.position).await;
     let cut = sealed.open.file.truncate(sealed.position).await;
     if let Err(error) = stored.and(cut) {
         let segment = sealed.segment.base;
@@ -211,7 +212,7 @@ async fn create_segment(log: &LogCore, base: Offset) -> Result<ActiveSegment, No
     let indexes = Indexes::new(base, log.config().index_interval_bytes);
     let open = Rc::new(OpenSegment { file, indexes: indexes.into(), from_files: false });
     segment.set_opened(Some(open.clone()));
-    Ok(ActiveSegment { segment, open, position: 0, room: 0, taken_over: false })
+    Ok(ActiveSegment { segment, open, position: 0, room: 0, taken_over: false, indexed: 0 })
 }
 
 /// Removes what an attempt to create a segment left behind. The log may go on in the segment before, beyond the offset

@@ -14,6 +14,7 @@ use ringmq_wire::{Offset, Timestamp};
 
 use crate::check::FrameCheck;
 use crate::frame::{FrameHeader, LogNumber};
+use crate::generation::LogGenerations;
 use crate::layout::{FileKind, file_name, swap_name};
 use crate::scan::{FrameScanner, next_frame};
 
@@ -74,6 +75,8 @@ pub(crate) struct ActiveSegment {
     pub(crate) room: u64,
     /// Created by an earlier process, which may not have come to making its name durable.
     pub(crate) taken_over: bool,
+    /// Up to here index files on the disk tell where to begin to look for the end.
+    pub(crate) indexed: u64,
 }
 
 /// What the frames of a segment are found by.
@@ -160,24 +163,26 @@ impl Segment {
         self.span.set(span);
     }
 
-    /// Reads the index files, if both are sound and cover the frames of this segment up to `end`. Whatever is wrong
-    /// with them is told in the broker's own log: the segment is then read instead.
+    /// Reads the index files, if both are sound and cover the frames of this segment up to `end`.
     pub(crate) async fn load_indexes(
         &self,
         number: LogNumber,
         end: Offset,
         interval_bytes: u64,
     ) -> Option<(Indexes, Coverage)> {
+        self.load_index_hints(number, interval_bytes).await.filter(|(_, coverage)| coverage.end == end)
+    }
+
+    /// Reads the index files, if both are sound and of this segment, however far they reach. Whatever is wrong with them
+    /// is told in the broker's own log: the segment is then read instead.
+    pub(crate) async fn load_index_hints(&self, number: LogNumber, interval_bytes: u64) -> Option<(Indexes, Coverage)> {
         let offsets = self.read_index(FileKind::Index).await?;
         let times = self.read_index(FileKind::TimeIndex).await?;
         let offsets = OffsetIndex::decode(&offsets, interval_bytes);
         let (coverage, offsets) = offsets.map_err(|error| self.index_unusable(FileKind::Index, &error)).ok()?;
         let times = TimeIndex::decode(&times);
         let (times_coverage, times) = times.map_err(|error| self.index_unusable(FileKind::TimeIndex, &error)).ok()?;
-        let fits = coverage == times_coverage
-            && coverage.segment_base == self.base
-            && coverage.log_number == number.0
-            && coverage.end == end;
+        let fits = coverage == times_coverage && coverage.segment_base == self.base && coverage.log_number == number.0;
         let first_written_at = Some(coverage.first_written_at).filter(|_| !offsets.is_empty());
         let indexes = Indexes { offsets, times, max_timestamp: coverage.max_timestamp, first_written_at };
         fits.then_some((indexes, coverage))
@@ -223,25 +228,46 @@ impl Segment {
     pub(crate) async fn store_indexes(
         &self,
         indexes: &Indexes,
-        number: LogNumber,
+        known: &LogGenerations,
         end: Offset,
         end_position: u64,
     ) -> io::Result<()> {
         if self.is_retired() {
             return Ok(());
         }
-        let coverage = Coverage {
-            segment_base: self.base,
-            log_number: number.0,
-            end,
-            end_position,
-            max_timestamp: indexes.max_timestamp,
-            first_written_at: indexes.first_written_at.unwrap_or(Timestamp::new(0)),
-        };
+        let coverage = self.coverage(indexes, known, end, end_position);
         fs::write_small_atomic(self.path(FileKind::Index), &indexes.offsets.encode(&coverage)).await?;
         fs::write_small_atomic(self.path(FileKind::TimeIndex), &indexes.times.encode(&coverage)).await?;
         // Whoever removed the segment meanwhile may have come before these.
         if self.is_retired() { self.remove_indexes().await } else { Ok(()) }
+    }
+
+    /// The same of the first frames of a segment that is still written to, without a flush: a start may find other files,
+    /// or none, and reads more of the segment then.
+    pub(crate) async fn store_index_hints(
+        &self,
+        indexes: &Indexes,
+        known: &LogGenerations,
+        end: Offset,
+        end_position: u64,
+    ) -> io::Result<()> {
+        let coverage = self.coverage(indexes, known, end, end_position);
+        fs::write_small_hint(self.path(FileKind::Index), &indexes.offsets.encode(&coverage)).await?;
+        fs::write_small_hint(self.path(FileKind::TimeIndex), &indexes.times.encode(&coverage)).await?;
+        // It may have been sealed and removed meanwhile.
+        if self.is_retired() { self.remove_indexes().await } else { Ok(()) }
+    }
+
+    fn coverage(&self, indexes: &Indexes, known: &LogGenerations, end: Offset, end_position: u64) -> Coverage {
+        Coverage {
+            segment_base: self.base,
+            log_number: known.number().0,
+            end,
+            end_position,
+            max_timestamp: indexes.max_timestamp,
+            first_written_at: indexes.first_written_at.unwrap_or(Timestamp::new(0)),
+            generation: u32::try_from(known.latest().0.0).unwrap_or(0),
+        }
     }
 
     /// Removes the segment's files. Durable only after the directory is synced.
@@ -283,6 +309,12 @@ impl Indexes {
             max_timestamp: Timestamp::new(i64::MIN),
             first_written_at: None,
         }
+    }
+
+    /// What they would be without the frames from `end` on; they may speak of later timestamps than there are.
+    pub(crate) fn below(&self, end: Offset) -> Indexes {
+        let (offsets, times) = (self.offsets.below(end), self.times.below(end));
+        Indexes { offsets, times, max_timestamp: self.max_timestamp, first_written_at: self.first_written_at }
     }
 
     /// Tells the indexes of the next frame.

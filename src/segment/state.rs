@@ -45,6 +45,8 @@ pub(crate) struct LogCore {
     pub(crate) read_ahead: ReadAhead,
     /// One unit: whoever builds the indexes of a segment from its frames.
     pub(crate) rebuilding: Semaphore,
+    /// One unit: whoever writes the indexes of the active segment, or of one that was active a moment ago.
+    pub(crate) indexing: Semaphore,
     /// One unit: whoever takes sealed segments away, or puts others in their place.
     pub(crate) reshaping: Semaphore,
     /// One unit: whoever moves the log's start.
@@ -85,6 +87,8 @@ pub(crate) struct LogState {
     pub(crate) producers: Producers,
     /// The offset of the latest good snapshot of that.
     pub(crate) producer_snapshot: Option<Offset>,
+    /// The latest one that was written without a flush.
+    pub(crate) producer_hint: Option<Offset>,
     /// Who waits for what is not durable, in the order of the calls. That is the order of the offsets, but for those who
     /// sent something again.
     pub(crate) waiters: VecDeque<(Appended, Waiter)>,

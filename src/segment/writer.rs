@@ -28,6 +28,7 @@ use ringmq_wire::{LeaderEpoch, Offset, Timestamp};
 use crate::append::{Append, AppendError, Appended};
 use crate::cache::CachedFrame;
 use crate::frame::{FrameHeader, Generation};
+use crate::index_hints;
 use crate::journal_queue::Journaling;
 use crate::payload::{FrameBuf, Payload, frame_bytes_for};
 use crate::producers::{Known, OutOfSequence};
@@ -415,7 +416,10 @@ fn together(mut all: Vec<StagedBatches>, payload_bytes: usize) -> FrameBuf {
 
 async fn write_frame(log: Rc<LogCore>, file: File, buf: IoBuf, position: u64, class: IoClass, flight: FlightNumber) {
     match file.write_at(&buf, position, class).await {
-        Ok(()) => log.landed(flight),
+        Ok(()) => {
+            log.landed(flight);
+            index_hints::keep_if_due(&log);
+        }
         Err(error) => log.poison("write a frame to", error),
     }
 }

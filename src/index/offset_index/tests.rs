@@ -18,6 +18,7 @@ fn coverage(base: i64, end: FramePlace) -> Coverage {
         end_position: end.position,
         max_timestamp: Timestamp::new(77),
         first_written_at: Timestamp::new(66),
+        generation: 7,
     }
 }
 

@@ -10,6 +10,7 @@ fn coverage(base: i64) -> Coverage {
         end_position: 1 << 30,
         max_timestamp: Timestamp::new(5),
         first_written_at: Timestamp::new(4),
+        generation: 7,
     }
 }
 

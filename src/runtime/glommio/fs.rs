@@ -97,13 +97,28 @@ pub(crate) async fn read_small(core: &Core, path: &Path, bytes_max: usize) -> io
         .await
 }
 
+pub(crate) async fn write_small_hint(core: &Core, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (path, bytes) = (path.to_owned(), bytes.to_owned());
+    core.requests
+        .blocking(move || {
+            let temporary = temporary_name(&path);
+            fs::write(&temporary, &bytes)?;
+            fs::rename(&temporary, &path)
+        })
+        .await
+}
+
+fn temporary_name(path: &Path) -> PathBuf {
+    let mut temporary = path.to_owned().into_os_string();
+    temporary.push(".tmp");
+    PathBuf::from(temporary)
+}
+
 pub(crate) async fn write_small_atomic(core: &Core, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (path, bytes) = (path.to_owned(), bytes.to_owned());
     core.requests
         .blocking(move || {
-            let mut temporary = path.clone().into_os_string();
-            temporary.push(".tmp");
-            let temporary = PathBuf::from(temporary);
+            let temporary = temporary_name(&path);
             let mut file = fs::File::create(&temporary)?;
             file.write_all(&bytes)?;
             file.sync_all()?;

@@ -94,19 +94,31 @@ impl World {
         file.read_unaligned(0, size).await
     }
 
+    pub(crate) async fn write_small_hint(self: &Rc<World>, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let temporary = with_suffix(path, ".tmp")?;
+        self.write_whole(&temporary, bytes).await?.close().await?;
+        self.rename(&temporary, path).await
+    }
+
     /// The steps of the other backend, each of which can fail and be cut short by a crash.
     pub(crate) async fn write_small_atomic(self: &Rc<World>, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let temporary = with_suffix(path, ".tmp")?;
-        if self.exists(&temporary).await? {
-            self.remove_file(&temporary).await?;
-        }
-        let options = OpenOptions { write: true, create_new: true, dsync: false };
-        let file = File::open(self, &temporary, options).await?;
-        file.write_unaligned(bytes, 0).await?;
+        let file = self.write_whole(&temporary, bytes).await?;
         file.fdatasync().await?;
         file.close().await?;
         self.rename(&temporary, path).await?;
         self.sync_dir(path.parent().unwrap_or(Path::new("/"))).await
+    }
+
+    /// A new file in the place of one that may be there.
+    async fn write_whole(self: &Rc<World>, path: &Path, bytes: &[u8]) -> io::Result<File> {
+        if self.exists(path).await? {
+            self.remove_file(path).await?;
+        }
+        let options = OpenOptions { write: true, create_new: true, dsync: false };
+        let file = File::open(self, path, options).await?;
+        file.write_unaligned(bytes, 0).await?;
+        Ok(file)
     }
 }
 

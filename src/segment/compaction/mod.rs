@@ -29,6 +29,7 @@ use crate::frame::FrameHeader;
 use crate::generation::{Fact, RecordError};
 use crate::layout::{FileKind, LogId};
 use crate::log::Log;
+use crate::producer_snapshots;
 use crate::scan::FrameScanner;
 use crate::segment::Segment;
 use crate::state::{LogCore, Phase};
@@ -266,6 +267,8 @@ impl Round<'_> {
         let (before, after) = (group.bytes_before(), group.cleaned.position());
         match finished {
             Ok(()) if group.cleaned.is_changed() || group.segments.len() > 1 => {
+                // Batches that are gone tell a start nothing of their producers.
+                producer_snapshots::cover(self.log, group.end).await;
                 swap::swap(self.log, &group.segments, group.end, group.cleaned).await?;
                 Ok(after)
             }

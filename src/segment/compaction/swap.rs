@@ -58,9 +58,9 @@ pub(super) async fn swap(
     completed.map_err(|source| not_known(log, source))?;
     new.unpin();
     keep_open(log, &new);
-    let Some(number) = log.state.borrow().generations.as_ref().map(|known| known.number()) else { return Ok(()) };
+    let Some(known) = log.state.borrow().generations.clone() else { return Ok(()) };
     let indexes = open.indexes.borrow().clone();
-    if let Err(error) = new.store_indexes(&indexes, number, end, position).await {
+    if let Err(error) = new.store_indexes(&indexes, &known, end, position).await {
         tracing::warn!(partition = %log.id, segment = %base, %error, "could not keep a compacted segment's indexes");
     }
     Ok(())

@@ -367,7 +367,7 @@ async fn verify(sent: &Sent, log: &Log) {
 
 #[test]
 fn no_key_is_lost_or_comes_back_over_many_lives() {
-    for seed in seeds(0..150) {
+    for seed in seeds(0..400) {
         let sim = sim(seed);
         let (sent, mut dice) = (Sent::default(), dice(seed));
         for _ in 0..4 + dice(4) {

@@ -18,7 +18,8 @@ use ringmq_wire::Offset;
 use super::retries::{self, Retrying, Sent};
 use super::support::*;
 use crate::{
-    AppendError, Appended, DeleteRecordsError, GenerationHistory, Log, LogDeps, LogOffsets, ReadError, Recovery,
+    AppendError, Appended, DeleteRecordsError, GenerationHistory, Log, LogConfig, LogDeps, LogOffsets, OpenError,
+    ReadError, Recovery,
 };
 
 const LOGS: u32 = 2;
@@ -46,7 +47,7 @@ type Shared = Rc<RefCell<Vec<Outside>>>;
 
 #[test]
 fn nothing_acknowledged_is_lost_over_many_lives() {
-    let seeds = seeds(0..400);
+    let seeds = seeds(0..1_000);
     let count = seeds.end - seeds.start;
     let (mut cut_tails, mut emptied) = (0, 0);
     for seed in seeds {
@@ -75,8 +76,14 @@ fn a_seed_replays_to_the_last_event() {
 async fn start_and_verify_nothing() {
     let deps = start().await;
     for partition in 0..LOGS {
-        open(&deps, partition).await.expect("a sound log");
+        open_with_hints(&deps, partition).await.expect("a sound log");
     }
+}
+
+/// With an index on disk now and then, in half of the logs.
+async fn open_with_hints(deps: &LogDeps, partition: u32) -> Result<(Log, Recovery), OpenError> {
+    let index_hint_bytes = if partition == 0 { 20 << 10 } else { small().index_hint_bytes };
+    Log::open(Path::new(ROOT), log_id(partition), LogConfig { index_hint_bytes, ..small() }, deps).await
 }
 
 fn outside() -> Shared {
@@ -155,7 +162,7 @@ async fn live(outside: Shared, life_ms: u64, opened: impl FnOnce() + 'static) {
     task::spawn("life", async move {
         let deps = start().await;
         for partition in 0..LOGS {
-            let (log, found) = open(&deps, partition).await.expect("a sound log");
+            let (log, found) = open_with_hints(&deps, partition).await.expect("a sound log");
             note(&outside, partition, &found);
             check(&outside, partition, &log).await;
             for _ in 0..WRITERS {
@@ -300,7 +307,7 @@ fn remember(outside: &Shared, partition: u32, from: i64, seen: &[Seen]) {
 async fn verify(outside: Shared) {
     let deps = start().await;
     for partition in 0..LOGS {
-        let (log, found) = open(&deps, partition).await.expect("a sound log");
+        let (log, found) = open_with_hints(&deps, partition).await.expect("a sound log");
         note(&outside, partition, &found);
         check(&outside, partition, &log).await;
     }
@@ -338,7 +345,7 @@ async fn check(outside: &Shared, partition: u32, log: &Log) {
 async fn stop_cleanly(outside: Shared) {
     let deps = start().await;
     for partition in 0..LOGS {
-        let (log, _) = open(&deps, partition).await.expect("a sound log");
+        let (log, _) = open_with_hints(&deps, partition).await.expect("a sound log");
         let tag = next_tag(&outside);
         outside.borrow_mut()[partition as usize].sent.insert(tag, 1);
         log.append(copied(tag, 1, 10)).await.expect("acknowledged");
@@ -351,7 +358,7 @@ async fn verify_clean(outside: Shared) {
     // Without memory for frames every read goes to the disk.
     let deps: LogDeps = deps(history, 0);
     for partition in 0..LOGS {
-        let (log, found) = open(&deps, partition).await.expect("a sound log");
+        let (log, found) = open_with_hints(&deps, partition).await.expect("a sound log");
         assert_eq!(found, Recovery::Clean { end: log.offsets().end });
         assert!(log.offsets().end > Offset::ZERO);
         check(&outside, partition, &log).await;

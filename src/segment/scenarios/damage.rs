@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use ringmq_index::FramePlace;
 use ringmq_runtime::sim::{Fault, Operation, Sim};
+use ringmq_runtime::time;
 use ringmq_wire::{Offset, Timestamp};
 
 use super::support::*;
@@ -322,6 +324,66 @@ fn a_clean_stop_is_opened_without_reading_the_whole_segment() {
         assert_eq!(tags(&read_all(&log, 1 << 20).await), [1, 2, 3, 4]);
         append_tags(&log, [5]).await;
     });
+}
+
+/// A log with an index on disk that is not of its end, killed.
+fn killed_with_hints(sim: &Sim) -> Vec<FramePlace> {
+    sim.run(|| async {
+        let config = LogConfig { index_hint_bytes: 16 << 10, index_interval_bytes: 4 << 10, ..small() };
+        let (log, _) = Log::open(Path::new(ROOT), log_id(0), config, &start().await).await.expect("a sound log");
+        for tag in 1..=14 {
+            log.append(copied(tag, 1, 3_000)).await.expect("acknowledged");
+            // What happens in the background comes to its end.
+            time::sleep(millis(5)).await;
+        }
+    });
+    sim.kill();
+    let index = sim.disk().read(file_path(0, "00000000000000000000.index")).expect("an index");
+    let (coverage, offsets) = ringmq_index::OffsetIndex::decode(&index, 4 << 10).expect("a sound index");
+    assert!(coverage.end == Offset::new(12), "{coverage:?}");
+    offsets.entries().collect()
+}
+
+#[test]
+fn after_a_kill_only_what_stands_behind_the_index_is_read() {
+    let sim = sim(30);
+    let entries = killed_with_hints(&sim);
+    let last = entries[entries.len() - 1];
+    sim.disk().overwrite(segment_path(0), 200, &[0xee]).expect("a file");
+    sim.run(|| async {
+        let (log, found) = open_one().await;
+        assert_eq!(found, Recovery::Clean { end: Offset::new(14) }, "as with sealed segments, nobody looked");
+        assert!(matches!(log.read(Offset::ZERO, 1).await, Err(ReadError::Corrupt(_))), "until someone reads it");
+        assert_eq!(tags(&read_from(&log, 1, 1 << 20).await), (2..=14).collect::<Vec<_>>());
+        append_tags(&log, [15]).await;
+    });
+    sim.kill();
+    // Behind the last entry it is found, and acknowledged.
+    sim.disk().overwrite(segment_path(0), last.position + 200, &[0xee]).expect("a file");
+    sim.run(|| async {
+        let error = open(&start().await, 0).await.map(drop).expect_err("acknowledged records are damaged");
+        assert!(matches!(error, OpenError::Corrupt(_)), "{error}");
+    });
+}
+
+#[test]
+fn an_index_of_another_life_is_not_begun_with() {
+    for generation in [0_u8, 9] {
+        let sim = sim(31);
+        killed_with_hints(&sim);
+        for name in ["00000000000000000000.index", "00000000000000000000.timeindex"] {
+            let mut index = sim.disk().read(file_path(0, name)).expect("an index");
+            index[64..68].copy_from_slice(&[0, 0, 0, generation]);
+            let checksum = crc32fast::hash(&index[..68]);
+            index[68..72].copy_from_slice(&checksum.to_be_bytes());
+            sim.disk().overwrite(file_path(0, name), 0, &index).expect("a file");
+        }
+        sim.disk().overwrite(segment_path(0), 200, &[0xee]).expect("a file");
+        sim.run(|| async {
+            let error = open(&start().await, 0).await.map(drop).expect_err("all of it is read");
+            assert!(matches!(error, OpenError::Corrupt(_)), "{error}");
+        });
+    }
 }
 
 #[test]

@@ -264,7 +264,8 @@ fn what_is_deleted_is_neither_checked_nor_missed_and_a_repair_begins_where_the_l
 
     // Without the last two segments nothing of the log is left.
     for base in [6, 10] {
-        sim.disk().overwrite(segment_path(base), 0, &[0; 32768]).expect("a file");
+        let bytes = sim.disk().read(segment_path(base)).expect("a file").len();
+        sim.disk().overwrite(segment_path(base), 0, &vec![0; bytes]).expect("a file");
     }
     let plan = repair(&sim).expect("repaired");
     assert_eq!(plan.kept, Offset::new(8)..Offset::new(8));

@@ -86,7 +86,8 @@ impl Retrying {
             self.tags.insert(tag);
             self.pending.push_back(Sent { tag, records, batch: batch_of(producer, tag, records, value_bytes) });
         }
-        self.pending.iter().cloned().collect()
+        // Of several that are pending the log may refuse the first, on a full disk, and take the next.
+        self.pending.iter().take(in_flight_max).cloned().collect()
     }
 
     fn answered(&mut self, sent: Sent, appended: Appended) {

@@ -27,7 +27,7 @@ const WRITERS: u32 = 3;
 #[test]
 fn nothing_acknowledged_is_lost_over_many_lives_of_journal_and_segments() {
     let mut redone = 0;
-    let seeds = seeds(0..300);
+    let seeds = seeds(0..1_000);
     let count = seeds.end - seeds.start;
     for seed in seeds {
         redone += lives(seed);

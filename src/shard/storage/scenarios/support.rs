@@ -47,6 +47,7 @@ pub(super) fn log_config() -> LogConfig {
         frame_bytes_max: 16 << 10,
         staged_bytes_max: 1 << 20,
         index_interval_bytes: 8 << 10,
+        index_hint_bytes: 24 << 10,
         ..LogConfig::default()
     }
 }
