@@ -51,8 +51,9 @@ fn sequenced_batch(id: i64, base_sequence: Sequence, tag: u64, records: u32, val
 /// Sends what is pending and more, some of it twice, until the log takes nothing more.
 pub(super) async fn write(outside: Shared, producer: Rc<RefCell<Retrying>>, partition: usize, log: Log) {
     loop {
-        fill(&outside, &mut producer.borrow_mut(), partition, log.offsets().start);
-        let sent: Vec<Sent> = producer.borrow().pending.iter().cloned().collect();
+        let in_flight_max = fill(&outside, &mut producer.borrow_mut(), partition, log.offsets().start);
+        // Of several that are pending the log may refuse the first, on a full disk, and take the next.
+        let sent: Vec<Sent> = producer.borrow().pending.iter().take(in_flight_max).cloned().collect();
         let mut under_way = Vec::new();
         for sent in sent {
             let append = || {
@@ -91,7 +92,9 @@ pub(super) async fn write(outside: Shared, producer: Rc<RefCell<Retrying>>, part
     }
 }
 
-fn fill(outside: &Shared, producer: &mut Retrying, partition: usize, start: Offset) {
+/// Adds to what is pending; returns how much of it may be sent at a time. Where the log may not know the producer it takes
+/// whatever comes first.
+fn fill(outside: &Shared, producer: &mut Retrying, partition: usize, start: Offset) -> usize {
     let is_known = producer.answered.is_some_and(|answered| answered >= start);
     let in_flight_max = if is_known { IN_FLIGHT_MAX } else { 1 };
     while producer.pending.len() < in_flight_max && !random::u64().is_multiple_of(4) {
@@ -104,4 +107,5 @@ fn fill(outside: &Shared, producer: &mut Retrying, partition: usize, start: Offs
         producer.pending.push_back(Sent { tag, records, batch });
         outside.borrow_mut()[partition].sent.insert(tag, records);
     }
+    in_flight_max
 }
