@@ -197,7 +197,7 @@ fn doctor_tells_what_a_broker_needs() {
     let checks = report.as_array().expect("a list");
     let subjects: Vec<_> = checks.iter().map(|check| check["subject"].as_str().expect("a subject")).collect();
     let examined = ["kernel", "io_uring", "locked memory", "direct I/O", "data directory", "disk polling", "free disk"];
-    assert_eq!(subjects, [&examined[..], &["CPUs"]].concat());
+    assert_eq!(subjects, [&examined[..], &["open files", "CPUs"]].concat());
     let healthy = checks.iter().all(|check| check["ok"] == true);
     assert_eq!(output.success, healthy, "{report}");
     assert!(!std::path::Path::new(data).exists(), "an examination makes nothing");

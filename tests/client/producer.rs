@@ -98,7 +98,9 @@ async fn unacknowledged_records_arrive_too() {
 #[tokio::test]
 async fn encoded_batches_are_stored_as_they_are() {
     let (_broker, client) = with_topic().await;
-    client.producer().send_batch("t", FIRST, ["a", "b"].map(Record::value).to_vec()).await.unwrap();
+    // With an identity they would be another producer's, and the same batch twice.
+    let producer = client.producer().idempotent(false);
+    producer.send_batch("t", FIRST, ["a", "b"].map(Record::value).to_vec()).await.unwrap();
     let raw = client.consumer().fetch_raw("t", FIRST, Offset::ZERO, FetchOptions::no_wait()).await.unwrap();
     assert_eq!(raw.high_watermark, Offset::new(2));
     let other = PartitionIndex::new(3);
