@@ -13,19 +13,21 @@ use crate::state::{LogCore, LogState};
 
 /// Writes both in the background, if the durable frames have grown by enough since they were written last.
 pub(crate) fn keep_if_due(log: &Rc<LogCore>) {
-    if !is_due(log, &log.state.borrow()) {
-        return;
-    }
-    // What is being written now is nearly as good.
-    if log.indexing.try_acquire(1).is_some() {
+    if begins_to(log, &mut log.state.borrow_mut()) {
         // A log that is being closed writes the index by itself.
         let _ = log.gate.spawn_background("log-index", keep(log.clone()));
     }
 }
 
-fn is_due(log: &LogCore, state: &LogState) -> bool {
-    let indexed = state.active.as_ref().map(|active| active.indexed);
-    indexed.is_some_and(|indexed| state.window.frames_end_position() >= indexed + log.config().index_hint_bytes)
+/// Whether it is due. From now on it counts as done.
+fn begins_to(log: &LogCore, state: &mut LogState) -> bool {
+    let position = state.window.frames_end_position();
+    let Some(active) = &mut state.active else { return false };
+    let due = position >= active.indexed + log.config().index_hint_bytes;
+    if due {
+        active.indexed = position;
+    }
+    due
 }
 
 async fn keep(log: Rc<LogCore>) {
@@ -48,13 +50,12 @@ struct Hints {
     end_position: u64,
 }
 
-/// Both as of the end of the durable frames, which counts as written from now on.
+/// Both as of the end of the durable frames.
 fn take(log: &LogCore) -> Option<(Hints, ProducerSnapshot)> {
     let mut state = log.state.borrow_mut();
     let (end, end_position) = (state.window.frames_end(), state.window.frames_end_position());
     let known = state.generations.clone()?;
-    let active = state.active.as_mut()?;
-    active.indexed = end_position;
+    let active = state.active.as_ref()?;
     let indexes = active.open.indexes.borrow().below(end);
     let hints = Hints { segment: active.segment.clone(), indexes, known, end, end_position };
     producer_snapshots::take(log, &mut state).map(|snapshot| (hints, snapshot))

@@ -533,6 +533,7 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         sealed: recovered.sealed,
         compacted_until: recovered.generations.as_ref().map_or(Offset::ZERO, |known| known.compacted_until()),
         tombstones_due: None,
+        compaction_rests_until: Timestamp::new(0),
         active: recovered.active,
         retired: recovered.retired,
         left_over: None,

@@ -232,14 +232,8 @@ impl Segment {
         end: Offset,
         end_position: u64,
     ) -> io::Result<()> {
-        if self.is_retired() {
-            return Ok(());
-        }
         let coverage = self.coverage(indexes, known, end, end_position);
-        fs::write_small_atomic(self.path(FileKind::Index), &indexes.offsets.encode(&coverage)).await?;
-        fs::write_small_atomic(self.path(FileKind::TimeIndex), &indexes.times.encode(&coverage)).await?;
-        // Whoever removed the segment meanwhile may have come before these.
-        if self.is_retired() { self.remove_indexes().await } else { Ok(()) }
+        self.put_indexes(indexes, &coverage, async |path, bytes| fs::write_small_atomic(path, &bytes).await).await
     }
 
     /// The same of the first frames of a segment that is still written to, without a flush: a start may find other files,
@@ -252,9 +246,21 @@ impl Segment {
         end_position: u64,
     ) -> io::Result<()> {
         let coverage = self.coverage(indexes, known, end, end_position);
-        fs::write_small_hint(self.path(FileKind::Index), &indexes.offsets.encode(&coverage)).await?;
-        fs::write_small_hint(self.path(FileKind::TimeIndex), &indexes.times.encode(&coverage)).await?;
-        // It may have been sealed and removed meanwhile.
+        self.put_indexes(indexes, &coverage, async |path, bytes| fs::write_small_hint(path, &bytes).await).await
+    }
+
+    async fn put_indexes(
+        &self,
+        indexes: &Indexes,
+        coverage: &Coverage,
+        put: impl AsyncFn(PathBuf, Vec<u8>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if self.is_retired() {
+            return Ok(());
+        }
+        put(self.path(FileKind::Index), indexes.offsets.encode(coverage)).await?;
+        put(self.path(FileKind::TimeIndex), indexes.times.encode(coverage)).await?;
+        // Whoever removed the segment meanwhile may have come before these.
         if self.is_retired() { self.remove_indexes().await } else { Ok(()) }
     }
 

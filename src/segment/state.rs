@@ -100,6 +100,8 @@ pub(crate) struct LogState {
     pub(crate) compacted_until: Offset,
     /// When the first of the tombstones may go that compaction left, if it ran in this life.
     pub(crate) tombstones_due: Option<Timestamp>,
+    /// A round of compaction failed not long ago.
+    pub(crate) compaction_rests_until: Timestamp,
     /// `None` until the first append ever.
     pub(crate) active: Option<ActiveSegment>,
     /// Segments below the start whose files are still there, oldest first.

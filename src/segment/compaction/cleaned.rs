@@ -102,7 +102,8 @@ impl CleanedSegment {
     /// What is left of a batch of that frame.
     pub(super) fn push(&mut self, batch: &BatchView<'_>, left: Left) {
         let Some(frame) = &mut self.frame else { return };
-        self.changed |= !matches!(left, Left::Everything);
+        // A batch that was without any record before may have to be kept for the same reason again.
+        self.changed |= !matches!(left, Left::Everything) && batch.header().record_count > 0;
         match left {
             Left::Everything => frame.take(batch.bytes()),
             Left::Rewritten(bytes) => frame.take(&bytes),

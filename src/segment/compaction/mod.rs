@@ -10,7 +10,9 @@
 //!   gets the time of its end only when everything that it deletes is gone before it.
 //! - It works at the lowest priority of the device, and lets the core go on every few records.
 //! - Records without a key, and batches whose records cannot be read here (another compression), replace nothing and are
-//!   replaced by nothing: they stay.
+//!   replaced by nothing: they stay. What such a batch holds is not known, so no tombstone behind it goes: it may be what
+//!   deletes a key in there.
+//! - Nothing is left out but for one of these reasons: where something else is in the way, the round ends.
 
 use std::io;
 use std::rc::Rc;
@@ -25,7 +27,7 @@ use ringmq_wire::{Offset, Timestamp};
 
 use crate::check::FrameCheck;
 use crate::failure::{Corruption, Damage};
-use crate::frame::FrameHeader;
+use crate::frame::{FrameFault, FrameHeader};
 use crate::generation::{Fact, RecordError};
 use crate::layout::{FileKind, LogId};
 use crate::log::Log;
@@ -48,6 +50,9 @@ const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
 
 /// Records that are worked on before the core looks at its sockets and files again: some 200 µs.
 const RECORDS_IN_A_ROW_MAX: usize = 1024;
+
+/// How long a log is left alone after a round that failed: the next one reads as much again.
+const REST: Duration = Duration::from_secs(10 * 60);
 
 /// How a log is compacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +89,8 @@ pub struct Compacted {
     pub records_removed: u64,
 }
 
-/// Why a log was not compacted, or not to the end. What was done stays, and nothing is lost; the next round goes on.
+/// Why a log was not compacted, or not to the end. What was done stays, and nothing is lost; the next round goes on, ten
+/// minutes later.
 #[derive(Debug, thiserror::Error)]
 pub enum CompactError {
     /// The log was closed, deleted or went offline.
@@ -133,7 +139,12 @@ impl Log {
         let Ok(_pass) = log.gate.enter() else { return Err(CompactError::Closed) };
         let _alone = log.reshaping.acquire(1).await;
         let Some(due) = due(log, &policy, now) else { return Ok(None) };
-        Round { log, policy, now, is_over, due }.run().await.map(Some)
+        let compacted = Round { log, policy, now, is_over, due }.run().await;
+        if compacted.is_err() {
+            let rest = i64::try_from(REST.as_millis()).unwrap_or(i64::MAX);
+            log.state.borrow_mut().compaction_rests_until = Timestamp::new(now.get().saturating_add(rest));
+        }
+        compacted.map(Some)
     }
 }
 
@@ -148,6 +159,9 @@ struct Due {
 
 fn due(log: &LogCore, policy: &CompactionPolicy, now: Timestamp) -> Option<Due> {
     let state = log.state.borrow();
+    if now < state.compaction_rests_until {
+        return None;
+    }
     let (end, sealed) = (state.active.as_ref()?.segment.base, state.sealed.clone());
     let dirty_from = state.compacted_until.max(sealed.first()?.base);
     let ends = sealed.iter().skip(1).map(|segment| segment.base).chain([end]);
@@ -200,6 +214,7 @@ impl Round<'_> {
         for (segment, end) in self.sealed().filter(|(_, end)| *end > self.due.dirty_from) {
             let mut frames = self.frames(&segment, end).await?;
             while let Some((_, payload)) = frames.next().await? {
+                // What cannot be taken apart ends the round when it comes to be written.
                 for batch in split_batches(&payload).map_while(Result::ok) {
                     if batch.header().next_offset() <= self.due.dirty_from {
                         continue;
@@ -250,7 +265,8 @@ impl Round<'_> {
         let mut frames = self.frames(segment, *end).await?;
         while let Some((header, payload)) = frames.next().await? {
             cleaned.begin(&header).await.map_err(|error| self.io(error))?;
-            for batch in split_batches(&payload).map_while(Result::ok) {
+            for batch in split_batches(&payload) {
+                let Ok(batch) = batch else { return Err(frames.malformed(&header)) };
                 cleaned.push(&batch, sieve.sift(&batch).await);
             }
             cleaned.end(&header);
@@ -354,15 +370,20 @@ impl Frames<'_> {
         }
         match self.scanner.next_frame().await.map_err(|error| cannot_read(self.log, error))? {
             Ok((header, frame)) => Ok(Some((header, frame.slice(header.payload_range())))),
-            Err(fault) => Err(CompactError::Corrupt(Box::new(Corruption {
-                id: self.log.id,
-                segment: self.segment.path(FileKind::Log),
-                position,
-                expected,
-                damage: Damage::Frame(fault),
-                proven_end: self.log.state.borrow().durable,
-            }))),
+            Err(fault) => Err(self.corrupt(FramePlace { offset: expected, position }, fault)),
         }
+    }
+
+    /// Of a frame whose checksums are right, and which does not hold whole batches.
+    fn malformed(&self, header: &FrameHeader) -> CompactError {
+        self.corrupt(FramePlace { offset: header.base_offset, position: header.position }, FrameFault::Lengths)
+    }
+
+    fn corrupt(&self, place: FramePlace, fault: FrameFault) -> CompactError {
+        let FramePlace { position, offset: expected } = place;
+        let (id, segment, damage) = (self.log.id, self.segment.path(FileKind::Log), Damage::Frame(fault));
+        let proven_end = self.log.state.borrow().durable;
+        CompactError::Corrupt(Box::new(Corruption { id, segment, position, expected, damage, proven_end }))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ringmq_runtime::task;
-use ringmq_wire::batch::{BatchError, BatchRewriter, BatchView, BuildError, DecompressLimits, Record, Scratch};
+use ringmq_wire::batch::{BatchError, BatchRewriter, BatchView, DecompressLimits, Record, Scratch};
 use ringmq_wire::{Offset, Timestamp};
 
 use super::latest::LatestOffsets;
@@ -29,12 +29,14 @@ pub(super) struct Sieve {
     scratch: Scratch,
     removed: u64,
     tombstones_due: Option<Timestamp>,
+    /// Whether a batch came whose keys are not known.
+    met_unreadable: bool,
 }
 
 impl Sieve {
     pub(super) fn new(latest: LatestOffsets, until: Offset, now: Timestamp, horizon: Timestamp) -> Sieve {
         let scratch = Scratch::new(DecompressLimits { decompressed_bytes_max: DECOMPRESSED_BYTES_MAX });
-        Sieve { latest, until, now, horizon, scratch, removed: 0, tombstones_due: None }
+        Sieve { latest, until, now, horizon, scratch, removed: 0, tombstones_due: None, met_unreadable: false }
     }
 
     /// Records that did not stay.
@@ -47,21 +49,28 @@ impl Sieve {
         self.tombstones_due
     }
 
-    /// What is left of the batch. One that cannot be read, or not be written, stays as it is.
+    /// What is left of the batch; batches come in the order of the log. One that cannot be read, or not be written, stays
+    /// as it is.
     pub(super) async fn sift(&mut self, batch: &BatchView<'_>) -> Left {
-        let Ok(kept) = self.kept(batch).await else { return Left::Everything };
+        let Ok(kept) = self.kept(batch).await else {
+            self.met_unreadable = true;
+            return Left::Everything;
+        };
         let header = batch.header();
         let count = kept.records.iter().filter(|kept| **kept).count();
         let all = count == kept.records.len();
         // What a tombstone deletes is gone only as far as the keys are known.
-        let first_met =
-            kept.tombstones && !header.attributes.has_delete_horizon() && header.next_offset() <= self.until;
+        let deleted_is_gone = header.next_offset() <= self.until && !self.met_unreadable;
+        let first_met = kept.tombstones && !header.attributes.has_delete_horizon() && deleted_is_gone;
         let horizon = first_met.then_some(self.horizon);
         if all && horizon.is_none() && count > 0 {
             self.expect(kept.tombstones.then(|| delete_horizon(batch)).flatten());
             return Left::Everything;
         }
-        let Ok(rewritten) = self.rewrite(batch, &kept.records, horizon).await else { return Left::Everything };
+        let Some(rewritten) = self.rewrite(batch, &kept.records, horizon).await else {
+            self.met_unreadable = true;
+            return Left::Everything;
+        };
         self.removed += (kept.records.len() - count) as u64;
         if count == 0 {
             return Left::Nothing(rewritten);
@@ -78,7 +87,8 @@ impl Sieve {
     }
 
     async fn look(&self, batch: &BatchView<'_>, scratch: &mut Scratch) -> Result<Kept, BatchError> {
-        let tombstones_go = delete_horizon(batch).is_some_and(|horizon| horizon <= self.now);
+        let is_over = delete_horizon(batch).is_some_and(|horizon| horizon <= self.now);
+        let tombstones_go = is_over && !self.met_unreadable;
         let mut kept = Kept { records: Vec::new(), tombstones: false };
         for record in batch.records(scratch)? {
             let record = record?;
@@ -101,26 +111,24 @@ impl Sieve {
         !(replaced || tombstones_go && is_tombstone(record))
     }
 
-    async fn rewrite(
-        &mut self,
-        batch: &BatchView<'_>,
-        kept: &[bool],
-        horizon: Option<Timestamp>,
-    ) -> Result<Bytes, BuildError> {
+    async fn rewrite(&mut self, batch: &BatchView<'_>, kept: &[bool], horizon: Option<Timestamp>) -> Option<Bytes> {
         let mut rewriter = BatchRewriter::new(batch.header(), horizon);
-        // It could be read a moment ago.
-        let records = batch.records(&mut self.scratch).into_iter().flatten().map_while(Result::ok);
-        for (seen, (record, _)) in (1..).zip(records.zip(kept).filter(|(_, kept)| **kept)) {
-            rewriter.keep(&record)?;
+        let records = batch.records(&mut self.scratch).ok()?;
+        for (seen, (record, kept)) in (1..).zip(records.zip(kept)) {
+            let record = record.ok()?;
+            if *kept {
+                rewriter.keep(&record).ok()?;
+            }
             if seen % RECORDS_IN_A_ROW_MAX == 0 {
                 task::yield_to_io().await;
             }
         }
-        rewriter.finish()
+        rewriter.finish().ok()
     }
 
+    /// A tombstone stayed until then, unless it has to stay for another reason.
     fn expect(&mut self, tombstones_due: Option<Timestamp>) {
-        let both = self.tombstones_due.into_iter().chain(tombstones_due);
+        let both = self.tombstones_due.into_iter().chain(tombstones_due.filter(|_| !self.met_unreadable));
         self.tombstones_due = both.min();
     }
 }

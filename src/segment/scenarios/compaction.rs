@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use ringmq_runtime::sim::scenario::{dice, end_life, seeds};
 use ringmq_runtime::sim::{Fault, Operation, Sim};
 use ringmq_runtime::{random, task, time};
@@ -12,6 +13,7 @@ use ringmq_wire::batch::{BatchBuilder, BatchLimits, Compression, RecordRef, Scra
 use ringmq_wire::{Offset, Timestamp};
 
 use super::support::*;
+use crate::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::{Append, CompactError, Compacted, CompactionPolicy, Damage, Log, LogConfig, OpenError, Payload};
 
 /// A record as it is sent and read: key, value, both by number.
@@ -33,6 +35,11 @@ fn tombstone(key: u8) -> Keyed {
 const VALUE_BYTES: usize = 1_500;
 
 fn append(records: &[Keyed], compression: Compression) -> Append {
+    let payload = Payload::Copied(batch_of(records, compression));
+    Append::validated(payload, &BatchLimits::default()).expect("a sound batch")
+}
+
+fn batch_of(records: &[Keyed], compression: Compression) -> Bytes {
     let mut builder = BatchBuilder::new(compression);
     for record in records {
         let key = record.key.map(|key| vec![key; 3]);
@@ -45,8 +52,7 @@ fn append(records: &[Keyed], compression: Compression) -> Append {
         let record = RecordRef { timestamp, key: key.as_deref(), value: value.as_deref(), headers: &[] };
         builder.append(&record).expect("a record");
     }
-    let batch = builder.finish().expect("a batch");
-    Append::validated(Payload::Copied(batch), &BatchLimits::default()).expect("a sound batch")
+    builder.finish().expect("a batch")
 }
 
 /// Everything that the log gives, by offset. Asserts that reading goes on until the end, and that offsets rise.
@@ -97,8 +103,12 @@ async fn compact(log: &Log, policy: &CompactionPolicy) -> Option<Compacted> {
 }
 
 async fn try_compact(log: &Log, policy: &CompactionPolicy) -> Result<Option<Compacted>, CompactError> {
+    compact_at(log, policy, time::wall_clock()).await
+}
+
+async fn compact_at(log: &Log, policy: &CompactionPolicy, now: i64) -> Result<Option<Compacted>, CompactError> {
     log.reconfigure(LogConfig { compaction: Some(*policy), ..small() }).expect("a sound setting");
-    log.compact(Timestamp::new(time::wall_clock()), &|| false).await
+    log.compact(Timestamp::new(now), &|| false).await
 }
 
 /// Appends single records until so many segments are sealed; returns what was sent.
@@ -224,6 +234,80 @@ fn a_log_that_is_not_to_be_compacted_is_left_alone() {
     });
 }
 
+/// The batch as if it were compressed in a way that nobody here can read.
+fn unreadable(records: &[Keyed]) -> Append {
+    let mut batch = batch_of(records, Compression::None).to_vec();
+    // The attributes: gzip. The checksum covers them.
+    batch[22] |= 1;
+    let checksum = crc_fast::crc32_iscsi(&batch[21..]);
+    batch[17..21].copy_from_slice(&checksum.to_be_bytes());
+    Append::validated(Payload::Copied(batch.into()), &BatchLimits::default()).expect("a sound batch")
+}
+
+#[test]
+fn a_tombstone_stays_while_what_is_before_it_cannot_be_read() {
+    sim(14).run(|| async {
+        let (log, _) = open_one().await;
+        fill(&log, 1, |number| set(3, number)).await;
+        log.append(unreadable(&[set(1, 7)])).await.expect("acknowledged");
+        for key in [1, 3] {
+            log.append(append(&[tombstone(key)], Compression::None)).await.expect("acknowledged");
+        }
+        let behind = log.offsets().end;
+        fill(&log, 1, |number| set(4, number)).await;
+        let policy = CompactionPolicy { tombstone_retention: millis(10), ..always() };
+        for _ in 0..3 {
+            compact(&log, &policy).await;
+            time::sleep(millis(20)).await;
+        }
+        assert_eq!(compact(&log, &policy).await, None, "there is nothing to wait for");
+        let (mut tombstones, mut unreadable) = (Vec::new(), 0);
+        let mut next = Offset::ZERO;
+        while next < behind {
+            let read = log.read(next, 1).await.expect("readable");
+            let mut scratch = Scratch::default();
+            for batch in read.slices.iter().flat_map(|slice| split_batches(slice)) {
+                let batch = batch.expect("whole batches");
+                let Ok(records) = batch.records(&mut scratch) else {
+                    unreadable += 1;
+                    continue;
+                };
+                let records = records.map(|record| record.expect("a sound record"));
+                tombstones
+                    .extend(records.filter(|record| record.value.is_none()).map(|record| record.key.map(|key| key[0])));
+            }
+            next = read.next_offset;
+        }
+        assert_eq!((unreadable, tombstones), (1, vec![Some(1), Some(3)]), "the first may delete what is in there");
+    });
+}
+
+#[test]
+fn a_frame_without_whole_batches_ends_the_round_and_stays() {
+    let sim = sim(15);
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        fill(&log, 2, |number| set(1, number)).await;
+        let first = segment_files(&log).await[0].clone();
+        let mut file = sim.disk().read(file_path(0, &first)).expect("a segment");
+        let header = FrameHeader::decode(&file).expect("a frame");
+        // A batch that says it is longer than the frame, under checksums that are right.
+        file[FRAME_HEADER_BYTES + 8] = 0x40;
+        header.seal(&mut file[..header.frame_bytes as usize]);
+        sim.disk().overwrite(file_path(0, &first), 0, &file[..header.frame_bytes as usize]).expect("a file");
+        match try_compact(&log, &always()).await {
+            Err(CompactError::Corrupt(corruption)) => {
+                assert_eq!((corruption.position, corruption.expected.get()), (0, 0))
+            }
+            other => panic!("nothing of it may be left out: {other:?}"),
+        }
+        assert!(sim.disk().read(file_path(0, &first)).is_some_and(|now| now == file), "it stays as it is");
+        assert_eq!(compact(&log, &always()).await, None, "and is left alone for a while");
+        time::sleep(millis(10 * 60 * 1000)).await;
+        assert!(matches!(try_compact(&log, &always()).await, Err(CompactError::Corrupt(_))), "then it is tried again");
+    });
+}
+
 #[test]
 fn records_without_a_key_stay() {
     sim(4).run(|| async {
@@ -322,13 +406,15 @@ async fn live(sent: Sent, life_ms: u64) {
         verify(&sent, &log).await;
         let compacted = log.clone();
         task::spawn("compaction", async move {
+            let mut ahead = 0;
             loop {
                 let policy = CompactionPolicy { tombstone_retention: millis(random::u64() % 40), ..always() };
-                match try_compact(&compacted, &policy).await {
+                match compact_at(&compacted, &policy, time::wall_clock() + ahead).await {
                     Ok(_) => {}
                     Err(CompactError::Corrupt(corruption)) => panic!("{corruption}"),
                     Err(_) if compacted.poisoned().is_some() => return,
-                    Err(_) => {}
+                    // It would be left alone for longer than this life lasts.
+                    Err(_) => ahead += 10 * 60 * 1000,
                 }
                 time::sleep(millis(1)).await;
             }
@@ -471,6 +557,8 @@ fn a_full_disk_leaves_the_log_as_it_is() {
         assert!(matches!(outcome, Err(CompactError::StorageFull { .. })), "{outcome:?}");
         assert_eq!(contents(&log, 1 << 20).await, sent);
         assert!(files().await.iter().all(|name| !name.ends_with(".cleaned")));
+        assert_eq!(compact(&log, &always()).await, None, "not at once");
+        time::sleep(millis(10 * 60 * 1000)).await;
         compact(&log, &always()).await.expect("there is room again");
         assert_eq!(table(&contents(&log, 1 << 20).await), table(&sent));
     });
