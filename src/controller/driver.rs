@@ -8,6 +8,7 @@ use ringmq_runtime::channel::{Receiver, Sender};
 use ringmq_runtime::local::{Permit, Semaphore};
 use ringmq_runtime::task::{self, Gate, Stop};
 use ringmq_runtime::{random, time};
+use ringmq_segment::Reserve;
 use ringmq_wire::protocol::{
     AlterTopicsRequest, AlterTopicsResponse, AlteredTopic, CreateTopicsRequest, CreateTopicsResponse, CreatedTopic,
     DeleteTopicsRequest, DeleteTopicsResponse, DeletedTopic,
@@ -20,8 +21,10 @@ use crate::log::{MetadataLog, Opened};
 use crate::metadata::{Command, Effect, State, TopicSettings, plan_alterations, plan_creates, plan_deletes};
 use crate::publisher::Publisher;
 use crate::request::{ControllerRequest, MetadataUpdate, Reply};
-use crate::reserve::Reserve;
 use crate::snapshots::Snapshots;
+
+/// What a hundred deletions take, with a generation table and a new segment among them.
+const RESERVE_BYTES: u64 = 1 << 20;
 
 /// Ids that a shard gets at a time. What it has not handed out when it stops is lost; there are 2⁶³.
 const PRODUCER_IDS_AT_A_TIME: u32 = 1_000;
@@ -105,7 +108,7 @@ async fn serve(
     let snapshots = Snapshots::new(&root, snapshot, config.snapshot_commands_min);
     // A log that has grown without any, under an earlier release perhaps.
     snapshots.write_if_due(&image);
-    let mut reserve = Reserve::new(&root.join("reserve"));
+    let reserve = Reserve::new(&root.join("reserve"), RESERVE_BYTES);
     if let Err(error) = reserve.fill().await {
         tracing::warn!(%error, "no space can be kept for deletions; no topic can be created until it can");
     }
@@ -254,12 +257,13 @@ impl Controller {
 
     /// Changes also on a full disk, with the space kept for that.
     async fn change_from_reserve(&mut self, commands: &[Command]) -> Result<Option<Offset>, ChangeError> {
-        match self.change(commands).await {
-            Err(error) if error.code() == ErrorCode::StorageFull && self.reserve.release().await => {
-                tracing::warn!("the disk is full: topics are deleted or altered with the space that is kept for that");
-                self.change(commands).await
+        loop {
+            match self.change(commands).await {
+                Err(error)
+                    if error.code() == ErrorCode::StorageFull
+                        && self.reserve.give_up("to delete or alter topics").await => {}
+                changed => return changed,
             }
-            changed => changed,
         }
     }
 

@@ -29,7 +29,6 @@ mod log;
 pub mod metadata;
 mod publisher;
 mod request;
-mod reserve;
 mod snapshots;
 
 pub use driver::{ControllerConfig, run};

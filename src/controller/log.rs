@@ -164,6 +164,7 @@ async fn open_log(data_dir: &Path) -> Result<(Log, Recovery), MetadataLogError> 
         cache: TailCache::new(CACHE_BYTES),
         journal: JournalQueue::default(),
         open_segments: OpenSegments::default(),
+        reserve: ringmq_segment::Reserve::none(),
     };
     let config = LogConfig { segment_bytes: SEGMENT_BYTES, frame_bytes_max: FRAME_BYTES_MAX, ..LogConfig::default() };
     Ok(Log::open(&root, LOG_ID, config, &deps).await?)

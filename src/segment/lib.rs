@@ -26,6 +26,7 @@
 //! | which life of the log owns which offsets | `generation` |
 //! | of each key the latest record stays | `compaction` |
 //! | deleting the oldest records: up to an offset, by age, by size | `log_start`, `retention` |
+//! | space kept for that, and for starts, on a full disk | `reserve` |
 //! | one segment's file and indexes | `segment`, `layout` |
 //! | reads, look-ups by time | `reader`, `read_ahead`, `timestamp`, `cache` |
 //! | sealed segments read in the background | `scrub` |
@@ -59,6 +60,7 @@ mod read_ahead;
 mod reader;
 mod recovery;
 mod redo;
+mod reserve;
 mod retention;
 mod room;
 mod scan;
@@ -89,5 +91,6 @@ pub use producers::{OutOfSequence, ProducerSnapshot, ProducerSnapshotError};
 pub use reader::{LogRead, ReadError};
 pub use recovery::{OpenError, Recovery};
 pub use redo::{JournalClaim, Journaled, JournaledAppend};
+pub use reserve::Reserve;
 pub use retention::RetainError;
 pub use scrub::Scrubbed;

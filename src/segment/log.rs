@@ -24,6 +24,7 @@ use crate::open_segments::OpenSegments;
 use crate::reader::{self, LogRead, ReadError};
 use crate::recovery::{OpenError, Recovered, Recovery, recover};
 use crate::redo::{self, Journaled, JournaledAppend, RedoError};
+use crate::reserve::Reserve;
 use crate::retention::{self, RetainError};
 use crate::staging::{Queue, Queued, Staging};
 use crate::state::{LogCore, LogState, Phase};
@@ -41,6 +42,8 @@ pub struct LogDeps {
     pub journal: JournalQueue,
     /// Which sealed segments of the core's logs are open.
     pub open_segments: OpenSegments,
+    /// What the core keeps for a full disk.
+    pub reserve: Reserve,
 }
 
 /// The log of one partition, open for appends and reads on one core. Clones share it.
@@ -551,6 +554,7 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         generations: deps.generations.clone(),
         journal: deps.journal.clone(),
         open_segments: deps.open_segments.clone(),
+        reserve: deps.reserve.clone(),
         tail_frames: deps.cache.written(),
         cold_frames: deps.cache.read(),
         read_ahead: crate::read_ahead::ReadAhead::default(),

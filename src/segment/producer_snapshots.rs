@@ -9,6 +9,7 @@ use ringmq_wire::{Offset, Timestamp};
 
 use crate::layout::{FileKind, file_name, parse_file_name};
 use crate::producers::ProducerSnapshot;
+use crate::reserve::Reserve;
 use crate::state::{LogCore, LogState};
 
 /// The ending of a file that is being written.
@@ -26,7 +27,7 @@ pub(crate) fn take(log: &LogCore, state: &mut LogState) -> Option<ProducerSnapsh
     Some(ProducerSnapshot { id, log_number, generation, offset, producers })
 }
 
-/// Sees to it that a snapshot has what the frames below `offset` tell, before they go.
+/// Sees to it that a snapshot has what the frames below `offset` tell, before they go: on a full disk, too.
 pub(crate) async fn cover(log: &LogCore, offset: Offset) {
     let snapshot = {
         let mut state = log.state.borrow_mut();
@@ -36,7 +37,7 @@ pub(crate) async fn cover(log: &LogCore, offset: Offset) {
         take(log, &mut state)
     };
     if let Some(snapshot) = snapshot {
-        store(log, &snapshot).await;
+        store_with(log, &snapshot, &log.reserve).await;
     }
 }
 
@@ -55,6 +56,10 @@ pub(crate) fn renew(log: &Rc<LogCore>) {
 /// Writes a snapshot, durably, unless there is a newer one, and removes all older ones but the last good one. What fails
 /// is told in the broker's own log: the next start then reads frames instead.
 pub(crate) async fn store(log: &LogCore, snapshot: &ProducerSnapshot) {
+    store_with(log, snapshot, &Reserve::none()).await;
+}
+
+async fn store_with(log: &LogCore, snapshot: &ProducerSnapshot, reserve: &Reserve) {
     let offset = snapshot.offset;
     // Segments may be sealed faster than this is done.
     let _one_at_a_time = log.storing_snapshot.acquire(1).await;
@@ -63,7 +68,9 @@ pub(crate) async fn store(log: &LogCore, snapshot: &ProducerSnapshot) {
         return;
     }
     let path = log.dir.join(file_name(offset, FileKind::Producers));
-    if let Err(error) = fs::write_small_atomic(&path, &snapshot.encode()).await {
+    let encoded = snapshot.encode();
+    let write = async || fs::write_small_atomic(&path, &encoded).await;
+    if let Err(error) = reserve.lend("for a snapshot of producers", fs::is_full, write).await {
         tracing::warn!(snapshot = %path.display(), %error, "cannot write a snapshot of producers");
         return;
     }

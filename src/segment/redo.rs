@@ -166,10 +166,12 @@ fn learn_of_producers(log: &LogCore, group: Group) {
     }
 }
 
-/// Nothing was reserved for it: the process that had is gone.
+/// The process that had room for it is gone, and a power failure may have taken the room along.
 async fn make_room(log: &Rc<LogCore>, group: Group) -> io::Result<()> {
     while let Some(room) = writer::room_for(log, group) {
-        writer::make_room(log, room).await.map_err(|no_room| match no_room {
+        let is_full = |no_room: &NoRoom| matches!(no_room, NoRoom::Full(_));
+        let made = log.reserve.lend("for what the journal has", is_full, async || writer::make_room(log, room).await);
+        made.await.map_err(|no_room| match no_room {
             NoRoom::Full(source) | NoRoom::NotReady(source) => io::Error::new(source.kind(), source),
             NoRoom::Broken { source, .. } => source,
         })?;

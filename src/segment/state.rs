@@ -25,6 +25,7 @@ use crate::layout::LogId;
 use crate::open_segments::OpenSegments;
 use crate::producers::Producers;
 use crate::read_ahead::ReadAhead;
+use crate::reserve::Reserve;
 use crate::segment::{ActiveSegment, Segment};
 use crate::staging::{Queue, Staging, Waiter};
 use crate::window::{FlightNumber, WriteWindow};
@@ -38,6 +39,7 @@ pub(crate) struct LogCore {
     pub(crate) generations: Generations,
     pub(crate) journal: JournalQueue,
     pub(crate) open_segments: OpenSegments,
+    pub(crate) reserve: Reserve,
     /// Frames that this log wrote and that are durable.
     pub(crate) tail_frames: Rc<FrameSlot>,
     /// Frames that were read from the disk.

@@ -21,7 +21,7 @@ use ringmq_runtime::buffer::{AlignedBuf, IoBuf};
 use ringmq_runtime::file::{File, IoClass};
 use ringmq_runtime::local::Listener;
 use ringmq_runtime::seeded_bug::SeededBug;
-use ringmq_runtime::time;
+use ringmq_runtime::{fs, time};
 use ringmq_wire::batch::{BatchHeader, set_base_offset, set_leader_epoch};
 use ringmq_wire::{LeaderEpoch, Offset, Timestamp};
 
@@ -75,6 +75,7 @@ enum Step {
 }
 
 /// What is missing.
+#[derive(Clone, Copy)]
 pub(crate) enum Room {
     /// The log has no segment yet.
     Begin,
@@ -98,7 +99,7 @@ async fn write(log: Rc<LogCore>) {
             Step::Answer(known) => answer(&log, known),
             Step::Launch(group) => launch(&log, group),
             Step::MakeRoom(room) => {
-                let made = make_room(&log, room).await;
+                let made = make_room_beside_reserve(&log, room).await;
                 log.state.borrow_mut().making_room = false;
                 if let Err(no_room) = made {
                     refuse(&log, no_room);
@@ -213,6 +214,22 @@ pub(crate) fn is_aged(log: &LogCore, state: &LogState, now: Timestamp) -> bool {
     let first = state.active.as_ref().and_then(|active| active.open.indexes.borrow().first_written_at);
     let age = first.map_or(0, |first| now.get().saturating_sub(first.get()));
     Duration::from_millis(u64::try_from(age).unwrap_or(0)) >= log.config().segment_age
+}
+
+/// As [`make_room`], in a process that serves: what the disk has free goes to the reserve before it goes to appends. A
+/// segment of which all is deleted must make way for the next one, with the reserve if need be.
+async fn make_room_beside_reserve(log: &Rc<LogCore>, room: Room) -> Result<(), NoRoom> {
+    if let Room::Roll = room {
+        let for_deletions = log.state.borrow().queue.is_empty();
+        let is_full = |no_room: &NoRoom| for_deletions && matches!(no_room, NoRoom::Full(_));
+        return log.reserve.lend("to begin a segment", is_full, async || room::roll(log).await).await;
+    }
+    match log.reserve.fill().await {
+        Err(error) if fs::is_full(&error) => return Err(NoRoom::Full(Arc::new(error))),
+        Err(error) => tracing::warn!(%error, "no space can be kept for deletions and starts on a full disk"),
+        Ok(()) => {}
+    }
+    make_room(log, room).await
 }
 
 pub(crate) async fn make_room(log: &Rc<LogCore>, room: Room) -> Result<(), NoRoom> {

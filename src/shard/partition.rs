@@ -230,6 +230,7 @@ mod tests {
             cache: TailCache::new(1 << 20),
             journal: JournalQueue::default(),
             open_segments: OpenSegments::default(),
+            reserve: ringmq_segment::Reserve::none(),
         };
         let id = LogId { topic_id: TopicId::from_random_bytes([7; 16]), partition: PartitionIndex::new(0) };
         let (log, _) = Log::open(Path::new("/data"), id, LogConfig::default(), &deps).await.unwrap();

@@ -1,4 +1,4 @@
-//! What a shard does now and then: ends connections that hang, seals segments that are old.
+//! What a shard does now and then: ends connections that hang, seals segments that are old, sees to its reserve.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -26,6 +26,8 @@ pub(crate) async fn run(shard: Rc<Shard>) {
         looks = looks.wrapping_add(1);
         if looks.is_multiple_of(SEGMENTS_EVERY) {
             seal_old_segments(&shard).await;
+            // What was given up while the disk was full is kept again as soon as there is room.
+            shard.storage.keep_reserve().await;
         }
     }
 }

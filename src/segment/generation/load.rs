@@ -13,6 +13,7 @@ use super::block::{BLOCK_BYTES, Block, ENTRIES_MAX, TableId, TableWriter};
 use super::history::{Fact, LogGenerations};
 use super::{PAIR_BYTES, pair_position};
 use crate::layout::LogId;
+use crate::reserve::Reserve;
 
 /// Pairs that are read or written at a time.
 const PAIRS_AT_A_TIME: u32 = 64;
@@ -80,6 +81,15 @@ impl GenerationHistory {
     /// When a table cannot be read, or is damaged where it was relied upon. A disk that is too full for the merged
     /// table is no error: the older tables then stay.
     pub async fn load(dir: &Path) -> Result<GenerationHistory, LoadError> {
+        GenerationHistory::load_with_reserve(dir, &Reserve::none()).await
+    }
+
+    /// As [`GenerationHistory::load`], with a reserve for the merged table: the older ones need not stay then, and give
+    /// their space back.
+    ///
+    /// # Errors
+    /// As [`GenerationHistory::load`].
+    pub async fn load_with_reserve(dir: &Path, reserve: &Reserve) -> Result<GenerationHistory, LoadError> {
         fs::create_dir_durably(dir)
             .await
             .map_err(|source| LoadError::Io { action: "create the directory of", source })?;
@@ -87,7 +97,7 @@ impl GenerationHistory {
         let found = list(dir).await?;
         let logs = read_tables(dir, &found).await?;
         let start = found.iter().map(|table| table.start).max().map_or(1, |newest| newest.saturating_add(1));
-        replace(dir, start, &logs, &found).await?;
+        replace(dir, start, &logs, &found, reserve).await?;
         Ok(GenerationHistory { start, logs: Arc::new(logs) })
     }
 
@@ -213,13 +223,15 @@ async fn replace(
     start: u64,
     logs: &BTreeMap<LogId, LogGenerations>,
     older: &[TableId],
+    reserve: &Reserve,
 ) -> Result<(), LoadError> {
     if older.is_empty() {
         return Ok(());
     }
     let facts: Vec<Fact> = logs.iter().flat_map(|(id, log)| log.facts(*id)).collect();
     let merged = TableId { start, writer: TableWriter::Merged };
-    match write_merged(dir, merged, &facts).await {
+    let write = async || write_merged(dir, merged, &facts).await;
+    match reserve.lend("to merge the generation tables", fs::is_full, write).await {
         Ok(()) => {}
         Err(error) if fs::is_full(&error) => {
             tracing::warn!(dir = %dir.display(), %error, "no room to merge the generation tables; the older ones stay");

@@ -20,6 +20,7 @@ use super::history::{Fact, LogGenerations};
 use super::load::{GenerationHistory, LoadError, encode_pair};
 use super::{PAIR_BYTES, pair_position};
 use crate::layout::LogId;
+use crate::reserve::Reserve;
 
 /// Pairs that one write takes at most.
 const PAIRS_AT_A_TIME_MAX: usize = 32;
@@ -34,6 +35,7 @@ struct Inner {
     dir: PathBuf,
     table: TableId,
     history: GenerationHistory,
+    reserve: Reserve,
     state: RefCell<State>,
 }
 
@@ -90,9 +92,16 @@ impl Generations {
     /// The table of a core; its file is created with its first entry.
     #[must_use]
     pub fn new(dir: &Path, shard: ShardIndex, history: GenerationHistory) -> Generations {
+        Generations::with_reserve(dir, shard, history, Reserve::none())
+    }
+
+    /// As [`Generations::new`], with a reserve for all facts but openings, which are for appends: deletions, verdicts and
+    /// clean stops are recorded on a full disk, too.
+    #[must_use]
+    pub fn with_reserve(dir: &Path, shard: ShardIndex, history: GenerationHistory, reserve: Reserve) -> Generations {
         let table = TableId { start: history.start, writer: TableWriter::Shard(shard) };
         let state = State { own: BTreeMap::new(), queue: Vec::new(), writing: false, file: None, failed: None };
-        Generations(Rc::new(Inner { dir: dir.to_owned(), table, history, state: RefCell::new(state) }))
+        Generations(Rc::new(Inner { dir: dir.to_owned(), table, history, reserve, state: RefCell::new(state) }))
     }
 
     /// For a directory that one core alone uses: loads its history, then [`Generations::new`].
@@ -107,6 +116,12 @@ impl Generations {
     pub(crate) fn of(&self, id: LogId) -> Option<LogGenerations> {
         let state = self.0.state.borrow();
         state.own.get(&id).cloned().unwrap_or_else(|| self.0.history.logs.get(&id).cloned())
+    }
+
+    /// Whether an earlier start, or this core, has recorded that the log is damaged, and nobody repaired it since.
+    #[must_use]
+    pub fn is_found_corrupt(&self, id: LogId) -> bool {
+        self.of(id).is_some_and(|known| known.corrupt().is_some())
     }
 
     /// Adds a fact; when this returns it is durable.
@@ -143,15 +158,32 @@ async fn write_queued(inner: Rc<Inner>) {
         if batch.is_empty() {
             return;
         }
-        let result = match failed {
-            Some(failed) => Err(RecordError::Failed(failed)),
-            None => inner.write(&batch).await,
-        };
-        inner.answer(batch, &result);
+        if let Some(failed) = failed {
+            inner.answer(batch, &Err(RecordError::Failed(failed)));
+            continue;
+        }
+        let result = inner.write(&batch).await;
+        if let Err(RecordError::StorageFull(_)) = result {
+            let (openings, others): (Vec<Waiting>, _) =
+                batch.into_iter().partition(|waiting| matches!(waiting.fact, Fact::Opened { .. }));
+            inner.answer(openings, &result);
+            let result = inner.write_with_reserve(&others).await;
+            inner.answer(others, &result);
+        } else {
+            inner.answer(batch, &result);
+        }
     }
 }
 
 impl Inner {
+    async fn write_with_reserve(&self, batch: &[Waiting]) -> Result<(), RecordError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let is_full = |error: &RecordError| matches!(error, RecordError::StorageFull(_));
+        self.reserve.lend("for the generation table", is_full, async || self.write(batch).await).await
+    }
+
     async fn write(&self, batch: &[Waiting]) -> Result<(), RecordError> {
         let pairs = u32::try_from(batch.len().div_ceil(ENTRIES_MAX)).expect("at most PAIRS_AT_A_TIME_MAX");
         let table = self.make_room(pairs).await?;

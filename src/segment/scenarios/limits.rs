@@ -364,6 +364,7 @@ fn all_logs_of_a_topic_are_removed_at_the_same_time() {
                     cache: TailCache::new(0),
                     journal: JournalQueue::default(),
                     open_segments: OpenSegments::default(),
+                    reserve: crate::Reserve::none(),
                 };
                 let (log, _) = open(&deps, core.into()).await.expect("an empty log");
                 // One of them was never appended to, and has no directory.
@@ -438,6 +439,7 @@ fn reads_of_the_past_do_not_grow_memory_beyond_the_bound() {
                 cache: cache.clone(),
                 journal: JournalQueue::default(),
                 open_segments: OpenSegments::default(),
+                reserve: crate::Reserve::none(),
             },
             0,
         )

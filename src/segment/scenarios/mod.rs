@@ -10,12 +10,14 @@
 //! - `inspect`: what is told of damaged logs, and their repair
 //! - `steps`: every step of making room, failing
 //! - `log_start`: records deleted up to an offset, by age and by size
+//! - `full_disk`: what frees space, on a disk that has none
 //! - `limits`: full disks, failed writes, rolling, closing, deleting
 //! - `real_disk`: the same code on io_uring
 
 mod compaction;
 mod crash_loop;
 mod damage;
+mod full_disk;
 mod inspect;
 mod limits;
 mod log_start;

@@ -12,7 +12,7 @@ use super::support::*;
 use crate::{Append, AppendError, Appended, Log, OutOfSequence, Payload, ProducerSnapshot};
 
 /// One record of the producer, of a size that four of them fill a segment.
-fn record(id: i64, sequence: i32) -> Append {
+pub(super) fn record(id: i64, sequence: i32) -> Append {
     let producer =
         BatchProducer { id: ProducerId::new(id), epoch: ProducerEpoch::ZERO, base_sequence: Sequence::new(sequence) };
     let tag = u64::try_from(id * 10_000).expect("positive") + u64::try_from(sequence).expect("positive");
@@ -20,7 +20,7 @@ fn record(id: i64, sequence: i32) -> Append {
     Append::validated(payload, &BatchLimits::default()).expect("a sound batch")
 }
 
-async fn stored_at(log: &Log, id: i64, sequence: i32) -> i64 {
+pub(super) async fn stored_at(log: &Log, id: i64, sequence: i32) -> i64 {
     let appended: Appended = log.append(record(id, sequence)).await.expect("acknowledged");
     appended.base_offset.get()
 }

@@ -53,6 +53,7 @@ async fn open(dir: &Path, cache_bytes: usize) -> (Log, Recovery) {
         cache: TailCache::new(cache_bytes),
         journal: JournalQueue::default(),
         open_segments: OpenSegments::default(),
+        reserve: crate::Reserve::none(),
     };
     let config = LogConfig { segment_bytes: 4 << 20, ..LogConfig::default() };
     Log::open(&dir.join("logs"), log_id(0), config, &deps).await.expect("a sound log")
@@ -108,6 +109,7 @@ fn two_cores_remove_the_logs_of_one_topic_at_the_same_time() {
                     cache: TailCache::new(0),
                     journal: JournalQueue::default(),
                     open_segments: OpenSegments::default(),
+                    reserve: crate::Reserve::none(),
                 };
                 for _ in 0..ROUNDS {
                     let mut logs = Vec::new();
@@ -155,6 +157,7 @@ fn a_damaged_byte_on_a_real_disk_is_found() {
             cache: TailCache::new(0),
             journal: JournalQueue::default(),
             open_segments: OpenSegments::default(),
+            reserve: crate::Reserve::none(),
         };
         let opened = Log::open(&dir.join("logs"), log_id(0), LogConfig::default(), &deps).await;
         let Err(crate::OpenError::Corrupt(corruption)) = opened else { panic!("damaged") };

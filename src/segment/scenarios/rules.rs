@@ -661,6 +661,7 @@ fn a_log_is_opened_from_what_another_number_of_cores_left() {
                 cache: crate::TailCache::new(1 << 20),
                 journal: crate::JournalQueue::default(),
                 open_segments: crate::OpenSegments::default(),
+                reserve: crate::Reserve::none(),
             };
             let (log, _) = open(&deps, u32::from(shard)).await.expect("a sound log");
             append_tags(&log, [1, 2]).await;

@@ -70,6 +70,7 @@ pub(super) fn deps(history: GenerationHistory, cache_bytes: usize) -> LogDeps {
         cache: TailCache::new(cache_bytes),
         journal: JournalQueue::default(),
         open_segments: OpenSegments::default(),
+        reserve: crate::Reserve::none(),
     }
 }
 

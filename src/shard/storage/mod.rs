@@ -5,6 +5,7 @@
 //! | small appends on their way into journal blocks, and back as durable | `blocks` |
 //! | which blocks are needed for which logs; making logs put them into frames | `checkpoints` |
 //! | what the journals of an earlier process have, brought to the logs; the ring's next life | `recovery` |
+//! | what is kept for a full disk | `reserves` |
 //!
 //! A log hands its small appends over in a queue and knows nothing of the journal; the journal holds opaque entries and
 //! knows nothing of logs (`docs/storage-protocol.md`).
@@ -12,6 +13,7 @@
 mod blocks;
 mod checkpoints;
 mod recovery;
+mod reserves;
 #[cfg(test)]
 mod scenarios;
 
@@ -25,7 +27,7 @@ use std::time::Duration;
 use ringmq_journal::{Journal, JournalConfig, Ring};
 use ringmq_runtime::task::{self, Gate, Stop, StopHandle};
 use ringmq_runtime::time;
-use ringmq_segment::{Generations, JournalQueue, Journaling, LogDeps, LogId, OpenSegments, TailCache};
+use ringmq_segment::{Generations, JournalQueue, Journaling, LogDeps, LogId, OpenSegments, Reserve, TailCache};
 use ringmq_wire::ShardIndex;
 
 pub use recovery::RecoveryError;
@@ -78,19 +80,31 @@ impl Storage {
         shard: ShardIndex,
         cache_bytes: usize,
         settings: JournalSettings,
+        reserve: Reserve,
         found: FoundStorage,
     ) -> Self {
-        let generations = Generations::new(&data_dir.join(GENERATIONS), shard, found.generations);
+        let tables = data_dir.join(GENERATIONS);
+        let generations = Generations::with_reserve(&tables, shard, found.generations, reserve.clone());
         let (cache, journal) = (TailCache::new(cache_bytes), JournalQueue::default());
         Self {
             data_dir: data_dir.to_owned(),
-            logs: LogDeps { generations, cache, journal, open_segments: OpenSegments::default() },
+            logs: LogDeps { generations, cache, journal, open_segments: OpenSegments::default(), reserve },
             shard,
             settings,
             found: RefCell::new(found.journals),
             journal: RefCell::default(),
             tasks: Gate::new(),
             stop: task::stop(),
+        }
+    }
+
+    /// Keeps space for a full disk, as far as there is any; says so where there is not.
+    pub(crate) async fn keep_reserve(&self) {
+        if let Err(error) = self.logs.reserve.fill().await {
+            tracing::warn!(
+                shard = %self.shard, %error,
+                "no space can be kept for deletions and starts on a full disk; until it can, appends get none either"
+            );
         }
     }
 
@@ -134,6 +148,8 @@ impl Storage {
     async fn prepare(self: Rc<Self>) {
         while !self.stop.1.is_stopped() {
             let prepared = async {
+                // A ring is for speed; what the reserve is for goes before it.
+                self.logs.reserve.fill().await?;
                 let ring = Ring::prepare(&self.journals_dir(), self.shard, &self.settings.ring).await?;
                 self.begin(ring).await
             };

@@ -6,16 +6,18 @@
 //! written to again. Whatever interrupts this, the next start finds the same.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use ringmq_journal::{FoundBlocks, FoundEntry, FoundJournals, FoundRing, JournalReadError, LogEnd, RingName};
 use ringmq_runtime::channel::{self, OneshotReceiver, OneshotSender};
-use ringmq_segment::{GenerationHistory, JournalClaim, Journaled, JournaledAppend, LoadError, LogId};
+use ringmq_runtime::fs;
+use ringmq_segment::{GenerationHistory, JournalClaim, Journaled, JournaledAppend, LoadError, LogId, Reserve};
 use ringmq_wire::{ShardIndex, TopicId};
 
-use super::{GENERATIONS, JOURNALS, JournalSettings, Storage};
+use super::{GENERATIONS, JOURNALS, JournalSettings, Storage, reserves};
 
 /// What was found when the process started. It is the same for all shards.
 #[derive(Clone, Debug)]
@@ -46,7 +48,7 @@ pub(crate) enum RecoveryLink {
 #[derive(Debug)]
 pub(crate) struct Follower {
     found: OneshotSender<FoundStorage>,
-    opened: OneshotReceiver<BTreeSet<LogId>>,
+    opened: OneshotReceiver<Offline>,
     released: OneshotSender<RingsKept>,
 }
 
@@ -54,12 +56,15 @@ pub(crate) struct Follower {
 #[derive(Debug)]
 pub(crate) struct Leader {
     found: OneshotReceiver<FoundStorage>,
-    opened: OneshotSender<BTreeSet<LogId>>,
+    opened: OneshotSender<Offline>,
     released: OneshotReceiver<RingsKept>,
 }
 
 /// Rings that stay as they are until the next start.
 type RingsKept = BTreeSet<RingName>;
+
+/// Logs that could not be opened, and whether it is on durable record that they are damaged.
+type Offline = BTreeMap<LogId, bool>;
 
 /// Which ring a shard goes on with.
 pub(super) enum RingChoice {
@@ -99,8 +104,8 @@ pub(crate) fn link(shard_count: u16) -> Vec<RecoveryLink> {
 
 /// What remains to be done of the recovery when a shard's logs are open.
 pub(crate) enum Opened {
-    Lead(Vec<(OneshotReceiver<BTreeSet<LogId>>, OneshotSender<RingsKept>)>),
-    Follow(OneshotSender<BTreeSet<LogId>>, OneshotReceiver<RingsKept>),
+    Lead(Vec<(OneshotReceiver<Offline>, OneshotSender<RingsKept>)>),
+    Follow(OneshotSender<Offline>, OneshotReceiver<RingsKept>),
 }
 
 impl Storage {
@@ -115,9 +120,10 @@ impl Storage {
         settings: JournalSettings,
         link: RecoveryLink,
     ) -> Result<(Rc<Self>, Opened), RecoveryError> {
+        let reserve = reserves::reserve_of(data_dir, shard).await;
         let (found, opened) = match link {
             RecoveryLink::Lead(followers) => {
-                let found = FoundStorage::read(data_dir).await?;
+                let found = FoundStorage::read(data_dir, &reserve).await?;
                 let hand_on = |follower: Follower| {
                     // A shard that has given up does not need it.
                     let _ = follower.found.send(found.clone());
@@ -131,7 +137,7 @@ impl Storage {
                 (found, Opened::Follow(opened, released))
             }
         };
-        Ok((Rc::new(Self::new(data_dir, shard, cache_bytes, settings, found)), opened))
+        Ok((Rc::new(Self::new(data_dir, shard, cache_bytes, settings, reserve, found)), opened))
     }
 
     /// This shard's logs are open, but for those `offline`. Waits for the other shards, and begins the next life of the
@@ -147,6 +153,8 @@ impl Storage {
         is_known: impl Fn(TopicId) -> bool,
     ) -> Result<(), RecoveryError> {
         let journals = self.found.take();
+        let with_verdict = |id: LogId| (id, self.logs.generations.is_found_corrupt(id));
+        let offline: Offline = offline.into_iter().map(with_verdict).collect();
         let kept = match opened {
             Opened::Lead(followers) => self.lead(&journals, followers, offline, is_known).await?,
             Opened::Follow(tell, released) => {
@@ -154,6 +162,8 @@ impl Storage {
                 released.await.map_err(|_| RecoveryError::GivenUp)?
             }
         };
+        // Before a ring is made, and anything is appended.
+        self.keep_reserve().await;
         let choice = match self.chosen(&journals.found, self.shard) {
             Some(ring) if !kept.contains(&ring.name) => RingChoice::Found(ring.clone()),
             _ => RingChoice::New,
@@ -165,8 +175,8 @@ impl Storage {
     async fn lead(
         &self,
         journals: &Journals,
-        followers: Vec<(OneshotReceiver<BTreeSet<LogId>>, OneshotSender<RingsKept>)>,
-        mut offline: BTreeSet<LogId>,
+        followers: Vec<(OneshotReceiver<Offline>, OneshotSender<RingsKept>)>,
+        mut offline: Offline,
         is_known: impl Fn(TopicId) -> bool,
     ) -> Result<RingsKept, RecoveryError> {
         let mut shards = vec![self.shard];
@@ -176,8 +186,10 @@ impl Storage {
             shards.push(ShardIndex::new(index));
             releases.push(released);
         }
-        let is_unplaced = |id: LogId| offline.contains(&id) || !is_known(id.topic_id);
-        let kept = self.keep_aside(&journals.found, is_unplaced).await;
+        reserves::remove_beyond(&self.data_dir, shard_count(&shards)).await;
+        let is_unplaced = |id: LogId| offline.contains_key(&id) || !is_known(id.topic_id);
+        let mut kept = keep_evidence(&journals.found, &offline);
+        self.keep_aside(&journals.found, is_unplaced, &mut kept).await;
         let in_use: BTreeSet<_> =
             shards.iter().filter_map(|shard| self.chosen(&journals.found, *shard)).map(|ring| ring.name).collect();
         self.remove_what_is_placed(&journals.found, is_unplaced, |ring| in_use.contains(&ring) || kept.contains(&ring))
@@ -196,14 +208,18 @@ impl Storage {
         found.rings.iter().filter(|_| wanted).find(fits)
     }
 
-    /// Copies the blocks with entries that could not be placed. A ring of which that fails stays as it is: returns these.
-    async fn keep_aside(&self, found: &FoundJournals, is_unplaced: impl Fn(LogId) -> bool) -> RingsKept {
-        let mut kept = RingsKept::new();
-        for ring in &found.rings {
+    /// Copies the blocks with entries that could not be placed. A ring of which that fails is `kept` as it is.
+    async fn keep_aside(&self, found: &FoundJournals, is_unplaced: impl Fn(LogId) -> bool, kept: &mut RingsKept) {
+        for ring in found.rings.iter() {
+            if kept.contains(&ring.name) {
+                continue;
+            }
             let mut unplaced = ring.blocks.entries.iter().filter(|entry| is_unplaced(log_of(entry)));
             let Some(first) = unplaced.next() else { continue };
             let ring_file = ring.name.file_name();
-            match ringmq_journal::keep_aside(&self.journals_dir(), ring, first.block..ring.next).await {
+            let dir = self.journals_dir();
+            let copy = async || ringmq_journal::keep_aside(&dir, ring, first.block..ring.next).await;
+            match self.logs.reserve.lend("to keep a part of the journal aside", fs::is_full, copy).await {
                 Ok(()) => tracing::warn!(
                     ring = %ring_file, log = %log_of(first),
                     "the journal has records of a partition that is offline or not in the metadata; they are kept aside"
@@ -218,7 +234,6 @@ impl Storage {
                 }
             }
         }
-        kept
     }
 
     /// Removes files of which nothing is needed any more.
@@ -245,9 +260,33 @@ impl Storage {
     }
 }
 
+/// Rings that alone tell of acknowledged records of a log that they are lost: it could not be opened, nor that be put on
+/// record (rule 6 of the storage protocol).
+fn keep_evidence(found: &FoundJournals, offline: &Offline) -> RingsKept {
+    let is_open_question = |id: LogId| offline.get(&id) == Some(&false);
+    let is_needed = |ring: &&FoundRing| {
+        let unknown = ring.blocks.lost_unknown && offline.values().any(|found_corrupt| !found_corrupt);
+        unknown || ring.blocks.lost.iter().any(|end| is_open_question(log_of_end(end)))
+    };
+    let tell = |ring: &FoundRing| {
+        tracing::error!(
+            ring = %ring.name.file_name(),
+            "blocks of the journal are damaged that had acknowledged records of a partition which cannot be opened now: the \
+             ring stays as it is, and is read again by the next start"
+        );
+        ring.name
+    };
+    found.rings.iter().filter(is_needed).map(tell).collect()
+}
+
+fn shard_count(shards: &[ShardIndex]) -> NonZeroU16 {
+    u16::try_from(shards.len()).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MAX)
+}
+
 impl FoundStorage {
-    async fn read(data_dir: &Path) -> Result<Self, RecoveryError> {
-        let generations = GenerationHistory::load(&data_dir.join(GENERATIONS)).await?;
+    async fn read(data_dir: &Path, reserve: &Reserve) -> Result<Self, RecoveryError> {
+        let tables = data_dir.join(GENERATIONS);
+        let generations = GenerationHistory::load_with_reserve(&tables, reserve).await?;
         let found = ringmq_journal::read_journals(&data_dir.join(JOURNALS)).await?;
         Ok(Self { generations, journals: Arc::new(Journals::new(found)) })
     }

@@ -2,6 +2,7 @@
 
 mod crash_loop;
 mod faults;
+mod full_disk;
 mod outside;
 mod retries;
 mod rules;

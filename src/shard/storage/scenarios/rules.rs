@@ -131,6 +131,36 @@ fn rule_05_a_block_behind_tells_of_one_that_rots_and_the_verdict_outlives_the_ri
 }
 
 #[test]
+fn rule_06_the_ring_that_tells_of_lost_records_stays_until_their_partition_can_be_judged() {
+    let sim = sim(13, true);
+    start_with_journal(&sim);
+    sim.run(|| async {
+        let core = Core::start(2).await;
+        journaled(core.log(0), 1).await;
+        idle().await;
+    });
+    sim.kill();
+    let [block] = blocks_with_entries(&sim)[..] else { panic!("one block with entries") };
+    zero(&sim, ring_path(&sim), block);
+    let path = segment_path(0, 0).display().to_string();
+    sim.disk().inject(Fault::on(Operation::Open, path).times(1_000));
+    sim.run(|| async {
+        let core = Core::start(2).await;
+        assert!(matches!(core.logs[0], Err(OpenError::Io { .. })));
+        core.journal_is_in_use().await;
+        journaled(core.log(1), 2).await;
+        idle().await;
+    });
+    sim.crash();
+    sim.disk().clear_faults();
+    sim.run(|| async {
+        let core = Core::start(2).await;
+        assert_eq!(corruption(&core.logs[0]), Damage::JournalLost, "although the ring was not read for the first time");
+        assert_eq!(tags_of(core.log(1)).await, [2], "the other one was served, with a ring of its own");
+    });
+}
+
+#[test]
 fn rule_05_an_entry_tells_of_a_frame_that_rots() {
     let sim = sim(4, true);
     start_with_journal(&sim);
