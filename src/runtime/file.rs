@@ -268,8 +268,20 @@ pub(crate) fn describe(operation: &str, path: &Path, source: io::Error) -> io::E
     io::Error::new(source.kind(), FileError { operation: operation.to_owned(), path: path.to_owned(), source })
 }
 
+/// What to do about an error that the user can do something about, as the end of its text.
+pub(crate) fn remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EMFILE) => {
+            "; the broker may not open more: raise its limit (`ulimit -n`, `LimitNOFILE` in a systemd unit), or have fewer \
+             partitions and connections"
+        }
+        Some(libc::ENFILE) => "; the machine may not open more: raise `fs.file-max` (sysctl)",
+        _ => "",
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {operation} {}: {source}", path.display())]
+#[error("cannot {operation} {}: {source}{}", path.display(), remedy(source))]
 struct FileError {
     operation: String,
     path: PathBuf,

@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::backend::{self, Backend};
+use crate::file::remedy;
 use crate::glommio::net as glommio;
 #[cfg(feature = "sim")]
 use crate::sim::net::stream as sim;
@@ -99,7 +100,9 @@ impl TcpListener {
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         match &self.0 {
             ListenerBackend::Glommio(listener) => {
-                let (stream, peer) = listener.accept().await?;
+                let accepted = listener.accept().await;
+                let (stream, peer) =
+                    accepted.map_err(|error| io::Error::new(error.kind(), format!("{error}{}", remedy(&error))))?;
                 Ok((TcpStream(StreamBackend::Glommio(stream)), peer))
             }
             #[cfg(feature = "sim")]

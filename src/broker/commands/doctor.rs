@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ringmq_runtime::executor::{self, CpuId};
+use ringmq_runtime::executor::CpuId;
 use ringmq_runtime::probe::{self, Finding, Problem};
 use serde::Serialize;
 
@@ -10,14 +10,11 @@ use super::CommandError;
 use crate::cli::{DoctorArgs, OutputFormat};
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::serve::machine::{self, CpuError};
+use crate::serve::machine::{self, CpuError, OpenFiles};
 use crate::{config, output};
 
 /// Below this, a broker would soon refuse records.
 const FREE_DISK_BYTES_WANTED: u64 = 1 << 30;
-
-/// With fewer, few partitions and connections can be open.
-const OPEN_FILES_WANTED: u64 = 1024;
 
 /// One line of the report.
 #[derive(Debug, Serialize)]
@@ -82,9 +79,10 @@ fn examine(config: &Config) -> Vec<Check> {
     let executors = cpus.as_ref().map_or(1, Vec::len) + 1;
     let io_uring = probe::io_uring();
     let locked_memory = probe::locked_memory(executors, machine::IO_MEMORY_BYTES);
-    // It takes an executor to find out, and an executor takes both.
-    let polling =
-        if io_uring.is_ok() && locked_memory.is_ok() { probe::disk_polling(&dir) } else { Err(not_examined()) };
+    // It takes an executor to find out, and an executor takes these.
+    let open_files = machine::open_files(executors);
+    let may_run = io_uring.is_ok() && locked_memory.is_ok() && !matches!(open_files, OpenFiles::TooFew(_));
+    let polling = if may_run { probe::disk_polling(&dir) } else { Err(not_examined()) };
     let findings = [
         probe::kernel(),
         io_uring,
@@ -94,26 +92,22 @@ fn examine(config: &Config) -> Vec<Check> {
         polling,
         probe::free_disk(&dir, FREE_DISK_BYTES_WANTED),
     ];
-    findings.into_iter().map(Check::from).chain([open_files(), Check::from(cpus)]).collect()
+    findings.into_iter().map(Check::from).chain([Check::from(open_files), Check::from(cpus)]).collect()
 }
 
-/// A broker raises its soft limit by itself, as this does.
-fn open_files() -> Check {
-    let subject = "open files";
-    let raise = format!(
-        "Raise the hard limit to {OPEN_FILES_WANTED} or more: `ulimit -n {OPEN_FILES_WANTED}` in the shell that starts \
-         it, `LimitNOFILE={OPEN_FILES_WANTED}` in a systemd unit, or `--ulimit nofile={OPEN_FILES_WANTED}` for a \
-         container. A broker has a file open for each partition and connection."
-    );
-    match executor::raise_open_files() {
-        Ok(limit) if limit >= OPEN_FILES_WANTED => {
-            let detail = format!("{limit}, one for each partition and connection");
-            Check { subject, ok: true, detail, how_to_mend: None }
-        }
-        Ok(limit) => Check { subject, ok: false, detail: format!("only {limit}"), how_to_mend: Some(raise) },
-        Err(error) => {
-            let detail = format!("the limit cannot be read: {error}");
-            Check { subject, ok: false, detail, how_to_mend: Some("See getrlimit(2).".to_owned()) }
+impl From<OpenFiles> for Check {
+    fn from(open_files: OpenFiles) -> Self {
+        let subject = machine::OPEN_FILES;
+        match open_files {
+            OpenFiles::Enough(limit) => {
+                let detail = format!("{limit}, one for each partition and connection");
+                Self { subject, ok: true, detail, how_to_mend: None }
+            }
+            OpenFiles::Few(problem) | OpenFiles::TooFew(problem) => Self::from(Err(problem)),
+            OpenFiles::Unknown(error) => {
+                let detail = format!("the limit cannot be read: {error}");
+                Self { subject, ok: false, detail, how_to_mend: Some("See getrlimit(2).".to_owned()) }
+            }
         }
     }
 }
@@ -121,7 +115,7 @@ fn open_files() -> Check {
 fn not_examined() -> Problem {
     Problem {
         subject: "disk polling",
-        what: "not looked at, because it takes io_uring and locked memory".to_owned(),
+        what: "not looked at, because it takes io_uring, locked memory and descriptors".to_owned(),
         how_to_mend: "Mend those first, then ask again.".to_owned(),
     }
 }

@@ -20,7 +20,7 @@ use ringmq_shard::{Mailboxes, Roster, Shard, Started, Wiring};
 use ringmq_wire::ShardIndex;
 
 use super::error::ServeError;
-use super::machine;
+use super::machine::{self, OpenFiles};
 use super::plan::Plan;
 use super::signals;
 use crate::exit::Exit;
@@ -93,6 +93,14 @@ fn examine(plan: &Plan) -> Result<(), ServeError> {
     probe::kernel()?;
     probe::io_uring()?;
     probe::locked_memory(plan.executors(), machine::IO_MEMORY_BYTES)?;
+    match machine::open_files(plan.executors()) {
+        OpenFiles::Enough(limit) => tracing::debug!(limit, "the limit of open files"),
+        OpenFiles::Few(problem) => tracing::warn!("{problem}"),
+        OpenFiles::TooFew(problem) => return Err(problem.into()),
+        OpenFiles::Unknown(error) => {
+            tracing::warn!(%error, "the limit of open files cannot be raised: few partitions can be open");
+        }
+    }
     let path = &plan.data_dir;
     std::fs::create_dir_all(path).map_err(|source| ServeError::DataDir { path: path.clone(), source })?;
     probe::prepare_data_dir(path)?;
@@ -101,10 +109,7 @@ fn examine(plan: &Plan) -> Result<(), ServeError> {
         tracing::warn!("{problem}");
     }
     let polling = probe::disk_polling(path)?;
-    match executor::raise_open_files() {
-        Ok(open_files_max) => tracing::debug!(%polling, open_files_max, "the machine has what a broker needs"),
-        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised: few partitions can be open"),
-    }
+    tracing::debug!(%polling, "the machine has what a broker needs");
     Ok(())
 }
 

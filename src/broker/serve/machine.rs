@@ -3,11 +3,15 @@
 use std::path::Path;
 
 use ringmq_runtime::executor::{self, CpuId};
+use ringmq_runtime::probe::Problem;
 use thiserror::Error;
 
 use crate::config::Config;
 use crate::config::schema::{GIB, MIB};
 use crate::config::values::{Automatic, Cores};
+
+/// What the limit of open files is called in reports.
+pub(crate) const OPEN_FILES: &str = "open files";
 
 /// Memory that each executor registers with io_uring; it counts three times against the locked-memory limit.
 pub(crate) const IO_MEMORY_BYTES: usize = 64 << 10;
@@ -16,6 +20,13 @@ pub(crate) const IO_MEMORY_BYTES: usize = 64 << 10;
 const SEALED_SHARE: usize = 4;
 const SEALED_OPEN_MIN: usize = 4;
 const SEALED_OPEN_MAX: usize = 1024;
+
+/// Descriptors that each executor has open, and the process beside them, before any partition or connection.
+const DESCRIPTORS_PER_EXECUTOR: u64 = 12;
+const DESCRIPTORS_BESIDE: u64 = 16;
+
+/// With fewer, few partitions and connections can be open.
+const OPEN_FILES_WANTED: u64 = 1024;
 
 /// Where the limit of open files cannot be read: the usual one.
 const DESCRIPTORS_ASSUMED: usize = 1024;
@@ -60,6 +71,35 @@ pub(crate) fn cpus(config: &Config) -> Result<Vec<CpuId>, CpuError> {
 /// `0, 1, 3`.
 pub(crate) fn cpu_list(cpus: &[CpuId]) -> String {
     cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// How many files a broker with so many executors may open. It raises its soft limit by itself, as this does.
+pub(crate) enum OpenFiles {
+    Enough(u64),
+    /// It serves, and there is little left for partitions and connections.
+    Few(Problem),
+    /// It would fail in the middle of its start.
+    TooFew(Problem),
+    Unknown(std::io::Error),
+}
+
+pub(crate) fn open_files(executors: usize) -> OpenFiles {
+    let limit = match executor::raise_open_files() {
+        Ok(limit) if limit >= OPEN_FILES_WANTED => return OpenFiles::Enough(limit),
+        Ok(limit) => limit,
+        Err(error) => return OpenFiles::Unknown(error),
+    };
+    let needed = executors as u64 * DESCRIPTORS_PER_EXECUTOR + DESCRIPTORS_BESIDE;
+    let how_to_mend = format!(
+        "Raise the hard limit to {OPEN_FILES_WANTED} or more: `ulimit -n {OPEN_FILES_WANTED}` in the shell that starts it, \
+         `LimitNOFILE={OPEN_FILES_WANTED}` in a systemd unit, or `--ulimit nofile={OPEN_FILES_WANTED}` for a container. A \
+         broker has a file open for each partition and connection."
+    );
+    let problem = |what: String| Problem { subject: OPEN_FILES, what, how_to_mend };
+    if limit < needed {
+        return OpenFiles::TooFew(problem(format!("only {limit}, and a broker needs {needed} to start")));
+    }
+    OpenFiles::Few(problem(format!("only {limit}")))
 }
 
 /// Sealed segments that each of so many shards may have open: a quarter of the descriptors that the process may have,
