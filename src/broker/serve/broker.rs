@@ -243,7 +243,7 @@ impl Broker {
             match next(events) {
                 Event::Terminate => {
                     tracing::info!(
-                        "stopping: answering what was read, then closing the logs; a second signal ends at once"
+                        "stopping: answering what was read, then closing the logs; a second signal, in half a second or later, ends at once"
                     );
                     return Ok(());
                 }
