@@ -142,9 +142,9 @@ pub(crate) async fn run(
             Ok(()) => failed = 0,
             Err(Stopped::Again(error)) => {
                 lane.note(&error);
-                if retry.pause_after_answer(error).await.is_err() {
-                    // It is too late for another attempt; after that nobody waits any more.
+                if let Err(too_late) = retry.pause_after_answer(error).await {
                     tokio::time::sleep_until(retry.deadline()).await;
+                    lane.give_up_all(&too_late);
                 }
                 failed = retry.failed();
             }
@@ -302,13 +302,18 @@ impl Lane {
         if error.is_retriable() {
             return Stopped::Again(error);
         }
-        let batches = std::mem::take(&mut self.batches);
-        for batch in batches {
+        self.give_up_all(&error);
+        Stopped::GivenUp
+    }
+
+    /// Tells all callers why, and begins a new epoch. Another attempt at a time when nobody can wait for its answer would
+    /// only leave open whether their records are stored.
+    fn give_up_all(&mut self, error: &Error) {
+        for batch in std::mem::take(&mut self.batches) {
             let outcome = if batch.may_be_stored { self.may_be_stored(error.alike()) } else { error.alike() };
             batch.answer(Err(outcome));
         }
         self.begin_epoch();
-        Stopped::GivenUp
     }
 
     /// The first batch of those that are pending failed. What became of the others is looked at before anything is sent

@@ -7,10 +7,11 @@ use ringmq_wire::ErrorCode;
 use ringmq_wire::protocol::RequestType;
 
 use super::{LONG, with_topic};
+use crate::admin::NewTopic;
 use crate::client::Client;
 use crate::error::Error;
 use crate::fetch::FetchOptions;
-use crate::testing::Fault;
+use crate::testing::{FakeBroker, Fault};
 use crate::{Offset, PartitionIndex};
 
 const FIRST: PartitionIndex = PartitionIndex::new(0);
@@ -44,6 +45,23 @@ async fn what_surely_was_not_stored_is_sent_again() {
     client.producer().send_to("t", FIRST, "x").await.unwrap();
     assert_eq!(broker.ports_of(RequestType::Produce).len(), 4);
     assert_eq!(values(&client, FIRST).await, ["x"]);
+}
+
+#[tokio::test]
+async fn what_surely_was_not_stored_is_told_as_such_when_the_time_is_up() {
+    let broker = FakeBroker::start(2).await;
+    let client =
+        Client::builder().brokers(broker.address()).timeout(std::time::Duration::from_secs(1)).connect().await.unwrap();
+    client.admin().create_topic(NewTopic::new("t").partitions(4)).await.unwrap();
+    for _ in 0..100 {
+        broker.fail_next(RequestType::Produce, Fault::RefuseItems(ErrorCode::StorageNotReady));
+    }
+    let (one, other) = (client.producer(), client.producer());
+    let (one, other) = tokio::join!(one.send_to("t", FIRST, "x"), other.send_to("t", FIRST, "y"));
+    for error in [one.unwrap_err(), other.unwrap_err()] {
+        assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+        assert_eq!(error.code(), Some(ErrorCode::StorageNotReady));
+    }
 }
 
 #[tokio::test]
