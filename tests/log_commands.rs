@@ -355,6 +355,9 @@ fn a_running_broker_finds_what_has_rotted_in_its_sealed_segments() {
     let read = broker.run(&["consume", "kept", "--partition", "1", "--from", "3"], b"").expect_success();
     assert_eq!(read.stdout_text().lines().count(), RECORDS as usize - 3);
     assert!(!broker.run(&["consume", "kept", "--partition", "1", "--from", "2"], b"").success);
+    let read = broker.run(&["consume", "kept", "--partition", "1"], b"");
+    assert_eq!((read.success, read.stdout_text().lines().count()), (false, 2), "what stands before it");
+    assert!(read.stderr.contains("What stands before and behind that frame can be read"), "{}", read.stderr);
     broker.run(&["produce", "kept", "--partition", "1", "--message", "more"], b"").expect_success();
     let printed = broker.run(&["stats", "--output", "json"], b"").expect_success();
     let stats: Value = serde_json::from_slice(&printed.stdout).expect("an array of shards");

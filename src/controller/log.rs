@@ -229,7 +229,7 @@ pub enum MetadataLogError {
     #[error("the metadata log cannot be opened: {0}")]
     Generations(#[from] LoadError),
     /// The log cannot be read, or is damaged where it had been acknowledged.
-    #[error("the metadata log cannot be opened: {0}")]
+    #[error("the metadata log cannot be opened: {}", why_not_opened(.0))]
     Open(#[from] OpenError),
     /// The directory that its snapshots are in cannot be listed.
     #[error("cannot look for snapshots of the metadata in {}: {cause}", path.display())]
@@ -254,6 +254,17 @@ pub enum MetadataLogError {
     /// A record of it cannot be applied.
     #[error("the metadata log cannot be replayed: {0}; restore {METADATA:?} from a copy of the data directory")]
     Replay(#[from] ReplayError),
+}
+
+/// What helps a partition does not help here.
+fn why_not_opened(error: &OpenError) -> String {
+    match error {
+        OpenError::Corrupt(damage) => format!(
+            "{damage}. Nothing was changed. It cannot be cut, because the topics are in it: restore {METADATA:?} from a \
+             copy of the data directory made while the broker was stopped"
+        ),
+        other => other.to_string(),
+    }
 }
 
 /// Why the commands of the metadata log cannot be applied.

@@ -81,19 +81,32 @@ impl fmt::Display for Damage {
 
 impl fmt::Display for Corruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, segment, position, expected, damage, .. } = self;
+        let segment = segment.display();
         write!(
             f,
-            "partition {}: segment {} is damaged at position {}, where the frame of offset {} should begin: {}. \
-             Records below offset {} were acknowledged, so nothing was cut or changed; the partition stays offline. \
-             Restore its directory from a copy, keep what is before the damage with `ringmq log repair`, or delete the topic",
-            self.id,
-            self.segment.display(),
-            self.position,
-            self.expected,
-            self.damage,
-            self.proven_end
+            "partition {id}: segment {segment} is damaged at position {position}, where the frame of offset {expected} \
+             should begin: {damage}"
         )
     }
 }
 
 impl std::error::Error for Corruption {}
+
+impl Corruption {
+    /// Why a log with this damage is not opened, and what to do.
+    pub(crate) fn why_refused(&self) -> String {
+        let what_to_do = match self.damage {
+            Damage::GenerationsMissing => "Restore the directory \"generations\" from a copy, or delete the topic",
+            _ => {
+                "Restore its directory from a copy, keep what is before the damage with `ringmq log repair`, or delete \
+                 the topic"
+            }
+        };
+        let proof = match self.proven_end {
+            end if end > self.expected => format!("Records below offset {end} were acknowledged, so nothing"),
+            _ => "Nothing".to_owned(),
+        };
+        format!("{proof} was cut or changed; the partition stays offline. {what_to_do}")
+    }
+}

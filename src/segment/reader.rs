@@ -52,7 +52,10 @@ pub enum ReadError {
         end: Offset,
     },
     /// The data is damaged. What lies before and behind can still be read.
-    #[error(transparent)]
+    #[error(
+        "{0}. What stands before and behind that frame can be read. Restore the file from a copy while the broker is \
+         stopped, or read on behind it"
+    )]
     Corrupt(Box<Corruption>),
     /// The file system failed.
     #[error("partition {id}: cannot read a segment: {source}. Nothing was changed; mend the disk and read again")]

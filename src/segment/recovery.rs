@@ -69,7 +69,7 @@ pub enum OpenError {
     #[error(transparent)]
     Config(#[from] InvalidConfig),
     /// Acknowledged data is damaged. Nothing on disk was changed.
-    #[error(transparent)]
+    #[error("{0}. {why}", why = .0.why_refused())]
     Corrupt(Box<Corruption>),
     /// Another process writes the log, or has requests in flight that do not end.
     #[error(

@@ -97,7 +97,7 @@ pub enum CompactError {
     #[error("the log is closed")]
     Closed,
     /// A segment is damaged: nothing from there on is compacted.
-    #[error(transparent)]
+    #[error("{0}. Nothing was changed; restore the file from a copy while the broker is stopped")]
     Corrupt(Box<Corruption>),
     /// The disk has no room for the new segment beside the old ones. It is tried again.
     #[error("partition {id}: no room to write a compacted segment: {source}. Free space on the disk")]

@@ -51,8 +51,8 @@ fn refused(sim: &Sim) -> Corruption {
     let error = sim.run(|| async { open(&start().await, 0).await.map(|(_, found)| found) }).expect_err("damaged");
     let OpenError::Corrupt(corruption) = error else { panic!("{error}") };
     assert_eq!(everything(sim), before, "nothing on the disk was touched");
-    let text = corruption.to_string();
-    for part in [log_id(0).to_string(), corruption.segment.display().to_string(), "nothing was cut".to_owned()] {
+    let text = format!("{corruption}. {}", corruption.why_refused());
+    for part in [log_id(0).to_string(), corruption.segment.display().to_string(), "othing was cut".to_owned()] {
         assert!(text.contains(&part), "{text}");
     }
     *corruption

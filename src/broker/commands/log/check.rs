@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use ringmq_shard::inspect::{
-    DamagedPlace, DirectoryCheck, JournalCheck, LogCheck, NextStart, Part, PartitionCheck, Selection, StoppedBroker,
+    DamagedPlace, DirectoryCheck, JournalCheck, LogCheck, NextStart, OpenError, Part, PartitionCheck, Selection,
+    StoppedBroker,
 };
 use ringmq_wire::PartitionIndex;
 use serde::Serialize;
@@ -96,7 +97,7 @@ impl Report {
     fn new(check: &DirectoryCheck) -> Self {
         Self {
             sound: check.is_sound(),
-            metadata: Log::new(&check.metadata),
+            metadata: Log::of_metadata(&check.metadata),
             generation_tables: check.generations.as_ref().map(ToString::to_string),
             journals_unreadable: check.journals_unreadable.as_ref().map(ToString::to_string),
             journals: check.journals.iter().map(Journal::new).collect(),
@@ -155,6 +156,18 @@ impl Partition {
 }
 
 impl Log {
+    /// The metadata log, for which there is no repair.
+    fn of_metadata(check: &LogCheck) -> Self {
+        let mut log = Self::new(check);
+        if let NextStart::Refuses(error) = &check.next_start
+            && let OpenError::Corrupt(damage) = &**error
+        {
+            let advice = "no broker starts; restore \"metadata\" from a copy made while the broker was stopped";
+            log.next_start.what = vec![format!("refuses it: {damage}. It cannot be cut: {advice}")];
+        }
+        log
+    }
+
     fn new(check: &LogCheck) -> Self {
         let segments = &check.segments;
         let end = match &check.next_start {

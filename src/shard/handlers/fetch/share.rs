@@ -368,7 +368,12 @@ async fn read(partition: &Partition, log: &Log, part: &Part, bytes_left: usize, 
     let mut last_bytes = 1;
     // Below the start, or beyond the end, the log says what is wrong.
     while found.next != log.offsets().durable && left >= last_bytes {
-        let read = log.read(found.next, left).await.map_err(|cause| partition.read_failed(&cause))?;
+        let read = match log.read(found.next, left).await {
+            Ok(read) => read,
+            // What stands before a damaged frame is given; the fetch that begins there is told.
+            Err(_) if found.bytes > 0 => break,
+            Err(cause) => return Err(partition.read_failed(&cause)),
+        };
         // A batch larger than what is left passes only where nothing else does.
         let alone = first && found.bytes == 0;
         if (read.bytes > left && !alone) || read.bytes == 0 {
