@@ -83,7 +83,7 @@ pub enum ShardError {
     Limits(#[from] LimitsError),
     /// What was found on the disk cannot be used.
     #[error(transparent)]
-    Recovery(#[from] RecoveryError),
+    Recovery(RecoveryError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {cause}; choose another address, or stop who uses it")]
     Listen {
@@ -96,6 +96,16 @@ pub enum ShardError {
     /// The broker gave the start up: another shard, or the controller, could not start. Their own errors say why.
     #[error("the start was given up, because the controller or another shard could not start")]
     GivenUp,
+}
+
+impl From<RecoveryError> for ShardError {
+    /// Whoever gave up for another shard's sake has nothing to say of its own, wherever it was at that time.
+    fn from(error: RecoveryError) -> Self {
+        match error {
+            RecoveryError::GivenUp => Self::GivenUp,
+            error @ (RecoveryError::Generations(_) | RecoveryError::Journals(_)) => Self::Recovery(error),
+        }
+    }
 }
 
 impl Shard {

@@ -63,7 +63,7 @@ pub(super) enum ServeError {
         source: io::Error,
     },
     /// The controller failed.
-    #[error("the controller stopped: {0}")]
+    #[error("{0}")]
     Controller(#[source] Box<ControllerError>),
     /// A shard failed.
     #[error("shard {shard} stopped: {source}")]
