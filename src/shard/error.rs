@@ -9,6 +9,7 @@ use ringmq_segment::{
 use ringmq_wire::{Detail, ErrorCode, PartitionIndex, TopicName, WireError};
 
 use crate::limits::DETAILS_MAX;
+use crate::stats::{Counter, Stats};
 
 /// Why batches were not staged.
 pub(crate) fn rejected(rejected: &AppendRejected) -> WireError {
@@ -72,20 +73,21 @@ pub(crate) fn poisoned(poison: &Poison) -> WireError {
     WireError::new(ErrorCode::PartitionOffline, poison.to_string())
 }
 
-/// The details of the errors of one response: the first few are told, so that a response is not many times as long as
-/// what asked for it.
-#[derive(Debug)]
-pub(crate) struct Details {
+/// The errors of the parts of one response. All are counted; of the first few the details are told, so that a response is
+/// not many times as long as what asked for it.
+pub(crate) struct Details<'s> {
     left: usize,
+    stats: &'s Stats,
 }
 
-impl Details {
-    pub(crate) fn new() -> Self {
-        Self { left: DETAILS_MAX }
+impl<'s> Details<'s> {
+    pub(crate) fn new(stats: &'s Stats) -> Self {
+        Self { left: DETAILS_MAX, stats }
     }
 
     /// The code, and the detail while there is room for it.
     pub(crate) fn of(&mut self, error: WireError) -> (ErrorCode, Detail) {
+        self.stats.add(Counter::Errors, 1);
         match self.left.checked_sub(1) {
             Some(left) => {
                 self.left = left;

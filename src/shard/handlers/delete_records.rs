@@ -12,6 +12,7 @@ use crate::mailbox::Message;
 use crate::server::Shard;
 use crate::session::Session;
 use crate::split;
+use crate::stats::Stats;
 use crate::turns::Turns;
 
 /// The partitions of one request that another shard owns.
@@ -48,7 +49,7 @@ pub(crate) async fn handle(
         async |parts| delete_all(shard, &parts, || session.ended.is_stopped()).await,
         |parts, reply| Message::DeleteRecords(ForwardedDeleteRecords { parts, reply }),
     );
-    Ok(response(request, outcomes.await))
+    Ok(response(&shard.stats, request, outcomes.await))
 }
 
 /// Serves the partitions that another shard's client asked for.
@@ -81,8 +82,8 @@ async fn delete(shard: &Shard, id: LogId, before: Option<Offset>) -> Outcome {
 }
 
 /// The outcomes in the shape of the request.
-fn response(request: DeleteRecordsRequest, outcomes: Vec<Outcome>) -> DeleteRecordsResponse {
-    let mut details = Details::new();
+fn response(stats: &Stats, request: DeleteRecordsRequest, outcomes: Vec<Outcome>) -> DeleteRecordsResponse {
+    let mut details = Details::new(stats);
     let mut outcomes = outcomes.into_iter();
     let topics = request.topics.into_iter().map(|topic| {
         let parts = topic.partitions.iter().zip(&mut outcomes);
@@ -92,7 +93,7 @@ fn response(request: DeleteRecordsRequest, outcomes: Vec<Outcome>) -> DeleteReco
     DeleteRecordsResponse { topics: topics.collect() }
 }
 
-fn deleted(partition: PartitionIndex, outcome: Outcome, details: &mut Details) -> DeletedRecords {
+fn deleted(partition: PartitionIndex, outcome: Outcome, details: &mut Details<'_>) -> DeletedRecords {
     let ((error, detail), log_start_offset) = match outcome {
         Ok(start) => ((ErrorCode::None, Detail::NONE), start),
         Err(error) => (details.of(error), Offset::ZERO),

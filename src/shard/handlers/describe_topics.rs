@@ -33,7 +33,7 @@ pub(crate) async fn handle(
     let found: Vec<Arc<Topic>> = wanted.iter().flatten().cloned().collect();
     let mut described = placement::describe(&session, &found).await?.into_iter();
 
-    let mut details = Details::new();
+    let mut details = Details::new(&shard.stats);
     let topics = wanted.into_iter().zip(request.topics).map(|(wanted, name)| match wanted {
         Ok(topic) => {
             let partitions = described.next().unwrap_or_default();

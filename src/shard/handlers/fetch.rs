@@ -36,7 +36,7 @@ use crate::room::{FetchPlace, Held};
 use crate::server::Shard;
 use crate::session::{Call, Session};
 use crate::split::{self, Merged, Share, Split, unanswered};
-use crate::stats::{Counter, Stage};
+use crate::stats::{Counter, Stage, Stats};
 use crate::turns::Turns;
 use share::{Found, Outcome, Part, Read, Terms};
 
@@ -82,7 +82,7 @@ pub(crate) async fn handle(session: Rc<Session>, mut call: Call, request: FetchR
             room = found.room;
         }
     }
-    let (head, slices) = response(request, merged.into_answers(unanswered));
+    let (head, slices) = response(&shard.stats, request, merged.into_answers(unanswered));
     shard.stats.add(Counter::FetchedBytes, slices.iter().map(|slice| slice.len()).sum());
     let correlation = call.correlation;
     let encode = |out: &mut BytesMut| encode_response_head(correlation, &head, out);
@@ -284,8 +284,8 @@ async fn ask_elsewhere(
 }
 
 /// The outcomes in the shape of the request, and the record bytes in their order.
-fn response(request: FetchRequest, outcomes: Vec<Outcome<Slice>>) -> (FetchResponseHead, Vec<Slice>) {
-    let (mut details, mut slices) = (Details::new(), Vec::new());
+fn response(stats: &Stats, request: FetchRequest, outcomes: Vec<Outcome<Slice>>) -> (FetchResponseHead, Vec<Slice>) {
+    let (mut details, mut slices) = (Details::new(stats), Vec::new());
     let mut outcomes = outcomes.into_iter();
     let topics = request.topics.into_iter().map(|topic| {
         let parts = topic.partitions.iter().zip(&mut outcomes);
@@ -299,7 +299,7 @@ fn response(request: FetchRequest, outcomes: Vec<Outcome<Slice>>) -> (FetchRespo
 fn fetched(
     partition: PartitionIndex,
     outcome: Outcome<Slice>,
-    details: &mut Details,
+    details: &mut Details<'_>,
     slices: &mut Vec<Slice>,
 ) -> FetchedPartition {
     let ((error, detail), read) = match outcome {

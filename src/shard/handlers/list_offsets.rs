@@ -12,6 +12,7 @@ use crate::mailbox::Message;
 use crate::server::Shard;
 use crate::session::Session;
 use crate::split;
+use crate::stats::Stats;
 use crate::turns::Turns;
 
 /// The partitions of one request that another shard owns.
@@ -53,7 +54,7 @@ pub(crate) async fn handle(
         async |parts| find_all(shard, &parts, || session.ended.is_stopped()).await,
         |parts, reply| Message::ListOffsets(ForwardedListOffsets { parts, reply }),
     );
-    Ok(response(request, outcomes.await))
+    Ok(response(&shard.stats, request, outcomes.await))
 }
 
 /// Serves the partitions that another shard's client asked for.
@@ -92,8 +93,8 @@ async fn find(shard: &Shard, id: LogId, at: OffsetSpec) -> Outcome {
 }
 
 /// The outcomes in the shape of the request.
-fn response(request: ListOffsetsRequest, outcomes: Vec<Outcome>) -> ListOffsetsResponse {
-    let mut details = Details::new();
+fn response(stats: &Stats, request: ListOffsetsRequest, outcomes: Vec<Outcome>) -> ListOffsetsResponse {
+    let mut details = Details::new(stats);
     let mut outcomes = outcomes.into_iter();
     let topics = request.topics.into_iter().map(|topic| {
         let parts = topic.partitions.iter().zip(&mut outcomes);
@@ -103,7 +104,7 @@ fn response(request: ListOffsetsRequest, outcomes: Vec<Outcome>) -> ListOffsetsR
     ListOffsetsResponse { topics: topics.collect() }
 }
 
-fn listed(partition: PartitionIndex, outcome: Outcome, details: &mut Details) -> ListedOffset {
+fn listed(partition: PartitionIndex, outcome: Outcome, details: &mut Details<'_>) -> ListedOffset {
     let ((error, detail), found) = match outcome {
         Ok(found) => ((ErrorCode::None, Detail::NONE), found),
         Err(error) => (details.of(error), Found { offset: None, timestamp: None }),

@@ -29,7 +29,7 @@ pub(crate) async fn handle(session: Rc<Session>, request: MetadataRequest) -> Re
     let found: Vec<Arc<Topic>> = wanted.iter().flatten().cloned().collect();
     let mut located = placement::locate(&session, &found).await.into_iter();
 
-    let mut details = Details::new();
+    let mut details = Details::new(&shard.stats);
     let topics = wanted.into_iter().map(|wanted| match wanted {
         Ok(topic) => TopicMetadata {
             error: ErrorCode::None,

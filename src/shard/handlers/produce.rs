@@ -24,7 +24,7 @@ use crate::partition::Partition;
 use crate::server::Shard;
 use crate::session::{Call, Receiving, Session};
 use crate::split::{self, AskedShare, Split};
-use crate::stats::{Counter, Stage};
+use crate::stats::{Counter, Stage, Stats};
 use crate::turns::Turns;
 
 /// The sections of one request that another shard owns, in the order of the request.
@@ -79,7 +79,7 @@ pub(crate) async fn handle(
     let whole = Instant::now();
     session.shard.stats.record(Stage::ProduceReceived, whole.saturating_duration_since(call.received));
 
-    let (staged, elsewhere) = stage(&session.shard, sections).await;
+    let (staged, elsewhere) = stage(sections).await;
     let asked = forward(&session.shard, elsewhere).await;
     let staged_at = Instant::now();
     session.shard.stats.record(Stage::ProduceStaged, staged_at.saturating_duration_since(whole));
@@ -95,7 +95,7 @@ pub(crate) async fn serve_forwarded(shard: &Rc<Shard>, forwarded: ForwardedProdu
         Ok(partition) => Section::Here(partition, Payload::Copied(batches)),
         Err(error) => Section::Refused(error),
     });
-    let (mut staged, _) = stage(shard, sections.collect()).await;
+    let (mut staged, _) = stage(sections.collect()).await;
     shard.stats.record(Stage::ProduceStaged, received.elapsed());
 
     let stats = shard.clone();
@@ -187,20 +187,20 @@ async fn receive_copy(reader: &mut FrameReader, bytes: usize) -> Result<Bytes, R
 }
 
 /// Stages what is owned here, in order, and sorts the rest by its owner. It gives way, but waits for nothing.
-async fn stage(shard: &Shard, sections: Vec<Section>) -> (Vec<Staged>, Split<(LogId, Bytes)>) {
+async fn stage(sections: Vec<Section>) -> (Vec<Staged>, Split<(LogId, Bytes)>) {
     let (mut staged, mut elsewhere) = (Vec::with_capacity(sections.len()), Split::new());
     let mut turns = Turns::default();
     for (place, section) in sections.into_iter().enumerate() {
         staged.push(match section {
             Section::Here(partition, payload) => match partition.append(payload, &mut turns).await {
                 Ok(appending) => Staged::Here(partition, appending),
-                Err(error) => Staged::refused(shard, error),
+                Err(error) => Staged::Done(Err(error)),
             },
             Section::Elsewhere(owner, id, batches) => {
                 elsewhere.add(owner, place, (id, batches));
                 Staged::Elsewhere
             }
-            Section::Refused(error) => Staged::refused(shard, error),
+            Section::Refused(error) => Staged::Done(Err(error)),
         });
         turns.give_way_if_due().await;
     }
@@ -230,11 +230,12 @@ async fn settle(
     session.shard.stats.record(Stage::ProduceDurable, durable_at.saturating_duration_since(staged_at));
     if head.acks == Acks::None {
         if let Some(error) = staged.into_iter().find_map(|section| section.into_outcome().err()) {
+            session.shard.stats.add(Counter::Errors, 1);
             tracing::debug!(peer = %session.peer, %error, "a produce that nobody waits for failed");
         }
         return;
     }
-    let response = response(head, staged.into_iter().map(Staged::into_outcome));
+    let response = response(&session.shard.stats, head, staged.into_iter().map(Staged::into_outcome));
     let correlation = call.correlation;
     let encode = |out: &mut BytesMut| encode_response(correlation, &response, out);
     session.put(call, encode, Default::default(), (Stage::ProduceAnswered, durable_at)).await;
@@ -259,10 +260,7 @@ async fn settle_share(shard: &Shard, staged: &mut [Staged], share: AskedShare<Ve
     let answered = async { share.asked?.answer(&shard.stats).await };
     let mut outcomes = match answered.await {
         Ok(outcomes) => outcomes,
-        Err(error) => {
-            shard.stats.add(Counter::Errors, share.places.len());
-            vec![Err(error); share.places.len()]
-        }
+        Err(error) => vec![Err(error); share.places.len()],
     }
     .into_iter();
     for place in share.places {
@@ -273,11 +271,6 @@ async fn settle_share(shard: &Shard, staged: &mut [Staged], share: AskedShare<Ve
 }
 
 impl Staged {
-    fn refused(shard: &Shard, error: WireError) -> Self {
-        shard.stats.add(Counter::Errors, 1);
-        Self::Done(Err(error))
-    }
-
     fn into_outcome(self) -> Outcome {
         match self {
             Self::Done(outcome) => outcome,
@@ -290,8 +283,8 @@ impl Staged {
 }
 
 /// The outcomes in the shape of the request.
-fn response(head: ProduceHead, outcomes: impl IntoIterator<Item = Outcome>) -> ProduceResponse {
-    let mut details = Details::new();
+fn response(stats: &Stats, head: ProduceHead, outcomes: impl IntoIterator<Item = Outcome>) -> ProduceResponse {
+    let mut details = Details::new(stats);
     let mut outcomes = outcomes.into_iter();
     let topics = head.topics.into_iter().map(|topic| {
         let sections = topic.partitions.iter().zip(&mut outcomes);
@@ -302,7 +295,7 @@ fn response(head: ProduceHead, outcomes: impl IntoIterator<Item = Outcome>) -> P
     ProduceResponse { topics: topics.collect() }
 }
 
-fn produced(partition: PartitionIndex, outcome: Outcome, details: &mut Details) -> ProducedPartition {
+fn produced(partition: PartitionIndex, outcome: Outcome, details: &mut Details<'_>) -> ProducedPartition {
     let nowhere = Stored { base_offset: Offset::ZERO, next_offset: Offset::ZERO, log_start_offset: Offset::ZERO };
     let ((error, detail), stored) = match outcome {
         Ok(stored) => ((ErrorCode::None, Detail::NONE), stored),
