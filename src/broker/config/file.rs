@@ -106,6 +106,9 @@ impl Document<'_> {
                     let text = format!("{} is a table: write [{}] on a line of its own", entry.path, entry.path);
                     problems.push((entry.value.span().start, text));
                 }
+                None if entry.value.get_ref().is_table() => {
+                    problems.push((entry.position, unknown_table(&entry.path)));
+                }
                 None => problems.push((entry.position, unknown_key(&entry.path))),
                 Some(key) => problems.extend(out_of_range(key, &entry).map(|text| (entry.value.span().start, text))),
             }
@@ -150,7 +153,7 @@ impl Document<'_> {
 }
 
 impl Config {
-    /// What must hold between keys and does not: the key to blame, and why.
+    /// What must hold of values and between keys, whatever their types allow, and does not: the key to blame, and why.
     pub fn broken_relations(&self) -> Vec<(&'static str, String)> {
         let mut broken = Vec::new();
         let mut at_least = |(key, value): (&'static str, u64), (other, bound): (&str, u64)| {
@@ -173,6 +176,9 @@ impl Config {
         at_least(connection_response, fetch);
         at_least(shard_response, connection_response);
         at_least(segment, batch);
+        if self.data_dir.as_os_str().is_empty() {
+            broken.push(("data_dir", "data_dir is empty; name a directory".to_owned()));
+        }
         broken
     }
 }
@@ -215,15 +221,23 @@ fn out_of_range(key: &Key, entry: &Entry<'_>) -> Option<String> {
     (!in_range).then(|| format!("{} = {} is out of range; valid: {}", key.path, integer, key.valid))
 }
 
+fn unknown_table(path: &str) -> String {
+    format!("unknown table [{path}]; the only one is [topic_defaults]")
+}
+
 fn unknown_key(path: &str) -> String {
     let name = |path: &str| path.rsplit('.').next().map(str::to_owned).unwrap_or_default();
     // A key in the wrong table is nearest to itself, so names are compared first and whole paths second.
-    let nearest = schema::keys().min_by_key(|key| {
+    let distance = |key: &Key| {
         (strsim::damerau_levenshtein(&name(&key.path), &name(path)), strsim::damerau_levenshtein(&key.path, path))
-    });
+    };
+    let nearest = schema::keys().min_by_key(|key| distance(key));
     match nearest {
-        Some(key) => format!("unknown key {path}; the nearest valid key is {} ({})", key.path, key.valid),
-        None => format!("unknown key {path}"),
+        // With every second letter wrong it is no slip of the finger.
+        Some(key) if distance(key).0 * 2 <= name(path).chars().count() => {
+            format!("unknown key {path}; the nearest valid key is {} ({})", key.path, key.valid)
+        }
+        _ => format!("unknown key {path}; configs/broker.toml has all keys, `ringmq serve --check` those in force"),
     }
 }
 

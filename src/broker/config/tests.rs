@@ -75,6 +75,30 @@ fn a_key_in_the_wrong_table_is_sent_to_the_right_one() {
 }
 
 #[test]
+fn a_key_that_is_near_to_none_is_sent_to_the_list_and_a_table_to_the_one_there_is() {
+    assert_eq!(
+        problems("foo = 1\n[topic_default]\nsegment_bytes = 5\n"),
+        [
+            "ringmq.toml:1: unknown key foo; configs/broker.toml has all keys, `ringmq serve --check` those in force",
+            "ringmq.toml:2: unknown table [topic_default]; the only one is [topic_defaults]",
+        ]
+    );
+}
+
+#[test]
+fn an_empty_data_directory_is_refused() {
+    assert_eq!(problems("data_dir = \"\"\n"), ["ringmq.toml:1: data_dir is empty; name a directory"]);
+}
+
+#[test]
+fn a_word_of_a_topic_setting_that_is_none_is_named_with_its_line_and_key() {
+    let [problem] = &problems("[topic_defaults]\nsegment_age_ms = 5000\ncleanup = \"never\"\n")[..] else {
+        panic!("one problem")
+    };
+    assert!(problem.starts_with("ringmq.toml:3: topic_defaults.cleanup = \"never\": "), "{problem}");
+}
+
+#[test]
 fn numbers_out_of_range_are_named_with_line_value_and_range() {
     assert_eq!(
         problems("writes_in_flight_max = 0\n[topic_defaults]\nsegment_bytes = -1\n"),

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use ringmq_controller::metadata::{SettingKey, TopicSettings};
-use serde::de::{Error as _, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -49,6 +49,20 @@ fn number_of(word: &str, words: &[&str]) -> Result<u64, String> {
     number.ok_or_else(|| format!("{word:?} is none of {}", words.join(", ")))
 }
 
+/// Reads one setting's value, so that an error knows which.
+struct Value(SettingKey);
+
+impl<'de> DeserializeSeed<'de> for Value {
+    type Value = u64;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u64, D::Error> {
+        match self.0.words() {
+            Some(words) => number_of(&String::deserialize(deserializer)?, words).map_err(D::Error::custom),
+            None => u64::deserialize(deserializer),
+        }
+    }
+}
+
 /// Reads a table whose keys are settings. That numbers are in range has been checked, on the file's text.
 struct Settings;
 
@@ -63,11 +77,7 @@ impl<'de> Visitor<'de> for Settings {
         let mut settings = TopicSettings::default();
         while let Some(name) = map.next_key::<String>()? {
             let key = SettingKey::from_name(&name).map_err(A::Error::custom)?;
-            let value = match key.words() {
-                Some(words) => number_of(&map.next_value::<String>()?, words).map_err(A::Error::custom)?,
-                None => map.next_value()?,
-            };
-            settings.set(key, value);
+            settings.set(key, map.next_value_seed(Value(key))?);
         }
         Ok(TopicDefaults(settings))
     }
