@@ -203,13 +203,11 @@ pub(crate) fn direct_io(dir: &Path) -> Result<Finding, Problem> {
         what,
         how_to_mend: "Put the data directory on a local ext4 or XFS file system.".to_owned(),
     };
-    let describe = |error: io::Error| {
-        lacking(match error.raw_os_error() {
-            Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EISDIR) => {
-                format!("the file system of {} cannot read and write past its cache", dir.display())
-            }
-            _ => format!("a file in {} cannot be written: {error}", dir.display()),
-        })
+    let describe = |error: io::Error| match error.raw_os_error() {
+        Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EISDIR) => {
+            lacking(format!("the file system of {} cannot read and write past its cache", dir.display()))
+        }
+        _ => not_writable("direct I/O", dir, &error),
     };
     let file = fs::OpenOptions::new()
         .read(true)
@@ -252,7 +250,12 @@ pub(crate) fn disk_polling(dir: &Path) -> Result<Finding, Problem> {
         what,
         how_to_mend: "Report it with the output of `ringmq doctor`; until then use another disk.".to_owned(),
     };
-    let polled = polls(dir).map_err(|error| problem(format!("it cannot be found out: {error}")))?;
+    let polled = polls(dir).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::StorageFull => {
+            not_writable("disk polling", dir, &error)
+        }
+        _ => problem(format!("it cannot be found out: {error}")),
+    })?;
     if polled && !sys::device_of(dir).is_ok_and(has_poll_queues) {
         return Err(problem("on, though the disk has no queues for it: executors spin instead of sleeping".to_owned()));
     }
@@ -316,9 +319,19 @@ pub(crate) fn kernel() -> Result<Finding, Problem> {
 
 pub(crate) fn prepare_data_dir(dir: &Path) -> Result<(), Problem> {
     direct_io(dir)?;
-    device::written_file(dir).map(drop).map_err(|error| Problem {
-        subject: "data directory",
+    device::written_file(dir).map(drop).map_err(|error| not_writable("data directory", dir, &error))
+}
+
+fn not_writable(subject: &'static str, dir: &Path, error: &io::Error) -> Problem {
+    let how_to_mend = match error.kind() {
+        io::ErrorKind::PermissionDenied => "Give the user that runs the broker the right to write there.",
+        io::ErrorKind::ReadOnlyFilesystem => "Mount that file system for writing.",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "Free space there.",
+        _ => "See that it is on a local ext4 or XFS file system, and that the disk is sound.",
+    };
+    Problem {
+        subject,
         what: format!("a file in {} cannot be written: {error}", dir.display()),
-        how_to_mend: "Give the user that runs it the right to write there, and space.".to_owned(),
-    })
+        how_to_mend: format!("{how_to_mend} Or choose another data directory (data_dir, --data-dir)."),
+    }
 }
