@@ -44,7 +44,7 @@ pub enum Command {
     #[command(subcommand)]
     Log(LogCommand),
     /// Tell what this machine lacks for a broker, and how to mend it.
-    #[command(after_help = exit::HELP)]
+    #[command(after_help = DOCTOR_HELP)]
     Doctor(DoctorArgs),
     /// The reference's name for `topic create`.
     #[command(hide = true)]
@@ -63,7 +63,7 @@ pub enum Command {
 // A paragraph is one line: it is wrapped to the terminal's width.
 const SERVE_HELP: &str = "\
 Signals:
-  SIGTERM, SIGINT  stop: answer what was read, flush, close the logs; a second one ends at once
+  SIGTERM, SIGINT  stop: answer what was read, flush, close the logs; a second one, half a second later or more, ends at once
   SIGUSR1          log each shard's requests, the time that each of their stages took, and its stalls
 
 Exit codes:
@@ -153,9 +153,20 @@ pub enum TopicCommand {
     Delete(TopicNameArgs),
 }
 
+/// The settings of a topic, for those who look for what `--set` takes.
+const SETTINGS_HELP: &str = "\
+Settings (`ringmq topic describe` shows a topic's, `ringmq serve --check` the defaults below [topic_defaults]; \
+configs/broker.toml says what each is for, and its range):
+  segment_bytes, segment_age_ms    when a segment is sealed
+  batch_bytes_max                  the largest batch that is taken
+  retention_ms, retention_bytes    when old records are deleted; 0 is never
+  cleanup                          delete, compact, or compact,delete
+  tombstone_retention_ms, compaction_dirty_percent
+                                   how topics with keys are compacted";
+
 /// Flags of `topic create`.
 #[derive(Debug, Args)]
-#[command(after_help = exit::HELP)]
+#[command(after_help = exit::HELP, after_long_help = create_help())]
 pub struct CreateTopicArgs {
     /// Name: 1 to 249 of letters, digits, `.`, `_` and `-`.
     pub name: String,
@@ -174,6 +185,10 @@ pub struct CreateTopicArgs {
     /// How results are printed.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+fn create_help() -> String {
+    format!("{SETTINGS_HELP}\n\n{}", exit::HELP)
 }
 
 const ALTER_HELP: &str = "\
@@ -207,7 +222,7 @@ pub struct AlterTopicArgs {
 }
 
 fn alter_help() -> String {
-    format!("{ALTER_HELP}\n\n{}", exit::HELP)
+    format!("{ALTER_HELP}\n\n{SETTINGS_HELP}\n\n{}", exit::HELP)
 }
 
 /// Up to where `topic trim` deletes.
@@ -402,9 +417,16 @@ impl ConsumeArgs {
 
 const STATS_HELP: &str = "\
 Everything is counted from the start of the broker on. Stages of a produce: received (its bytes came), staged (checked \
-and queued), durable (journal or segment written and flushed), answered. The device's figures are by what reads and \
-writes were for; the mean is the time of one at the device. Queues, bytes in use and partitions that are offline are \
-those of the moment.
+and queued), durable (journal or segment written and flushed), answered. Queues, bytes in use and partitions that are \
+offline are those of the moment. Errors are requests, and parts of requests, that were answered with one.
+
+The device's figures are by what reads and writes were for; the mean is the time of one at the device:
+  journal     small appends
+  append      large appends, to their segments
+  tail_read   reads close to the end that memory no longer holds
+  checkpoint  what the journal holds, to segments
+  cold_read   reads of older records, and what a start reads
+  background  compaction, the search for rot, the preparation of journals
 
 Exit codes:
   0    printed, or the reader of the output went away
@@ -542,6 +564,12 @@ pub struct LogRepairArgs {
     #[command(flatten)]
     pub output: OutputArgs,
 }
+
+const DOCTOR_HELP: &str = "\
+Exit codes:
+  0  nothing is lacking
+  1  something is: the lines that begin with `problem` say what, and how to mend it
+  2  the command line or the configuration is wrong";
 
 /// Flags of `ringmq doctor`.
 #[derive(Debug, Args)]

@@ -32,7 +32,7 @@ pub enum IoClass {
     Checkpoint,
     /// A read far behind the end of a log; recovery.
     ColdRead,
-    /// Rewriting and deleting in the background.
+    /// What waits for everything else: compaction, the search for rot, the preparation of a journal.
     Compaction,
 }
 
@@ -56,7 +56,7 @@ impl IoClass {
             IoClass::TailRead => "tail_read",
             IoClass::Checkpoint => "checkpoint",
             IoClass::ColdRead => "cold_read",
-            IoClass::Compaction => "compaction",
+            IoClass::Compaction => "background",
         }
     }
 }

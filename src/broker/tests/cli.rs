@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 use ringmq::cli::{Cli, Command as Typed, OutputFormat, RecordFormat, TopicCommand, TrimBefore, VERSION};
 use ringmq_client::{Offset, Start, Timestamp};
+use ringmq_controller::metadata::SettingKey;
 
 fn ringmq(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ringmq")).args(args).env_remove("RINGMQ_BROKERS").output().expect("ringmq runs")
@@ -27,6 +28,16 @@ fn parse(args: &[&str]) -> Result<Typed, String> {
 #[test]
 fn the_definitions_are_consistent() {
     Cli::command().debug_assert();
+}
+
+#[test]
+fn the_help_names_every_setting_of_a_topic() {
+    for command in ["create", "alter"] {
+        let help = stdout(&ringmq(&["topic", command, "--help"]));
+        for key in SettingKey::ALL {
+            assert!(help.contains(key.name()), "{command}: {key}");
+        }
+    }
 }
 
 #[test]
