@@ -59,7 +59,7 @@ impl Client {
         ClientBuilder::default()
     }
 
-    /// Creates, deletes, lists and describes topics; finds the controller.
+    /// Creates, alters, trims, deletes, lists and describes topics; tells a broker's statistics; finds the controller.
     pub fn admin(&self) -> Admin {
         Admin::new(self.cluster.clone())
     }

@@ -22,7 +22,7 @@
 //! | to | use |
 //! |---|---|
 //! | connect, with one address or several | [`Client::connect`], [`Client::builder`] |
-//! | create, alter, delete, list and describe topics, find the controller | [`Admin`] |
+//! | create, alter, delete, list and describe topics, delete old records, see statistics, find the controller | [`Admin`] |
 //! | send records, one by one or in batches | [`Producer`] |
 //! | fetch from an offset, ask for offsets, subscribe | [`Consumer`] |
 //! | speak the protocol on a connection of one's own | [`Connection`], with the messages of the crate `ringmq-wire` |

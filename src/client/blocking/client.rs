@@ -42,7 +42,7 @@ impl Client {
         Ok(Self { inner, thread })
     }
 
-    /// Creates, deletes, lists and describes topics; finds the controller.
+    /// Creates, alters, trims, deletes, lists and describes topics; tells a broker's statistics; finds the controller.
     pub fn admin(&self) -> Admin {
         Admin::new(self.inner.admin(), self.thread.clone())
     }
