@@ -172,7 +172,7 @@ pub struct Appended {
 pub enum AppendError {
     /// There is no room on the disk. Nothing was written and no offset used; appends succeed again when there is
     /// room.
-    #[error("the disk is full: {0}. Free some space or delete a topic; the service goes on by itself")]
+    #[error("the disk is full: {0}. Free some space, trim or delete a topic; the service goes on by itself")]
     StorageFull(#[source] Arc<io::Error>),
     /// A file could not be made ready. Nothing was written and no offset used; a later append may succeed.
     #[error(

@@ -27,7 +27,7 @@ use crate::writer;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum DeleteRecordsError {
     /// There are no such records yet.
-    #[error("cannot delete records below {before}: the log holds {start} to {end} (exclusive)")]
+    #[error("cannot delete records below {before}: the log holds {start} to {end} (exclusive); give at most {end}")]
     OutOfRange {
         /// Below where they were to be deleted.
         before: Offset,
