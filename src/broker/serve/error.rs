@@ -104,3 +104,20 @@ impl ServeError {
         matches!(self, Self::Shard { source, .. } if matches!(**source, ShardError::GivenUp))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ringmq_shard::RecoveryError;
+
+    use super::*;
+
+    #[test]
+    fn a_shard_that_gave_up_for_another_ones_sake_is_not_the_cause() {
+        let stopped = |source| ServeError::Shard { shard: 1, source: Box::new(source) };
+        assert!(stopped(RecoveryError::GivenUp.into()).is_consequence());
+        assert!(stopped(ShardError::GivenUp).is_consequence());
+        let in_use = io::Error::from(io::ErrorKind::AddrInUse);
+        let cannot_listen = ShardError::Listen { address: ([127, 0, 0, 1], 9092).into(), cause: in_use };
+        assert!(!stopped(cannot_listen).is_consequence());
+    }
+}
