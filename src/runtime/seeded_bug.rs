@@ -21,11 +21,17 @@ pub enum SeededBug {
     RedoBelowStart,
     /// What a producer sends again is answered before the original is durable.
     AnswerRetryEarly,
+    /// A compacted segment takes the place of the old ones before it is flushed.
+    SwapBeforeFlush,
+    /// A start does without the snapshots of what producers have stored.
+    ForgetProducers,
+    /// The log's start moves, and files go, before that is durable.
+    StartBeforeRecord,
 }
 
 impl SeededBug {
     /// Each of them.
-    pub const ALL: [SeededBug; 9] = [
+    pub const ALL: [SeededBug; 12] = [
         SeededBug::AcknowledgeBeforeFlush,
         SeededBug::SkipDirectorySync,
         SeededBug::TrustIndex,
@@ -35,6 +41,9 @@ impl SeededBug {
         SeededBug::StartPastFrames,
         SeededBug::RedoBelowStart,
         SeededBug::AnswerRetryEarly,
+        SeededBug::SwapBeforeFlush,
+        SeededBug::ForgetProducers,
+        SeededBug::StartBeforeRecord,
     ];
 
     /// Whether the simulation that this executor belongs to has the bug.

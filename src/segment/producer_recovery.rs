@@ -10,6 +10,7 @@ use ringmq_index::FramePlace;
 use ringmq_runtime::buffer::BLOCK_BYTES;
 use ringmq_runtime::file::IoClass;
 use ringmq_runtime::fs;
+use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_wire::{Offset, Timestamp};
 
 use crate::check::FrameCheck;
@@ -84,6 +85,9 @@ impl ProducerRecovery<'_> {
     }
 
     async fn latest_snapshot(&self, end: Offset) -> Option<ProducerSnapshot> {
+        if SeededBug::ForgetProducers.is_in() {
+            return None;
+        }
         for offset in self.snapshots.iter().rev() {
             let path = self.dir.join(file_name(*offset, FileKind::Producers));
             match self.load(&path, *offset, end).await {

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use ringmq_runtime::buffer::BLOCK_BYTES;
 use ringmq_runtime::file::{File, IoClass, OpenOptions};
 use ringmq_runtime::fs;
+use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_wire::batch::{BatchHeader, BatchView};
 use ringmq_wire::{Offset, Timestamp};
 
@@ -122,6 +123,9 @@ impl CleanedSegment {
     pub(super) async fn finish(&mut self) -> io::Result<()> {
         self.write_frame().await?;
         self.file.truncate(self.position).await?;
+        if SeededBug::SwapBeforeFlush.is_in() {
+            return Ok(());
+        }
         self.file.fdatasync().await
     }
 

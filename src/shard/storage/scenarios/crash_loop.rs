@@ -4,9 +4,12 @@
 //! To run a seed again that failed, whose number is in the report: `RINGMQ_SEEDS=42..43 cargo test -p ringmq-shard
 //! crash_loop`.
 //!
+//! Meanwhile records of the logs are deleted by request, for their age or number (`retention.rs`), and replaced by later
+//! ones with their key, each in one of the logs.
+//!
 //! After every recovery, for every log: what was acknowledged is there and unchanged; what anyone read is there and
-//! unchanged, but for what was deleted; what was deleted stays so; nothing is there that was not sent, or twice; the order
-//! is that of the calls.
+//! unchanged, but for what was deleted or replaced; what was deleted stays so; nothing is there that was not sent, or
+//! twice; the order is that of the calls.
 
 use std::time::Duration;
 
@@ -14,25 +17,44 @@ use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_runtime::sim::scenario::{dice, end_life, seeds};
 use ringmq_runtime::sim::{Fault, Operation};
 use ringmq_runtime::{random, task, time};
-use ringmq_segment::{AppendError, DeleteRecordsError, Log, LogOffsets, OpenError};
-use ringmq_wire::Offset;
+use ringmq_segment::{AppendError, Log, LogOffsets, OpenError};
 
-use super::outside::{self, Shared, acknowledge, ask_to_delete, check, deleted, next_tag, read_end, remember};
-use super::retries;
+use super::outside::{self, COMPACTED, Shared, acknowledge, batch_for, check, next_tag, read_end};
+use super::reclaim::below;
 use super::support::*;
+use super::{reclaim, retries};
 
 const LOGS: u32 = 3;
 const WRITERS: u32 = 3;
+/// Whose records go for their age or number. The others' go by request, and those of [`COMPACTED`] when they are replaced.
+const RETAINED: usize = 1;
 
 #[test]
 fn nothing_acknowledged_is_lost_over_many_lives_of_journal_and_segments() {
-    let mut redone = 0;
     let seeds = seeds(0..1_000);
-    let count = seeds.end - seeds.start;
+    let (count, mut seen) = (seeds.end - seeds.start, Tally::default());
     for seed in seeds {
-        redone += lives(seed);
+        let of_seed = lives_with(seed, None);
+        seen.redone += of_seed.redone;
+        seen.expired += of_seed.expired;
+        seen.replaced += of_seed.replaced;
     }
-    assert!(redone > count, "recoveries found appends in the journal: {redone} times with {count} seeds");
+    let Tally { redone, expired, replaced } = seen;
+    assert!(
+        redone > count && expired > count && replaced > count / 2,
+        "{seen:?} with {count} seeds: it came to little"
+    );
+}
+
+/// What the seeds came to.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Recoveries that found appends in the journal.
+    redone: u64,
+    /// Rounds of retention that deleted something.
+    expired: u64,
+    /// Rounds of compaction that removed something.
+    replaced: u64,
 }
 
 #[test]
@@ -49,13 +71,8 @@ fn a_seed_replays_to_the_last_event() {
     assert_ne!(hash(3), hash(4));
 }
 
-/// One seed. Returns in how many recoveries the journal had something.
-fn lives(seed: u64) -> u64 {
-    lives_with(seed, None)
-}
-
-/// One seed, with a program that has that bug.
-pub(super) fn lives_with(seed: u64, bug: Option<SeededBug>) -> u64 {
+/// One seed, with a program that may have a bug.
+pub(super) fn lives_with(seed: u64, bug: Option<SeededBug>) -> Tally {
     let sim = sim_with_bug(seed, !seed.is_multiple_of(4), bug);
     let outside = outside::outside(LOGS);
     let (mut dice, mut redone) = (dice(seed), 0);
@@ -70,6 +87,7 @@ pub(super) fn lives_with(seed: u64, bug: Option<SeededBug>) -> u64 {
             2 => {
                 Some(Fault::on(Operation::Write, ["*.log", "*.ring", "*.table"][choice(&mut dice, 3)]).after(dice(60)))
             }
+            3 => Some(swap_fails(&mut dice)),
             4 => Some(Fault::on(Operation::Preallocate, "*").after(dice(12)).times(1 + dice(3)).os_error(24)),
             _ => None,
         };
@@ -101,7 +119,22 @@ pub(super) fn lives_with(seed: u64, bug: Option<SeededBug>) -> u64 {
     sim.crash();
     let after_a_clean_stop = sim.run(|| verify(outside.clone()));
     assert_eq!(after_a_clean_stop, 0, "a clean stop leaves nothing in the journal");
-    redone
+    let outside = outside.borrow();
+    Tally { redone, expired: outside[RETAINED].reclaimed, replaced: outside[COMPACTED].reclaimed }
+}
+
+/// A failure on the way of a compacted segment, before or after it took effect.
+fn swap_fails(dice: &mut impl FnMut(u64) -> u64) -> Fault {
+    let (operation, path) = [
+        (Operation::Write, "*.cleaned"),
+        (Operation::Flush, "*.cleaned"),
+        (Operation::Rename, "*.cleaned"),
+        (Operation::Rename, "*.swap"),
+        (Operation::Remove, "*.log"),
+        (Operation::Write, "*.producers.tmp"),
+    ][choice(dice, 6)];
+    let fault = Fault::on(operation, path).after(dice(3)).os_error(5);
+    if dice(2) == 0 { fault.late() } else { fault }
 }
 
 fn choice(dice: &mut impl FnMut(u64) -> u64, of: u64) -> usize {
@@ -121,13 +154,27 @@ async fn live(outside: Shared, life_ms: u64, started: impl FnOnce() + 'static) {
             let producer = outside.borrow()[partition].retrying.clone();
             task::spawn("retrying writer", retries::write(outside.clone(), producer, partition, log.clone()));
             task::spawn("reader", read(outside.clone(), partition, log.clone()));
-            task::spawn("deleter", delete(outside.clone(), partition, log.clone()));
+            reclaim(&outside, partition, log);
         }
         started();
         std::future::pending::<()>().await;
         drop(core);
     });
     time::sleep(Duration::from_millis(life_ms)).await;
+}
+
+/// Takes records away, in each log in another way.
+fn reclaim(outside: &Shared, partition: usize, log: Log) {
+    let pause_ms_max = if partition == COMPACTED { 200 } else { 30 };
+    let deleting = reclaim::delete(outside.clone(), partition, log.clone(), pause_ms_max);
+    match partition {
+        RETAINED => task::spawn("retention", reclaim::retain(outside.clone(), partition, log)),
+        COMPACTED => {
+            task::spawn("compaction", reclaim::compact(outside.clone(), partition, log));
+            task::spawn("deleter", deleting);
+        }
+        _ => task::spawn("deleter", deleting),
+    }
 }
 
 /// Sends appends of all sizes, up to four at a time.
@@ -143,7 +190,8 @@ async fn write(outside: Shared, partition: usize, log: Log) {
                 _ => usize::try_from(random::u64() % 300).expect("small"),
             };
             outside.borrow_mut()[partition].sent.insert(tag, records);
-            under_way.push((tag, records, log.append(append(tag, records, value_bytes))));
+            let batch = batch_for(&outside, partition, tag, records, value_bytes);
+            under_way.push((tag, records, log.append(append_batch(tag, batch))));
         }
         for (tag, records, appending) in under_way {
             match appending.await {
@@ -171,37 +219,8 @@ async fn read(outside: Shared, partition: usize, log: Log) {
         let known = read_end(&outside, partition).clamp(start.get(), durable.get());
         let from = if random::u64() & 1 == 0 { known } else { start.get() + below(known - start.get() + 1) };
         let max_bytes = usize::try_from(random::u64() % 20_000).expect("small");
-        let seen = read_from(&log, from, max_bytes).await;
-        remember(&outside, partition, from, &seen);
+        outside::read(&outside, partition, &log, from, max_bytes).await;
         time::sleep(Duration::from_millis(random::u64() % 4)).await;
-    }
-}
-
-fn below(bound: i64) -> i64 {
-    (random::u64() % bound.cast_unsigned()).cast_signed()
-}
-
-/// Deletes records now and then: a few, up to somewhere, or all; most of what is durable is in the journal alone.
-async fn delete(outside: Shared, partition: usize, log: Log) {
-    loop {
-        time::sleep(Duration::from_millis(random::u64() % 30)).await;
-        let LogOffsets { start, durable, .. } = log.offsets();
-        let before = match random::u64() % 4 {
-            0 => durable.get(),
-            1 => start.get() + below(durable.get() - start.get() + 1),
-            _ => start.get() + below((durable.get() - start.get()).min(8) + 1),
-        };
-        ask_to_delete(&outside, partition, before);
-        match log.delete_records(Offset::new(before)).await {
-            Ok(start) => {
-                assert!(start.get() >= before && log.offsets().start == start);
-                deleted(&outside, partition, start.get());
-            }
-            // Whether they are deleted is not known.
-            Err(DeleteRecordsError::Record { .. }) => {}
-            Err(DeleteRecordsError::Poisoned(_)) => return,
-            Err(error) => panic!("nothing that leads to this was done: {error}"),
-        }
     }
 }
 
@@ -219,7 +238,8 @@ async fn stop_cleanly(outside: Shared) {
     for partition in 0..LOGS as usize {
         let tag = next_tag(&outside);
         outside.borrow_mut()[partition].sent.insert(tag, 1);
-        core.log(partition).append(append(tag, 1, 10)).await.expect("acknowledged");
+        let batch = batch_for(&outside, partition, tag, 1, 10);
+        core.log(partition).append(append_batch(tag, batch)).await.expect("acknowledged");
     }
     core.stop().await;
 }

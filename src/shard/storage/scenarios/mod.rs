@@ -4,6 +4,7 @@ mod crash_loop;
 mod faults;
 mod full_disk;
 mod outside;
+mod reclaim;
 mod retries;
 mod rules;
 mod seeded_bugs;

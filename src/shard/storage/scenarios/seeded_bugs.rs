@@ -55,6 +55,21 @@ fn answering_a_retry_before_the_original_is_durable_is_found() {
 }
 
 #[test]
+fn a_compacted_segment_that_counts_before_it_is_durable_is_found() {
+    assert!(is_found(SeededBug::SwapBeforeFlush));
+}
+
+#[test]
+fn forgetting_what_producers_stored_in_records_that_are_gone_is_found() {
+    assert!(is_found(SeededBug::ForgetProducers));
+}
+
+#[test]
+fn a_log_start_that_moves_before_it_is_durable_is_found() {
+    assert!(is_found(SeededBug::StartBeforeRecord));
+}
+
+#[test]
 fn every_bug_has_a_test() {
     let tests = include_str!("seeded_bugs.rs");
     // That one has its test where the flush is, in `segment`.

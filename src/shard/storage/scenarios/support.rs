@@ -11,7 +11,7 @@ use ringmq_runtime::fs;
 use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_runtime::sim::{DiskConfig, Sim, SimConfig};
 use ringmq_segment::{Append, FrameBuf, Log, LogConfig, LogId, OpenError, Payload, ReadError};
-use ringmq_wire::batch::{BatchBuilder, BatchLimits, Compression, RecordRef, Scratch, split_batches};
+use ringmq_wire::batch::{BatchBuilder, BatchLimits, Compression, Record, RecordRef, Scratch, split_batches};
 use ringmq_wire::{Offset, PartitionIndex, ShardIndex, Timestamp, TopicId};
 
 use crate::storage::{JournalSettings, RecoveryError, Storage, link};
@@ -140,6 +140,39 @@ pub(super) fn batch(tag: u64, records: u32, value_bytes: usize) -> Bytes {
     builder.finish().expect("a batch")
 }
 
+/// As [`batch`], with one of few keys in every record; some records are tombstones, which say in a header who they are.
+pub(super) fn keyed_batch(tag: u64, records: u32, value_bytes: usize) -> Bytes {
+    let compression = if tag & 1 == 0 { Compression::None } else { Compression::Lz4 };
+    let mut builder = BatchBuilder::new(compression);
+    for number in 0..records {
+        let (key, timestamp) = (key_of(tag, number), Timestamp::new(tag.cast_signed()));
+        let (identity, value) = (value(tag, number, 0), value(tag, number, value_bytes));
+        let (value, identity) = match is_tombstone(tag, number) {
+            true => (None, [(IDENTITY, Some(&identity[..]))]),
+            false => (Some(&value[..]), [(IDENTITY, None)]),
+        };
+        builder.append(&RecordRef { timestamp, key: Some(&key), value, headers: &identity }).expect("a record");
+    }
+    builder.finish().expect("a batch")
+}
+
+const IDENTITY: &str = "identity";
+
+/// The key of a record of [`keyed_batch`].
+pub(super) fn key_of(tag: u64, number: u32) -> [u8; 1] {
+    [(mixed(tag, number) % 8).to_be_bytes()[7]]
+}
+
+/// Whether a record of [`keyed_batch`] is a tombstone.
+pub(super) fn is_tombstone(tag: u64, number: u32) -> bool {
+    (mixed(tag, number) >> 8).is_multiple_of(4)
+}
+
+fn mixed(tag: u64, number: u32) -> u64 {
+    let mixed = (tag ^ u64::from(number) << 32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed ^ mixed >> 29
+}
+
 fn value(tag: u64, number: u32, value_bytes: usize) -> Vec<u8> {
     let mut value = tag.to_be_bytes().to_vec();
     value.extend_from_slice(&number.to_be_bytes());
@@ -153,7 +186,11 @@ fn value(tag: u64, number: u32, value_bytes: usize) -> Vec<u8> {
 
 /// One batch; in memory that becomes a frame, or in any.
 pub(super) fn append(tag: u64, records: u32, value_bytes: usize) -> Append {
-    let batch = batch(tag, records, value_bytes);
+    append_batch(tag, batch(tag, records, value_bytes))
+}
+
+/// As [`append`], of a batch that there is.
+pub(super) fn append_batch(tag: u64, batch: Bytes) -> Append {
     let payload = if tag.is_multiple_of(3) {
         let mut frame = FrameBuf::with_payload_len(batch.len());
         frame.payload_mut().copy_from_slice(&batch);
@@ -167,13 +204,22 @@ pub(super) fn append(tag: u64, records: u32, value_bytes: usize) -> Append {
 /// One record as it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
+    pub(super) offset: i64,
     pub(super) tag: u64,
     pub(super) number: u32,
 }
 
-/// Everything that the log gives from `from` on, by offset, in reads of at most `max_bytes`. Asserts that offsets have
-/// no gap and that every value is one that [`batch`] made.
+/// Everything that the log gives from `from` on, in reads of at most `max_bytes`. Asserts that offsets have no gap and that
+/// every value is one that [`batch`] made.
 pub(super) async fn read_from(log: &Log, from: i64, max_bytes: usize) -> Vec<Seen> {
+    let (seen, next) = read_what_is_left(log, from, max_bytes).await;
+    assert!((from..).zip(&seen).all(|(offset, seen)| seen.offset == offset), "no gap");
+    assert_eq!(next, from + i64::try_from(seen.len()).expect("few"));
+    seen
+}
+
+/// As [`read_from`], of a log in which records may be missing. Returns where it ended, too.
+pub(super) async fn read_what_is_left(log: &Log, from: i64, max_bytes: usize) -> (Vec<Seen>, i64) {
     let end = log.offsets().durable;
     let (mut next, mut seen) = (Offset::new(from), Vec::new());
     while next < end {
@@ -184,15 +230,15 @@ pub(super) async fn read_from(log: &Log, from: i64, max_bytes: usize) -> Vec<See
         };
         assert!(read.next_offset > next, "a read below the end makes progress");
         for slice in &read.slices {
-            collect(slice, next, from, &mut seen);
+            collect(slice, next, &mut seen);
         }
-        assert_eq!(read.next_offset.get(), from + i64::try_from(seen.len()).expect("few"));
         next = read.next_offset;
+        assert!(seen.last().is_none_or(|last| last.offset < next.get()), "what comes next is behind what was read");
     }
-    seen
+    (seen, next.get())
 }
 
-fn collect(slice: &[u8], wanted: Offset, from: i64, seen: &mut Vec<Seen>) {
+fn collect(slice: &[u8], wanted: Offset, seen: &mut Vec<Seen>) {
     let mut scratch = Scratch::default();
     for batch in split_batches(slice) {
         let batch = batch.expect("whole batches");
@@ -202,14 +248,28 @@ fn collect(slice: &[u8], wanted: Offset, from: i64, seen: &mut Vec<Seen>) {
             if record.offset < wanted {
                 continue;
             }
-            assert_eq!(record.offset.get(), from + i64::try_from(seen.len()).expect("few"), "no gap");
-            let bytes = record.value.expect("a value");
-            let tag = u64::from_be_bytes(bytes[..8].try_into().expect("a tag"));
-            let number = u32::from_be_bytes(bytes[8..12].try_into().expect("a number"));
-            assert_eq!(bytes, value(tag, number, bytes.len() - 12), "the value is as it was sent");
-            seen.push(Seen { tag, number });
+            let there = recognize(&record);
+            assert!(seen.last().is_none_or(|last| last.offset < there.offset), "offsets rise");
+            seen.push(there);
         }
     }
+}
+
+/// Which record it is: one that [`batch`] or [`keyed_batch`] made, as it was sent.
+fn recognize(record: &Record<'_>) -> Seen {
+    let identity = record.headers().find(|header| header.key == IDENTITY.as_bytes()).and_then(|header| header.value);
+    let bytes = identity.or(record.value).expect("a value, or an identity");
+    let tag = u64::from_be_bytes(bytes[..8].try_into().expect("a tag"));
+    let number = u32::from_be_bytes(bytes[8..12].try_into().expect("a number"));
+    assert_eq!(bytes, value(tag, number, bytes.len() - 12), "the value is as it was sent");
+    if let Some(key) = record.key {
+        assert_eq!(
+            (key, record.value.is_none()),
+            (&key_of(tag, number)[..], is_tombstone(tag, number)),
+            "as it was sent"
+        );
+    }
+    Seen { offset: record.offset.get(), tag, number }
 }
 
 /// A first start, with the ring prepared. What follows goes by the journal.
