@@ -143,13 +143,18 @@ fn shard_config(shape: &Shape, shard: ShardIndex) -> ShardConfig {
         shard_port: None,
         advertise: None,
         log: LogConfig::default(),
-        topic_defaults: TopicSettings::default(),
-        // Records of tests are as old as time.
-        retention_interval: Duration::from_secs(24 * 3600),
-        compaction: CompactionSettings::default(),
+        topic_defaults: topic_defaults(),
+        retention_interval: Duration::from_millis(10),
+        compaction: CompactionSettings { interval: Duration::from_millis(10), ..CompactionSettings::default() },
         scrub: ScrubSettings::default(),
         sealed_open_max: OpenSegments::MAX_DEFAULT,
         tail_cache_bytes: shape.tail_cache_bytes,
         limits: Limits::DEFAULT,
     }
+}
+
+/// Segments that are full soon, and just hold the largest batch. They are smaller than a user may have them.
+fn topic_defaults() -> TopicSettings {
+    // Records of tests are as old as time.
+    TopicSettings { segment_bytes: 160 << 10, batch_bytes_max: 128 << 10, retention_ms: 0, ..TopicSettings::default() }
 }

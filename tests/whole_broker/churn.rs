@@ -5,7 +5,7 @@ use std::time::Duration;
 use ringmq_runtime::{random, time};
 use ringmq_wire::ErrorCode;
 use ringmq_wire::codec::Codec;
-use ringmq_wire::protocol::{CreateTopicsRequest, DeleteTopicsRequest, NewTopic, ProduceResponse, Setting};
+use ringmq_wire::protocol::{CreateTopicsRequest, DeleteTopicsRequest, NewTopic, ProduceResponse};
 
 use super::broker::ADDRESS;
 use super::connection::{Connection, Lost};
@@ -41,7 +41,7 @@ enum Step {
 impl Churned {
     async fn churn_on_a_connection(&mut self, stage: &Stage) -> Result<(), Lost> {
         let mut connection = Connection::open(ADDRESS).await?;
-        let number = stage.ledger.open_connection();
+        let number = stage.ledger.new_sender();
         while !stage.is_enough() {
             let place = Place { topic: TOPIC.to_owned(), life: self.life, partition: 0 };
             match self.step {
@@ -81,15 +81,14 @@ impl Churned {
     }
 }
 
-/// Creates a topic with segments as small as may be; whether it is there now for certain.
+/// Creates a topic; whether it is there now for certain.
 pub(crate) async fn create(
     stage: &Stage,
     connection: &mut Connection,
     topic: &str,
     partitions: u32,
 ) -> Result<bool, Lost> {
-    let settings = vec![Setting { key: "segment_bytes".to_owned(), value: (1 << 20).to_string() }];
-    let topics = vec![NewTopic { name: topic.to_owned(), partitions, replicas: 1, settings }];
+    let topics = vec![NewTopic { name: topic.to_owned(), partitions, replicas: 1, settings: Vec::new() }];
     let request = CreateTopicsRequest { topics, timeout_ms: 30_000, validate_only: false };
     let created = connection.call(&request).await?;
     let code = created.map_or_else(|error| error.code, |created| created.topics[0].error);

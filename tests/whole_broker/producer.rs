@@ -27,7 +27,7 @@ pub(crate) async fn run(stage: Stage) {
 
 async fn produce_on_a_connection(stage: &Stage) -> Result<(), Lost> {
     let mut connection = Connection::open(ADDRESS).await?;
-    let number = stage.ledger.open_connection();
+    let number = stage.ledger.new_sender();
     while !stage.is_enough() {
         let mut under_way = BTreeMap::new();
         for _ in 0..1 + random::u64() % IN_FLIGHT_MAX {
@@ -52,6 +52,17 @@ fn settle(stage: &Stage, under_way: &mut BTreeMap<CorrelationId, Batches>, id: C
     }
 }
 
+/// How long values are. Where records are to go by segments, these are full soon.
+pub(crate) fn draw_value_bytes(place: &Place) -> usize {
+    let bytes = match random::u64() % 16 {
+        // Large enough to be received straight into what is written.
+        0 => 40_000,
+        _ if place.is_compacted() || place.is_retained() => 4_000 + random::u64() % 12_000,
+        _ => random::u64() % 600,
+    };
+    usize::try_from(bytes).expect("small")
+}
+
 /// What one request carries: at most one batch for each place.
 pub(crate) struct Batches(BTreeMap<Place, (BatchId, Bytes)>);
 
@@ -61,17 +72,15 @@ impl Batches {
         let mut batches = BTreeMap::new();
         for _ in 0..1 + random::u64() % 3 {
             let place = stage.draw_place();
-            // Some are large enough to be received straight into what is written.
-            let value_bytes = if random::u64().is_multiple_of(16) { 40_000 } else { random::u64() % 600 };
-            let value_bytes = usize::try_from(value_bytes).expect("small");
-            batches.entry(place).or_insert_with_key(|place| stage.ledger.write_batch(place, connection, value_bytes));
+            let write = |place: &Place| stage.ledger.write_batch(place, connection, draw_value_bytes(place), None);
+            batches.entry(place).or_insert_with_key(write);
         }
         Batches(batches)
     }
 
     /// One batch for one place.
     pub(crate) fn one(stage: &Stage, connection: u64, place: &Place) -> Batches {
-        Batches(BTreeMap::from([(place.clone(), stage.ledger.write_batch(place, connection, 100))]))
+        Batches(BTreeMap::from([(place.clone(), stage.ledger.write_batch(place, connection, 100, None))]))
     }
 
     pub(crate) fn head(&self) -> ProduceHead {

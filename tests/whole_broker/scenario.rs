@@ -12,8 +12,9 @@ use ringmq_wire::ErrorCode;
 
 use super::broker::{ADDRESS, Broker, Shape};
 use super::connection::{Connection, Lost};
-use super::ledger::{Ledger, Place};
-use super::{churn, consumer, producer};
+use super::ledger::{Gone, Ledger, Place};
+use super::topics::{COMPACTED, KEPT, RETAINED, TRIMMED};
+use super::{churn, consumer, producer, retrying, topics, trim};
 
 /// What the clients of one scenario share: each is on a machine of its own, and this is the test's.
 #[derive(Clone)]
@@ -29,11 +30,10 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    fn new(topics: &[u32]) -> Stage {
-        let names = topics.iter().zip(0..).map(|(partitions, number)| (format!("topic-{number}"), *partitions));
+    fn new(topics: &[(&str, u32)]) -> Stage {
         Stage {
             ledger: Ledger::default(),
-            topics: names.collect(),
+            topics: topics.iter().map(|(topic, partitions)| ((*topic).to_owned(), *partitions)).collect(),
             enough: Rc::default(),
             stopping: Rc::default(),
             clients: Rc::default(),
@@ -101,8 +101,9 @@ impl Stage {
 /// What a seed draws at first.
 struct Plan {
     shape: Shape,
-    topics: Vec<u32>,
+    topics: Vec<(&'static str, u32)>,
     producers: u64,
+    retrying_producers: u64,
     lives: u64,
 }
 
@@ -113,8 +114,11 @@ impl Plan {
         let tail_cache_bytes = 1 << draw(12, 24);
         Plan {
             shape: Shape { shards, tail_cache_bytes, journal: draw_journal() },
-            topics: vec![u32::try_from(draw(1, 3)).expect("small"), u32::try_from(draw(1, 3)).expect("small")],
-            producers: draw(1, 3),
+            topics: [(KEPT, 3), (TRIMMED, 2), (COMPACTED, 2), (RETAINED, 1)]
+                .map(|(topic, partitions_max)| (topic, u32::try_from(draw(1, partitions_max)).expect("small")))
+                .into(),
+            producers: draw(1, 2),
+            retrying_producers: draw(1, 2),
             lives: draw(1, 4),
         }
     }
@@ -159,11 +163,21 @@ fn disk(seed: u64) -> DiskConfig {
     DiskConfig { latency: LatencyConfig { write, ..usual }, ..DiskConfig::default() }
 }
 
-/// Plays the scenario of a seed. Returns the hash of everything that happened.
+/// What a scenario came to.
+pub(crate) struct Outcome {
+    /// The hash of everything that happened.
+    pub(crate) trace: u64,
+    /// Records that are gone at the end, as they may.
+    pub(crate) gone: Gone,
+    /// Batches that were sent again and not stored again.
+    pub(crate) sent_again: u64,
+}
+
+/// Plays the scenario of a seed.
 ///
 /// # Panics
 /// When a promise is broken.
-pub(crate) fn run(seed: u64) -> u64 {
+pub(crate) fn run(seed: u64) -> Outcome {
     let sim = Sim::new(SimConfig { disk: disk(seed), ..SimConfig::with_seed(seed) });
     let plan = sim.run(|| async { Plan::draw() });
     let stage = Stage::new(&plan.topics);
@@ -178,19 +192,24 @@ pub(crate) fn run(seed: u64) -> u64 {
     for _ in 0..plan.lives {
         live(&sim, &stage, &plan.shape);
     }
-    last_life(&sim, &stage, &plan.shape);
+    let gone = last_life(&sim, &stage, &plan.shape);
     assert!(stage.ledger.acknowledged_count() > 0, "something was produced");
-    sim.trace_hash()
+    Outcome { trace: sim.trace_hash(), gone, sent_again: stage.ledger.sent_again_count() }
 }
 
 fn start_clients(sim: &Sim, stage: &Stage, plan: &Plan) {
     for _ in 0..plan.producers {
         stage.start_client(sim, "producer", producer::run);
     }
+    for _ in 0..plan.retrying_producers {
+        stage.start_client(sim, "retrying producer", retrying::run);
+    }
     for place in stage.places() {
         stage.start_client(sim, "consumer", |stage| consumer::follow(stage, place));
     }
     stage.start_client(sim, "churn", churn::run);
+    stage.start_client(sim, "settings", topics::keep_as_planned);
+    stage.start_client(sim, "trim", trim::run);
 }
 
 /// One life of the broker, from a start to a violent or a peaceful end; the end may come while it starts.
@@ -229,8 +248,8 @@ fn live(sim: &Sim, stage: &Stage, shape: &Shape) {
     }
 }
 
-/// Lets the clients finish, checks everything, stops and starts once more, and checks again.
-fn last_life(sim: &Sim, stage: &Stage, shape: &Shape) {
+/// Lets the clients finish, checks everything, stops and starts once more, and checks again. Returns what is gone.
+fn last_life(sim: &Sim, stage: &Stage, shape: &Shape) -> Gone {
     sim.run(|| async {
         let broker = Broker::start(shape, stage.stopping.clone()).await;
         consumer::check_all(stage).await.expect("nothing ends the broker");
@@ -242,7 +261,8 @@ fn last_life(sim: &Sim, stage: &Stage, shape: &Shape) {
         consumer::check_all(stage).await.expect("nothing ends the broker");
         broker.stop().await;
         let broker = Broker::start(shape, stage.stopping.clone()).await;
-        consumer::check_all(stage).await.expect("nothing ends the broker");
+        let gone = consumer::check_all(stage).await.expect("nothing ends the broker");
         broker.stop().await;
-    });
+        gone
+    })
 }

@@ -35,11 +35,12 @@ impl FormatTime for VirtualTime {
     }
 }
 
-/// Tries seeds on as many threads as there are processors: the one that the environment names, or the first `count`.
+/// Tries seeds on as many threads as there are processors: the one that the environment names, or the first `count`. Returns
+/// how many.
 ///
 /// # Panics
 /// When a seed fails, with the command that replays it.
-pub(crate) fn try_all(count: u64, scenario: impl Fn(u64) + Sync) {
+pub(crate) fn try_all(count: u64, scenario: impl Fn(u64) + Sync) -> u64 {
     let (first, end) = match number_in(SEED) {
         Some(seed) => {
             show_log();
@@ -72,4 +73,5 @@ pub(crate) fn try_all(count: u64, scenario: impl Fn(u64) + Sync) {
         failed[0],
         failed[0]
     );
+    end - first
 }
