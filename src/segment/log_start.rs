@@ -60,6 +60,7 @@ pub(crate) async fn delete_records(log: &Rc<LogCore>, before: Offset) -> Result<
         if !SeededBug::StartPastFrames.is_in() {
             frames_reach(log, before).await?;
         }
+        cover_producers(log, before).await;
         if !SeededBug::StartBeforeRecord.is_in() {
             record(log, before).await?;
         }
@@ -104,6 +105,18 @@ async fn frames_reach(log: &Rc<LogCore>, offset: Offset) -> Result<(), DeleteRec
             }
         }
         moved.await;
+    }
+}
+
+/// Has a snapshot written of what segments tell of producers that lie below `start` as a whole: once the log begins there, no
+/// start looks at them. It is done without where that fails: what is deleted, to free space perhaps, may have to go then, too.
+async fn cover_producers(log: &LogCore, start: Offset) {
+    let covered = {
+        let state = log.state.borrow();
+        if start == state.end { Some(start) } else { state.sealed_ends().take_while(|end| *end <= start).last() }
+    };
+    if let Some(covered) = covered {
+        let _ = producer_snapshots::cover(log, covered).await;
     }
 }
 
@@ -182,8 +195,6 @@ async fn tidy(log: &LogCore) {
     if log.state.borrow().retired.is_empty() {
         return;
     }
-    let start = log.state.borrow().start;
-    producer_snapshots::cover(log, start).await;
     match remove_files(log).await {
         Ok(()) => {}
         Err(NoRoom::Broken { action, source }) => log.poison(action, source),

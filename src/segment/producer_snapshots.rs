@@ -27,17 +27,21 @@ pub(crate) fn take(log: &LogCore, state: &mut LogState) -> Option<ProducerSnapsh
     Some(ProducerSnapshot { id, log_number, generation, offset, producers })
 }
 
-/// Sees to it that a snapshot has what the frames below `offset` tell, before they go: on a full disk, too.
-pub(crate) async fn cover(log: &LogCore, offset: Offset) {
+/// Sees to it that a durable snapshot has what the frames below `offset` tell, before they go.
+///
+/// # Errors
+/// When there is none, and none can be written: whoever sends again what only these frames tell of has it stored twice.
+pub(crate) async fn cover(log: &LogCore, offset: Offset) -> io::Result<()> {
     let snapshot = {
         let mut state = log.state.borrow_mut();
         if state.producer_snapshot >= Some(offset) {
-            return;
+            return Ok(());
         }
         take(log, &mut state)
     };
-    if let Some(snapshot) = snapshot {
-        store_with(log, &snapshot, &log.reserve).await;
+    match snapshot {
+        Some(snapshot) => store_with(log, &snapshot, &log.reserve).await,
+        None => Ok(()),
     }
 }
 
@@ -48,7 +52,7 @@ pub(crate) fn renew(log: &Rc<LogCore>) {
     if base > Offset::ZERO && log.state.borrow().producer_snapshot < Some(base) {
         let log_covered = log.clone();
         // A log that is being closed writes one anyway.
-        let covered = async move { cover(&log_covered, base).await };
+        let covered = async move { drop(cover(&log_covered, base).await) };
         let _ = log.gate.spawn_background("log-producers", covered);
     }
 }
@@ -56,28 +60,29 @@ pub(crate) fn renew(log: &Rc<LogCore>) {
 /// Writes a snapshot, durably, unless there is a newer one, and removes all older ones but the last good one. What fails
 /// is told in the broker's own log: the next start then reads frames instead.
 pub(crate) async fn store(log: &LogCore, snapshot: &ProducerSnapshot) {
-    store_with(log, snapshot, &Reserve::none()).await;
+    let _ = store_with(log, snapshot, &Reserve::none()).await;
 }
 
-async fn store_with(log: &LogCore, snapshot: &ProducerSnapshot, reserve: &Reserve) {
+async fn store_with(log: &LogCore, snapshot: &ProducerSnapshot, reserve: &Reserve) -> io::Result<()> {
     let offset = snapshot.offset;
     // Segments may be sealed faster than this is done.
     let _one_at_a_time = log.storing_snapshot.acquire(1).await;
     let before = log.state.borrow().producer_snapshot;
     if before > Some(offset) {
-        return;
+        return Ok(());
     }
     let path = log.dir.join(file_name(offset, FileKind::Producers));
     let encoded = snapshot.encode();
     let write = async || fs::write_small_atomic(&path, &encoded).await;
     if let Err(error) = reserve.lend("for a snapshot of producers", fs::is_full, write).await {
         tracing::warn!(snapshot = %path.display(), %error, "cannot write a snapshot of producers");
-        return;
+        return Err(error);
     }
     log.state.borrow_mut().producer_snapshot = Some(offset);
     if let Err(error) = remove_before(&log.dir, offset, before).await {
         tracing::warn!(partition = %log.id, %error, "old snapshots of producers are not removed");
     }
+    Ok(())
 }
 
 /// Writes a snapshot without a flush, and removes the one that was written so before it. A crash may lose it, so nothing

@@ -284,7 +284,10 @@ impl Round<'_> {
         match finished {
             Ok(()) if group.cleaned.is_changed() || group.segments.len() > 1 => {
                 // Batches that are gone tell a start nothing of their producers.
-                producer_snapshots::cover(self.log, group.end).await;
+                if let Err(error) = producer_snapshots::cover(self.log, group.end).await {
+                    group.cleaned.remove().await;
+                    return Err(self.io(error));
+                }
                 swap::swap(self.log, &group.segments, group.end, group.cleaned).await?;
                 Ok(after)
             }

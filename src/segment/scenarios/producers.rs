@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use ringmq_runtime::sim::Sim;
-use ringmq_runtime::time;
-use ringmq_wire::batch::{BatchLimits, BatchProducer};
-use ringmq_wire::{Offset, ProducerEpoch, ProducerId, Sequence};
+use ringmq_runtime::sim::{Fault, Operation, Sim};
+use ringmq_runtime::{task, time};
+use ringmq_wire::batch::{BatchBuilder, BatchLimits, BatchProducer, Compression, RecordRef, set_producer};
+use ringmq_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
 use super::retries::batch_of;
 use super::support::*;
-use crate::{Append, AppendError, Appended, Log, OutOfSequence, Payload, ProducerSnapshot};
+use crate::{
+    Append, AppendError, Appended, CompactError, CompactionPolicy, Log, LogConfig, OutOfSequence, Payload,
+    ProducerSnapshot,
+};
 
 /// One record of the producer, of a size that four of them fill a segment.
 pub(super) fn record(id: i64, sequence: i32) -> Append {
@@ -167,4 +170,69 @@ fn a_full_disk_answers_what_is_stored() {
         assert!(matches!(refused, Err(AppendError::StorageFull(_))), "{refused:?}");
         assert_eq!(stored_at(&log, 1, 1).await, 2);
     });
+}
+
+/// Two segments of one producer, and a third one that another has begun.
+async fn two_segments_of_one(log: &Log) {
+    for sequence in 0..8 {
+        stored_at(log, 1, sequence).await;
+    }
+    stored_at(log, 2, 0).await;
+}
+
+#[test]
+fn what_is_deleted_stays_known_whenever_the_deletion_is_interrupted() {
+    // All that one producer sent, or all that there is.
+    for (before, micros) in [8, 9].into_iter().flat_map(|before| (0..100).map(move |step| (before, step * 20))) {
+        let sim = sim(micros);
+        sim.run(|| async {
+            let (log, _) = open_one().await;
+            two_segments_of_one(&log).await;
+            task::spawn("deletion", async move { drop(log.delete_records(Offset::new(before)).await) });
+            time::sleep(Duration::from_micros(micros)).await;
+        });
+        sim.crash();
+        sim.run(|| async {
+            let (log, _) = open_one().await;
+            let start = log.offsets().start;
+            assert_eq!(stored_at(&log, 1, 7).await, 7, "after {micros} µs, with the log from {start} on");
+        });
+    }
+}
+
+#[test]
+fn compaction_removes_nothing_that_only_it_would_tell_of() {
+    let sim = sim(8);
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        log.reconfigure(LogConfig { compaction: Some(CompactionPolicy::default()), ..small() })
+            .expect("a sound setting");
+        // Snapshots fail from the first segment on.
+        sim.disk().inject(Fault::on(Operation::Write, "*.producers.tmp").times(u64::MAX).os_error(5));
+        for sequence in 0..8 {
+            log.append(keyed(sequence)).await.expect("acknowledged");
+        }
+        stored_at(&log, 2, 0).await;
+        let compacted = log.compact(Timestamp::new(time::wall_clock()), &|| false).await;
+        assert!(matches!(compacted, Err(CompactError::Io { .. })), "{compacted:?}");
+        assert_eq!(log.poisoned().map(|poison| poison.to_string()), None);
+    });
+    sim.disk().clear_faults();
+    sim.crash();
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        let again = log.append(keyed(3)).await.expect("stored before");
+        assert_eq!(again.base_offset.get(), 3);
+    });
+}
+
+/// As [`record`] of producer 1, with one key in all of them.
+fn keyed(sequence: i32) -> Append {
+    let mut builder = BatchBuilder::new(Compression::None);
+    let record = RecordRef { timestamp: Timestamp::new(1), key: Some(b"key"), value: Some(&[7; 16_000]), headers: &[] };
+    builder.append(&record).expect("a record");
+    let mut batch = builder.finish().expect("a batch").to_vec();
+    let (id, base_sequence) = (ProducerId::new(1), Sequence::new(sequence));
+    set_producer(&mut batch, BatchProducer { id, epoch: ProducerEpoch::ZERO, base_sequence });
+    Append::validated(Payload::Copied(batch.into()), &BatchLimits::default()).expect("a sound batch")
 }
