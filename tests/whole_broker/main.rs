@@ -37,10 +37,15 @@ mod seeds;
 mod topics;
 mod trim;
 
+use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use ringmq_runtime::seeded_bug::SeededBug;
 
 /// How many seeds one run tries: some twenty seconds on two cores.
 const SEEDS: u64 = 250;
+/// Seeds within which each of the bugs is found.
+const BUG_SEEDS: u64 = 100;
 
 #[test]
 fn what_was_acknowledged_outlives_every_end_of_the_broker() {
@@ -62,4 +67,14 @@ fn a_whole_broker_replays_from_its_seed() {
     let again: Vec<u64> = (0..3).map(|seed| scenario::run(seed).trace).collect();
     assert_eq!(traces, again);
     assert!(traces[0] != traces[1] && traces[1] != traces[2], "{traces:?}");
+}
+
+/// The crash loops of the shard look for every bug (`src/shard/storage/scenarios/seeded_bugs.rs`); here it is the clients
+/// that have to see what these do.
+#[test]
+fn clients_see_what_bugs_do_to_records_that_go() {
+    for bug in [SeededBug::SwapBeforeFlush, SeededBug::ForgetProducers, SeededBug::StartBeforeRecord] {
+        let is_found = |seed| catch_unwind(|| scenario::run_with(seed, Some(bug))).is_err();
+        assert!((0..BUG_SEEDS).any(is_found), "{bug:?}");
+    }
 }

@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_runtime::sim::{DiskConfig, LatencyConfig, Sim, SimConfig};
 use ringmq_runtime::{random, task, time};
 use ringmq_shard::{JournalConfig, JournalSettings};
@@ -178,7 +179,12 @@ pub(crate) struct Outcome {
 /// # Panics
 /// When a promise is broken.
 pub(crate) fn run(seed: u64) -> Outcome {
-    let sim = Sim::new(SimConfig { disk: disk(seed), ..SimConfig::with_seed(seed) });
+    run_with(seed, None)
+}
+
+/// As [`run`], with a broker that may have a bug.
+pub(crate) fn run_with(seed: u64, seeded_bug: Option<SeededBug>) -> Outcome {
+    let sim = Sim::new(SimConfig { disk: disk(seed), seeded_bug, ..SimConfig::with_seed(seed) });
     let plan = sim.run(|| async { Plan::draw() });
     let stage = Stage::new(&plan.topics);
 

