@@ -169,7 +169,7 @@ fn rule_07_a_crash_while_files_go_leaves_a_log_that_begins_where_it_did_or_where
             task::spawn("delete", async move {
                 log.delete_records(Offset::new(if seed % 2 == 0 { 10 } else { 8 })).await.expect("deleted");
             });
-            time::sleep(std::time::Duration::from_micros(random::u64() % 600)).await;
+            time::sleep(std::time::Duration::from_micros(random::u64() % 8_000)).await;
         });
         sim.crash();
         let is_left_over = sim.disk().files().contains(&segment_path(3));
