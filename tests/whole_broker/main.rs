@@ -42,8 +42,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ringmq_runtime::seeded_bug::SeededBug;
 
-/// How many seeds one run tries: some twenty seconds on two cores.
-const SEEDS: u64 = 250;
+/// How many seeds one run tries: some forty seconds on two cores.
+const SEEDS: u64 = 500;
 /// Seeds within which each of the bugs is found.
 const BUG_SEEDS: u64 = 100;
 
