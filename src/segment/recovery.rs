@@ -359,16 +359,10 @@ impl Extent {
 impl Opening<'_> {
     /// Everything that decides whether the log can be served. Changes nothing, but for a verdict that is recorded.
     async fn judge(&self, known: Option<LogGenerations>) -> Result<Judged, OpenError> {
-        let (bases, appends) = (&self.files.bases, &self.journaled.appends);
+        let bases = &self.files.bases;
+        self.refuse_unknown_generations(known.as_ref())?;
         match (known, bases.is_empty()) {
-            (None, true) if appends.is_empty() => Ok(Judged::Empty { unused: false }),
-            // A generation is durable before anything is appended.
-            (None, true) => Err(self.corrupt(
-                Offset::ZERO,
-                first_of(Offset::ZERO),
-                Damage::GenerationsMissing,
-                appends.iter().map(|append| append.next_offset).fold(Offset::ZERO, Offset::max),
-            )),
+            (None, true) => Ok(Judged::Empty { unused: false }),
             (None, false) => self.never_opened(bases).await,
             (Some(known), true) => {
                 let start = known.log_start();
@@ -376,6 +370,15 @@ impl Opening<'_> {
             }
             (Some(known), false) => self.judge_segments(Rc::new(known), bases).await,
         }
+    }
+
+    /// A generation is durable before anything is appended under it (rule 2 of the storage protocol). What the journals
+    /// have of one that the tables do not know may have been acknowledged: it is the tables that lost something.
+    fn refuse_unknown_generations(&self, known: Option<&LogGenerations>) -> Result<(), OpenError> {
+        let Some(append) = self.journaled.of_unknown_generation(known) else { return Ok(()) };
+        let place = first_of(append.start);
+        let base = self.files.bases.iter().rev().find(|base| **base <= append.start);
+        Err(self.corrupt(base.copied().unwrap_or(Offset::ZERO), place, Damage::GenerationsMissing, append.end))
     }
 
     /// Sees what is there. To serve the log, compaction is brought to the end that a crash kept from it; to judge it,

@@ -5,6 +5,7 @@
 //! as they are, and whatever interrupts it, the next start finds the same.
 
 use std::io;
+use std::ops::Range;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -85,6 +86,22 @@ impl Journaled {
             }
         }
         following
+    }
+
+    /// The offsets of what was appended, or is told of, under a generation that the tables do not know.
+    pub(crate) fn of_unknown_generation(&self, known: Option<&LogGenerations>) -> Option<Range<Offset>> {
+        let is_unknown = |append: &&JournaledAppend| {
+            known.is_none_or(|known| {
+                append.log_number == known.number().0 && Generation(append.generation) > known.latest().0
+            })
+        };
+        let unknown = self.appends.iter().filter(is_unknown);
+        let appended = unknown.map(|append| append.base_offset..append.next_offset);
+        // Without any generation whatever is told of the log is of an unknown one.
+        let claims = self.frames_ends.iter().chain(&self.lost_ends).filter(|_| known.is_none());
+        appended.chain(claims.map(|claim| Offset::ZERO..claim.offset)).reduce(|all, next| {
+            all.start.min(next.start)..all.end.max(next.end)
+        })
     }
 
     /// How far the log's frames were durable.

@@ -104,6 +104,60 @@ fn rule_02_what_did_not_follow_does_not_come_back_behind_what_follows_now() {
     }
 }
 
+/// Damages the newest entries of the newest table of a core, in both copies. Nothing has relied upon them yet.
+fn lose_newest_generations(sim: &Sim) {
+    let of_core = |path: &PathBuf| path.to_string_lossy().ends_with("-00000.table");
+    let newest = sim.disk().files().into_iter().filter(of_core).max().expect("this life's table");
+    for copy in [0, 4096] {
+        sim.disk().flip_bit(&newest, copy + 70, 0).expect("a table");
+    }
+}
+
+#[test]
+fn rule_02_what_the_journal_has_of_a_generation_that_the_tables_lost_is_no_empty_log() {
+    let sim = sim(21, true);
+    start_with_journal(&sim);
+    sim.run(|| async {
+        let core = Core::start(1).await;
+        journaled(core.log(0), 1).await;
+    });
+    sim.kill();
+    lose_newest_generations(&sim);
+    for _ in 0..2 {
+        sim.run(|| async {
+            let core = Core::start(1).await;
+            assert_eq!(corruption(&core.logs[0]), Damage::GenerationsMissing);
+        });
+        sim.crash();
+        assert_eq!(asides(&sim), 1, "what the journal has is kept");
+    }
+}
+
+#[test]
+fn rule_02_what_the_journal_has_of_the_newest_generation_is_not_passed_over_when_the_tables_lost_it() {
+    let sim = sim(22, true);
+    start_with_journal(&sim);
+    sim.run(|| async {
+        let core = Core::start(1).await;
+        journaled(core.log(0), 1).await;
+        core.stop().await;
+    });
+    sim.run(|| async {
+        let core = Core::start(1).await;
+        journaled(core.log(0), 2).await;
+    });
+    sim.kill();
+    lose_newest_generations(&sim);
+    for _ in 0..2 {
+        sim.run(|| async {
+            let core = Core::start(1).await;
+            assert_eq!(corruption(&core.logs[0]), Damage::GenerationsMissing);
+        });
+        sim.crash();
+        assert_eq!(asides(&sim), 1, "what the journal has is kept");
+    }
+}
+
 #[test]
 fn rule_05_a_block_behind_tells_of_one_that_rots_and_the_verdict_outlives_the_ring_rule_06() {
     let sim = sim(3, true);
