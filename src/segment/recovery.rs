@@ -27,7 +27,7 @@ use crate::check::FrameCheck;
 use crate::config::{InvalidConfig, LogConfig};
 use crate::failure::{Corruption, Damage};
 use crate::frame::{FrameFault, Generation};
-use crate::generation::{Fact, Generations, LogGenerations};
+use crate::generation::{Fact, Generations, LogGenerations, RecordError};
 use crate::layout::{FileKind, LogId, file_name};
 use crate::producer_recovery::{ProducerRecovery, ReadAnyway, RecoveredProducers};
 use crate::producers::Producers;
@@ -125,6 +125,10 @@ pub(crate) async fn recover(
     journaled: &Journaled,
 ) -> Result<Recovered, OpenError> {
     let (dir, known) = (id.log_dir(root), generations.of(id));
+    if journaled.lost_unknown {
+        // The verdict is durable even where the log's files cannot be looked at.
+        generations.suspect(id).await.map_err(|source| not_recorded(id, source))?;
+    }
     let (access, files) = (Access::Recover(generations), Files::default());
     let opening = Opening { id, dir, config, access, journaled, files }.with_files(known.as_ref()).await?;
     match opening.judge(known).await? {
@@ -201,6 +205,10 @@ impl Recovered {
             producer_snapshot,
         }
     }
+}
+
+fn not_recorded(id: LogId, source: RecordError) -> OpenError {
+    OpenError::Io { id, action: "record damage of", source: io::Error::other(source) }
 }
 
 /// The place of a segment's first frame.
@@ -701,8 +709,7 @@ impl Opening<'_> {
         if let Access::Recover(generations) = self.access {
             let (number, generation) = (known.number(), known.latest().0);
             let verdict = Fact::Corrupt { id: self.id, number, generation, proven_end };
-            let recorded = generations.record(verdict).await;
-            recorded.map_err(|source| self.io("record damage of", io::Error::other(source)))?;
+            generations.record(verdict).await.map_err(|source| not_recorded(self.id, source))?;
         }
         if tail.last.end < proven_frames {
             return Err(self.ends_early(tail.first_without_frames(), proven_end));

@@ -99,9 +99,9 @@ impl Journaled {
         let appended = unknown.map(|append| append.base_offset..append.next_offset);
         // Without any generation whatever is told of the log is of an unknown one.
         let claims = self.frames_ends.iter().chain(&self.lost_ends).filter(|_| known.is_none());
-        appended.chain(claims.map(|claim| Offset::ZERO..claim.offset)).reduce(|all, next| {
-            all.start.min(next.start)..all.end.max(next.end)
-        })
+        appended
+            .chain(claims.map(|claim| Offset::ZERO..claim.offset))
+            .reduce(|all, next| all.start.min(next.start)..all.end.max(next.end))
     }
 
     /// How far the log's frames were durable.

@@ -14,6 +14,7 @@ use ringmq_runtime::local::Semaphore;
 use ringmq_runtime::net::{ListenOptions, TcpListener};
 use ringmq_runtime::task::{self, Gate, Stop};
 use ringmq_runtime::time;
+use ringmq_segment::LogId;
 use ringmq_wire::{ErrorCode, WireError};
 
 use crate::config::ShardConfig;
@@ -157,8 +158,9 @@ impl Shard {
         topics::apply(self, first.image).await;
         let partitions = self.directory.borrow().all_owned();
         let offline = partitions.iter().filter(|partition| partition.log().is_err()).map(|partition| partition.id());
-        // That the metadata does not have a topic is no record of its deletion.
-        let is_known = |topic| image.topic_by_id(topic).is_some() || image.deleted().contains(topic);
+        // That the metadata does not have a topic, or that partition of it, is no record of a deletion.
+        let lives = |id: LogId| image.topic_by_id(id.topic_id).is_some_and(|topic| topic.has_partition(id.partition));
+        let is_known = |id: LogId| lives(id) || image.deleted().contains(id.topic_id);
         self.storage.finish(opened, offline.collect(), is_known).await?;
         // The controller may have ended meanwhile; nobody waits then.
         let _ = first.applied.send(());

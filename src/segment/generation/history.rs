@@ -122,6 +122,11 @@ impl LogGenerations {
         self.repaired.filter(|(generation, _)| *generation == self.latest().0).map(|(_, start)| start)
     }
 
+    /// Whether the end is told by this alone: nothing was appended since a clean stop or a repair, or a verdict stands.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.corrupt().is_some() || self.clean_end().or(self.repaired_end()).is_some()
+    }
+
     /// Adds a round of compaction.
     pub(crate) fn compacted(&mut self, until: Offset) {
         self.compacted = self.compacted.max(Some(until));

@@ -118,10 +118,28 @@ impl Generations {
         state.own.get(&id).cloned().unwrap_or_else(|| self.0.history.logs.get(&id).cloned())
     }
 
-    /// Whether an earlier start, or this core, has recorded that the log is damaged, and nobody repaired it since.
+    /// Whether the tables say by themselves what became of the end of the log: it was stopped cleanly or repaired, and
+    /// nothing was appended since; or it is recorded that the log is damaged. What the journals tell of lost records is not
+    /// needed for it any more.
     #[must_use]
-    pub fn is_found_corrupt(&self, id: LogId) -> bool {
-        self.of(id).is_some_and(|known| known.corrupt().is_some())
+    pub fn is_settled(&self, id: LogId) -> bool {
+        self.of(id).is_some_and(|known| known.is_settled())
+    }
+
+    /// The journals have lost something, of nobody knows which logs. Unless the end of the log is settled, it may be its
+    /// records: that it is damaged is durable when this returns. It takes none of the log's files.
+    ///
+    /// # Errors
+    /// When it is not known to be durable.
+    pub async fn suspect(&self, id: LogId) -> Result<(), RecordError> {
+        let Some(known) = self.of(id).filter(|known| !known.is_settled()) else { return Ok(()) };
+        let (number, generation, proven_end) = (known.number(), known.latest().0, known.proven_end());
+        self.record(Fact::Corrupt { id, number, generation, proven_end }).await
+    }
+
+    /// The logs that the tables knew when the process started.
+    pub fn logs(&self) -> impl Iterator<Item = LogId> + '_ {
+        self.0.history.logs()
     }
 
     /// Adds a fact; when this returns it is durable.

@@ -15,7 +15,7 @@ use ringmq_journal::{FoundBlocks, FoundEntry, FoundJournals, FoundRing, JournalR
 use ringmq_runtime::channel::{self, OneshotReceiver, OneshotSender};
 use ringmq_runtime::fs;
 use ringmq_segment::{GenerationHistory, JournalClaim, Journaled, JournaledAppend, LoadError, LogId, Reserve};
-use ringmq_wire::{ShardIndex, TopicId};
+use ringmq_wire::ShardIndex;
 
 use super::{GENERATIONS, JOURNALS, JournalSettings, Storage, reserves};
 
@@ -63,7 +63,7 @@ pub(crate) struct Leader {
 /// Rings that stay as they are until the next start.
 type RingsKept = BTreeSet<RingName>;
 
-/// Logs that could not be opened, and whether it is on durable record that they are damaged.
+/// Logs that could not be opened, and whether the generation tables settle what became of their ends.
 type Offline = BTreeMap<LogId, bool>;
 
 /// Which ring a shard goes on with.
@@ -141,8 +141,8 @@ impl Storage {
     }
 
     /// This shard's logs are open, but for those `offline`. Waits for the other shards, and begins the next life of the
-    /// ring. What the journals have of a topic is dropped only where `is_known` says that the metadata tells what became
-    /// of it: it lives, or was deleted.
+    /// ring. What the journals have of a partition is dropped only where `is_known` says that the metadata tells what
+    /// became of it: it lives, or was deleted with its topic.
     ///
     /// # Errors
     /// When another shard gives up.
@@ -150,11 +150,11 @@ impl Storage {
         self: &Rc<Self>,
         opened: Opened,
         offline: BTreeSet<LogId>,
-        is_known: impl Fn(TopicId) -> bool,
+        is_known: impl Fn(LogId) -> bool,
     ) -> Result<(), RecoveryError> {
         let journals = self.found.take();
-        let with_verdict = |id: LogId| (id, self.logs.generations.is_found_corrupt(id));
-        let offline: Offline = offline.into_iter().map(with_verdict).collect();
+        let settled = |id: LogId| (id, self.logs.generations.is_settled(id));
+        let offline: Offline = offline.into_iter().map(settled).collect();
         let kept = match opened {
             Opened::Lead(followers) => self.lead(&journals, followers, offline, is_known).await?,
             Opened::Follow(tell, released) => {
@@ -164,10 +164,8 @@ impl Storage {
         };
         // Before a ring is made, and anything is appended.
         self.keep_reserve().await;
-        let choice = match self.chosen(&journals.found, self.shard) {
-            Some(ring) if !kept.contains(&ring.name) => RingChoice::Found(ring.clone()),
-            _ => RingChoice::New,
-        };
+        let chosen = self.chosen(&journals.found, self.shard, &kept);
+        let choice = chosen.map_or(RingChoice::New, |ring| RingChoice::Found(ring.clone()));
         self.start_journal(choice).await;
         Ok(())
     }
@@ -177,7 +175,7 @@ impl Storage {
         journals: &Journals,
         followers: Vec<(OneshotReceiver<Offline>, OneshotSender<RingsKept>)>,
         mut offline: Offline,
-        is_known: impl Fn(TopicId) -> bool,
+        is_known: impl Fn(LogId) -> bool,
     ) -> Result<RingsKept, RecoveryError> {
         let mut shards = vec![self.shard];
         let mut releases = Vec::new();
@@ -187,13 +185,26 @@ impl Storage {
             releases.push(released);
         }
         reserves::remove_beyond(&self.data_dir, shard_count(&shards)).await;
-        let is_unplaced = |id: LogId| offline.contains_key(&id) || !is_known(id.topic_id);
-        let mut kept = keep_evidence(&journals.found, &offline);
+        if journals.lost_unknown {
+            self.suspect_unknown(&mut offline, &is_known).await;
+        }
+        let is_unplaced = |id: LogId| offline.contains_key(&id) || !is_known(id);
+        let is_open_question =
+            |id: LogId| offline.get(&id) == Some(&false) || !is_known(id) && !self.logs.generations.is_settled(id);
+        let any_unsettled = offline.values().any(|settled| !settled);
+        // What alone tells of acknowledged records of a log that they are lost (rule 6 of the storage protocol).
+        let is_evidence = |blocks: &FoundBlocks| {
+            let mut lost = blocks.lost.iter().map(log_of_end);
+            blocks.lost_unknown && any_unsettled || lost.any(is_open_question)
+        };
+        let mut kept = keep_evidence(&journals.found, is_evidence);
         self.keep_aside(&journals.found, is_unplaced, &mut kept).await;
-        let in_use: BTreeSet<_> =
-            shards.iter().filter_map(|shard| self.chosen(&journals.found, *shard)).map(|ring| ring.name).collect();
-        self.remove_what_is_placed(&journals.found, is_unplaced, |ring| in_use.contains(&ring) || kept.contains(&ring))
-            .await;
+        let found = &journals.found;
+        let chosen = |shard: &ShardIndex| self.chosen(found, *shard, &kept).map(|ring| ring.name);
+        let stay: BTreeSet<_> = shards.iter().filter_map(chosen).chain(kept.iter().copied()).collect();
+        let is_needed =
+            |blocks: &FoundBlocks| blocks.entries.iter().any(|entry| is_unplaced(log_of(entry))) || is_evidence(blocks);
+        self.remove_what_is_placed(found, is_needed, &stay).await;
         for release in releases {
             // A shard that has given up does not need it.
             let _ = release.send(kept.clone());
@@ -201,11 +212,23 @@ impl Storage {
         Ok(kept)
     }
 
+    /// The journals lost something, of nobody knows which logs: it may be of those that nobody opens, because the metadata
+    /// does not know them.
+    async fn suspect_unknown(&self, offline: &mut Offline, is_known: impl Fn(LogId) -> bool) {
+        let generations = &self.logs.generations;
+        for id in generations.logs().filter(|id| !is_known(*id)) {
+            if let Err(error) = generations.suspect(id).await {
+                tracing::error!(partition = %id, %error, "cannot record that the journal may have lost records");
+                offline.insert(id, false);
+            }
+        }
+    }
+
     /// The ring that a shard goes on with, of those that were found.
-    fn chosen<'a>(&self, found: &'a FoundJournals, shard: ShardIndex) -> Option<&'a FoundRing> {
+    fn chosen<'a>(&self, found: &'a FoundJournals, shard: ShardIndex, kept: &RingsKept) -> Option<&'a FoundRing> {
         let wanted = self.settings.append_bytes_max > 0;
         let fits = |ring: &&FoundRing| ring.name.shard == shard && ring.bytes == self.settings.ring.ring_bytes;
-        found.rings.iter().filter(|_| wanted).find(fits)
+        found.rings.iter().filter(|ring| wanted && !kept.contains(&ring.name)).find(fits)
     }
 
     /// Copies the blocks with entries that could not be placed. A ring of which that fails is `kept` as it is.
@@ -240,8 +263,8 @@ impl Storage {
     async fn remove_what_is_placed(
         &self,
         found: &FoundJournals,
-        is_unplaced: impl Fn(LogId) -> bool,
-        stays: impl Fn(RingName) -> bool,
+        is_needed: impl Fn(&FoundBlocks) -> bool,
+        stay: &BTreeSet<RingName>,
     ) {
         let dir = self.journals_dir();
         let told = |name: String, removed: std::io::Result<()>| {
@@ -250,33 +273,27 @@ impl Storage {
             }
         };
         for aside in &found.asides {
-            if !aside.blocks.entries.iter().any(|entry| is_unplaced(log_of(entry))) {
+            if !is_needed(&aside.blocks) {
                 told(aside.name.file_name(), ringmq_journal::remove_aside(&dir, aside).await);
             }
         }
-        for ring in found.rings.iter().filter(|ring| !stays(ring.name)) {
+        for ring in found.rings.iter().filter(|ring| !stay.contains(&ring.name)) {
             told(ring.name.file_name(), ringmq_journal::remove_ring(&dir, ring).await);
         }
     }
 }
 
-/// Rings that alone tell of acknowledged records of a log that they are lost: it could not be opened, nor that be put on
-/// record (rule 6 of the storage protocol).
-fn keep_evidence(found: &FoundJournals, offline: &Offline) -> RingsKept {
-    let is_open_question = |id: LogId| offline.get(&id) == Some(&false);
-    let is_needed = |ring: &&FoundRing| {
-        let unknown = ring.blocks.lost_unknown && offline.values().any(|found_corrupt| !found_corrupt);
-        unknown || ring.blocks.lost.iter().any(|end| is_open_question(log_of_end(end)))
-    };
+/// Rings that stay as they are, because of what they tell of logs that could not be judged.
+fn keep_evidence(found: &FoundJournals, is_evidence: impl Fn(&FoundBlocks) -> bool) -> RingsKept {
     let tell = |ring: &FoundRing| {
         tracing::error!(
             ring = %ring.name.file_name(),
-            "blocks of the journal are damaged that had acknowledged records of a partition which cannot be opened now: the \
+            "blocks of the journal are damaged that had acknowledged records of a partition which cannot be judged now: the \
              ring stays as it is, and is read again by the next start"
         );
         ring.name
     };
-    found.rings.iter().filter(is_needed).map(tell).collect()
+    found.rings.iter().filter(|ring| is_evidence(&ring.blocks)).map(tell).collect()
 }
 
 fn shard_count(shards: &[ShardIndex]) -> NonZeroU16 {

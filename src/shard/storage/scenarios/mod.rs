@@ -1,6 +1,7 @@
 //! The journal and the segments of one core together, on a simulated disk: power and processes fail at any moment.
 
 mod crash_loop;
+mod evidence;
 mod faults;
 mod full_disk;
 mod outside;

@@ -3,11 +3,10 @@
 //! those of frames alone in the segments'.
 
 use std::cell::Cell;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringmq_runtime::sim::{Fault, Operation, Sim};
+use ringmq_runtime::sim::{Fault, Operation};
 use ringmq_runtime::{task, time};
 use ringmq_segment::{AppendError, Damage, JournalNeed, Log, LogOffsets, OpenError, OutOfSequence};
 use ringmq_wire::{Offset, Sequence};
@@ -18,144 +17,6 @@ use super::support::*;
 async fn checkpointed(log: &Log) {
     log.checkpoint();
     until(|| log.frames_end() == log.offsets().end).await;
-}
-
-fn asides(sim: &Sim) -> usize {
-    let is_aside = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "aside");
-    sim.disk().files().iter().filter(|path| is_aside(path)).count()
-}
-
-fn zero(sim: &Sim, path: PathBuf, position: u64) {
-    sim.disk().overwrite(path, position, &[0; 4096]).expect("a file");
-}
-
-fn corruption(log: &Result<Log, OpenError>) -> Damage {
-    match log {
-        Err(OpenError::Corrupt(corruption)) => corruption.damage,
-        Err(error) => panic!("another reason: {error}"),
-        Ok(log) => panic!("taken for sound, with {:?}", log.offsets()),
-    }
-}
-
-#[test]
-fn rule_01_a_frame_behind_one_that_is_missing_is_not_acknowledged_although_the_journal_has_that_one() {
-    let sim = sim(1, true);
-    start_with_journal(&sim);
-    sim.run(|| {
-        let disk = sim.disk();
-        async move {
-            let core = Core::start(1).await;
-            let log = core.log(0);
-            journaled(log, 1).await;
-            disk.fail_next_write("*.log", std::io::ErrorKind::Other);
-            let straight = log.append(append(3, 1, 70_000)).await;
-            assert!(matches!(straight, Err(AppendError::Poisoned(_))), "{straight:?}");
-            assert_eq!(tags_of(log).await, [1], "what is durable can still be read");
-        }
-    });
-    sim.kill();
-    for next in [7, 8] {
-        sim.run(|| async move {
-            let core = Core::start(1).await;
-            let expected: Vec<u64> = std::iter::once(1).chain(7..next).collect();
-            assert_eq!(tags_of(core.log(0)).await, expected);
-            journaled(core.log(0), next).await;
-        });
-        sim.crash();
-    }
-}
-
-#[test]
-fn rule_02_what_did_not_follow_does_not_come_back_behind_what_follows_now() {
-    let sim = sim(2, true);
-    start_with_journal(&sim);
-    sim.run(|| {
-        let disk = sim.disk();
-        async move {
-            let core = Core::start(1).await;
-            let log = core.log(0);
-            for tag in [1, 2] {
-                log.append(append(tag, 1, 40_000)).await.expect("acknowledged; from here on there is room");
-            }
-            journaled(log, 3).await;
-            disk.stall("*.log", Duration::from_secs(60));
-            let straight = log.append(append(4, 1, 20_000));
-            until(|| log.offsets().end == Offset::new(4)).await;
-            time::sleep(Duration::from_millis(2)).await;
-            let behind = log.append(append(5, 1, 100));
-            idle().await;
-            assert_eq!(log.offsets().end, Offset::new(5), "both are on their way, the second by the journal");
-            assert_eq!(log.offsets().durable, Offset::new(3), "and neither follows what is durable");
-            drop((straight, behind));
-        }
-    });
-    sim.crash();
-    for next in [7, 9, 11] {
-        sim.run(|| async move {
-            let core = Core::start(1).await;
-            let log = core.log(0);
-            let found = tags_of(log).await;
-            assert!(!found.contains(&5) || found.contains(&4), "{found:?}");
-            assert!(found.starts_with(&[1, 2, 3]) && found.ends_with(&(7..next).collect::<Vec<_>>()), "{found:?}");
-            journaled(log, next).await;
-            journaled(log, next + 1).await;
-        });
-        sim.crash();
-    }
-}
-
-/// Damages the newest entries of the newest table of a core, in both copies. Nothing has relied upon them yet.
-fn lose_newest_generations(sim: &Sim) {
-    let of_core = |path: &PathBuf| path.to_string_lossy().ends_with("-00000.table");
-    let newest = sim.disk().files().into_iter().filter(of_core).max().expect("this life's table");
-    for copy in [0, 4096] {
-        sim.disk().flip_bit(&newest, copy + 70, 0).expect("a table");
-    }
-}
-
-#[test]
-fn rule_02_what_the_journal_has_of_a_generation_that_the_tables_lost_is_no_empty_log() {
-    let sim = sim(21, true);
-    start_with_journal(&sim);
-    sim.run(|| async {
-        let core = Core::start(1).await;
-        journaled(core.log(0), 1).await;
-    });
-    sim.kill();
-    lose_newest_generations(&sim);
-    for _ in 0..2 {
-        sim.run(|| async {
-            let core = Core::start(1).await;
-            assert_eq!(corruption(&core.logs[0]), Damage::GenerationsMissing);
-        });
-        sim.crash();
-        assert_eq!(asides(&sim), 1, "what the journal has is kept");
-    }
-}
-
-#[test]
-fn rule_02_what_the_journal_has_of_the_newest_generation_is_not_passed_over_when_the_tables_lost_it() {
-    let sim = sim(22, true);
-    start_with_journal(&sim);
-    sim.run(|| async {
-        let core = Core::start(1).await;
-        journaled(core.log(0), 1).await;
-        core.stop().await;
-    });
-    sim.run(|| async {
-        let core = Core::start(1).await;
-        journaled(core.log(0), 2).await;
-    });
-    sim.kill();
-    lose_newest_generations(&sim);
-    for _ in 0..2 {
-        sim.run(|| async {
-            let core = Core::start(1).await;
-            assert_eq!(corruption(&core.logs[0]), Damage::GenerationsMissing);
-        });
-        sim.crash();
-        assert_eq!(asides(&sim), 1, "what the journal has is kept");
-    }
 }
 
 #[test]
@@ -181,36 +42,6 @@ fn rule_05_a_block_behind_tells_of_one_that_rots_and_the_verdict_outlives_the_ri
         let core = Core::start(2).await;
         assert_eq!(corruption(&core.logs[0]), Damage::FoundBefore, "although the ring says nothing any more");
         assert_eq!(tags_of(core.log(1)).await, [2], "the other one serves");
-    });
-}
-
-#[test]
-fn rule_06_the_ring_that_tells_of_lost_records_stays_until_their_partition_can_be_judged() {
-    let sim = sim(13, true);
-    start_with_journal(&sim);
-    sim.run(|| async {
-        let core = Core::start(2).await;
-        journaled(core.log(0), 1).await;
-        idle().await;
-    });
-    sim.kill();
-    let [block] = blocks_with_entries(&sim)[..] else { panic!("one block with entries") };
-    zero(&sim, ring_path(&sim), block);
-    let path = segment_path(0, 0).display().to_string();
-    sim.disk().inject(Fault::on(Operation::Open, path).times(1_000));
-    sim.run(|| async {
-        let core = Core::start(2).await;
-        assert!(matches!(core.logs[0], Err(OpenError::Io { .. })));
-        core.journal_is_in_use().await;
-        journaled(core.log(1), 2).await;
-        idle().await;
-    });
-    sim.crash();
-    sim.disk().clear_faults();
-    sim.run(|| async {
-        let core = Core::start(2).await;
-        assert_eq!(corruption(&core.logs[0]), Damage::JournalLost, "although the ring was not read for the first time");
-        assert_eq!(tags_of(core.log(1)).await, [2], "the other one was served, with a ring of its own");
     });
 }
 

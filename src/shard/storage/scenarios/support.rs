@@ -10,7 +10,7 @@ use ringmq_journal::JournalConfig;
 use ringmq_runtime::fs;
 use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_runtime::sim::{DiskConfig, Sim, SimConfig};
-use ringmq_segment::{Append, FrameBuf, Log, LogConfig, LogId, OpenError, Payload, ReadError};
+use ringmq_segment::{Append, Damage, FrameBuf, Log, LogConfig, LogId, OpenError, Payload, ReadError};
 use ringmq_wire::batch::{BatchBuilder, BatchLimits, Compression, Record, RecordRef, Scratch, split_batches};
 use ringmq_wire::{Offset, PartitionIndex, ShardIndex, Timestamp, TopicId};
 
@@ -74,7 +74,7 @@ impl Core {
 
     pub(super) async fn start_knowing(
         partitions: u32,
-        is_known: impl Fn(TopicId) -> bool,
+        is_known: impl Fn(LogId) -> bool,
     ) -> Result<Core, RecoveryError> {
         let lead = link(1).remove(0);
         let opening = Storage::open(Path::new(DATA), ShardIndex::new(0), 256 << 10, journal_settings(), lead);
@@ -301,6 +301,29 @@ pub(super) fn blocks_with_entries(sim: &Sim) -> Vec<u64> {
     let ring = sim.disk().read(ring_path(sim)).expect("a ring");
     let has_entries = |unit: &[u8]| &unit[..4] == b"RQJB" && unit[56..60] != [0; 4];
     (0..).step_by(4096).zip(ring.chunks(4096)).filter(|(_, unit)| has_entries(unit)).map(|(at, _)| at).collect()
+}
+
+/// How many files of blocks were kept aside.
+pub(super) fn asides(sim: &Sim) -> usize {
+    aside_paths(sim).len()
+}
+
+pub(super) fn aside_paths(sim: &Sim) -> Vec<PathBuf> {
+    let is_aside = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "aside");
+    sim.disk().files().into_iter().filter(is_aside).collect()
+}
+
+pub(super) fn zero(sim: &Sim, path: PathBuf, position: u64) {
+    sim.disk().overwrite(path, position, &[0; 4096]).expect("a file");
+}
+
+/// Why the log was refused: it is damaged.
+pub(super) fn corruption(log: &Result<Log, OpenError>) -> Damage {
+    match log {
+        Err(OpenError::Corrupt(corruption)) => corruption.damage,
+        Err(error) => panic!("another reason: {error}"),
+        Ok(log) => panic!("taken for sound, with {:?}", log.offsets()),
+    }
 }
 
 /// Long enough for an idle ring to get its closing block.
