@@ -38,15 +38,22 @@ impl Ring {
         let name = RingName { shard, number: RingNumber(random::u64()) };
         let path = dir.join(name.file_name());
         let temporary = dir.join(name.file_name() + TEMPORARY_SUFFIX);
-        let written = write_zeros(&temporary, config.ring_bytes).await;
-        if let Err(error) = written {
-            // What is left of it would only take space until the next start.
-            let _ = fs::remove_file(&temporary).await;
-            return Err(error);
+        let made = async {
+            write_zeros(&temporary, config.ring_bytes).await?;
+            fs::rename(&temporary, &path).await?;
+            fs::sync_dir(dir).await?;
+            open_to_write(&path).await
+        };
+        match made.await {
+            Ok(file) => Ok(Ring { name, file, first: BlockNumber::FIRST }),
+            Err(error) => {
+                // What is left of it would only take space until the next start, and each attempt makes another.
+                for left in [temporary, path] {
+                    let _ = fs::remove_file_if_there(left).await;
+                }
+                Err(error)
+            }
         }
-        fs::rename(&temporary, &path).await?;
-        fs::sync_dir(dir).await?;
-        Ok(Ring { name, file: open_to_write(&path).await?, first: BlockNumber::FIRST })
     }
 
     /// Takes a ring up again that was found; `None` when it has another size than configured, or (after a change of the
@@ -77,8 +84,8 @@ impl Ring {
 ///
 /// # Errors
 /// What the file system says; it is no error that it is gone.
-pub async fn remove_ring(dir: &Path, found: &FoundRing) -> io::Result<()> {
-    remove_durably(dir, &found.name.file_name()).await
+pub async fn remove_ring(dir: &Path, ring: RingName) -> io::Result<()> {
+    remove_durably(dir, &ring.file_name()).await
 }
 
 pub(crate) async fn remove_durably(dir: &Path, name: &str) -> io::Result<()> {

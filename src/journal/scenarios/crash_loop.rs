@@ -180,7 +180,7 @@ async fn begin(outside: &Shared, config: &JournalConfig) -> Option<Journal<u64>>
     let started = Journal::start(ring, config.clone(), on_durable, on_failed).await;
     let journal = started.ok()?;
     for other in found.rings.iter().skip(1) {
-        remove_ring(dir(), other).await.expect("removed");
+        remove_ring(dir(), other.name).await.expect("removed");
     }
     let mut outside = outside.borrow_mut();
     outside.owed.clear();

@@ -140,7 +140,7 @@ impl Storage {
         let RingChoice::Found(found) = choice else { return Ok(None) };
         let ring = Ring::resume(&self.journals_dir(), &found, &self.settings.ring).await?;
         if ring.is_none() {
-            ringmq_journal::remove_ring(&self.journals_dir(), &found).await?;
+            ringmq_journal::remove_ring(&self.journals_dir(), found.name).await?;
         }
         Ok(ring)
     }
@@ -150,8 +150,15 @@ impl Storage {
             let prepared = async {
                 // A ring is for speed; what the reserve is for goes before it.
                 self.logs.reserve.fill().await?;
-                let ring = Ring::prepare(&self.journals_dir(), self.shard, &self.settings.ring).await?;
-                self.begin(ring).await
+                let dir = self.journals_dir();
+                let ring = Ring::prepare(&dir, self.shard, &self.settings.ring).await?;
+                let name = ring.name();
+                let begun = self.begin(ring).await;
+                if begun.is_err() {
+                    // Nothing is in it, and the next attempt makes another.
+                    let _ = ringmq_journal::remove_ring(&dir, name).await;
+                }
+                begun
             };
             match prepared.await {
                 Ok(()) => return,

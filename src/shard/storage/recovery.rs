@@ -278,7 +278,7 @@ impl Storage {
             }
         }
         for ring in found.rings.iter().filter(|ring| !stay.contains(&ring.name)) {
-            told(ring.name.file_name(), ringmq_journal::remove_ring(&dir, ring).await);
+            told(ring.name.file_name(), ringmq_journal::remove_ring(&dir, ring.name).await);
         }
     }
 }
