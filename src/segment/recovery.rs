@@ -37,7 +37,7 @@ use crate::segment::{ActiveSegment, Indexes, OpenSegment, Segment, TimeSpan};
 
 mod files;
 
-use files::Files;
+pub(crate) use files::Files;
 
 /// What opening a log found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +141,7 @@ pub(crate) async fn recover(
 }
 
 /// What [`recover`] would find with these generations, without changing anything: files are opened for reading alone.
-/// They are locked all the same, so no broker is at work on them. Segments behind `last_base` are taken for missing.
+/// They are locked all the same, so no broker is at work on them. Those that it is to be `without` are taken for missing.
 ///
 /// # Errors
 /// Those that [`recover`] would give.
@@ -150,10 +150,10 @@ pub(crate) async fn judge(
     id: LogId,
     known: Option<LogGenerations>,
     journaled: &Journaled,
-    last_base: Option<Offset>,
+    without: &Without,
 ) -> Result<Judgement, OpenError> {
     let (dir, config) = (id.log_dir(root), LogConfig::default());
-    let (config, access, files) = (&config, Access::Judge { last_base }, Files::default());
+    let (config, access, files) = (&config, Access::Judge { without }, Files::default());
     let opening = Opening { id, dir, config, access, journaled, files }.with_files(known.as_ref()).await?;
     match opening.judge(known).await? {
         Judged::Empty { .. } => Ok(Judgement { found: Recovery::Empty, ..Judgement::default() }),
@@ -231,17 +231,16 @@ enum Access<'a> {
     /// The log is to be served; verdicts are recorded.
     Recover(&'a Generations),
     /// To be told what would be found. Nothing is changed.
-    Judge { last_base: Option<Offset> },
+    Judge { without: &'a Without },
 }
 
-impl Access<'_> {
-    /// Whether there is to be a segment with that base.
-    fn shows(&self, base: Offset) -> bool {
-        match self {
-            Access::Recover(_) | Access::Judge { last_base: None } => true,
-            Access::Judge { last_base: Some(last) } => base <= *last,
-        }
-    }
+/// Files that a log is to be judged without.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Without {
+    /// Segments behind the one with this base.
+    pub(crate) behind: Option<Offset>,
+    /// Compacted segments that have not got their names yet.
+    pub(crate) swaps: Vec<PathBuf>,
 }
 
 /// What is on the disk, and that it can be served.
@@ -394,6 +393,9 @@ impl Opening<'_> {
     async fn with_files(mut self, known: Option<&LogGenerations>) -> Result<Self, OpenError> {
         let listed = Files::list(&self.dir).await;
         self.files = listed.map_err(|source| self.io("list the segments", source))?;
+        if let Access::Judge { without } = self.access {
+            self.files.leave_out(without);
+        }
         // What cannot be served stays as it is.
         if let Some(known) = known.filter(|known| known.corrupt().is_none()) {
             self.judge_swaps(&Rc::new(known.clone())).await?;
@@ -403,7 +405,6 @@ impl Opening<'_> {
             }
             self.files.replace();
         }
-        self.files.bases.retain(|base| self.access.shows(*base));
         Ok(self)
     }
 

@@ -15,7 +15,7 @@ use crate::check::FrameCheck;
 use crate::frame::{FrameFault, FrameHeader};
 use crate::generation::{GenerationHistory, LogGenerations};
 use crate::layout::{FileKind, LogId, file_name, parse_file_name};
-use crate::recovery::{Judgement, OpenError, Recovery, judge};
+use crate::recovery::{Judgement, OpenError, Recovery, Without, judge};
 use crate::redo::Journaled;
 use crate::scan::{FrameScanner, next_frame};
 use crate::segment::INDEX_BYTES_MAX;
@@ -133,7 +133,7 @@ impl From<Result<Judgement, OpenError>> for NextStart {
 /// nothing. What cannot be read is damage, too.
 pub async fn check_log(root: &Path, id: LogId, history: &GenerationHistory, journaled: &Journaled) -> LogCheck {
     let known = history.of(id);
-    let next_start = NextStart::from(judge(root, id, known.clone(), journaled, None).await);
+    let next_start = NextStart::from(judge(root, id, known.clone(), journaled, &Without::default()).await);
     let mut segments = Vec::new();
     if let Some(known) = known {
         let dir = id.log_dir(root);
@@ -187,7 +187,7 @@ pub async fn read_log<E: From<io::Error>>(
 
 /// The base offsets of the segments in a directory, without those that lie below `start` as a whole: they are deleted.
 /// None when the directory is not there.
-pub(super) async fn list_segments(dir: &Path, start: Offset) -> io::Result<Vec<Offset>> {
+async fn list_segments(dir: &Path, start: Offset) -> io::Result<Vec<Offset>> {
     let entries = match fs::read_dir(dir).await {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,

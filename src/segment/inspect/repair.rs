@@ -15,13 +15,12 @@ use ringmq_runtime::file::{File, IoClass, OpenOptions};
 use ringmq_runtime::fs;
 use ringmq_wire::Offset;
 
-use super::check::list_segments;
 use crate::check::FrameCheck;
 use crate::failure::{Corruption, Damage};
 use crate::frame::{FrameFault, Generation};
 use crate::generation::{Fact, GenerationHistory, Generations, LogGenerations, RecordError};
 use crate::layout::{FileKind, LogId, file_name};
-use crate::recovery::{OpenError, judge};
+use crate::recovery::{Files, OpenError, Without, judge};
 use crate::redo::Journaled;
 use crate::scan::FrameScanner;
 
@@ -44,7 +43,8 @@ pub struct RepairPlan {
     pub acknowledged_end: Offset,
     /// The segment that the log will end in; `None` where all are missing, and an empty one is made.
     pub last_segment: Option<PathBuf>,
-    /// Segments behind that: moved, with their indexes.
+    /// Segments behind that, and damaged ones that compaction was putting in the place of others: moved, with their
+    /// indexes.
     pub moved: Vec<PathBuf>,
     /// Where these go, and a copy of the last segment as it was.
     pub aside: PathBuf,
@@ -121,7 +121,7 @@ impl RepairPlan {
     ) -> Result<RepairPlan, Unrepairable> {
         let io = |source| Unrepairable::Io { id, source };
         let known = history.of(id);
-        let damage = match judge(root, id, known.clone(), journaled, None).await {
+        let damage = match judge(root, id, known.clone(), journaled, &Without::default()).await {
             Ok(_) => return Err(Unrepairable::Served { id }),
             Err(OpenError::Corrupt(damage)) => *damage,
             Err(error) => return Err(Unrepairable::Open(error)),
@@ -130,21 +130,17 @@ impl RepairPlan {
             matches!(damage.damage, Damage::GenerationsMissing | Damage::Frame(FrameFault::UnknownGeneration(_)));
         let Some(known) = known.filter(|_| !tables_lost) else { return Err(Unrepairable::Tables(Box::new(damage))) };
 
-        let dir = id.log_dir(root);
-        let start = known.log_start();
-        let bases = list_segments(&dir, start).await.map_err(io)?;
-        let log = DamagedLog { root, id, dir: &dir, known: &known, bases: &bases, journaled, start };
-        let (last_base, end) = log.prefix(&damage).await?;
-        let path = |base: &Offset| dir.join(file_name(*base, FileKind::Log));
-        let behind = |base: &&Offset| last_base.is_none_or(|last| **base > last);
+        let (dir, start) = (id.log_dir(root), known.log_start());
+        let mut log = DamagedLog::new(root, id, &dir, &known, journaled).await.map_err(io)?;
+        let (last_base, end) = log.prefix().await?;
         let generation = known.latest().0.next();
         let plan = RepairPlan {
             id,
             kept: start..end,
             acknowledged_end: damage.proven_end.max(end),
             damage,
-            last_segment: last_base.as_ref().map(path),
-            moved: bases.iter().filter(behind).map(path).collect(),
+            last_segment: last_base.map(|base| log.path(base)),
+            moved: log.behind(last_base).await.map_err(io)?,
             aside: DamagedLog::aside(root, id, generation),
             cut: Fact::Repaired { id, number: known.number(), generation, start: end },
             dir: dir.clone(),
@@ -226,28 +222,86 @@ struct DamagedLog<'a> {
     id: LogId,
     dir: &'a Path,
     known: &'a LogGenerations,
-    bases: &'a [Offset],
     journaled: &'a Journaled,
     start: Offset,
+    /// Compacted segments that are damaged, and have not got their names yet: what they were made of counts instead.
+    damaged_swaps: Vec<PathBuf>,
+    /// What is in its directory without these.
+    files: Files,
 }
 
-impl DamagedLog<'_> {
+impl<'a> DamagedLog<'a> {
+    async fn new(
+        root: &'a Path,
+        id: LogId,
+        dir: &'a Path,
+        known: &'a LogGenerations,
+        journaled: &'a Journaled,
+    ) -> io::Result<DamagedLog<'a>> {
+        let (start, damaged_swaps, files) = (known.log_start(), Vec::new(), Files::default());
+        let mut log = DamagedLog { root, id, dir, known, journaled, start, damaged_swaps, files };
+        log.list().await?;
+        Ok(log)
+    }
+
+    /// The files, without those that lie below the start as a whole: they are deleted.
+    async fn list(&mut self) -> io::Result<()> {
+        self.files = Files::list(self.dir).await?;
+        self.files.leave_out(&self.without(None));
+        self.files.replace();
+        let holds_start = self.files.bases.iter().rposition(|base| *base <= self.start).unwrap_or(0);
+        self.files.bases.drain(..holds_start);
+        Ok(())
+    }
+
+    /// What a repair takes away that lets the log end in the segment with base `behind`.
+    fn without(&self, behind: Option<Offset>) -> Without {
+        Without { behind, swaps: self.damaged_swaps.clone() }
+    }
+
+    /// Where the frames of a segment are now.
+    fn path(&self, base: Offset) -> PathBuf {
+        self.files.segment(self.dir, base).path(FileKind::Log)
+    }
+
+    /// The files of frames that the log does without when it ends in the segment with base `last`.
+    async fn behind(&self, last: Option<Offset>) -> io::Result<Vec<PathBuf>> {
+        let is_behind = |base: Offset| last.is_none_or(|last| base > last);
+        let first = self.files.bases.first().copied().unwrap_or(self.start);
+        let all = Files::list(self.dir).await?;
+        let stays = |base: Offset| self.files.swaps.iter().any(|swap| swap.replaces(base) && !is_behind(swap.base));
+        let segments = all.bases.iter().filter(|base| **base >= first && is_behind(**base) && !stays(**base));
+        let swaps = all.swaps.iter().filter(|swap| is_behind(swap.base) || self.damaged_swaps.contains(&swap.path));
+        let segments = segments.map(|base| self.dir.join(file_name(*base, FileKind::Log)));
+        Ok(segments.chain(swaps.map(|swap| swap.path.clone())).collect())
+    }
+
     /// The base of the segment that the log will end in, if any is left, and the end of what can be kept.
-    async fn prefix(&self, damage: &Corruption) -> Result<(Option<Offset>, Offset), Unrepairable> {
-        let damage = match damage.damage {
-            // By a verdict alone: what is there may be in order, as far as it goes.
-            Damage::FoundBefore => {
-                match judge(self.root, self.id, Some(self.known.without_verdict()), self.journaled, None).await {
-                    Ok(judgement) => return Ok((self.bases.last().copied(), judgement.end)),
-                    Err(OpenError::Corrupt(damage)) => *damage,
-                    Err(error) => return Err(Unrepairable::Open(error)),
-                }
+    async fn prefix(&mut self) -> Result<(Option<Offset>, Offset), Unrepairable> {
+        // By a verdict alone: what is there may be in order, as far as it goes.
+        let known = self.known.without_verdict();
+        loop {
+            let judged = judge(self.root, self.id, Some(known.clone()), self.journaled, &self.without(None)).await;
+            let damage = match judged {
+                Ok(judgement) => return Ok((self.files.bases.last().copied(), judgement.end)),
+                Err(OpenError::Corrupt(damage)) => damage,
+                Err(error) => return Err(Unrepairable::Open(error)),
+            };
+            let is_damaged = self.files.swaps.iter().any(|swap| swap.path == damage.segment);
+            if !is_damaged || self.damaged_swaps.contains(&damage.segment) {
+                return self.before(&damage).await;
             }
-            _ => damage.clone(),
-        };
+            self.damaged_swaps.push(damage.segment);
+            self.list().await.map_err(|source| Unrepairable::Io { id: self.id, source })?;
+        }
+    }
+
+    /// The same, where the log is cut before the damage.
+    async fn before(&self, damage: &Corruption) -> Result<(Option<Offset>, Offset), Unrepairable> {
+        let bases = &self.files.bases;
         let contains = |base: &&Offset| **base <= damage.expected;
-        let first = self.bases.first().copied().filter(|base| *base <= self.start);
-        let Some(last) = first.and_then(|_| self.bases.iter().rfind(contains)).copied() else {
+        let first = bases.first().copied().filter(|base| *base <= self.start);
+        let Some(last) = first.and_then(|_| bases.iter().rfind(contains)).copied() else {
             return Ok((None, self.start));
         };
         let frames_end = self.frames_end(last).await.map_err(|source| Unrepairable::Io { id: self.id, source })?;
@@ -261,7 +315,7 @@ impl DamagedLog<'_> {
 
     /// Where the frames of a segment end that follow each other from its beginning.
     async fn frames_end(&self, base: Offset) -> io::Result<Offset> {
-        let file = File::open(self.dir.join(file_name(base, FileKind::Log)), OpenOptions::default()).await?;
+        let file = File::open(self.path(base), OpenOptions::default()).await?;
         let check = FrameCheck { id: self.id, segment_base: base, generations: Rc::new(self.known.clone()) };
         let mut scanner = FrameScanner::new(&file, check, FramePlace { offset: base, position: 0 }).await?;
         while scanner.next().await?.is_ok() {}
@@ -279,9 +333,10 @@ impl DamagedLog<'_> {
         let mut known = self.known.clone();
         known.repaired(generation, end);
         if last_base.is_none() {
+            // Nothing of it is left that could be damaged.
             return Ok(());
         }
-        match judge(self.root, self.id, Some(known), self.journaled, last_base).await {
+        match judge(self.root, self.id, Some(known), self.journaled, &self.without(last_base)).await {
             Ok(judgement) => {
                 debug_assert_eq!(judgement.end, end);
                 Ok(())

@@ -7,28 +7,29 @@ use std::path::{Path, PathBuf};
 use ringmq_runtime::fs;
 use ringmq_wire::Offset;
 
+use super::Without;
 use crate::compaction::swap::Unfinished;
 use crate::layout::{FileKind, parse_file_name, parse_swap_name};
 use crate::segment::Segment;
 
 /// What is in a log's directory.
 #[derive(Default)]
-pub(super) struct Files {
+pub(crate) struct Files {
     /// Base offsets of the segments, ascending.
-    pub(super) bases: Vec<Offset>,
+    pub(crate) bases: Vec<Offset>,
     /// Base offsets in any name: of indexes without a segment, too.
-    pub(super) named: BTreeSet<Offset>,
+    pub(crate) named: BTreeSet<Offset>,
     /// Compacted segments that count, and have not got their names yet.
-    pub(super) swaps: Vec<Unfinished>,
+    pub(crate) swaps: Vec<Unfinished>,
     /// Offsets of the snapshots of producers, ascending.
-    pub(super) snapshots: Vec<Offset>,
+    pub(crate) snapshots: Vec<Offset>,
     /// What compaction was writing.
     cleaned: Vec<PathBuf>,
 }
 
 impl Files {
     /// Nothing where there is no directory.
-    pub(super) async fn list(dir: &Path) -> io::Result<Files> {
+    pub(crate) async fn list(dir: &Path) -> io::Result<Files> {
         let mut files = Files::default();
         let names = match fs::read_dir(dir).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(files),
@@ -52,8 +53,15 @@ impl Files {
         Ok(files)
     }
 
+    /// Takes those for missing.
+    pub(crate) fn leave_out(&mut self, without: &Without) {
+        let is_there = |base: Offset| without.behind.is_none_or(|last| base <= last);
+        self.bases.retain(|base| is_there(*base));
+        self.swaps.retain(|swap| is_there(swap.base) && !without.swaps.contains(&swap.path));
+    }
+
     /// Counts compacted segments in the place of those that they were made of.
-    pub(super) fn replace(&mut self) {
+    pub(crate) fn replace(&mut self) {
         for swap in &self.swaps {
             self.bases.retain(|base| !swap.replaces(*base));
             self.bases.push(swap.base);
@@ -62,7 +70,7 @@ impl Files {
     }
 
     /// Brings compaction to its end: what was not finished goes, and what counts gets its name.
-    pub(super) async fn complete(&mut self, dir: &Path) -> io::Result<()> {
+    pub(crate) async fn complete(&mut self, dir: &Path) -> io::Result<()> {
         for path in self.cleaned.drain(..) {
             fs::remove_file_if_there(&path).await?;
         }
@@ -76,7 +84,7 @@ impl Files {
     }
 
     /// The segment with that base, where its frames are now.
-    pub(super) fn segment(&self, dir: &Path, base: Offset) -> Segment {
+    pub(crate) fn segment(&self, dir: &Path, base: Offset) -> Segment {
         let swap = self.swaps.iter().find(|swap| swap.base == base);
         swap.map_or_else(|| Segment::new(dir, base), |swap| Segment::half_swapped(dir, base, swap.end))
     }

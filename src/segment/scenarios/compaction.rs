@@ -501,7 +501,12 @@ fn swap_fails(dice: &mut impl FnMut(u64) -> u64) -> Fault {
 
 /// A log with a compacted segment that counts and has not taken its place.
 fn left_half_way(sim: &Sim) {
-    sim.disk().inject(Fault::on(Operation::Rename, "*.swap").os_error(5));
+    left_half_way_by(sim, Fault::on(Operation::Rename, "*.swap").os_error(5));
+}
+
+/// The same, with the step that failed.
+pub(super) fn left_half_way_by(sim: &Sim, fault: Fault) {
+    sim.disk().inject(fault);
     sim.run(|| async {
         let (log, _) = open_one().await;
         fill(&log, 3, |number| set(u8::try_from(number % 5).expect("small"), number)).await;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use ringmq_runtime::sim::{Fault, Operation, Sim};
 use ringmq_wire::Offset;
 
+use super::compaction::left_half_way_by;
 use super::damage::{flip, segments, written};
 use super::support::*;
 use crate::inspect::{
@@ -173,6 +174,53 @@ fn a_repaired_log_keeps_what_is_before_the_damage_and_serves() {
         let again = sim.run(|| async { plan_error().await });
         assert!(matches!(again, Unrepairable::Served { .. }), "{again}");
     }
+}
+
+/// A compacted segment that is damaged, and of whose originals so many are gone that it was to replace.
+fn with_damaged_swap(originals_gone: u64) -> (Sim, PathBuf) {
+    let sim = sim(130);
+    left_half_way_by(&sim, Fault::on(Operation::Remove, "*.log").after(originals_gone).os_error(5));
+    let is_swap = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "swap");
+    let swap = sim.disk().files().into_iter().find(is_swap).expect("a compacted segment");
+    sim.disk().overwrite(&swap, 200, &[0xee]).expect("a file");
+    (sim, swap)
+}
+
+#[test]
+fn a_repair_goes_back_to_what_a_damaged_compacted_segment_was_made_of() {
+    let (sim, swap) = with_damaged_swap(0);
+    let (before, all) = (segments(&sim), sim.disk().read(&swap));
+    let plan = repair(&sim).expect("repaired");
+    assert_eq!((&plan.damage.segment, &plan.moved[..]), (&swap, std::slice::from_ref(&swap)));
+    assert!(plan.kept.start == Offset::ZERO && plan.kept.end == plan.acknowledged_end, "{plan:?}");
+    assert_eq!(sim.disk().read(plan.aside.join(swap.file_name().expect("a name"))), all);
+    sim.crash();
+    assert_eq!(segments(&sim), before, "all of these are still there");
+    sim.run(move || async move {
+        let (log, _) = open_one().await;
+        assert_eq!(log.offsets().end, plan.kept.end);
+        let mut next = Offset::ZERO;
+        while next < plan.kept.end {
+            let read = log.read(next, 1).await.expect("readable");
+            assert_eq!(read.next_offset, Offset::new(next.get() + 1), "nothing is compacted");
+            next = read.next_offset;
+        }
+    });
+}
+
+#[test]
+fn a_repair_without_all_that_a_damaged_compacted_segment_was_made_of_moves_the_rest_aside() {
+    let (sim, swap) = with_damaged_swap(1);
+    let (files, bases) = (whole_disk(&sim), segments(&sim));
+    assert!(!bases.contains(&0) && bases.len() > 1, "{bases:?}");
+    let plan = repair(&sim).expect("repaired");
+    assert_eq!(plan.kept, Offset::ZERO..Offset::ZERO);
+    assert!(plan.moved.contains(&swap) && plan.moved.len() == bases.len() + 1, "{plan:?}");
+    for (path, content) in files.into_iter().filter(|(path, _)| plan.moved.contains(path)) {
+        assert_eq!(sim.disk().read(plan.aside.join(path.file_name().expect("a name"))), content);
+    }
+    sim.crash();
+    serves_again(&sim, 0);
 }
 
 async fn plan_error() -> Unrepairable {
