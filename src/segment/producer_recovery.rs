@@ -11,18 +11,61 @@ use ringmq_runtime::buffer::BLOCK_BYTES;
 use ringmq_runtime::file::IoClass;
 use ringmq_runtime::fs;
 use ringmq_runtime::seeded_bug::SeededBug;
+use ringmq_wire::batch::BatchHeader;
 use ringmq_wire::{Offset, Timestamp};
 
 use crate::check::FrameCheck;
+use crate::frame::FrameHeader;
 use crate::generation::LogGenerations;
 use crate::layout::{FileKind, LogId, file_name};
 use crate::producers::{ProducerSnapshot, ProducerSnapshotError, Producers};
 use crate::scan::{FrameScanner, next_frame};
 use crate::segment::Segment;
 
+/// What frames tell of producers that were read one behind the other.
+///
+/// Of a producer of which a batch is missing among them it would be wrong, and which these are nobody knows. Unknown is
+/// better than wrong: where a batch is missing, all that was told before it is forgotten.
+#[derive(Default)]
+pub(crate) struct ToldByFrames {
+    producers: Producers,
+    /// From here on, no batch is missing.
+    whole_from: Offset,
+}
+
+impl ToldByFrames {
+    /// Adds what the batches of the next frame tell. Those that compaction took out are missing.
+    pub(crate) fn read(&mut self, header: &FrameHeader, frame: &[u8]) {
+        let (mut next, mut batches) = (header.base_offset, &frame[header.payload_range()]);
+        while let Ok(batch) = BatchHeader::decode(batches) {
+            if batch.base_offset > next {
+                self.miss(batch.base_offset);
+            }
+            self.producers.read_batch(&batch, header.written_at);
+            (next, batches) = (batch.next_offset(), batches.get(batch.size_bytes()..).unwrap_or_default());
+        }
+        if header.next_offset > next {
+            self.miss(header.next_offset);
+        }
+    }
+
+    /// Something is missing in front of `until`.
+    fn miss(&mut self, until: Offset) {
+        *self = ToldByFrames { producers: Producers::default(), whole_from: until };
+    }
+
+    /// Adds it, from `from` on, to what is known up to there.
+    fn add_to(&self, known: &mut Producers, from: Offset) {
+        if self.whole_from > from {
+            *known = Producers::default();
+        }
+        known.add(&self.producers, from);
+    }
+}
+
 /// What recovery found in frames that it read anyway.
 pub(crate) struct ReadAnyway {
-    pub(crate) producers: Producers,
+    pub(crate) told: ToldByFrames,
     /// Frames from here on were read.
     pub(crate) from: Offset,
     /// The end of the frames.
@@ -76,10 +119,9 @@ impl ProducerRecovery<'_> {
             None => (Producers::default(), self.first_that_counts().await?, None),
         };
         if from < read.from {
-            let before = self.read_frames(from, read.from).await?;
-            producers.add(&before, from);
+            self.read_frames(from, read.from).await?.add_to(&mut producers, from);
         }
-        producers.add(&read.producers, from);
+        read.told.add_to(&mut producers, from);
         producers.expire(self.now, self.expiry);
         Ok(RecoveredProducers { producers, snapshot })
     }
@@ -133,43 +175,45 @@ impl ProducerRecovery<'_> {
     }
 
     /// What the frames tell that hold offsets of `from..until`.
-    async fn read_frames(&self, from: Offset, until: Offset) -> io::Result<Producers> {
+    async fn read_frames(&self, from: Offset, until: Offset) -> io::Result<ToldByFrames> {
         let ends = self.bases.iter().skip(1).copied().chain([until]);
         let needed = self.bases.iter().copied().zip(ends).filter(|(base, end)| *base < until && *end > from);
-        let needed: Vec<Offset> = needed.map(|(base, _)| base).collect();
+        let needed: Vec<(Offset, Offset)> = needed.collect();
         if !needed.is_empty() {
             tracing::info!(
                 partition = %self.id, %from, %until, segments = needed.len(),
                 "no snapshot tells what producers have stored; reading it from segments"
             );
         }
-        let mut producers = Producers::default();
-        for base in needed {
-            self.read_segment(base, until, &mut producers).await?;
+        let mut told = ToldByFrames::default();
+        for (base, end) in needed {
+            self.read_segment(base, end.min(until), &mut told).await?;
         }
-        Ok(producers)
+        Ok(told)
     }
 
-    async fn read_segment(&self, base: Offset, until: Offset, producers: &mut Producers) -> io::Result<()> {
+    async fn read_segment(&self, base: Offset, until: Offset, told: &mut ToldByFrames) -> io::Result<()> {
         let check = FrameCheck { id: self.id, segment_base: base, generations: self.known.clone() };
         let file = Segment::new(self.dir, base).open_for_reading().await?;
         let beginning = FramePlace { offset: base, position: 0 };
         let mut scanner = FrameScanner::new(&file, check.clone(), beginning).await?;
         while scanner.expected() < until {
             match scanner.next_frame().await? {
-                Ok((header, frame)) => producers.read(&frame[header.payload_range()], header.written_at),
+                Ok((header, frame)) => told.read(&header, &frame),
                 Err(fault) => {
                     let (behind, limit) = (scanner.position() + BLOCK_BYTES as u64, scanner.file_bytes());
-                    match next_frame(&file, &check, IoClass::ColdRead, behind, limit).await? {
-                        Some(place) if place.offset >= scanner.expected() => {
-                            let expected = scanner.expected();
-                            tracing::warn!(
-                                partition = %self.id, segment = %base, offset = %expected, %fault,
-                                "a damaged frame may have told of producers; their retries may be stored twice"
-                            );
-                            scanner.skip_to(place);
-                        }
-                        _ => return Ok(()),
+                    let next = next_frame(&file, &check, IoClass::ColdRead, behind, limit).await?;
+                    let expected = scanner.expected();
+                    let next = next.filter(|place| place.offset >= expected);
+                    tracing::warn!(
+                        partition = %self.id, segment = %base, offset = %expected, %fault,
+                        "a damaged frame may have told of producers; what is before it tells nothing of them any more, and \
+                         retries may be stored twice"
+                    );
+                    told.miss(next.map_or(until, |place| place.offset));
+                    match next {
+                        Some(place) => scanner.skip_to(place),
+                        None => return Ok(()),
                     }
                 }
             }

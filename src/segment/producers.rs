@@ -237,14 +237,19 @@ impl Producers {
         self.learn(id, epoch, Run::of(appended, base_offset), now);
     }
 
-    /// Adds what the batches of a frame tell, or of an append that carries its offsets.
+    /// Adds what the batches of an append tell that carries its offsets.
     pub(crate) fn read(&mut self, mut batches: &[u8], written_at: Timestamp) {
         while let Ok(header) = BatchHeader::decode(batches) {
-            if let Ok(Some(producer)) = header.producer() {
-                let record_count = header.last_offset_delta.saturating_add(1);
-                self.stored(&Sequenced { producer, record_count }, header.base_offset, written_at);
-            }
+            self.read_batch(&header, written_at);
             batches = batches.get(header.size_bytes()..).unwrap_or_default();
+        }
+    }
+
+    /// Adds what a batch tells that carries its offsets.
+    pub(crate) fn read_batch(&mut self, header: &BatchHeader, written_at: Timestamp) {
+        if let Ok(Some(producer)) = header.producer() {
+            let record_count = header.last_offset_delta.saturating_add(1);
+            self.stored(&Sequenced { producer, record_count }, header.base_offset, written_at);
         }
     }
 

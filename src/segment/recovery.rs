@@ -29,7 +29,7 @@ use crate::failure::{Corruption, Damage};
 use crate::frame::{FrameFault, Generation};
 use crate::generation::{Fact, Generations, LogGenerations, RecordError};
 use crate::layout::{FileKind, LogId, file_name};
-use crate::producer_recovery::{ProducerRecovery, ReadAnyway, RecoveredProducers};
+use crate::producer_recovery::{ProducerRecovery, ReadAnyway, RecoveredProducers, ToldByFrames};
 use crate::producers::Producers;
 use crate::redo::{Journaled, JournaledAppend};
 use crate::scan::{Behind, FrameScanner};
@@ -288,7 +288,7 @@ struct Extent {
     behind: Behind,
     /// Where the scan of its frames began, and what they tell of producers.
     scanned_from: Offset,
-    producers: Producers,
+    told: ToldByFrames,
 }
 
 /// The end of a log as its files have it.
@@ -323,7 +323,7 @@ impl Tail {
         let end = self.last.end;
         // The last one with a frame.
         let scanned = self.before.as_mut().unwrap_or(&mut self.last);
-        ReadAnyway { producers: std::mem::take(&mut scanned.producers), from: scanned.scanned_from, end }
+        ReadAnyway { told: std::mem::take(&mut scanned.told), from: scanned.scanned_from, end }
     }
 
     /// What it is reported as.
@@ -623,13 +623,13 @@ impl Opening<'_> {
     ) -> Result<Extent, OpenError> {
         let read = |source| self.io("read a segment", source);
         let check = FrameCheck { id: self.id, segment_base: segment.base, generations: known.clone() };
-        let (beginning, mut producers) = (from.unwrap_or(first_of(segment.base)), Producers::default());
+        let (beginning, mut told) = (from.unwrap_or(first_of(segment.base)), ToldByFrames::default());
         let scanner = FrameScanner::new(&file, check.clone(), beginning).await;
         let mut scanner = scanner.map_err(read)?;
         let fault = loop {
             match scanner.next_frame().await.map_err(read)? {
                 Ok((header, frame)) => {
-                    producers.read(&frame[header.payload_range()], header.written_at);
+                    told.read(&header, &frame);
                     if header.base_offset >= covered {
                         indexes.push(&header);
                     }
@@ -651,7 +651,7 @@ impl Opening<'_> {
             fault,
             behind,
             scanned_from,
-            producers,
+            told,
         })
     }
 

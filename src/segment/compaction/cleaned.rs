@@ -40,6 +40,8 @@ pub(super) struct CleanedSegment {
 struct OpenFrame {
     /// Of the first of the frames that go into it; what changes with the others does so as they come.
     header: FrameHeader,
+    /// One past the offsets that it stands for so far.
+    end: Offset,
     payload: Vec<u8>,
     record_count: u32,
     /// What stands for the last offsets, where no record does.
@@ -93,23 +95,33 @@ impl CleanedSegment {
             self.write_frame().await?;
         }
         if self.frame.is_none() {
-            let header = FrameHeader { max_timestamp: Timestamp::new(-1), ..*source };
-            let (payload, placeholder) = (Vec::with_capacity(source.payload_bytes as usize), None);
-            self.frame = Some(OpenFrame { header, payload, record_count: 0, placeholder });
+            self.frame = Some(OpenFrame::new(*source));
         }
         Ok(())
     }
 
-    /// What is left of a batch of that frame.
-    pub(super) fn push(&mut self, batch: &BatchView<'_>, left: Left) {
-        let Some(frame) = &mut self.frame else { return };
+    /// What is left of a batch of that frame. Where it does not fit in with the others any more, the frame goes on in
+    /// another.
+    pub(super) async fn push(&mut self, batch: &BatchView<'_>, left: Left) -> io::Result<()> {
         // A batch that was without any record before may have to be kept for the same reason again.
         self.changed |= !matches!(left, Left::Everything) && batch.header().record_count > 0;
-        match left {
-            Left::Everything => frame.take(batch.bytes()),
-            Left::Rewritten(bytes) => frame.take(&bytes),
-            Left::Nothing(bytes) => frame.placeholder = Some(bytes.to_vec()),
+        let kept = match &left {
+            Left::Everything => batch.bytes(),
+            Left::Rewritten(bytes) => bytes,
+            Left::Nothing(_) => &[],
+        };
+        if self.frame.as_ref().is_some_and(|frame| !frame.has_room(kept.len(), self.frame_payload_max)) {
+            let rest = self.frame.as_mut().map(OpenFrame::split_off);
+            self.write_frame().await?;
+            self.frame = rest;
         }
+        let Some(frame) = &mut self.frame else { return Ok(()) };
+        frame.end = batch.header().next_offset();
+        match &left {
+            Left::Nothing(bytes) => frame.placeholder = Some(bytes.to_vec()),
+            Left::Everything | Left::Rewritten(_) => frame.take(kept),
+        }
+        Ok(())
     }
 
     /// The frame's batches have all come.
@@ -137,7 +149,7 @@ impl CleanedSegment {
     }
 
     async fn write_frame(&mut self) -> io::Result<()> {
-        let Some(OpenFrame { header, mut payload, record_count, placeholder }) = self.frame.take() else {
+        let Some(OpenFrame { header, end: _, mut payload, record_count, placeholder }) = self.frame.take() else {
             return Ok(());
         };
         if let Some(placeholder) = placeholder {
@@ -175,6 +187,24 @@ impl CleanedSegment {
 }
 
 impl OpenFrame {
+    /// For the batches of frames of which this is the first.
+    fn new(first: FrameHeader) -> OpenFrame {
+        let header = FrameHeader { max_timestamp: Timestamp::new(-1), ..first };
+        OpenFrame { header, end: first.base_offset, payload: Vec::new(), record_count: 0, placeholder: None }
+    }
+
+    /// A batch by itself always has.
+    fn has_room(&self, batch_bytes: usize, payload_max: usize) -> bool {
+        self.payload.is_empty() || self.payload.len() + batch_bytes <= payload_max
+    }
+
+    /// Ends with the batches that came so far; returns the frame for those to come.
+    fn split_off(&mut self) -> OpenFrame {
+        let rest = OpenFrame::new(FrameHeader { base_offset: self.end, ..self.header });
+        self.header.next_offset = self.end;
+        rest
+    }
+
     fn take(&mut self, batch: &[u8]) {
         // It stood for what lies before this batch.
         self.placeholder = None;

@@ -22,7 +22,7 @@ use ringmq_index::FramePlace;
 use ringmq_runtime::buffer::IoBuf;
 use ringmq_runtime::file::IoClass;
 use ringmq_runtime::{fs, task};
-use ringmq_wire::batch::{DecompressLimits, Scratch, split_batches};
+use ringmq_wire::batch::{DecompressLimits, RecordIter, Scratch, split_batches};
 use ringmq_wire::{Offset, Timestamp};
 
 use crate::check::FrameCheck;
@@ -45,8 +45,9 @@ use cleaned::CleanedSegment;
 use latest::LatestOffsets;
 use sift::Sieve;
 
-/// The most that the records of one batch are decompressed to, in bytes. A batch that grows beyond that stays as it is.
-const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
+/// The most that the records of one batch are decompressed to, in bytes: some milliseconds of the core. A batch that grows
+/// beyond that stays as it is.
+const DECOMPRESSED_BYTES_MAX: usize = 4 << 20;
 
 /// Records that are worked on before the core looks at its sockets and files again: some 200 µs.
 const RECORDS_IN_A_ROW_MAX: usize = 1024;
@@ -220,6 +221,9 @@ impl Round<'_> {
                         continue;
                     }
                     let Ok(records) = batch.records(&mut scratch) else { continue };
+                    if !can_be_read(records.clone()).await {
+                        continue;
+                    }
                     for record in records.map_while(Result::ok).filter(|record| record.offset >= self.due.dirty_from) {
                         let Some(key) = record.key else { continue };
                         if !latest.note(key, record.offset) {
@@ -267,7 +271,8 @@ impl Round<'_> {
             cleaned.begin(&header).await.map_err(|error| self.io(error))?;
             for batch in split_batches(&payload) {
                 let Ok(batch) = batch else { return Err(frames.malformed(&header)) };
-                cleaned.push(&batch, sieve.sift(&batch).await);
+                let left = sieve.sift(&batch).await;
+                cleaned.push(&batch, left).await.map_err(|error| self.io(error))?;
             }
             cleaned.end(&header);
         }
@@ -286,7 +291,7 @@ impl Round<'_> {
                 // Batches that are gone tell a start nothing of their producers.
                 if let Err(error) = producer_snapshots::cover(self.log, group.end).await {
                     group.cleaned.remove().await;
-                    return Err(self.io(error));
+                    return Err(self.failed("write the snapshot of producers that compaction needs", error));
                 }
                 swap::swap(self.log, &group.segments, group.end, group.cleaned).await?;
                 Ok(after)
@@ -312,10 +317,14 @@ impl Round<'_> {
     }
 
     fn io(&self, source: io::Error) -> CompactError {
+        self.failed("write a compacted segment", source)
+    }
+
+    fn failed(&self, action: &'static str, source: io::Error) -> CompactError {
         let id = self.log.id;
         match fs::is_full(&source) {
             true => CompactError::StorageFull { id, source },
-            false => CompactError::Io { id, action: "write a compacted segment", source },
+            false => CompactError::Io { id, action, source },
         }
     }
 }
@@ -388,6 +397,20 @@ impl Frames<'_> {
         let proven_end = self.log.state.borrow().durable;
         CompactError::Corrupt(Box::new(Corruption { id, segment, position, expected, damage, proven_end }))
     }
+}
+
+/// Whether the batch can be read to its end. One that cannot stays as a whole and replaces nothing, so that none of its keys
+/// counts.
+async fn can_be_read(records: RecordIter<'_>) -> bool {
+    for (seen, record) in (1..).zip(records) {
+        if record.is_err() {
+            return false;
+        }
+        if seen % RECORDS_IN_A_ROW_MAX == 0 {
+            task::yield_to_io().await;
+        }
+    }
+    true
 }
 
 fn cannot_read(log: &LogCore, source: io::Error) -> CompactError {

@@ -8,6 +8,10 @@ use ringmq_wire::{Offset, Timestamp};
 use super::latest::LatestOffsets;
 use super::{DECOMPRESSED_BYTES_MAX, RECORDS_IN_A_ROW_MAX};
 
+/// How many times as long a batch may become when it is written again: other compressors do somewhat better than ours. One
+/// that was made to become hundreds of times as long stays as it is.
+const GROWTH_MAX: usize = 3;
+
 /// What is left of a batch.
 pub(super) enum Left {
     /// All of it, as it is.
@@ -49,8 +53,8 @@ impl Sieve {
         self.tombstones_due
     }
 
-    /// What is left of the batch; batches come in the order of the log. One that cannot be read, or not be written, stays
-    /// as it is.
+    /// What is left of the batch; batches come in the order of the log. One that cannot be read, or not be written without
+    /// becoming much longer, stays as it is.
     pub(super) async fn sift(&mut self, batch: &BatchView<'_>) -> Left {
         let Ok(kept) = self.kept(batch).await else {
             self.met_unreadable = true;
@@ -123,7 +127,7 @@ impl Sieve {
                 task::yield_to_io().await;
             }
         }
-        rewriter.finish().ok()
+        rewriter.finish().ok().filter(|rewritten| rewritten.len() <= batch.bytes().len().saturating_mul(GROWTH_MAX))
     }
 
     /// A tombstone stayed until then, unless it has to stay for another reason.

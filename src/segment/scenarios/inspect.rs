@@ -195,7 +195,7 @@ fn a_repair_goes_back_to_what_a_damaged_compacted_segment_was_made_of() {
     assert!(plan.kept.start == Offset::ZERO && plan.kept.end == plan.acknowledged_end, "{plan:?}");
     assert_eq!(sim.disk().read(plan.aside.join(swap.file_name().expect("a name"))), all);
     sim.crash();
-    assert_eq!(segments(&sim), before, "all of these are still there");
+    assert!(before.iter().all(|base| sim.disk().files().contains(&segment_path(*base))), "all are still there");
     sim.run(move || async move {
         let (log, _) = open_one().await;
         assert_eq!(log.offsets().end, plan.kept.end);

@@ -7,6 +7,7 @@
 //! - `model`: appends and reads against a vector
 //! - `damage`: every region of every file, damaged
 //! - `compaction`: what stays of keyed logs, and at which steps it may be interrupted
+//! - `hostile_batches`: batches that compaction would make much longer, or cannot read
 //! - `inspect`: what is told of damaged logs, and their repair
 //! - `steps`: every step of making room, failing
 //! - `log_start`: records deleted up to an offset, by age and by size
@@ -18,6 +19,7 @@ mod compaction;
 mod crash_loop;
 mod damage;
 mod full_disk;
+mod hostile_batches;
 mod inspect;
 mod limits;
 mod log_start;

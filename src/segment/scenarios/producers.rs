@@ -10,7 +10,7 @@ use ringmq_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 use super::retries::batch_of;
 use super::support::*;
 use crate::{
-    Append, AppendError, Appended, CompactError, CompactionPolicy, Log, LogConfig, OutOfSequence, Payload,
+    Append, AppendError, Appended, CompactError, Compacted, CompactionPolicy, Log, LogConfig, OutOfSequence, Payload,
     ProducerSnapshot,
 };
 
@@ -152,6 +152,71 @@ fn what_is_older_than_the_expiry_is_neither_known_nor_read() {
         assert_eq!(stored_at(&log, 1, 900).await, 20, "unknown, so it may begin anywhere");
         assert_eq!(stored_at(&log, 1, 900).await, 20);
     });
+}
+
+/// One record with a key, of a size that four of them fill a segment.
+fn keyed_of(id: i64, sequence: i32, key: &str) -> Append {
+    let mut builder = BatchBuilder::new(Compression::None);
+    let timestamp = Timestamp::new(EPOCH_MS);
+    let record = RecordRef { timestamp, key: Some(key.as_bytes()), value: Some(&[7; 15_500]), headers: &[] };
+    builder.append(&record).expect("a record");
+    let mut batch = builder.finish().expect("a batch").to_vec();
+    let (id, base_sequence) = (ProducerId::new(id), Sequence::new(sequence));
+    set_producer(&mut batch, BatchProducer { id, epoch: ProducerEpoch::ZERO, base_sequence });
+    Append::validated(Payload::Copied(batch.into()), &BatchLimits::default()).expect("a sound batch")
+}
+
+const COMPACTION: CompactionPolicy =
+    CompactionPolicy { dirty_percent_min: 1, tombstone_retention: Duration::from_secs(60), key_bytes_max: 1 << 20 };
+
+/// The second record of producer 1 is replaced by the first of producer 2. Two segments are sealed.
+async fn two_of_one_key() -> Log {
+    let (log, _) = open_one().await;
+    log.reconfigure(LogConfig { compaction: Some(COMPACTION), ..small() }).expect("a sound setting");
+    let filler = |sequence: i32| keyed_of(3, sequence, &sequence.to_string());
+    let appends = [keyed_of(1, 0, "a"), filler(0), filler(1), filler(2)];
+    let appends =
+        appends.into_iter().chain([keyed_of(1, 1, "b"), keyed_of(2, 0, "b"), filler(3), filler(4), filler(5)]);
+    for append in appends {
+        log.append(append).await.expect("acknowledged");
+        // Segments are finished in the background.
+        time::sleep(millis(50)).await;
+    }
+    log
+}
+
+async fn compact(log: &Log) -> Result<Option<Compacted>, CompactError> {
+    log.compact(Timestamp::new(time::wall_clock()), &|| false).await
+}
+
+#[test]
+fn a_producer_of_which_compaction_took_something_is_unknown_rather_than_misjudged() {
+    for lost in 0..3 {
+        let sim = sim(8);
+        sim.run(|| async {
+            let log = two_of_one_key().await;
+            let done = compact(&log).await.expect("compacted").expect("enough is new");
+            assert_eq!((done.until, done.records_removed), (Offset::new(8), 1));
+        });
+        sim.kill();
+        let newest_first: Vec<_> = snapshots(&sim).into_iter().rev().collect();
+        assert_eq!(newest_first.len(), 2);
+        for path in newest_first.iter().take(lost) {
+            sim.disk().overwrite(path, 57, &[0xAB]).expect("a snapshot");
+        }
+        sim.run(|| async {
+            let (log, _) = open_one().await;
+            let stored_at = async |append| log.append(append).await.map(|appended| appended.base_offset.get());
+            let again = stored_at(keyed_of(1, 1, "b")).await;
+            let next = stored_at(keyed_of(1, 2, "c")).await;
+            match lost {
+                0 => assert!(matches!((&again, &next), (Ok(4), Ok(9))), "{again:?}, {next:?}"),
+                // As of any producer that is not known, what comes first is stored, and what follows it.
+                _ => assert!(matches!((&again, &next), (Ok(9), Ok(10))), "{again:?}, {next:?}"),
+            }
+            assert_eq!(stored_at(keyed_of(2, 0, "b")).await.expect("known"), 5, "nothing is missing behind it");
+        });
+    }
 }
 
 #[test]
