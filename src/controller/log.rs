@@ -8,8 +8,8 @@ use bytes::Bytes;
 use ringmq_runtime::{fs, time};
 use ringmq_segment::inspect::{LogCheck, check_log, read_log};
 use ringmq_segment::{
-    Append, AppendError, GenerationHistory, Generations, JournalQueue, Journaled, LoadError, Log, LogConfig, LogDeps,
-    LogId, OpenError, OpenSegments, Payload, ReadError, Recovery, TailCache,
+    Append, AppendError, GenerationHistory, Generations, Journaled, LoadError, Log, LogConfig, LogDeps, LogId,
+    OpenError, Payload, ReadError, Recovery, TailCache,
 };
 use ringmq_wire::batch::{
     BATCH_HEADER_BYTES, BatchBuilder, BatchError, BatchLimits, BatchView, Compression, RecordRef, Scratch,
@@ -159,13 +159,7 @@ async fn open_log(data_dir: &Path) -> Result<(Log, Recovery), MetadataLogError> 
     let root = data_dir.join(METADATA);
     make_root(data_dir, &root).await.map_err(|cause| MetadataLogError::Root { path: root.clone(), cause })?;
     let generations = Generations::open(&root.join(GENERATIONS), OWNER).await?;
-    let deps = LogDeps {
-        generations,
-        cache: TailCache::new(CACHE_BYTES),
-        journal: JournalQueue::default(),
-        open_segments: OpenSegments::default(),
-        reserve: ringmq_segment::Reserve::none(),
-    };
+    let deps = LogDeps::without_journal(generations, TailCache::new(CACHE_BYTES));
     let config = LogConfig { segment_bytes: SEGMENT_BYTES, frame_bytes_max: FRAME_BYTES_MAX, ..LogConfig::default() };
     Ok(Log::open(&root, LOG_ID, config, &deps).await?)
 }

@@ -9,7 +9,7 @@ use crate::journal::Core;
 
 /// Waits until nothing was written for as long as the configuration says, then writes a closing block. One such task
 /// runs while the newest block has entries; a block that is in flight for longer starts another one when it has landed.
-pub(crate) async fn close_when_idle<C: 'static>(core: Rc<Core<C>>) {
+pub(crate) async fn close_when_idle<C: Clone + 'static>(core: Rc<Core<C>>) {
     loop {
         let next = core.state.borrow().ledger.next();
         let waited = core.stop.or_stop(time::sleep(core.config.idle)).await;

@@ -7,18 +7,21 @@ use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringmq_runtime::buffer::{AlignedBuf, IoBuf};
 use ringmq_runtime::file::{File, IoClass};
 use ringmq_runtime::local::{Event, Listener};
 use ringmq_runtime::task::{self, Gate, Stop, StopHandle};
+use ringmq_runtime::time::Instant;
 
 use crate::aside::{check_range, copy};
 use crate::block::{BlockHeader, ENTRY_HEADER_BYTES, Entry};
 use crate::config::JournalConfig;
+use crate::flush::flush_when_due;
 use crate::idle::close_when_idle;
 use crate::ledger::Ledger;
-use crate::name::RingName;
+use crate::name::{Flushing, RingName};
 use crate::number::{BlockNumber, UNIT_BYTES_U64};
 use crate::ring::Ring;
 
@@ -26,6 +29,8 @@ use crate::ring::Ring;
 ///
 /// The caller hands over a cargo with each block, such as who waits for it, and gets it back in the order of the
 /// blocks: when the block is durable and all before it are (rule 3 of the storage protocol), or when the journal failed.
+/// In a relaxed ring ([`Flushing::Relaxed`]) blocks are durable with the next flush, within the time that
+/// [`Journal::flush_within`] sets; the caller may hear of them before ([`Journal::tell_written`]).
 pub struct Journal<C>(Rc<Core<C>>);
 
 impl<C> Clone for Journal<C> {
@@ -41,6 +46,8 @@ pub(crate) struct Core<C> {
     pub(crate) state: RefCell<State<C>>,
     /// Notified when there may be room, when a block was acknowledged, and when the journal failed.
     moved: Event,
+    /// Notified when a flush may be due earlier than it was.
+    pub(crate) hurried: Event,
     gate: Gate,
     pub(crate) stop: Stop,
     stop_handle: StopHandle,
@@ -49,12 +56,18 @@ pub(crate) struct Core<C> {
 pub(crate) struct State<C> {
     pub(crate) ledger: Ledger<C>,
     /// `None` once it is closed.
-    file: Option<File>,
-    closing: bool,
+    pub(crate) file: Option<File>,
+    pub(crate) closing: bool,
     /// Why nothing is written any more.
-    failed: Option<Arc<io::Error>>,
+    pub(crate) failed: Option<Arc<io::Error>>,
     /// A task looks whether the ring is idle.
     pub(crate) watching: bool,
+    /// A task flushes what is written.
+    pub(crate) flushing: bool,
+    /// Until when what is written is to be durable; of a relaxed ring.
+    pub(crate) flush_by: Option<Instant>,
+    /// `None` in a ring of which nobody wants to know, and once it is closed.
+    on_written: Option<Rc<dyn Fn(C)>>,
     /// `None` once it is closed.
     on_durable: Option<Rc<dyn Fn(BlockNumber, C)>>,
     on_failed: Option<OnFailed<C>>,
@@ -68,7 +81,7 @@ impl<C> State<C> {
     }
 }
 
-impl<C: 'static> Journal<C> {
+impl<C: Clone + 'static> Journal<C> {
     /// Bytes that an entry with a payload of that length takes of a block's [room](Journal::room).
     #[must_use]
     pub const fn entry_bytes(payload_bytes: usize) -> usize {
@@ -92,10 +105,15 @@ impl<C: 'static> Journal<C> {
         on_failed: impl FnOnce(Arc<io::Error>, Vec<C>) + 'static,
     ) -> io::Result<Journal<C>> {
         let Ring { name, file, first } = ring;
-        let mut ledger = Ledger::new(name.number, &config, first);
+        let mut ledger = Ledger::new(name, &config, first);
         let (header, buf) = build(&mut ledger, &[], None);
         file.write_at(&buf, ledger.position(header.number), IoClass::Journal).await?;
         ledger.land(header.number);
+        if name.flushing == Flushing::Relaxed {
+            file.fdatasync().await?;
+            ledger.next_written();
+            ledger.flushed(header.end());
+        }
         ledger.acknowledge();
         let (stop_handle, stop) = task::stop();
         let state = State {
@@ -104,6 +122,9 @@ impl<C: 'static> Journal<C> {
             closing: false,
             failed: None,
             watching: false,
+            flushing: false,
+            flush_by: None,
+            on_written: None,
             on_durable: Some(Rc::new(on_durable)),
             on_failed: Some(Box::new(on_failed)),
         };
@@ -112,11 +133,31 @@ impl<C: 'static> Journal<C> {
             config,
             state: RefCell::new(state),
             moved: Event::new(),
+            hurried: Event::new(),
             gate: Gate::new(),
             stop,
             stop_handle,
         };
         Ok(Journal(Rc::new(core)))
+    }
+
+    /// Of a relaxed ring: `on_written` is called for each block from now on, in order, as soon as it and all before it are
+    /// in the page cache, where a killed process leaves them. It may call any method.
+    pub fn tell_written(&self, on_written: impl Fn(C) + 'static) {
+        self.0.state.borrow_mut().on_written = Some(Rc::new(on_written));
+    }
+
+    /// Of a relaxed ring: what was written is to be durable within that time, or as much earlier as another call or the
+    /// ring wants it. Without it, a flush comes at once.
+    pub fn flush_within(&self, time: Duration) {
+        let mut state = self.0.state.borrow_mut();
+        let by = Instant::now() + time;
+        let is_earlier = state.flush_by.is_some_and(|before| by < before);
+        state.flush_by = Some(state.flush_by.map_or(by, |before| before.min(by)));
+        drop(state);
+        if is_earlier {
+            self.0.hurried.notify_all();
+        }
     }
 
     /// Bytes of entries that a block written now could take: the sum of their [`Journal::entry_bytes`]. `None` when
@@ -210,6 +251,7 @@ impl<C: 'static> Journal<C> {
         core.state.borrow_mut().closing = true;
         core.stop_handle.stop();
         core.moved.notify_all();
+        core.hurried.notify_all();
         core.until_nothing_is_in_flight().await;
         if core.is_closing_block_due() {
             core.launch(&[], None);
@@ -218,7 +260,7 @@ impl<C: 'static> Journal<C> {
         core.gate.close().await;
         let (file, failed) = {
             let mut state = core.state.borrow_mut();
-            (state.on_durable, state.on_failed) = (None, None);
+            (state.on_written, state.on_durable, state.on_failed) = (None, None, None);
             (state.file.take(), state.failed.clone())
         };
         if let Some(file) = file {
@@ -238,7 +280,7 @@ impl<C> fmt::Debug for Journal<C> {
     }
 }
 
-impl<C: 'static> Core<C> {
+impl<C: Clone + 'static> Core<C> {
     /// Builds the next block and hands it to the device.
     pub(crate) fn launch(self: &Rc<Self>, entries: &[Entry<'_>], cargo: Option<C>) -> BlockNumber {
         let mut state = self.state.borrow_mut();
@@ -267,6 +309,16 @@ impl<C: 'static> Core<C> {
             }
             state.ledger.land(number);
         }
+        while let Some((cargo, on_written)) = self.next_written() {
+            if let (Some(cargo), Some(on_written)) = (cargo, on_written) {
+                on_written(cargo);
+            }
+        }
+        self.acknowledge();
+    }
+
+    /// Tells of the blocks that are durable now, and does what that allows.
+    pub(crate) fn acknowledge(self: &Rc<Self>) {
         while let Some((number, cargo, on_durable)) = self.next_acknowledged() {
             if let (Some(cargo), Some(on_durable)) = (cargo, on_durable) {
                 on_durable(number, cargo);
@@ -274,6 +326,14 @@ impl<C: 'static> Core<C> {
         }
         self.go_on();
         self.moved.notify_all();
+    }
+
+    /// What is written next, and whom to tell; the state is not borrowed when it is told.
+    #[allow(clippy::type_complexity)]
+    fn next_written(&self) -> Option<(Option<C>, Option<Rc<dyn Fn(C)>>)> {
+        let mut state = self.state.borrow_mut();
+        let cargo = state.ledger.next_written()?;
+        Some((cargo, state.on_written.clone()))
     }
 
     /// What is acknowledged next, and whom to tell; the state is not borrowed when it is told.
@@ -286,7 +346,7 @@ impl<C: 'static> Core<C> {
 
     /// Nothing is written to the ring any more, and nothing is tried again (rule 12 of the storage protocol). Blocks
     /// that were acknowledged stay so.
-    fn fail(&self, error: io::Error) {
+    pub(crate) fn fail(&self, error: io::Error) {
         let error = Arc::new(error);
         let (cargos, on_failed) = {
             let mut state = self.state.borrow_mut();
@@ -305,6 +365,7 @@ impl<C: 'static> Core<C> {
 
     /// Writes the block, or starts the wait for one, that no caller asks for.
     fn go_on(self: &Rc<Self>) {
+        self.see_to_flush();
         let mut state = self.state.borrow_mut();
         if !state.takes_blocks() {
             return;
@@ -315,6 +376,21 @@ impl<C: 'static> Core<C> {
         } else if state.ledger.is_open() && !state.watching {
             // A closed gate means that the journal is closed.
             state.watching = self.gate.spawn("journal-idle", close_when_idle(self.clone())).is_ok();
+        }
+    }
+
+    /// Starts the task that flushes what is written, or hurries it.
+    fn see_to_flush(self: &Rc<Self>) {
+        let mut state = self.state.borrow_mut();
+        if state.ledger.unflushed().is_none() || state.failed.is_some() {
+            return;
+        }
+        if !state.flushing {
+            // A closed gate means that the journal is closed.
+            state.flushing = self.gate.spawn("journal-flush", flush_when_due(self.clone())).is_ok();
+        } else if self.is_flush_urgent(&state) {
+            drop(state);
+            self.hurried.notify_all();
         }
     }
 

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 use crate::block::{BlockHeader, Ends, Entry, HEADER_BYTES};
 use crate::config::JournalConfig;
+use crate::name::{Flushing, RingName};
 use crate::number::{BlockNumber, Geometry, RingNumber, UNIT_BYTES};
 
 /// A ring in use. `C` is what the caller gives with a block, and gets back.
@@ -19,6 +20,7 @@ pub(crate) struct Ledger<C> {
     geometry: Geometry,
     reserved_units: u64,
     in_flight_max: usize,
+    flushing: Flushing,
     /// The number of the next block.
     next: BlockNumber,
     /// Number and checksum of the newest block of this life.
@@ -27,6 +29,10 @@ pub(crate) struct Ledger<C> {
     newest_ends: Ends,
     /// Those not yet acknowledged, in order.
     in_flight: VecDeque<InFlight<C>>,
+    /// So many of these, the first ones, are written, and the caller was told.
+    told_written: usize,
+    /// Blocks below were written before a flush that is done.
+    flushed_through: BlockNumber,
     /// All blocks below are durable.
     durable_through: BlockNumber,
     /// What the caller no longer needs.
@@ -47,16 +53,19 @@ struct InFlight<C> {
 
 impl<C> Ledger<C> {
     /// A life that goes on with `first`. All that was in the ring before is free as soon as the first block is durable.
-    pub(crate) fn new(ring: RingNumber, config: &JournalConfig, first: BlockNumber) -> Ledger<C> {
+    pub(crate) fn new(ring: RingName, config: &JournalConfig, first: BlockNumber) -> Ledger<C> {
         Ledger {
-            ring,
+            ring: ring.number,
             geometry: config.geometry(),
             reserved_units: config.reserved_units(),
             in_flight_max: config.blocks_in_flight_max,
+            flushing: ring.flushing,
             next: first,
             newest: None,
             newest_ends: Ends::default(),
             in_flight: VecDeque::new(),
+            told_written: 0,
+            flushed_through: first,
             durable_through: first,
             floor: first,
             announced_floor: first,
@@ -90,13 +99,19 @@ impl<C> Ledger<C> {
         self.free_units().saturating_sub(self.reserved_units)
     }
 
-    /// Whether the kernel may be given another block. What landed out of order counts until it is acknowledged.
+    /// Whether the kernel may be given another block. What landed out of order counts until it is acknowledged, and what
+    /// only waits for a flush does not.
     fn may_launch(&self) -> bool {
-        self.in_flight.len() < self.in_flight_max
+        self.in_flight.len() - self.told_written < self.in_flight_max
     }
 
     pub(crate) fn is_in_flight(&self) -> bool {
         !self.in_flight.is_empty()
+    }
+
+    /// Whether a block is on its way to the page cache.
+    pub(crate) fn is_being_written(&self) -> bool {
+        self.told_written < self.in_flight.len()
     }
 
     /// Bytes of entries that the next block can take; `None` when it cannot be written now.
@@ -156,14 +171,45 @@ impl<C> Ledger<C> {
 
     /// The write of a block is complete, which with `O_DSYNC` means durable.
     pub(crate) fn land(&mut self, number: BlockNumber) {
-        if let Some(block) = self.in_flight.iter_mut().find(|block| block.header.number == number) {
-            block.landed = true;
+        if let Ok(at) = self.in_flight.binary_search_by_key(&number, |block| block.header.number) {
+            self.in_flight[at].landed = true;
         }
     }
 
-    /// The next block to be acknowledged, in order (rule 3 of the storage protocol), if it has landed.
+    /// The cargo of the next block that is written as all before it are; of a relaxed ring. It comes again when the
+    /// block is acknowledged.
+    pub(crate) fn next_written(&mut self) -> Option<Option<C>>
+    where
+        C: Clone,
+    {
+        let relaxed = self.flushing == Flushing::Relaxed;
+        let block = self.in_flight.get(self.told_written).filter(|block| relaxed && block.landed)?;
+        self.told_written += 1;
+        Some(block.cargo.clone())
+    }
+
+    /// What a flush that begins now makes durable: the blocks below. `None` if there is none that is not durable.
+    pub(crate) fn unflushed(&self) -> Option<BlockNumber> {
+        let last = self.told_written.checked_sub(1).and_then(|last| self.in_flight.get(last))?;
+        Some(last.header.end())
+    }
+
+    /// Units that are written, and not durable.
+    pub(crate) fn unflushed_units(&self) -> u64 {
+        self.unflushed().map_or(0, |end| end.units_since(self.durable_through))
+    }
+
+    /// A flush is done, and made durable what was written below.
+    pub(crate) fn flushed(&mut self, through: BlockNumber) {
+        self.flushed_through = through;
+    }
+
+    /// The next block to be acknowledged, in order (rule 3 of the storage protocol), if it is durable.
     pub(crate) fn acknowledge(&mut self) -> Option<(BlockNumber, Option<C>)> {
-        let InFlight { header, cargo, .. } = self.in_flight.pop_front_if(|block| block.landed)?;
+        let (relaxed, flushed_through) = (self.flushing == Flushing::Relaxed, self.flushed_through);
+        let is_durable = |block: &mut InFlight<C>| block.landed && (!relaxed || block.header.number < flushed_through);
+        let InFlight { header, cargo, .. } = self.in_flight.pop_front_if(is_durable)?;
+        self.told_written = self.told_written.saturating_sub(1);
         self.durable_through = header.end();
         self.durable_floor = header.floor;
         Some((header.number, cargo))
@@ -171,6 +217,7 @@ impl<C> Ledger<C> {
 
     /// Gives up what is in flight, in order.
     pub(crate) fn give_up(&mut self) -> Vec<C> {
+        self.told_written = 0;
         self.in_flight.drain(..).filter_map(|block| block.cargo).collect()
     }
 
@@ -182,8 +229,15 @@ impl<C> Ledger<C> {
     /// Whether a block without entries is worth while because it frees others: where the next block with entries might
     /// not fit otherwise, and no higher floor is on its way.
     pub(crate) fn must_raise_floor(&self) -> bool {
-        let is_short = self.spare_units() < 2 * self.geometry.block_units_max;
-        is_short && self.floor > self.announced_floor && self.announced_floor == self.durable_floor && self.may_launch()
+        self.is_short()
+            && self.floor > self.announced_floor
+            && self.announced_floor == self.durable_floor
+            && self.may_launch()
+    }
+
+    /// Whether the next block with entries might not fit.
+    pub(crate) fn is_short(&self) -> bool {
+        self.spare_units() < 2 * self.geometry.block_units_max
     }
 
     /// Whether blocks are free and no block says so.

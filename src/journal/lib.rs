@@ -13,6 +13,7 @@
 //! | the block gets its number, its length and what it says of others | `ledger` |
 //! | it is built: one copy, one checksum | `block` |
 //! | it goes to the device; what is complete is acknowledged in order, with its cargo | `journal`, `ledger` |
+//! | in a relaxed ring, to the page cache: the caller is told at once, and again after the next flush | `flush` |
 //! | the caller frees what it no longer needs: [`Journal::free_below`] | `ledger` |
 //!
 //! # The start of a process
@@ -34,6 +35,7 @@ mod aside;
 mod block;
 mod chain;
 mod config;
+mod flush;
 mod idle;
 mod journal;
 mod ledger;
@@ -50,7 +52,7 @@ pub use block::{ENTRY_HEADER_BYTES, Entry, EntryHeader, LogEnd};
 pub use chain::{FoundBlocks, FoundEntry};
 pub use config::{InvalidJournalConfig, JournalConfig};
 pub use journal::Journal;
-pub use name::{AsideName, RingName};
+pub use name::{AsideName, Flushing, RingName};
 pub use number::{BlockNumber, RingNumber};
 pub use recovery::{
     FoundAside, FoundJournals, FoundRing, JournalReadError, inspect_journal_file, inspect_journals, read_journals,

@@ -7,6 +7,28 @@ use crate::number::{BlockNumber, RingNumber};
 /// What a file is called until it is complete.
 pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
 
+/// When the blocks of a ring are durable. What is in them is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flushing {
+    /// Each when it is written.
+    Each,
+    /// With the next flush, which makes all durable that were written before: they go to the page cache, and a killed
+    /// process loses none.
+    Relaxed,
+}
+
+impl Flushing {
+    const ALL: [Flushing; 2] = [Flushing::Each, Flushing::Relaxed];
+
+    /// How the file of such a ring is called.
+    fn suffix(self) -> &'static str {
+        match self {
+            Flushing::Each => ".ring",
+            Flushing::Relaxed => ".relaxed",
+        }
+    }
+}
+
 /// The name of a ring's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RingName {
@@ -14,21 +36,25 @@ pub struct RingName {
     pub shard: ShardIndex,
     /// Which of the rings that ever were.
     pub number: RingNumber,
+    /// When its blocks are durable.
+    pub flushing: Flushing,
 }
 
 impl RingName {
     /// Within the directory of the journals.
     #[must_use]
     pub fn file_name(self) -> String {
-        format!("{:05}-{}.ring", self.shard.get(), self.number)
+        format!("{:05}-{}{}", self.shard.get(), self.number, self.flushing.suffix())
     }
 
     /// What a file's name says; `None` for a name that is no ring's.
     #[must_use]
     pub fn parse(name: &str) -> Option<RingName> {
-        let (shard, number) = name.strip_suffix(".ring")?.split_once('-')?;
+        let of = |flushing: Flushing| Some((name.strip_suffix(flushing.suffix())?, flushing));
+        let (stem, flushing) = Flushing::ALL.into_iter().find_map(of)?;
+        let (shard, number) = stem.split_once('-')?;
         let number = RingNumber(u64::from_str_radix(number, 16).ok()?);
-        let parsed = RingName { shard: ShardIndex::new(shard.parse().ok()?), number };
+        let parsed = RingName { shard: ShardIndex::new(shard.parse().ok()?), number, flushing };
         (parsed.file_name() == name).then_some(parsed)
     }
 }
@@ -65,9 +91,13 @@ mod tests {
 
     #[test]
     fn names_come_back_and_others_are_not_ours() {
-        let ring = RingName { shard: ShardIndex::new(3), number: RingNumber(0xAB) };
-        assert_eq!(ring.file_name(), "00003-00000000000000ab.ring");
-        assert_eq!(RingName::parse(&ring.file_name()), Some(ring));
+        for (flushing, file_name) in
+            [(Flushing::Each, "00003-00000000000000ab.ring"), (Flushing::Relaxed, "00003-00000000000000ab.relaxed")]
+        {
+            let ring = RingName { shard: ShardIndex::new(3), number: RingNumber(0xAB), flushing };
+            assert_eq!(ring.file_name(), file_name);
+            assert_eq!(RingName::parse(file_name), Some(ring));
+        }
         let aside = AsideName { ring: RingNumber(0xAB), first: BlockNumber(u64::MAX) };
         assert_eq!(aside.file_name(), "00000000000000ab-18446744073709551615.aside");
         assert_eq!(AsideName::parse(&aside.file_name()), Some(aside));

@@ -9,7 +9,7 @@ use ringmq_runtime::{fs, random};
 use ringmq_wire::ShardIndex;
 
 use crate::config::JournalConfig;
-use crate::name::{RingName, TEMPORARY_SUFFIX};
+use crate::name::{Flushing, RingName, TEMPORARY_SUFFIX};
 use crate::number::{BlockNumber, RingNumber};
 use crate::recovery::FoundRing;
 
@@ -34,15 +34,20 @@ impl Ring {
     ///
     /// # Errors
     /// What the file system says, disk full included. Nothing is left then, or a file that the next start removes.
-    pub async fn prepare(dir: &Path, shard: ShardIndex, config: &JournalConfig) -> io::Result<Ring> {
-        let name = RingName { shard, number: RingNumber(random::u64()) };
+    pub async fn prepare(
+        dir: &Path,
+        shard: ShardIndex,
+        flushing: Flushing,
+        config: &JournalConfig,
+    ) -> io::Result<Ring> {
+        let name = RingName { shard, number: RingNumber(random::u64()), flushing };
         let path = dir.join(name.file_name());
         let temporary = dir.join(name.file_name() + TEMPORARY_SUFFIX);
         let made = async {
             write_zeros(&temporary, config.ring_bytes).await?;
             fs::rename(&temporary, &path).await?;
             fs::sync_dir(dir).await?;
-            open_to_write(&path).await
+            open_to_write(&path, flushing).await
         };
         match made.await {
             Ok(file) => Ok(Ring { name, file, first: BlockNumber::FIRST }),
@@ -69,7 +74,7 @@ impl Ring {
         if found.next.units_since(found.floor) + geometry.lengthened(found.next, 1) > geometry.units {
             return Ok(None);
         }
-        let file = open_to_write(&dir.join(found.name.file_name())).await?;
+        let file = open_to_write(&dir.join(found.name.file_name()), found.name.flushing).await?;
         Ok(Some(Ring { name: found.name, file, first: found.next }))
     }
 
@@ -93,8 +98,11 @@ pub(crate) async fn remove_durably(dir: &Path, name: &str) -> io::Result<()> {
     fs::sync_dir(dir).await
 }
 
-async fn open_to_write(path: &Path) -> io::Result<File> {
-    let file = File::open(path, OpenOptions { write: true, create_new: false, dsync: true }).await?;
+async fn open_to_write(path: &Path, flushing: Flushing) -> io::Result<File> {
+    let file = match flushing {
+        Flushing::Each => File::open(path, OpenOptions { write: true, create_new: false, dsync: true }).await?,
+        Flushing::Relaxed => File::open_cached(path).await?,
+    };
     lock(file).await
 }
 

@@ -1,8 +1,8 @@
 //! Files read and written directly, past the page cache.
 //!
 //! Positions and lengths are multiples of [`BLOCK_BYTES`]. A file opened with [`OpenOptions::dsync`] has each write
-//! durable when it completes; otherwise [`File::fdatasync`] makes durable what *completed before it was called*.
-//! Writes do not extend anything silently: space is made visible by [`File::preallocate`] beforehand, so that a write
+//! durable when it completes; otherwise [`File::fdatasync`] makes durable what *completed before it was called*. One file
+//! is an exception to the direct way, for writing: [`File::open_cached`]. Writes do not extend anything silently: space is made visible by [`File::preallocate`] beforehand, so that a write
 //! changes no file-system metadata.
 
 use std::fmt;
@@ -53,8 +53,19 @@ pub struct File(Rc<Inner>);
 
 struct Inner {
     path: PathBuf,
-    dsync: bool,
+    writes: Writes,
     backend: FileBackend,
+}
+
+/// Which way writes take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writes {
+    /// To the device, and maybe no further than its cache.
+    Direct,
+    /// `O_DSYNC`.
+    Durable,
+    /// To the page cache.
+    Cached,
 }
 
 enum FileBackend {
@@ -71,15 +82,33 @@ impl File {
     /// [`OpenOptions::create_new`] the file may have been made before something failed, such as for want of a second
     /// descriptor. It is removed again if that is possible; else it stays, empty.
     pub async fn open(path: impl AsRef<Path>, options: OpenOptions) -> io::Result<File> {
-        let path = path.as_ref();
+        let writes = if options.dsync { Writes::Durable } else { Writes::Direct };
+        File::open_for(path.as_ref(), options, writes).await
+    }
+
+    /// Opens an existing file that is written through the page cache: a write is a copy, done at once and on this core,
+    /// some 3 µs for a block. It does not wait for the device, but for a system that has more to write back than it
+    /// likes. A process that is killed loses nothing that completed; a system that goes down loses what was not flushed.
+    /// Reads go past the page cache and find what was written all the same.
+    ///
+    /// # Errors
+    /// As [`File::open`].
+    pub async fn open_cached(path: impl AsRef<Path>) -> io::Result<File> {
+        let options = OpenOptions { write: true, create_new: false, dsync: false };
+        File::open_for(path.as_ref(), options, Writes::Cached).await
+    }
+
+    async fn open_for(path: &Path, options: OpenOptions, writes: Writes) -> io::Result<File> {
         let context = backend::current();
         let backend = match &context.backend {
-            Backend::Glommio(core) => glommio::file::File::open(core, path, options).await.map(FileBackend::Glommio),
+            Backend::Glommio(core) => {
+                glommio::file::File::open(core, path, options, writes).await.map(FileBackend::Glommio)
+            }
             #[cfg(feature = "sim")]
             Backend::Sim(world) => sim::file::File::open(world, path, options).await.map(FileBackend::Sim),
         };
         let backend = backend.map_err(|source| describe("open", path, source))?;
-        Ok(File(Rc::new(Inner { path: path.to_owned(), dsync: options.dsync, backend })))
+        Ok(File(Rc::new(Inner { path: path.to_owned(), writes, backend })))
     }
 
     /// The path that it was opened by.
@@ -122,8 +151,10 @@ impl File {
             return Err(self.error("write", source));
         }
         let device = &backend::current().device;
-        let _in_flight = device.enter(class, buf.len()).await;
-        if self.0.dsync {
+        // What the page cache takes the device gets with a flush.
+        let is_cached = self.0.writes == Writes::Cached;
+        let _in_flight = if is_cached { None } else { Some(device.enter(class, buf.len()).await) };
+        if self.0.writes == Writes::Durable {
             device.count_flush();
         }
         match &self.0.backend {

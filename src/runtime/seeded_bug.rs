@@ -27,11 +27,15 @@ pub enum SeededBug {
     ForgetProducers,
     /// The log's start moves, and files go, before that is durable.
     StartBeforeRecord,
+    /// The relaxed journal takes for durable what it never flushed.
+    SkipRelaxedFlush,
+    /// Offsets that were shown before they were durable, and are lost, are given again.
+    GiveLostOffsetsAgain,
 }
 
 impl SeededBug {
     /// Each of them.
-    pub const ALL: [SeededBug; 12] = [
+    pub const ALL: [SeededBug; 14] = [
         SeededBug::AcknowledgeBeforeFlush,
         SeededBug::SkipDirectorySync,
         SeededBug::TrustIndex,
@@ -44,6 +48,8 @@ impl SeededBug {
         SeededBug::SwapBeforeFlush,
         SeededBug::ForgetProducers,
         SeededBug::StartBeforeRecord,
+        SeededBug::SkipRelaxedFlush,
+        SeededBug::GiveLostOffsetsAgain,
     ];
 
     /// Whether the simulation that this executor belongs to has the bug.

@@ -37,6 +37,10 @@ pub struct LogConfig {
     pub compaction: Option<CompactionPolicy>,
     /// What is known of an idempotent producer is forgotten when it has sent nothing for so long. Default: 1 day.
     pub producer_expiry: Duration,
+    /// Small appends are acknowledged, and can be read, when the system has them in its page cache, and are durable within
+    /// so much time: a killed process loses none of them, a system that goes down those of that time. `None`: they are
+    /// durable when they are acknowledged. Default: `None`.
+    pub flush_interval: Option<Duration>,
 }
 
 impl Default for LogConfig {
@@ -53,6 +57,7 @@ impl Default for LogConfig {
             index_hint_bytes: 16 << 20,
             compaction: None,
             producer_expiry: Duration::from_secs(24 * 60 * 60),
+            flush_interval: None,
         }
     }
 }

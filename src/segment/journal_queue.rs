@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
+use std::time::Duration;
 
 use ringmq_runtime::buffer::IoBuf;
 use ringmq_runtime::local::{Event, Listener};
@@ -25,9 +26,11 @@ pub struct JournalQueue(Rc<Inner>);
 #[derive(Default)]
 struct Inner {
     append_bytes_max: Cell<usize>,
+    wanted: Cell<bool>,
     waiting: RefCell<VecDeque<Journaling>>,
     arrived: Event,
     frames_moved: Event,
+    asked: Event,
 }
 
 impl JournalQueue {
@@ -66,6 +69,23 @@ impl JournalQueue {
             if wanted {
                 return Some(first);
             }
+        }
+    }
+
+    /// Waits until an append would have gone this way while it was closed: a journal that few need is prepared then.
+    pub async fn wanted(&self) {
+        loop {
+            let asked = self.0.asked.listen();
+            if self.0.wanted.get() {
+                return;
+            }
+            asked.await;
+        }
+    }
+
+    pub(crate) fn want(&self) {
+        if !self.0.wanted.replace(true) {
+            self.0.asked.notify_all();
         }
     }
 
@@ -175,6 +195,17 @@ impl Journaling {
     fn is_wanted(&self) -> bool {
         let state = self.log.state.borrow();
         state.is_usable() && self.base_offset >= state.window.written()
+    }
+
+    /// Within what time it is to be durable, where its log is acknowledged before; now.
+    #[must_use]
+    pub fn flush_within(&self) -> Duration {
+        self.log.config().flush_interval.unwrap_or_default()
+    }
+
+    /// A block that has it is in the page cache, and so are all blocks before.
+    pub fn written(&self) {
+        self.log.written(self.base_offset..self.next_offset);
     }
 
     /// A block that has it is durable, and so are all blocks before (rule 3 of the storage protocol).

@@ -6,21 +6,25 @@ use std::ops::Range;
 use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_wire::Offset;
 
-/// The offsets beyond the frames' end that are durable in the journal. Blocks become durable in order, so they come in
-/// ascending order; a straight append between two of them leaves a gap that only its frame closes.
+/// The offsets beyond the frames' end that a journal has. Of one journal they come in ascending order; a straight append
+/// between two of them leaves a gap that only its frame closes, and one journal may be behind the other.
 #[derive(Debug, Default)]
 pub(crate) struct JournaledRuns(VecDeque<Range<Offset>>);
 
 impl JournaledRuns {
-    /// These offsets are durable in the journal, and so are all that came before.
+    /// A journal has these offsets.
     pub(crate) fn push(&mut self, offsets: Range<Offset>) {
         match self.0.back_mut() {
             Some(last) if last.end == offsets.start => last.end = offsets.end,
+            Some(last) if last.end > offsets.start => {
+                let at = self.0.partition_point(|run| run.start < offsets.start);
+                self.0.insert(at, offsets);
+            }
             _ => self.0.push_back(offsets),
         }
     }
 
-    /// How far the log is durable: the frames' end, moved on by what the journal has contiguous from there (rule 1 of
+    /// How far the log goes: the frames' end, moved on by what the journals have contiguous from there (rule 1 of
     /// the storage protocol). What lies below the frames' end is forgotten.
     pub(crate) fn durable_from(&mut self, frames_end: Offset) -> Offset {
         while self.0.pop_front_if(|run| run.end <= frames_end).is_some() {}
@@ -51,6 +55,8 @@ mod tests {
         let mut journaled = runs(&[(0, 2), (2, 5), (7, 9), (9, 10), (12, 13)]);
         let durable = [0, 3, 5, 6, 7, 11, 13, 20].map(|end| journaled.durable_from(Offset::new(end)).get());
         assert_eq!(durable, [5, 5, 5, 6, 10, 11, 13, 20]);
+        let mut behind = runs(&[(4, 6), (0, 2), (2, 4), (8, 9), (7, 8)]);
+        assert_eq!([0, 7].map(|end| behind.durable_from(Offset::new(end)).get()), [6, 9]);
         assert_eq!(runs(&[(3, 4)]).durable_from(Offset::ZERO), Offset::ZERO);
         assert_eq!(runs(&[]).durable_from(Offset::new(4)), Offset::new(4));
     }

@@ -40,23 +40,38 @@ pub struct LogDeps {
     pub cache: TailCache,
     /// The way to the core's journal; closed where there is none.
     pub journal: JournalQueue,
+    /// The way to the core's relaxed journal, of logs with a [`LogConfig::flush_interval`]; where it is closed, these
+    /// take the other.
+    pub relaxed_journal: JournalQueue,
     /// Which sealed segments of the core's logs are open.
     pub open_segments: OpenSegments,
     /// What the core keeps for a full disk.
     pub reserve: Reserve,
 }
 
+impl LogDeps {
+    /// Those of logs without a journal: every append goes straight into a frame.
+    #[must_use]
+    pub fn without_journal(generations: Generations, cache: TailCache) -> LogDeps {
+        let (journal, relaxed_journal, open_segments) = Default::default();
+        LogDeps { generations, cache, journal, relaxed_journal, open_segments, reserve: Reserve::none() }
+    }
+}
+
 /// The log of one partition, open for appends and reads on one core. Clones share it.
 #[derive(Clone)]
 pub struct Log(Rc<LogCore>);
 
-/// How far a log reaches; every offset is one past the last. `start ≤ durable ≤ end`.
+/// How far a log reaches; every offset is one past the last. `start ≤ durable ≤ readable ≤ end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogOffsets {
     /// The first offset there is.
     pub start: Offset,
-    /// Everything below is acknowledged and can be read.
+    /// Everything below is durable.
     pub durable: Offset,
+    /// Everything below is acknowledged and can be read. That is the durable offset, or, with a
+    /// [`LogConfig::flush_interval`], what the system has in its page cache.
+    pub readable: Offset,
     /// The offset that is assigned next. What lies between is on its way to the disk.
     pub end: Offset,
 }
@@ -137,23 +152,23 @@ impl Log {
         let mut recovered = recover(root, id, &config, &deps.generations, journaled).await?;
         let (found, appends) = (recovered.found.clone(), std::mem::take(&mut recovered.redo));
         let log = Log(Rc::new(core(root, id, config, deps, recovered)));
-        if !appends.is_empty() {
-            log.redo(appends).await?;
-        }
+        log.redo(appends).await?;
         producer_snapshots::renew(&log.0);
         log_start::tidy_later(&log.0);
         Ok((log, found))
     }
 
     async fn redo(&self, appends: Vec<JournaledAppend>) -> Result<(), OpenError> {
-        let (log, count) = (&self.0, appends.len());
-        if let Err(error) = redo::redo(log, appends).await {
+        let log = &self.0;
+        let redone = async {
+            redo::redo(log, appends).await?;
+            redo::skip_reserved(log).await
+        };
+        if let Err(error) = redone.await {
             log.gate.close().await;
             self.let_go();
             return Err(self.redo_failed(error));
         }
-        let end = log.state.borrow().end;
-        tracing::info!(partition = %log.id, appends = count, %end, "put what the journal had into segments");
         Ok(())
     }
 
@@ -189,7 +204,8 @@ impl Log {
 
     /// Accepts an append. Appends get their offsets, and are acknowledged, in the order of these calls.
     ///
-    /// The future is done when the append is durable. Its error says whether something may have been written.
+    /// The future is done when the append is durable, or with a [`LogConfig::flush_interval`], when it can be read. Its
+    /// error says whether something may have been written.
     pub fn append(&self, append: Append) -> Appending {
         if let Err(error) = self.accepts(&append) {
             return Appending::refused(error);
@@ -220,7 +236,7 @@ impl Log {
     }
 
     /// Reads whole batches from the one that holds `from` on: at most `max_bytes`, but at least one batch; nothing at
-    /// the durable end. What is not durable is never read.
+    /// the readable end ([`LogOffsets::readable`]).
     ///
     /// # Errors
     /// When the log does not hold `from`, what is there is damaged, or the disk fails.
@@ -241,7 +257,7 @@ impl Log {
     /// above already. Segments that hold nothing else are removed, the active one too.
     ///
     /// # Errors
-    /// When `before` is beyond the durable end, the log is offline or closed, or the new start cannot be recorded.
+    /// When `before` is beyond the readable end, the log is offline or closed, or the new start cannot be recorded.
     /// Only of the last one it is not known whether the records are deleted: they are until the next start.
     pub async fn delete_records(&self, before: Offset) -> Result<Offset, DeleteRecordsError> {
         log_start::delete_records(&self.0, before).await
@@ -260,16 +276,16 @@ impl Log {
     #[must_use]
     pub fn offsets(&self) -> LogOffsets {
         let state = self.0.state.borrow();
-        let offsets = LogOffsets { start: state.start, durable: state.durable, end: state.end };
-        let LogOffsets { start, durable, end } = offsets;
-        assert!(start <= durable && durable <= end, "{offsets:?}");
+        let LogState { start, durable, readable, end, .. } = *state;
+        let offsets = LogOffsets { start, durable, readable, end };
+        assert!(start <= durable && durable <= readable && readable <= end, "{offsets:?}");
         offsets
     }
 
-    /// A signal of the durable offset having moved, or of the log having gone offline or been closed. Take it before
+    /// A signal of the readable offset having moved, or of the log having gone offline or been closed. Take it before
     /// looking at [`Log::offsets`].
-    pub fn durable_moved(&self) -> Listener {
-        self.0.durable_moved.listen()
+    pub fn readable_moved(&self) -> Listener {
+        self.0.readable_moved.listen()
     }
 
     /// The epoch that is written into the batches from now on. At first 0.
@@ -365,7 +381,7 @@ impl Log {
     /// Waits for a close that another caller began.
     async fn closed(&self) {
         loop {
-            let moved = self.0.durable_moved.listen();
+            let moved = self.0.readable_moved.listen();
             if self.0.state.borrow().phase == Phase::Closed {
                 return;
             }
@@ -447,8 +463,8 @@ impl Log {
         }
         log.tail_frames.clear();
         log.cold_frames.clear();
-        log.durable_moved.notify_all();
-        log.journal.notify_frames_moved();
+        log.readable_moved.notify_all();
+        log.notify_frames_moved();
     }
 
     /// Removes the log: appends that are not durable fail, files and memory are freed. That it was deleted is on record,
@@ -522,12 +538,17 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         leader_epoch: LeaderEpoch::ZERO,
         start: recovered.start,
         durable: recovered.end,
+        readable: recovered.end,
         end: recovered.end,
         queue: Queue::default(),
         staging: Staging::default(),
         write_until: recovered.end,
         queued_for_journal: 0,
         journaled: JournaledRuns::default(),
+        written: JournaledRuns::default(),
+        relaxed_end: Offset::ZERO,
+        reserved_until: recovered.generations.as_ref().map_or(Offset::ZERO, |known| known.reserved_until()),
+        reserving: false,
         producers: recovered.producers,
         producer_snapshot: recovered.producer_snapshot,
         producer_hint: None,
@@ -553,6 +574,7 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         config: RefCell::new(Rc::new(config)),
         generations: deps.generations.clone(),
         journal: deps.journal.clone(),
+        relaxed_journal: deps.relaxed_journal.clone(),
         open_segments: deps.open_segments.clone(),
         reserve: deps.reserve.clone(),
         tail_frames: deps.cache.written(),
@@ -564,7 +586,7 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         moving_start: Semaphore::new(1),
         storing_snapshot: Semaphore::new(1),
         state: state.into(),
-        durable_moved: Event::new(),
+        readable_moved: Event::new(),
         writer_moved: Event::new(),
         gate: Gate::new(),
     }

@@ -33,7 +33,7 @@ pub enum DeleteRecordsError {
         before: Offset,
         /// The first offset there is.
         start: Offset,
-        /// One past the last durable one.
+        /// One past the last one that can be read.
         end: Offset,
     },
     /// The log is offline.
@@ -82,11 +82,11 @@ fn is_above_start(state: &LogState, before: Offset) -> Result<bool, DeleteRecord
     if state.phase != Phase::Open {
         return Err(DeleteRecordsError::Closed);
     }
-    let (start, end) = (state.start, state.durable);
+    let (start, end) = (state.start, state.readable);
     if before > end { Err(DeleteRecordsError::OutOfRange { before, start, end }) } else { Ok(before > start) }
 }
 
-/// Waits until durable frames have everything below `offset`, which is durable.
+/// Waits until durable frames have everything below `offset`, which can be read.
 async fn frames_reach(log: &Rc<LogCore>, offset: Offset) -> Result<(), DeleteRecordsError> {
     log.write_until(offset);
     writer::wake(log);

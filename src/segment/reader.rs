@@ -103,13 +103,13 @@ async fn read_held(log: &Rc<LogCore>, from: Offset, max_bytes: usize) -> Result<
     Ok(read)
 }
 
-/// Checks the range and returns the durable end.
+/// Checks the range and returns the readable end.
 pub(crate) fn readable_end(log: &LogCore, from: Offset) -> Result<Offset, ReadError> {
     let state = log.state.borrow();
     if state.phase == Phase::Closed {
         return Err(ReadError::Closed);
     }
-    let (start, end) = (state.start, state.durable);
+    let (start, end) = (state.start, state.readable);
     if from < start || from > end {
         return Err(ReadError::OutOfRange { offset: from, start, end });
     }
@@ -166,7 +166,7 @@ fn in_memory(log: &LogCore, from: Offset, want_bytes: usize) -> Vec<CachedFrame>
     let bytes: usize = run.iter().map(|frame| frame.payload.len()).sum();
     let state = log.state.borrow();
     let more = run.is_empty() || bytes < want_bytes;
-    if more && (state.window.frames_end()..state.durable).contains(&next) {
+    if more && (state.window.frames_end()..state.readable).contains(&next) {
         run.extend(state.beyond_frames(next, want_bytes.saturating_sub(bytes)));
     }
     run

@@ -13,12 +13,12 @@ use ringmq_runtime::buffer::IoBuf;
 use ringmq_runtime::local::Listener;
 use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_runtime::time;
-use ringmq_wire::batch::BatchHeader;
+use ringmq_wire::batch::{BatchHeader, empty_batches};
 use ringmq_wire::{LeaderEpoch, Offset, Timestamp};
 
 use crate::frame::Generation;
 use crate::generation::LogGenerations;
-use crate::room::NoRoom;
+use crate::room::{self, NoRoom};
 use crate::staging::{Group, Staged, StagedBatches};
 use crate::state::{LogCore, LogState};
 use crate::writer;
@@ -131,6 +131,10 @@ pub(crate) enum RedoError {
 
 /// Puts the appends, which follow the frames, into frames. Everything is durable when this returns.
 pub(crate) async fn redo(log: &Rc<LogCore>, appends: Vec<JournaledAppend>) -> Result<(), RedoError> {
+    let count = appends.len();
+    if count == 0 {
+        return Ok(());
+    }
     for append in appends {
         let staged = staged(append)?;
         let mut state = log.state.borrow_mut();
@@ -138,6 +142,52 @@ pub(crate) async fn redo(log: &Rc<LogCore>, appends: Vec<JournaledAppend>) -> Re
         state.journaled.push(staged.base_offset..staged.next_offset);
         state.staging.push(staged);
     }
+    put_into_frames(log).await?;
+    let end = log.state.borrow().end;
+    tracing::info!(partition = %log.id, appends = count, %end, "put what the journal had into segments");
+    Ok(())
+}
+
+/// Offsets that may have been shown before they were durable, and were lost, are not given again: after a stop that was
+/// not clean the log goes on behind all that were reserved. Batches without records take their place, under a generation
+/// of their own: what a journal may still hold of these offsets does not count any more (rule 2 of the storage protocol).
+pub(crate) async fn skip_reserved(log: &Rc<LogCore>) -> Result<(), RedoError> {
+    let skipped = {
+        let state = log.state.borrow();
+        let stopped_cleanly = state.generations.as_ref().and_then(|known| known.clean_end()) == Some(state.end);
+        state.end..if stopped_cleanly { state.end } else { state.reserved_until }
+    };
+    if skipped.is_empty() || SeededBug::GiveLostOffsetsAgain.is_in() {
+        return Ok(());
+    }
+    room::raise_generation(log).await.map_err(|no_room| RedoError::Io(no_room.into_io()))?;
+    for batch in empty_batches(skipped.clone()).map_err(|error| RedoError::Io(io::Error::other(error)))? {
+        let mut state = log.state.borrow_mut();
+        let Some(generation) = state.generation else { return Ok(()) };
+        let header = BatchHeader::decode(&batch).map_err(|error| RedoError::Io(io::Error::other(error)))?;
+        let staged = Staged {
+            base_offset: header.base_offset,
+            next_offset: header.next_offset(),
+            record_count: 0,
+            max_timestamp: header.max_timestamp,
+            generation,
+            leader_epoch: LeaderEpoch::ZERO,
+            batches: StagedBatches::Shared(IoBuf::from(batch)),
+        };
+        state.end = staged.next_offset;
+        state.staging.push(staged);
+    }
+    put_into_frames(log).await?;
+    tracing::warn!(
+        partition = %log.id, from = %skipped.start, until = %skipped.end,
+        "skipped offsets: the topic's flush is relaxed, and after a stop that was not clean some may have been shown that \
+         are lost"
+    );
+    Ok(())
+}
+
+/// Puts what is staged into frames, durably.
+async fn put_into_frames(log: &Rc<LogCore>) -> Result<(), RedoError> {
     log.state.borrow_mut().settle();
     loop {
         let (group, moved) = next_group(log)?;
@@ -188,10 +238,7 @@ async fn make_room(log: &Rc<LogCore>, group: Group) -> io::Result<()> {
     while let Some(room) = writer::room_for(log, group) {
         let is_full = |no_room: &NoRoom| matches!(no_room, NoRoom::Full(_));
         let made = log.reserve.lend("for what the journal has", is_full, async || writer::make_room(log, room).await);
-        made.await.map_err(|no_room| match no_room {
-            NoRoom::Full(source) | NoRoom::NotReady(source) => io::Error::new(source.kind(), source),
-            NoRoom::Broken { source, .. } => source,
-        })?;
+        made.await.map_err(NoRoom::into_io)?;
     }
     Ok(())
 }

@@ -26,6 +26,9 @@ use crate::state::LogCore;
 /// a busy one grows seldom.
 const GROWTH_BYTES_MIN: u64 = 64 << 10;
 const GROWTH_BYTES_MAX: u64 = 64 << 20;
+/// So many offsets are reserved at a time in a log that shows records before they are durable: after a stop that was not
+/// clean, at most so many are skipped. It costs a write of the generation table for every so many records.
+const RESERVED_OFFSETS: u64 = 1 << 20;
 
 /// Why there is no room for a frame.
 pub(crate) enum NoRoom {
@@ -38,6 +41,14 @@ pub(crate) enum NoRoom {
 }
 
 impl NoRoom {
+    /// What the file system says.
+    pub(crate) fn into_io(self) -> io::Error {
+        match self {
+            NoRoom::Full(source) | NoRoom::NotReady(source) => io::Error::new(source.kind(), source),
+            NoRoom::Broken { source, .. } => source,
+        }
+    }
+
     /// Of a failure before anything was written.
     pub(crate) fn before_writing(error: io::Error) -> NoRoom {
         if fs::is_full(&error) { NoRoom::Full(Arc::new(error)) } else { NoRoom::NotReady(Arc::new(error)) }
@@ -81,18 +92,62 @@ pub(crate) async fn raise_generation(log: &LogCore) -> Result<(), NoRoom> {
         }
     };
     let opened = Fact::Opened { id: log.id, number: known.number(), generation, start };
-    log.generations.record(opened).await.map_err(|error| match error {
-        RecordError::StorageFull(error) => NoRoom::Full(error),
-        RecordError::NotReady(error) => NoRoom::NotReady(error),
-        RecordError::Failed(error) => {
-            NoRoom::Broken { action: "raise the generation of", source: io::Error::new(error.kind(), error) }
-        }
-    })?;
+    record(log, opened, "raise the generation of").await?;
     known.opened(generation, start);
     let mut state = log.state.borrow_mut();
     state.generations = Some(Rc::new(known));
     state.generation = Some(generation);
     Ok(())
+}
+
+async fn record(log: &LogCore, fact: Fact, action: &'static str) -> Result<(), NoRoom> {
+    log.generations.record(fact).await.map_err(|error| match error {
+        RecordError::StorageFull(error) => NoRoom::Full(error),
+        RecordError::NotReady(error) => NoRoom::NotReady(error),
+        RecordError::Failed(error) => NoRoom::Broken { action, source: io::Error::new(error.kind(), error) },
+    })
+}
+
+/// Records that offsets up to so many beyond `until` may be shown before they are durable.
+pub(crate) async fn reserve(log: &LogCore, until: Offset) -> Result<(), NoRoom> {
+    let number = log.state.borrow().generations.as_ref().map(|known| known.number());
+    let Some(number) = number else { return Ok(()) };
+    let until = until.checked_add(RESERVED_OFFSETS).unwrap_or(Offset::MAX);
+    record(log, Fact::Reserved { id: log.id, number, until }, "reserve offsets of").await?;
+    let mut state = log.state.borrow_mut();
+    let mut known = state.generations.as_deref().cloned();
+    if let Some(known) = &mut known {
+        known.reserved(until);
+    }
+    state.generations = known.map(Rc::new);
+    state.reserved_until = state.reserved_until.max(until);
+    Ok(())
+}
+
+/// Reserves more offsets in good time, so that no append waits for it.
+pub(crate) fn reserve_ahead(log: &Rc<LogCore>) {
+    let end = {
+        let mut state = log.state.borrow_mut();
+        let ahead = state.end.checked_add(RESERVED_OFFSETS / 2).unwrap_or(Offset::MAX);
+        if state.reserving || state.reserved_until >= ahead {
+            return;
+        }
+        state.reserving = true;
+        state.end
+    };
+    let reserving = {
+        let log = log.clone();
+        async move {
+            if let Err(no_room) = reserve(&log, end).await {
+                let error = no_room.into_io();
+                tracing::warn!(partition = %log.id, %error, "cannot reserve offsets; tried again when they are needed");
+            }
+            log.state.borrow_mut().reserving = false;
+        }
+    };
+    // The gate is closed only after the last append.
+    let spawned = log.gate.spawn("log-reserve", reserving);
+    debug_assert!(spawned.is_ok());
 }
 
 /// Gives the active segment's file at least so many bytes.

@@ -38,6 +38,7 @@ pub(crate) struct LogCore {
     pub(crate) config: RefCell<Rc<LogConfig>>,
     pub(crate) generations: Generations,
     pub(crate) journal: JournalQueue,
+    pub(crate) relaxed_journal: JournalQueue,
     pub(crate) open_segments: OpenSegments,
     pub(crate) reserve: Reserve,
     /// Frames that this log wrote and that are durable.
@@ -56,8 +57,8 @@ pub(crate) struct LogCore {
     /// One unit: whoever writes a snapshot of producers.
     pub(crate) storing_snapshot: Semaphore,
     pub(crate) state: RefCell<LogState>,
-    /// The durable offset moved, or never will again.
-    pub(crate) durable_moved: Event,
+    /// The readable offset moved, or never will again.
+    pub(crate) readable_moved: Event,
     /// A write ended, or the writer did.
     pub(crate) writer_moved: Event,
     /// Every task of this log.
@@ -72,8 +73,11 @@ pub(crate) struct LogState {
     pub(crate) leader_epoch: LeaderEpoch,
     /// Records below are deleted, durably.
     pub(crate) start: Offset,
-    /// Everything below is acknowledged, and can be read.
+    /// Everything below is durable.
     pub(crate) durable: Offset,
+    /// Everything below is acknowledged, and can be read. Beyond the durable offset only what the relaxed journal has
+    /// written.
+    pub(crate) readable: Offset,
     /// The offset that is assigned next.
     pub(crate) end: Offset,
     /// Appends without room.
@@ -85,6 +89,14 @@ pub(crate) struct LogState {
     /// Bytes of what is staged that wait for the journal.
     pub(crate) queued_for_journal: usize,
     pub(crate) journaled: JournaledRuns,
+    /// What the relaxed journal has written.
+    pub(crate) written: JournaledRuns,
+    /// The end of what was last given to the relaxed journal.
+    pub(crate) relaxed_end: Offset,
+    /// Offsets below may be shown before they are durable: a durable record says so.
+    pub(crate) reserved_until: Offset,
+    /// Whether more of them are being reserved.
+    pub(crate) reserving: bool,
     /// What idempotent producers have stored; durable or on its way.
     pub(crate) producers: Producers,
     /// The offset of the latest good snapshot of that.
@@ -146,33 +158,35 @@ impl LogState {
         begins.skip(1)
     }
 
-    /// Moves the durable offset to where the frames and the journal have it, and tells those who waited, in order.
+    /// Moves the durable offset to where the frames and the journals have it, and the readable one along; tells those
+    /// who waited, in order. Whether the readable one moved.
     pub(crate) fn settle(&mut self) -> bool {
         let durable = self.journaled.durable_from(self.window.frames_end());
-        debug_assert!(self.durable <= durable && durable <= self.end);
-        let moved = self.durable < durable;
-        self.durable = durable;
+        let readable = self.written.durable_from(durable);
+        debug_assert!(self.durable <= durable && self.readable <= readable && readable <= self.end);
+        let moved = self.readable < readable;
+        (self.durable, self.readable) = (durable, readable);
         self.acknowledge();
         moved
     }
 
-    /// Tells those who waited for what is durable, in order.
+    /// Tells those who waited for what is readable, in order.
     pub(crate) fn acknowledge(&mut self) {
-        let durable = self.durable;
-        while let Some((appended, waiter)) = self.waiters.pop_front_if(|(appended, _)| appended.next_offset <= durable)
+        let readable = self.readable;
+        while let Some((appended, waiter)) = self.waiters.pop_front_if(|(appended, _)| appended.next_offset <= readable)
         {
             // Whoever asked may be gone.
             let _ = waiter.send(Ok(appended));
         }
     }
 
-    /// What is durable and in no durable frame, from the batches on that hold `from`: at least one append, and
+    /// What is readable and in no durable frame, from the batches on that hold `from`: at least one append, and
     /// some `want_bytes`.
     pub(crate) fn beyond_frames(&self, from: Offset, want_bytes: usize) -> Vec<CachedFrame> {
         let in_flight = self.window.cargo().filter(|frame| frame.next_offset > from).cloned();
         let staged = self.staging.from(from).map_while(|staged| staged.readable());
         let (mut run, mut bytes) = (Vec::new(), 0);
-        for frame in in_flight.chain(staged).map_while(|frame| frame.below(self.durable)) {
+        for frame in in_flight.chain(staged).map_while(|frame| frame.below(self.readable)) {
             if bytes >= want_bytes && !run.is_empty() {
                 break;
             }
@@ -201,8 +215,8 @@ impl LogCore {
         state.write_until = state.write_until.max(offset);
     }
 
-    /// A write or flush failed: gives up everything that is not durable, for good. What the journal made durable can
-    /// still be read.
+    /// A write or flush failed: gives up everything that is not acknowledged, for good. What the journals have can still
+    /// be read.
     pub(crate) fn poison(&self, action: &'static str, source: io::Error) {
         let (queued, waiters, poison) = {
             let mut state = self.state.borrow_mut();
@@ -211,8 +225,8 @@ impl LogCore {
             }
             let poison = Arc::new(Poison { id: self.id, action, source });
             state.poison = Some(poison.clone());
-            let durable = state.durable;
-            state.staging.cut(durable);
+            let readable = state.readable;
+            state.staging.cut(readable);
             (state.queue.take_all(), std::mem::take(&mut state.waiters), poison)
         };
         tracing::error!(partition = %self.id, error = %poison, "partition went offline");
@@ -221,9 +235,15 @@ impl LogCore {
             // Whoever asked may be gone.
             let _ = waiter.send(Err(AppendError::Poisoned(poison.clone())));
         }
-        self.durable_moved.notify_all();
+        self.readable_moved.notify_all();
         self.writer_moved.notify_all();
+        self.notify_frames_moved();
+    }
+
+    /// The frames' end moved, or never will again: what the journals hold may no longer be needed.
+    pub(crate) fn notify_frames_moved(&self) {
         self.journal.notify_frames_moved();
+        self.relaxed_journal.notify_frames_moved();
     }
 
     /// A frame's write ended well.
@@ -240,24 +260,33 @@ impl LogCore {
             state.settle()
         };
         if moved {
-            self.durable_moved.notify_all();
+            self.readable_moved.notify_all();
         }
         self.writer_moved.notify_all();
-        self.journal.notify_frames_moved();
+        self.notify_frames_moved();
     }
 
-    /// The journal has these offsets, durably.
+    /// The relaxed journal has these offsets, and a killed process leaves them there.
+    pub(crate) fn written(&self, offsets: Range<Offset>) {
+        self.moved_by(|state| state.written.push(offsets));
+    }
+
+    /// A journal has these offsets, durably.
     pub(crate) fn journaled(&self, offsets: Range<Offset>) {
+        self.moved_by(|state| state.journaled.push(offsets));
+    }
+
+    fn moved_by(&self, news: impl FnOnce(&mut LogState)) {
         let moved = {
             let mut state = self.state.borrow_mut();
             if !state.is_usable() {
                 return;
             }
-            state.journaled.push(offsets);
+            news(&mut state);
             state.settle()
         };
         if moved {
-            self.durable_moved.notify_all();
+            self.readable_moved.notify_all();
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::append::{Append, AppendError, Appended};
 use crate::cache::CachedFrame;
 use crate::frame::{FrameHeader, Generation};
 use crate::index_hints;
-use crate::journal_queue::Journaling;
+use crate::journal_queue::{JournalQueue, Journaling};
 use crate::payload::{FrameBuf, Payload, frame_bytes_for};
 use crate::producers::{Known, OutOfSequence};
 use crate::room::{self, NoRoom};
@@ -87,6 +87,8 @@ pub(crate) enum Room {
     Grow(u64),
     /// There are fewer offsets left than the append has records.
     OffsetsUsedUp,
+    /// Offsets below this one are to be shown before they are durable.
+    Reserve(Offset),
 }
 
 async fn write(log: Rc<LogCore>) {
@@ -179,8 +181,11 @@ fn missing_room(log: &LogCore, state: &LogState) -> Missing {
     if active.room < needed {
         return Missing::Room(Room::Grow(needed));
     }
-    if state.end.checked_add(append.record_count().into()).is_none() {
+    let Some(next_offset) = state.end.checked_add(append.record_count().into()) else {
         return Missing::Room(Room::OffsetsUsedUp);
+    };
+    if log.config().flush_interval.is_some() && next_offset > state.reserved_until {
+        return Missing::Room(Room::Reserve(next_offset));
     }
     Missing::Nothing
 }
@@ -238,6 +243,7 @@ pub(crate) async fn make_room(log: &Rc<LogCore>, room: Room) -> Result<(), NoRoo
         Room::Raise => room::raise_generation(log).await,
         Room::Roll => room::roll(log).await,
         Room::Grow(needed) => room::grow(log, needed).await,
+        Room::Reserve(until) => room::reserve(log, until).await,
         Room::OffsetsUsedUp => Err(NoRoom::NotReady(Arc::new(io::Error::other(OFFSETS_USED_UP)))),
     }
 }
@@ -280,36 +286,51 @@ fn stage(log: &Rc<LogCore>) {
     let mut state = log.state.borrow_mut();
     let (Some(generation), Some(known)) = (state.generation, state.generations.clone()) else { return };
     let Some(Queued { append, waiter }) = state.queue.take_first() else { return };
-    let by_journal = goes_by_journal(log, &state, &append);
+    let way = way_of(log, &state, &append);
     if let Some(sequenced) = append.sequenced() {
         let (base_offset, now) = (state.end, Timestamp::new(time::wall_clock()));
         state.producers.stored(&sequenced, base_offset, now);
     }
-    let staged = placed(append, state.end, state.leader_epoch, generation, by_journal);
+    let staged = placed(append, state.end, state.leader_epoch, generation, way.is_some());
     let (base_offset, next_offset) = (staged.base_offset, staged.next_offset);
     state.end = next_offset;
     state.waiters.push_back((Appended { base_offset, next_offset }, waiter));
     let journaling = match &staged.batches {
-        StagedBatches::Shared(batches) if by_journal => Some(batches.clone()),
-        _ => None,
+        StagedBatches::Shared(batches) => way.map(|queue| (queue, batches.clone())),
+        StagedBatches::InPlace(_) => None,
     };
     state.staging.push(staged);
-    let Some(batches) = journaling else {
+    let Some((queue, batches)) = journaling else {
         state.write_until = next_offset;
         return;
     };
+    let relaxed = std::ptr::eq(queue, &log.relaxed_journal);
+    if relaxed {
+        state.relaxed_end = next_offset;
+    }
     state.queued_for_journal += batches.len();
     if state.queued_for_journal >= FULL_FRAME_BYTES {
         state.write_until = next_offset;
     }
     drop(state);
-    log.journal.push(Journaling::new(log.clone(), known.number(), generation, base_offset..next_offset, batches));
+    queue.push(Journaling::new(log.clone(), known.number(), generation, base_offset..next_offset, batches));
+    if relaxed {
+        room::reserve_ahead(log);
+    }
 }
 
-/// Whether the journal is the shorter way: for a small append, unless a frame is waiting to be made that takes it along.
-fn goes_by_journal(log: &LogCore, state: &LogState, append: &Append) -> bool {
+/// The journal that is the shorter way, if one is: for a small append, unless a frame is waiting to be made that takes it
+/// along, or it would be durable before what the relaxed journal has.
+fn way_of<'a>(log: &'a LogCore, state: &LogState, append: &Append) -> Option<&'a JournalQueue> {
     let frame_waits = state.window.written() < state.write_until;
-    append.payload_bytes() <= log.journal.append_bytes_max() && !frame_waits
+    let fits = |queue: &&JournalQueue| append.payload_bytes() <= queue.append_bytes_max() && !frame_waits;
+    if log.config().flush_interval.is_some() {
+        if log.relaxed_journal.append_bytes_max() > 0 {
+            return Some(&log.relaxed_journal).filter(fits);
+        }
+        log.relaxed_journal.want();
+    }
+    Some(&log.journal).filter(fits).filter(|_| state.relaxed_end <= state.durable)
 }
 
 /// The append with its place in the log; what others are to read before it is in a frame is in shared memory.
@@ -363,8 +384,8 @@ pub(crate) fn launch(log: &Rc<LogCore>, group: Group) {
     active.open.indexes.borrow_mut().push(&header);
     let file = active.open.file.clone();
     let buf = frame.freeze();
-    // Nobody waits for what the journal made durable.
-    let class = if header.next_offset <= state.durable { IoClass::Checkpoint } else { IoClass::Append };
+    // Nobody waits for what a journal has.
+    let class = if header.next_offset <= state.readable { IoClass::Checkpoint } else { IoClass::Append };
     let flight = state.window.launch(header.next_offset, header.end_position(), CachedFrame::new(&header, &buf));
     drop(state);
     let write = write_frame(log.clone(), file, buf, header.position, class, flight);

@@ -204,7 +204,7 @@ mod tests {
     use bytes::Bytes;
     use ringmq_runtime::fs;
     use ringmq_runtime::sim::{Sim, SimConfig};
-    use ringmq_segment::{GenerationHistory, Generations, JournalQueue, LogDeps, OpenSegments, TailCache};
+    use ringmq_segment::{GenerationHistory, Generations, LogDeps, TailCache};
     use ringmq_wire::batch::{BatchBuilder, Compression, RecordRef};
     use ringmq_wire::{Offset, PartitionIndex, ShardIndex, Timestamp, TopicId};
 
@@ -225,13 +225,7 @@ mod tests {
         let tables = Path::new("/data/generations");
         let history = GenerationHistory::load(tables).await.unwrap();
         let generations = Generations::new(tables, ShardIndex::new(0), history);
-        let deps = LogDeps {
-            generations,
-            cache: TailCache::new(1 << 20),
-            journal: JournalQueue::default(),
-            open_segments: OpenSegments::default(),
-            reserve: ringmq_segment::Reserve::none(),
-        };
+        let deps = LogDeps::without_journal(generations, TailCache::new(1 << 20));
         let id = LogId { topic_id: TopicId::from_random_bytes([7; 16]), partition: PartitionIndex::new(0) };
         let (log, _) = Log::open(Path::new("/data"), id, LogConfig::default(), &deps).await.unwrap();
         let limits = BatchLimits { batch_bytes_max: 10_000, ..BatchLimits::default() };

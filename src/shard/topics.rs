@@ -134,6 +134,7 @@ fn log_config(shard: &Shard, topic: &Topic) -> (BatchLimits, LogConfig) {
         segment_age: Duration::from_millis(settings.segment_age_ms),
         compaction: settings.cleanup.compacts().then(|| shard.config.compaction.policy(&settings)),
         retention_age: Some(settings.retention_ms).filter(|age| deletes && *age > 0).map(Duration::from_millis),
+        flush_interval: Some(settings.flush_interval_ms).filter(|interval| *interval > 0).map(Duration::from_millis),
         retention_bytes: Some(settings.retention_bytes).filter(|bytes| deletes && *bytes > 0),
         // What waits is bounded over all logs, where its memory is: by the bytes that requests may have in flight.
         staged_bytes_max: usize::MAX,

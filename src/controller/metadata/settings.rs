@@ -107,6 +107,10 @@ settings! {
     7 TombstoneRetentionMs tombstone_retention_ms: u64 = DAY_MS, 0 => 10 * 365 * DAY_MS;
     /// A partition is compacted when that much of its sealed segments is new since the last time, in percent.
     8 CompactionDirtyPercent compaction_dirty_percent: u32 = 50, 1 => 100;
+    /// 0: records are acknowledged when they are on disk. Otherwise small batches are acknowledged, and shown to consumers,
+    /// when the kernel has them, and are on disk within this time, in milliseconds: a broker that is killed loses
+    /// nothing, a machine that loses power at most that much.
+    9 FlushIntervalMs flush_interval_ms: u64 = 0, 0 => 60_000;
 }
 
 const DAY_MS: u64 = 24 * 3_600_000;

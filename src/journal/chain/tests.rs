@@ -9,10 +9,10 @@ use crate::config::JournalConfig;
 use crate::ledger::Ledger;
 use crate::number::{BlockNumber, RingNumber};
 use crate::recovery::FoundRing;
-use crate::{RingName, decode_ring};
+use crate::{Flushing, RingName, decode_ring};
 
 const UNIT: usize = 4096;
-const NAME: RingName = RingName { shard: ShardIndex::new(0), number: RingNumber(77) };
+const NAME: RingName = RingName { shard: ShardIndex::new(0), number: RingNumber(77), flushing: Flushing::Each };
 
 /// A ring that lands at once, and the ledgers of its lives.
 struct Image {
@@ -30,7 +30,7 @@ impl Image {
             blocks_in_flight_max: 2,
             idle: Duration::from_millis(5),
         };
-        let ledger = Ledger::new(NAME.number, &config, BlockNumber::FIRST);
+        let ledger = Ledger::new(NAME, &config, BlockNumber::FIRST);
         let mut image = Image { bytes: vec![0; units * UNIT], config, ledger };
         image.close();
         image
@@ -39,7 +39,7 @@ impl Image {
     /// A new life, with its first block.
     fn restart(&mut self) -> BlockNumber {
         let next = self.found().next;
-        self.ledger = Ledger::new(NAME.number, &self.config, next);
+        self.ledger = Ledger::new(NAME, &self.config, next);
         self.close()
     }
 

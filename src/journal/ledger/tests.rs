@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use ringmq_wire::{Offset, PartitionIndex, TopicId};
+use ringmq_wire::{Offset, PartitionIndex, ShardIndex, TopicId};
 
 use super::*;
 use crate::block::EntryHeader;
@@ -21,7 +21,8 @@ fn config(ring_units: u64, block_units: usize) -> JournalConfig {
 }
 
 fn ledger(config: &JournalConfig) -> Ledger<u64> {
-    let mut ledger = Ledger::new(RingNumber(1), config, BlockNumber::FIRST);
+    let ring = RingName { shard: ShardIndex::new(0), number: RingNumber(1), flushing: Flushing::Each };
+    let mut ledger = Ledger::new(ring, config, BlockNumber::FIRST);
     let first = launch(&mut ledger, &[], None);
     ledger.land(first.number);
     assert_eq!(ledger.acknowledge(), Some((BlockNumber::FIRST, None)));

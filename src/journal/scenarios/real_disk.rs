@@ -14,7 +14,7 @@ use ringmq_runtime::executor::{ExecutorConfig, spawn_executor};
 use ringmq_runtime::probe;
 
 use super::support::*;
-use crate::{Entry, FoundJournals, Journal, JournalConfig, Ring, read_journals};
+use crate::{Entry, Flushing, FoundJournals, Journal, JournalConfig, Ring, read_journals};
 
 /// Tells the test binary, run again as a child, which directory to write in.
 const CHILD_DIR: &str = "RINGMQ_JOURNAL_TEST_DIR";
@@ -47,7 +47,7 @@ fn config() -> JournalConfig {
 async fn started(dir: &Path, found: &FoundJournals) -> Journal<u64> {
     let ring = match found.rings.first() {
         Some(ring) => Ring::resume(dir, ring, &config()).await.expect("a ring").expect("of the same size"),
-        None => Ring::prepare(dir, SHARD, &config()).await.expect("a ring"),
+        None => Ring::prepare(dir, SHARD, Flushing::Each, &config()).await.expect("a ring"),
     };
     Journal::start(ring, config(), |_, _| (), |error, _| panic!("{error}")).await.expect("a first block")
 }
@@ -105,7 +105,7 @@ fn write_until_killed() {
         }));
         let found = read_journals(&dir).await.expect("readable");
         assert_eq!(found, FoundJournals::default());
-        let ring = Ring::prepare(&dir, SHARD, &config()).await.expect("a ring");
+        let ring = Ring::prepare(&dir, SHARD, Flushing::Each, &config()).await.expect("a ring");
         let tell = move |_, offset| sender.send(offset).expect("a listener");
         let journal = Journal::start(ring, config(), tell, |error, _| panic!("{error}")).await.expect("a first block");
         // What the last of them leave free is written over, many times.

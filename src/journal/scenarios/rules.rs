@@ -10,7 +10,7 @@ use ringmq_runtime::time;
 use ringmq_runtime::{fs, task};
 
 use super::support::*;
-use crate::{BlockNumber, Journal, JournalConfig, JournalReadError, Ring, read_journals, remove_ring};
+use crate::{BlockNumber, Flushing, Journal, JournalConfig, JournalReadError, Ring, read_journals, remove_ring};
 
 /// A disk that takes that long for writes, and with nothing else.
 fn slow_writes(ms: u64) -> DiskConfig {
@@ -398,7 +398,7 @@ fn a_ring_that_is_not_complete_is_removed_and_one_of_another_size_is_not_taken_u
         sim.run(|| async {
             found().await;
             sim.disk().inject(Fault::on_any("*.ring*").after(step));
-            let prepared = Ring::prepare(dir(), SHARD, &small()).await;
+            let prepared = Ring::prepare(dir(), SHARD, Flushing::Each, &small()).await;
             sim.disk().clear_faults();
             let left = fs::read_dir(dir()).await.expect("listed").len();
             assert_eq!(left, usize::from(prepared.is_ok()), "another attempt makes another");
@@ -430,7 +430,7 @@ fn preparing_writes_all_of_the_ring_in_the_background_of_a_journal_in_use() {
         let config = JournalConfig { ring_bytes: (2 << 20) + (700 << 10), ..JournalConfig::default() };
         let preparing = task::Gate::new();
         let prepare = async move {
-            let ring = Ring::prepare(dir(), SHARD, &config).await.expect("a ring");
+            let ring = Ring::prepare(dir(), SHARD, Flushing::Each, &config).await.expect("a ring");
             assert_ne!(ring.name().number.0, 0);
         };
         preparing.spawn("prepares", prepare).expect("open");

@@ -12,8 +12,8 @@ use ringmq_runtime::sim::{DiskConfig, Sim, SimConfig};
 use ringmq_wire::{Offset, PartitionIndex, ShardIndex, TopicId};
 
 use crate::{
-    BlockNumber, Entry, EntryHeader, FoundBlocks, FoundEntry, FoundJournals, FoundRing, Journal, JournalConfig, Ring,
-    read_journals,
+    BlockNumber, Entry, EntryHeader, Flushing, FoundBlocks, FoundEntry, FoundJournals, FoundRing, Journal,
+    JournalConfig, Ring, read_journals,
 };
 
 pub(super) const SHARD: ShardIndex = ShardIndex::new(3);
@@ -88,7 +88,7 @@ pub(super) async fn start(ring: Ring) -> (Journal<u64>, Told) {
 /// A new ring in use, on a disk without one.
 pub(super) async fn start_new() -> (Journal<u64>, Told) {
     assert_eq!(found().await, FoundJournals::default());
-    start(Ring::prepare(dir(), SHARD, &small()).await.expect("a ring")).await
+    start(Ring::prepare(dir(), SHARD, Flushing::Each, &small()).await.expect("a ring")).await
 }
 
 /// The ring that is there in use again, after all that it holds was redone.

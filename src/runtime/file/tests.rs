@@ -45,6 +45,24 @@ fn what_is_written_is_read() {
 }
 
 #[test]
+fn what_went_to_the_page_cache_is_read_before_a_flush_and_after() {
+    with_file(CREATE, |file, path| async move {
+        file.preallocate(1 << 20).await.expect("there is space");
+        let cached = File::open_cached(&path).await.expect("opened");
+        for (block, byte) in [(0, 1), (4, 2), (0, 3)] {
+            cached.write_at(&filled(2 * BLOCK_BYTES, byte), block * 4096, IoClass::Journal).await.expect("written");
+        }
+        for reader in [&cached, &file] {
+            let read = reader.read_at(0, 6 * BLOCK_BYTES, IoClass::ColdRead).await.expect("read");
+            assert_eq!([0, 8191, 8192, 16384].map(|at| read[at]), [3, 3, 0, 2]);
+        }
+        cached.fdatasync().await.expect("flushed");
+        assert_eq!(file.read_at(16384, BLOCK_BYTES, IoClass::ColdRead).await.expect("read")[0], 2);
+        assert!(cached.try_lock_exclusive().expect("asked") && !file.try_lock_exclusive().expect("asked"));
+    });
+}
+
+#[test]
 fn a_durable_write_is_one_write() {
     with_file(OpenOptions { dsync: true, ..CREATE }, |file, _| async move {
         // SAFETY: fcntl with F_GETFL has no preconditions.

@@ -4,7 +4,7 @@ use std::fs;
 use std::future::Future;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -13,16 +13,18 @@ use ::glommio::io::{DmaFile, OpenOptions as DmaOpenOptions, ReadResult};
 use super::core::{Core, Requests, into_io};
 use super::{device, sys};
 use crate::buffer::{AlignedBuf, IoBuf};
-use crate::file::OpenOptions;
+use crate::file::{OpenOptions, Writes};
 
 pub(crate) struct File {
     dma: Rc<DmaFile>,
+    /// The same file through the page cache, where writes go that way.
+    cached: Option<fs::File>,
     requests: Requests,
     read_bytes_max: usize,
 }
 
 impl File {
-    pub(crate) async fn open(core: &Core, path: &Path, options: OpenOptions) -> io::Result<File> {
+    pub(crate) async fn open(core: &Core, path: &Path, options: OpenOptions, writes: Writes) -> io::Result<File> {
         let parent = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             Some(_) | None => Path::new("."),
@@ -30,6 +32,7 @@ impl File {
         let device = device::introduce(core, parent).await.map_err(no_direct_io)?;
         let by_name = path.to_owned();
         let named = core.requests.blocking(move || open_by_name(&by_name, options)).await?;
+        let cached = if writes == Writes::Cached { Some(named.try_clone()?) } else { None };
         let opened = core.requests.start(open_directly(named, options)).await;
         if opened.is_err() && options.create_new {
             // Whoever is told that there is no file should find none. Where even this fails, the name stays.
@@ -37,7 +40,7 @@ impl File {
             let _ = core.requests.blocking(move || fs::remove_file(created)).await;
         }
         let dma = Rc::new(opened.map_err(no_direct_io)?);
-        Ok(File { dma, requests: core.requests.clone(), read_bytes_max: device.read_bytes_max })
+        Ok(File { dma, cached, requests: core.requests.clone(), read_bytes_max: device.read_bytes_max })
     }
 
     pub(crate) async fn read_at(&self, pos: u64, len: usize) -> io::Result<IoBuf> {
@@ -73,6 +76,9 @@ impl File {
     }
 
     pub(crate) async fn write_at(&self, buf: &IoBuf, pos: u64) -> io::Result<()> {
+        if let Some(cached) = &self.cached {
+            return cached.write_all_at(buf, pos);
+        }
         let memory = buf.whole().expect("checked by the caller").clone();
         let len = memory.len();
         let dma = self.dma.clone();

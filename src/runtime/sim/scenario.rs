@@ -26,11 +26,22 @@ pub fn dice(seed: u64) -> impl FnMut(u64) -> u64 {
     }
 }
 
+/// How a life of the process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LifeEnd {
+    /// The kernel lives on, and what it was given.
+    Killed,
+    /// The power went.
+    Crashed,
+}
+
 /// Ends a life of the process: a kill in one of three cases, a loss of power in the others.
-pub fn end_life(sim: &Sim, dice: &mut impl FnMut(u64) -> u64) {
+pub fn end_life(sim: &Sim, dice: &mut impl FnMut(u64) -> u64) -> LifeEnd {
     if dice(3) == 0 {
         sim.kill();
+        LifeEnd::Killed
     } else {
         sim.crash();
+        LifeEnd::Crashed
     }
 }

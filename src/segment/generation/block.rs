@@ -138,6 +138,7 @@ fn encode_entry(fact: &Fact, entry: &mut [u8]) {
         Fact::Repaired { id, number, generation, start } => (5, id, number, generation, start),
         Fact::Compacted { id, number, until } => (6, id, number, Generation(0), until),
         Fact::Started { id, number, start } => (7, id, number, Generation(0), start),
+        Fact::Reserved { id, number, until } => (8, id, number, Generation(0), until),
     };
     entry[0..2].copy_from_slice(&kind.to_be_bytes());
     entry[4..8].copy_from_slice(&id.partition.get().to_be_bytes());
@@ -163,6 +164,7 @@ fn decode_entry(entry: &[u8]) -> Option<Fact> {
         5 => Some(Fact::Repaired { id, number, generation, start: offset }),
         6 => Some(Fact::Compacted { id, number, until: offset }),
         7 => Some(Fact::Started { id, number, start: offset }),
+        8 => Some(Fact::Reserved { id, number, until: offset }),
         _ => None,
     }
 }

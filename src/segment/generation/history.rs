@@ -26,6 +26,9 @@ pub(crate) enum Fact {
     Compacted { id: LogId, number: LogNumber, until: Offset },
     /// The log begins at `start`: records below it are deleted. Frames were durable up to there.
     Started { id: LogId, number: LogNumber, start: Offset },
+    /// Offsets below `until` may have been shown to someone before they were durable. Where a start finds fewer, they are
+    /// not given again.
+    Reserved { id: LogId, number: LogNumber, until: Offset },
 }
 
 impl Fact {
@@ -38,7 +41,8 @@ impl Fact {
             | Fact::Corrupt { id, number, .. }
             | Fact::Repaired { id, number, .. }
             | Fact::Compacted { id, number, .. }
-            | Fact::Started { id, number, .. } => (id, number),
+            | Fact::Started { id, number, .. }
+            | Fact::Reserved { id, number, .. } => (id, number),
         }
     }
 }
@@ -60,14 +64,16 @@ pub(crate) struct LogGenerations {
     compacted: Option<Offset>,
     /// Records below are deleted.
     log_start: Offset,
+    /// Offsets below may have been given.
+    reserved: Offset,
 }
 
 impl LogGenerations {
     /// The knowledge of a log from its first opening.
     pub(crate) fn new(number: LogNumber, generation: Generation, start: Offset) -> LogGenerations {
         let (closed, corrupt, repaired, compacted) = (None, None, None, None);
-        let (starts, log_start) = (vec![(generation, start)], Offset::ZERO);
-        LogGenerations { number, starts, closed, corrupt, repaired, compacted, log_start }
+        let (starts, log_start, reserved) = (vec![(generation, start)], Offset::ZERO, Offset::ZERO);
+        LogGenerations { number, starts, closed, corrupt, repaired, compacted, log_start, reserved }
     }
 
     pub(crate) fn number(&self) -> LogNumber {
@@ -77,6 +83,20 @@ impl LogGenerations {
     /// The latest generation and where it starts.
     pub(crate) fn latest(&self) -> (Generation, Offset) {
         self.starts.last().copied().unwrap_or((Generation::FIRST, Offset::ZERO))
+    }
+
+    /// Adds a fact of this log, but for its removal.
+    pub(crate) fn learn(&mut self, fact: &Fact) {
+        match *fact {
+            Fact::Opened { generation, start, .. } => self.opened(generation, start),
+            Fact::Closed { generation, end, .. } => self.closed(generation, end),
+            Fact::Corrupt { generation, proven_end, .. } => self.found_corrupt(generation, proven_end),
+            Fact::Repaired { generation, start, .. } => self.repaired(generation, start),
+            Fact::Compacted { until, .. } => self.compacted(until),
+            Fact::Started { start, .. } => self.started(start),
+            Fact::Reserved { until, .. } => self.reserved(until),
+            Fact::Removed { .. } => {}
+        }
     }
 
     /// Adds an opening.
@@ -137,6 +157,16 @@ impl LogGenerations {
         self.log_start = self.log_start.max(start);
     }
 
+    /// Adds that offsets below `until` may be shown before they are durable.
+    pub(crate) fn reserved(&mut self, until: Offset) {
+        self.reserved = self.reserved.max(until);
+    }
+
+    /// Below which offset some may have been shown that never were durable.
+    pub(crate) fn reserved_until(&self) -> Offset {
+        self.reserved
+    }
+
     /// Where the log begins.
     pub(crate) fn log_start(&self) -> Offset {
         self.log_start
@@ -190,7 +220,9 @@ impl LogGenerations {
         let compacted = self.compacted.map(|until| Fact::Compacted { id, number, until });
         let begins_later = Some(self.log_start).filter(|start| *start > Offset::ZERO);
         let started = begins_later.map(|start| Fact::Started { id, number, start });
-        opened.chain(closed).chain(corrupt).chain(repaired).chain(compacted).chain(started)
+        let shows_early = Some(self.reserved).filter(|until| *until > Offset::ZERO);
+        let reserved = shows_early.map(|until| Fact::Reserved { id, number, until });
+        opened.chain(closed).chain(corrupt).chain(repaired).chain(compacted).chain(started).chain(reserved)
     }
 }
 

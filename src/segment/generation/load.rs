@@ -205,14 +205,7 @@ pub(super) fn merge(facts: &[Fact]) -> Result<BTreeMap<LogId, LogGenerations>, L
     for fact in there() {
         let (id, number) = fact.log();
         let Some(log) = logs.get_mut(&id).filter(|log| log.number() == number) else { continue };
-        match *fact {
-            Fact::Closed { generation, end, .. } => log.closed(generation, end),
-            Fact::Corrupt { generation, proven_end, .. } => log.found_corrupt(generation, proven_end),
-            Fact::Repaired { generation, start, .. } => log.repaired(generation, start),
-            Fact::Compacted { until, .. } => log.compacted(until),
-            Fact::Started { start, .. } => log.started(start),
-            Fact::Opened { .. } | Fact::Removed { .. } => {}
-        }
+        log.learn(fact);
     }
     Ok(logs)
 }

@@ -283,46 +283,21 @@ impl Inner {
 
     fn learn(&self, fact: Fact) {
         let mut state = self.state.borrow_mut();
-        let known = |id: LogId, state: &State| state.own.get(&id).cloned().unwrap_or_else(|| self.history.of(id));
-        match fact {
-            Fact::Opened { id, number, generation, start } => {
-                let mut log = known(id, &state).unwrap_or_else(|| LogGenerations::new(number, generation, start));
+        let (id, _) = fact.log();
+        let known = state.own.get(&id).cloned().unwrap_or_else(|| self.history.of(id));
+        let log = match fact {
+            Fact::Removed { .. } => None,
+            Fact::Opened { number, generation, start, .. } => {
+                let mut log = known.unwrap_or_else(|| LogGenerations::new(number, generation, start));
                 log.opened(generation, start);
-                state.own.insert(id, Some(log));
+                Some(log)
             }
-            Fact::Closed { id, generation, end, .. } => {
-                if let Some(mut log) = known(id, &state) {
-                    log.closed(generation, end);
-                    state.own.insert(id, Some(log));
-                }
-            }
-            Fact::Removed { id, .. } => {
-                state.own.insert(id, None);
-            }
-            Fact::Compacted { id, until, .. } => {
-                if let Some(mut log) = known(id, &state) {
-                    log.compacted(until);
-                    state.own.insert(id, Some(log));
-                }
-            }
-            Fact::Corrupt { id, generation, proven_end, .. } => {
-                if let Some(mut log) = known(id, &state) {
-                    log.found_corrupt(generation, proven_end);
-                    state.own.insert(id, Some(log));
-                }
-            }
-            Fact::Repaired { id, generation, start, .. } => {
-                if let Some(mut log) = known(id, &state) {
-                    log.repaired(generation, start);
-                    state.own.insert(id, Some(log));
-                }
-            }
-            Fact::Started { id, start, .. } => {
-                if let Some(mut log) = known(id, &state) {
-                    log.started(start);
-                    state.own.insert(id, Some(log));
-                }
-            }
-        }
+            // Of a log that was never opened there is nothing else to learn.
+            _ => known.map(|mut log| {
+                log.learn(&fact);
+                log
+            }),
+        };
+        state.own.insert(id, log);
     }
 }

@@ -71,6 +71,8 @@ pub enum TableFactKind {
     Compacted,
     /// The log begins at the offset: records below are deleted.
     Started,
+    /// Offsets below it may have been shown before they were durable, and are not given again.
+    Reserved,
 }
 
 impl From<&Fact> for TableFact {
@@ -84,6 +86,7 @@ impl From<&Fact> for TableFact {
             Fact::Repaired { generation, start, .. } => (TableFactKind::Repaired, generation.0, start),
             Fact::Compacted { until, .. } => (TableFactKind::Compacted, 0, until),
             Fact::Started { start, .. } => (TableFactKind::Started, 0, start),
+            Fact::Reserved { until, .. } => (TableFactKind::Reserved, 0, until),
         };
         TableFact { id, log_number: number.0, kind, generation, offset }
     }

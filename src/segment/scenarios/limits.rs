@@ -13,8 +13,8 @@ use ringmq_wire::{LeaderEpoch, Offset, ShardIndex, Timestamp};
 use super::support::*;
 use crate::frame::FrameHeader;
 use crate::{
-    Append, AppendError, AppendRejected, GenerationHistory, Generations, JournalQueue, Log, LogConfig, LogDeps,
-    OpenSegments, Payload, ReadError, Recovery, TailCache,
+    Append, AppendError, AppendRejected, GenerationHistory, Generations, Log, LogConfig, LogDeps, Payload, ReadError,
+    Recovery, TailCache,
 };
 
 /// The headers of the frames in a segment, one behind the other.
@@ -267,7 +267,7 @@ fn a_closed_log_takes_and_gives_nothing_and_answers_what_it_had_taken() {
         let deps = start().await;
         let (log, _) = open(&deps, 0).await.expect("an empty log");
         let taken: Vec<_> = (1..=20).map(|tag| log.append(copied(tag, 1, 5_000))).collect();
-        let moved = log.durable_moved();
+        let moved = log.readable_moved();
         log.close().await.expect("a clean stop");
         for appending in taken {
             appending.await.expect("what was staged is written before the log closes");
@@ -359,13 +359,7 @@ fn all_logs_of_a_topic_are_removed_at_the_same_time() {
             let gate = Gate::new();
             for core in 0..PARTITIONS {
                 let generations = Generations::new(Path::new(TABLES), ShardIndex::new(core), history.clone());
-                let deps = LogDeps {
-                    generations,
-                    cache: TailCache::new(0),
-                    journal: JournalQueue::default(),
-                    open_segments: OpenSegments::default(),
-                    reserve: crate::Reserve::none(),
-                };
+                let deps = LogDeps::without_journal(generations, TailCache::new(0));
                 let (log, _) = open(&deps, core.into()).await.expect("an empty log");
                 // One of them was never appended to, and has no directory.
                 if core > 0 {
@@ -433,18 +427,7 @@ fn reads_of_the_past_do_not_grow_memory_beyond_the_bound() {
         let history = GenerationHistory::load(Path::new(TABLES)).await.expect("sound tables");
         let cache = TailCache::new(256 << 10);
         let generations = Generations::new(Path::new(TABLES), ShardIndex::new(0), history);
-        let (log, _) = open(
-            &LogDeps {
-                generations,
-                cache: cache.clone(),
-                journal: JournalQueue::default(),
-                open_segments: OpenSegments::default(),
-                reserve: crate::Reserve::none(),
-            },
-            0,
-        )
-        .await
-        .expect("an empty log");
+        let (log, _) = open(&LogDeps::without_journal(generations, cache.clone()), 0).await.expect("an empty log");
         for tag in 1..=150 {
             log.append(copied(tag, 1, 9_000)).await.expect("acknowledged");
             assert!(cache.bytes() <= 256 << 10);

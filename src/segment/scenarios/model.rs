@@ -191,7 +191,7 @@ fn a_reader_from_the_beginning_catches_up_with_writers() {
             }
             let mut next = Offset::ZERO;
             while next.get() < 300 {
-                let moved = log.durable_moved();
+                let moved = log.readable_moved();
                 let read = log.read(next, 5_000).await.expect("readable");
                 if read.slices.is_empty() {
                     moved.await;

@@ -16,10 +16,7 @@ use ringmq_runtime::{fs, probe, task};
 use ringmq_wire::{Offset, ShardIndex, Timestamp};
 
 use super::support::{batch, copied, framed, log_id, read_all, tags};
-use crate::{
-    Append, FrameBuf, GenerationHistory, Generations, JournalQueue, Log, LogConfig, LogDeps, OpenSegments, Payload,
-    Recovery, TailCache,
-};
+use crate::{Append, FrameBuf, GenerationHistory, Generations, Log, LogConfig, LogDeps, Payload, Recovery, TailCache};
 
 /// Tells the test binary, run again as a child, which directory to write in.
 const CHILD_DIR: &str = "RINGMQ_SEGMENT_TEST_DIR";
@@ -48,13 +45,7 @@ where
 
 async fn open(dir: &Path, cache_bytes: usize) -> (Log, Recovery) {
     let generations = Generations::open(&dir.join("generations"), ShardIndex::new(0)).await.expect("sound tables");
-    let deps = LogDeps {
-        generations,
-        cache: TailCache::new(cache_bytes),
-        journal: JournalQueue::default(),
-        open_segments: OpenSegments::default(),
-        reserve: crate::Reserve::none(),
-    };
+    let deps = LogDeps::without_journal(generations, TailCache::new(cache_bytes));
     let config = LogConfig { segment_bytes: 4 << 20, ..LogConfig::default() };
     Log::open(&dir.join("logs"), log_id(0), config, &deps).await.expect("a sound log")
 }
@@ -104,13 +95,7 @@ fn two_cores_remove_the_logs_of_one_topic_at_the_same_time() {
             let (dir, history, together) = (dir.path().to_owned(), history.clone(), together.clone());
             let main = move || async move {
                 let generations = Generations::new(&dir.join("generations"), ShardIndex::new(core), history);
-                let deps = LogDeps {
-                    generations,
-                    cache: TailCache::new(0),
-                    journal: JournalQueue::default(),
-                    open_segments: OpenSegments::default(),
-                    reserve: crate::Reserve::none(),
-                };
+                let deps = LogDeps::without_journal(generations, TailCache::new(0));
                 for _ in 0..ROUNDS {
                     let mut logs = Vec::new();
                     for partition in (u32::from(core)..12).step_by(2) {
@@ -152,13 +137,7 @@ fn a_damaged_byte_on_a_real_disk_is_found() {
     file(&opened.0, b"rot", 4096 + 150).expect("written");
     on_executor(dir.path(), |dir| async move {
         let generations = Generations::open(&dir.join("generations"), ShardIndex::new(0)).await.expect("sound tables");
-        let deps = LogDeps {
-            generations,
-            cache: TailCache::new(0),
-            journal: JournalQueue::default(),
-            open_segments: OpenSegments::default(),
-            reserve: crate::Reserve::none(),
-        };
+        let deps = LogDeps::without_journal(generations, TailCache::new(0));
         let opened = Log::open(&dir.join("logs"), log_id(0), LogConfig::default(), &deps).await;
         let Err(crate::OpenError::Corrupt(corruption)) = opened else { panic!("damaged") };
         assert_eq!((corruption.position, corruption.expected), (4096, Offset::new(1)));

@@ -641,7 +641,7 @@ fn reads_never_show_what_is_not_durable() {
         let read = log.read(Offset::new(1), 1 << 20).await.expect("the durable end");
         assert!(read.slices.is_empty());
         assert!(matches!(log.read(Offset::new(2), 100).await, Err(ReadError::OutOfRange { .. })));
-        let moved = log.durable_moved();
+        let moved = log.readable_moved();
         appending.await.expect("acknowledged");
         moved.await;
         assert_eq!(log.read(Offset::new(1), 100).await.expect("now it is there").slices.len(), 1);
@@ -656,13 +656,7 @@ fn a_log_is_opened_from_what_another_number_of_cores_left() {
         let history = crate::GenerationHistory::load(tables).await.expect("sound tables");
         for shard in 0..3 {
             let generations = crate::Generations::new(tables, ringmq_wire::ShardIndex::new(shard), history.clone());
-            let deps = crate::LogDeps {
-                generations,
-                cache: crate::TailCache::new(1 << 20),
-                journal: crate::JournalQueue::default(),
-                open_segments: crate::OpenSegments::default(),
-                reserve: crate::Reserve::none(),
-            };
+            let deps = crate::LogDeps::without_journal(generations, crate::TailCache::new(1 << 20));
             let (log, _) = open(&deps, u32::from(shard)).await.expect("a sound log");
             append_tags(&log, [1, 2]).await;
         }

@@ -11,8 +11,8 @@ use ringmq_wire::batch::{BatchBuilder, BatchLimits, Compression, RecordRef, Scra
 use ringmq_wire::{Offset, PartitionIndex, ShardIndex, Timestamp, TopicId};
 
 use crate::{
-    Append, FrameBuf, GenerationHistory, Generations, JournalQueue, Log, LogConfig, LogDeps, LogId, OpenError,
-    OpenSegments, Payload, ReadError, Recovery, TailCache,
+    Append, FrameBuf, GenerationHistory, Generations, Log, LogConfig, LogDeps, LogId, OpenError, Payload, ReadError,
+    Recovery, TailCache,
 };
 
 pub(super) const ROOT: &str = "/data/logs";
@@ -65,13 +65,7 @@ pub(super) async fn start() -> LogDeps {
 
 pub(super) fn deps(history: GenerationHistory, cache_bytes: usize) -> LogDeps {
     let generations = Generations::new(Path::new(TABLES), ShardIndex::new(0), history);
-    LogDeps {
-        generations,
-        cache: TailCache::new(cache_bytes),
-        journal: JournalQueue::default(),
-        open_segments: OpenSegments::default(),
-        reserve: crate::Reserve::none(),
-    }
+    LogDeps::without_journal(generations, TailCache::new(cache_bytes))
 }
 
 pub(super) async fn open(deps: &LogDeps, partition: u32) -> Result<(Log, Recovery), OpenError> {

@@ -77,7 +77,7 @@ async fn delete_all(shard: &Shard, parts: &[Part], ended: impl Fn() -> bool) -> 
 async fn delete(shard: &Shard, id: LogId, before: Option<Offset>) -> Outcome {
     let partition = shard.directory.borrow().owned(id)?;
     let log = partition.usable_log()?;
-    let before = before.unwrap_or_else(|| log.offsets().durable);
+    let before = before.unwrap_or_else(|| log.offsets().readable);
     log.delete_records(before).await.map_err(|cause| partition.delete_records_failed(&cause))
 }
 

@@ -84,7 +84,7 @@ async fn find(shard: &Shard, id: LogId, at: OffsetSpec) -> Outcome {
     let log = partition.log()?;
     match at {
         OffsetSpec::Earliest => Ok(Found { offset: Some(log.offsets().start), timestamp: None }),
-        OffsetSpec::Latest => Ok(Found { offset: Some(log.offsets().durable), timestamp: None }),
+        OffsetSpec::Latest => Ok(Found { offset: Some(log.offsets().readable), timestamp: None }),
         OffsetSpec::Timestamp(timestamp) => {
             let found = log.find_timestamp(timestamp).await.map_err(|cause| partition.read_failed(&cause))?;
             Ok(Found { offset: found.map(|(offset, _)| offset), timestamp: found.map(|(_, timestamp)| timestamp) })

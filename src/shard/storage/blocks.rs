@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use ringmq_journal::{Entry, EntryHeader, Journal};
+use ringmq_journal::{Entry, EntryHeader, Flushing, Journal};
 use ringmq_runtime::task::{Gate, Stop};
 use ringmq_segment::{JournalQueue, Journaling};
 use ringmq_wire::ShardIndex;
@@ -18,6 +18,7 @@ pub(super) type Block = Rc<[Journaling]>;
 /// The journal of one core as its logs use it.
 pub(super) struct Blocks {
     pub(super) shard: ShardIndex,
+    pub(super) flushing: Flushing,
     pub(super) dir: PathBuf,
     pub(super) queue: JournalQueue,
     journal: RefCell<Option<Journal<Block>>>,
@@ -25,8 +26,8 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    pub(super) fn new(shard: ShardIndex, dir: PathBuf, queue: JournalQueue) -> Rc<Self> {
-        Rc::new(Self { shard, dir, queue, journal: RefCell::default(), ledger: RefCell::default() })
+    pub(super) fn new(shard: ShardIndex, flushing: Flushing, dir: PathBuf, queue: JournalQueue) -> Rc<Self> {
+        Rc::new(Self { shard, flushing, dir, queue, journal: RefCell::default(), ledger: RefCell::default() })
     }
 
     /// Bytes in use, and of the whole ring; `None` while there is none.
@@ -106,6 +107,9 @@ fn gather(queue: &JournalQueue, room: usize) -> Vec<Journaling> {
 fn write_block(blocks: &Blocks, journal: &Journal<Block>, appends: Vec<Journaling>) {
     let appends: Block = appends.into();
     let entries: Vec<Entry<'_>> = appends.iter().map(entry).collect();
+    if blocks.flushing == Flushing::Relaxed {
+        journal.flush_within(appends.iter().map(Journaling::flush_within).min().unwrap_or_default());
+    }
     let number = journal.write(&entries, appends.clone());
     blocks.ledger.borrow_mut().push(number, &appends);
 }

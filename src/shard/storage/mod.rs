@@ -1,4 +1,7 @@
-//! One core's storage: what its logs share, its journal, and what goes between them.
+//! One core's storage: what its logs share, its journals, and what goes between them.
+//!
+//! There are two: one whose blocks are durable when they are written, and one with relaxed flush for the topics that
+//! chose a flush interval, prepared when the first of these gets an append.
 //!
 //! | what | module |
 //! |---|---|
@@ -24,10 +27,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringmq_journal::{Journal, JournalConfig, Ring};
+use ringmq_journal::{Flushing, Journal, JournalConfig, Ring};
 use ringmq_runtime::task::{self, Gate, Stop, StopHandle};
 use ringmq_runtime::time;
-use ringmq_segment::{Generations, JournalQueue, Journaling, LogDeps, LogId, OpenSegments, Reserve, TailCache};
+use ringmq_segment::{Generations, JournalQueue, Journaling, LogDeps, LogId, Reserve, TailCache};
 use ringmq_wire::ShardIndex;
 
 pub use recovery::RecoveryError;
@@ -69,7 +72,8 @@ pub(crate) struct Storage {
     settings: JournalSettings,
     /// What the journals have that no frame may have, until every log has been given its own.
     found: RefCell<Arc<Journals>>,
-    journal: RefCell<Option<Rc<Blocks>>>,
+    /// Those in use, at most one of each kind.
+    journals: RefCell<Vec<Rc<Blocks>>>,
     tasks: Gate,
     stop: (StopHandle, Stop),
 }
@@ -85,14 +89,14 @@ impl Storage {
     ) -> Self {
         let tables = data_dir.join(GENERATIONS);
         let generations = Generations::with_reserve(&tables, shard, found.generations, reserve.clone());
-        let (cache, journal) = (TailCache::new(cache_bytes), JournalQueue::default());
         Self {
             data_dir: data_dir.to_owned(),
-            logs: LogDeps { generations, cache, journal, open_segments: OpenSegments::default(), reserve },
+            // The queues are opened when there are journals.
+            logs: LogDeps { reserve, ..LogDeps::without_journal(generations, TailCache::new(cache_bytes)) },
             shard,
             settings,
             found: RefCell::new(found.journals),
-            journal: RefCell::default(),
+            journals: RefCell::default(),
             tasks: Gate::new(),
             stop: task::stop(),
         }
@@ -117,9 +121,17 @@ impl Storage {
         self.found.borrow().of(id)
     }
 
-    /// Takes the ring up again that was found, or prepares one in the background. Until there is one, appends go
-    /// straight to their segments.
-    async fn start_journal(self: &Rc<Self>, choice: RingChoice) {
+    /// The way to one of the journals.
+    fn queue(&self, flushing: Flushing) -> &JournalQueue {
+        match flushing {
+            Flushing::Each => &self.logs.journal,
+            Flushing::Relaxed => &self.logs.relaxed_journal,
+        }
+    }
+
+    /// Takes the ring up again that was found, or prepares one in the background: the relaxed one when it is wanted.
+    /// Until there is one, appends go straight to their segments, or by the other one.
+    async fn start_journal(self: &Rc<Self>, flushing: Flushing, choice: RingChoice) {
         if self.settings.append_bytes_max == 0 {
             return;
         }
@@ -133,7 +145,7 @@ impl Storage {
         }
         let storage = self.clone();
         // Open until the storage is closed.
-        let _ = self.tasks.spawn_background("journal-prepare", async move { storage.prepare().await });
+        let _ = self.tasks.spawn_background("journal-prepare", async move { storage.prepare(flushing).await });
     }
 
     async fn resume(&self, choice: RingChoice) -> io::Result<Option<Ring>> {
@@ -145,13 +157,16 @@ impl Storage {
         Ok(ring)
     }
 
-    async fn prepare(self: Rc<Self>) {
+    async fn prepare(self: Rc<Self>, flushing: Flushing) {
+        if flushing == Flushing::Relaxed {
+            let _ = self.stop.1.or_stop(self.queue(flushing).wanted()).await;
+        }
         while !self.stop.1.is_stopped() {
             let prepared = async {
                 // A ring is for speed; what the reserve is for goes before it.
                 self.logs.reserve.fill().await?;
                 let dir = self.journals_dir();
-                let ring = Ring::prepare(&dir, self.shard, &self.settings.ring).await?;
+                let ring = Ring::prepare(&dir, self.shard, flushing, &self.settings.ring).await?;
                 let name = ring.name();
                 let begun = self.begin(ring).await;
                 if begun.is_err() {
@@ -174,32 +189,47 @@ impl Storage {
 
     /// The ring's first block frees what was found in it: all of that is in durable frames, or aside.
     async fn begin(self: &Rc<Self>, ring: Ring) -> io::Result<()> {
-        let queue = self.logs.journal.clone();
-        let blocks = Blocks::new(self.shard, self.journals_dir(), queue.clone());
+        let flushing = ring.name().flushing;
+        let queue = self.queue(flushing).clone();
+        let blocks = Blocks::new(self.shard, flushing, self.journals_dir(), queue.clone());
         let (durable, failed) = (|_, block: Block| block.iter().for_each(Journaling::journaled), blocks.clone());
         let failed = move |error: Arc<io::Error>, lost| failed.fail(&error, lost);
         let journal = Journal::start(ring, self.settings.ring.clone(), durable, failed).await?;
+        if flushing == Flushing::Relaxed {
+            journal.tell_written(|block: Block| block.iter().for_each(Journaling::written));
+        }
         tracing::info!(shard = %self.shard, ring = %journal.name().file_name(), "the journal is in use");
         blocks.run(journal, &self.tasks, &self.stop.1);
         queue.open(self.settings.append_bytes_max.min(self.settings.ring.entry_bytes_max()));
-        *self.journal.borrow_mut() = Some(blocks);
+        self.journals.borrow_mut().push(blocks);
         Ok(())
     }
 
-    /// How full the journal is, and what waits for it, by name.
-    pub(crate) fn journal_gauges(&self) -> [(&'static str, u64); 3] {
-        let blocks = self.journal.borrow();
-        let (used, ring) = blocks.as_ref().and_then(|blocks| blocks.ring_use()).unwrap_or_default();
-        let waiting = self.logs.journal.len() as u64;
-        [("journal_used_bytes", used), ("journal_ring_bytes", ring), ("journal_appends_waiting", waiting)]
+    /// How full the journals are, and what waits for them, by name.
+    pub(crate) fn journal_gauges(&self) -> [(&'static str, u64); 6] {
+        let journals = self.journals.borrow();
+        let ring_use = |flushing| {
+            let blocks = journals.iter().find(|blocks| blocks.flushing == flushing);
+            blocks.and_then(|blocks| blocks.ring_use()).unwrap_or_default()
+        };
+        let waiting = |flushing| self.queue(flushing).len() as u64;
+        let ((used, ring), (relaxed_used, relaxed_ring)) = (ring_use(Flushing::Each), ring_use(Flushing::Relaxed));
+        [
+            ("journal_used_bytes", used),
+            ("journal_ring_bytes", ring),
+            ("journal_appends_waiting", waiting(Flushing::Each)),
+            ("relaxed_journal_used_bytes", relaxed_used),
+            ("relaxed_journal_ring_bytes", relaxed_ring),
+            ("relaxed_journal_appends_waiting", waiting(Flushing::Relaxed)),
+        ]
     }
 
-    /// Closes the journal. All logs are closed, so nothing in it is needed, but for logs that went offline.
+    /// Closes the journals. All logs are closed, so nothing in them is needed, but for logs that went offline.
     pub(crate) async fn close(&self) {
         self.stop.0.stop();
         self.tasks.close().await;
-        let blocks = self.journal.borrow_mut().take();
-        if let Some(blocks) = blocks {
+        let journals = self.journals.take();
+        for blocks in journals {
             blocks.close().await;
         }
     }

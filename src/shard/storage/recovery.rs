@@ -11,7 +11,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ringmq_journal::{FoundBlocks, FoundEntry, FoundJournals, FoundRing, JournalReadError, LogEnd, RingName};
+use ringmq_journal::{Flushing, FoundBlocks, FoundEntry, FoundJournals, FoundRing, JournalReadError, LogEnd, RingName};
 use ringmq_runtime::channel::{self, OneshotReceiver, OneshotSender};
 use ringmq_runtime::fs;
 use ringmq_segment::{GenerationHistory, JournalClaim, Journaled, JournaledAppend, LoadError, LogId, Reserve};
@@ -164,9 +164,11 @@ impl Storage {
         };
         // Before a ring is made, and anything is appended.
         self.keep_reserve().await;
-        let chosen = self.chosen(&journals.found, self.shard, &kept);
-        let choice = chosen.map_or(RingChoice::New, |ring| RingChoice::Found(ring.clone()));
-        self.start_journal(choice).await;
+        for flushing in [Flushing::Each, Flushing::Relaxed] {
+            let chosen = self.chosen(&journals.found, self.shard, flushing, &kept);
+            let choice = chosen.map_or(RingChoice::New, |ring| RingChoice::Found(ring.clone()));
+            self.start_journal(flushing, choice).await;
+        }
         Ok(())
     }
 
@@ -200,8 +202,11 @@ impl Storage {
         let mut kept = keep_evidence(&journals.found, is_evidence);
         self.keep_aside(&journals.found, is_unplaced, &mut kept).await;
         let found = &journals.found;
-        let chosen = |shard: &ShardIndex| self.chosen(found, *shard, &kept).map(|ring| ring.name);
-        let stay: BTreeSet<_> = shards.iter().filter_map(chosen).chain(kept.iter().copied()).collect();
+        let chosen = |shard: &ShardIndex| {
+            [Flushing::Each, Flushing::Relaxed].map(|flushing| self.chosen(found, *shard, flushing, &kept))
+        };
+        let chosen = shards.iter().flat_map(chosen).flatten().map(|ring| ring.name);
+        let stay: BTreeSet<_> = chosen.chain(kept.iter().copied()).collect();
         let is_needed =
             |blocks: &FoundBlocks| blocks.entries.iter().any(|entry| is_unplaced(log_of(entry))) || is_evidence(blocks);
         self.remove_what_is_placed(found, is_needed, &stay).await;
@@ -225,9 +230,17 @@ impl Storage {
     }
 
     /// The ring that a shard goes on with, of those that were found.
-    fn chosen<'a>(&self, found: &'a FoundJournals, shard: ShardIndex, kept: &RingsKept) -> Option<&'a FoundRing> {
+    fn chosen<'a>(
+        &self,
+        found: &'a FoundJournals,
+        shard: ShardIndex,
+        flushing: Flushing,
+        kept: &RingsKept,
+    ) -> Option<&'a FoundRing> {
         let wanted = self.settings.append_bytes_max > 0;
-        let fits = |ring: &&FoundRing| ring.name.shard == shard && ring.bytes == self.settings.ring.ring_bytes;
+        let fits = |ring: &&FoundRing| {
+            (ring.name.shard, ring.name.flushing) == (shard, flushing) && ring.bytes == self.settings.ring.ring_bytes
+        };
         found.rings.iter().filter(|ring| wanted && !kept.contains(&ring.name)).find(fits)
     }
 

@@ -57,6 +57,6 @@ pub use header::{
 };
 pub use producer::{BatchProducer, set_producer};
 pub use record::{Header, Headers, RECORD_BYTES_MIN, Record, RecordIter};
-pub use rewrite::BatchRewriter;
+pub use rewrite::{BatchRewriter, empty_batches};
 pub use validate::{BatchLimits, validate_batch};
 pub use view::{BatchView, Batches, split_batches};

@@ -1,10 +1,12 @@
 //! A batch with some of its records left out: what compaction makes of it.
 
+use std::ops::Range;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::builder::{LENGTH_MAX, Layout, compressed, seal};
-use super::{BATCH_HEADER_BYTES, BatchHeader, BuildError, Compression, Record};
-use crate::numbers::Timestamp;
+use super::{Attributes, BATCH_HEADER_BYTES, BatchHeader, BuildError, Compression, Record};
+use crate::numbers::{Offset, Timestamp};
 
 /// Writes a stored batch again, with the records that are kept of it.
 ///
@@ -36,6 +38,35 @@ use crate::numbers::Timestamp;
 pub struct BatchRewriter {
     header: BatchHeader,
     batch: BytesMut,
+}
+
+/// Batches without records that stand for these offsets, one behind the other: as many as it takes. There are no records
+/// at these offsets, and never will be.
+///
+/// # Errors
+/// None that a caller could bring about.
+pub fn empty_batches(offsets: Range<Offset>) -> Result<Vec<Bytes>, BuildError> {
+    let (mut batches, mut next) = (Vec::new(), offsets.start);
+    while next < offsets.end {
+        let count = (offsets.end.as_u64() - next.as_u64()).min(u64::from(i32::MAX.cast_unsigned()));
+        let header = BatchHeader {
+            base_offset: next,
+            batch_length: 0,
+            partition_leader_epoch: None,
+            crc: 0,
+            attributes: Attributes::new(Compression::None),
+            last_offset_delta: u32::try_from(count - 1).unwrap_or(0),
+            base_timestamp: Timestamp::new(-1),
+            max_timestamp: Timestamp::new(-1),
+            producer_id: -1,
+            producer_epoch: -1,
+            base_sequence: -1,
+            record_count: 0,
+        };
+        next = header.next_offset();
+        batches.push(BatchRewriter::new(&header, None).finish()?);
+    }
+    Ok(batches)
 }
 
 impl BatchRewriter {
@@ -101,7 +132,6 @@ mod tests {
 
     use super::*;
     use crate::batch::{BatchBuilder, BatchView, RecordRef, Scratch, set_base_offset};
-    use crate::numbers::Offset;
 
     type Given = (u16, Option<u8>, Option<Vec<u8>>);
     type Owned = (i64, i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(Vec<u8>, Option<Vec<u8>>)>);
@@ -178,6 +208,24 @@ mod tests {
             prop_assert_eq!(all(&twice), expected);
             let newest = *BatchView::parse(&twice).unwrap().header();
             prop_assert_eq!((newest.next_offset(), newest.attributes), (old.next_offset(), new.attributes));
+        }
+    }
+
+    #[test]
+    fn empty_batches_stand_for_all_offsets_and_hold_nothing() {
+        let many = 3 * i64::from(i32::MAX) + 5;
+        for (from, count, batches) in [(7, 0, 0), (7, 1, 1), (0, 1 << 20, 1), (9, many, 4)] {
+            let offsets = Offset::new(from)..Offset::new(from + count);
+            let empty = empty_batches(offsets.clone()).unwrap();
+            assert_eq!(empty.len(), batches);
+            let end = empty.iter().fold(offsets.start, |next, batch| {
+                let view = BatchView::parse(batch).unwrap();
+                view.verify_checksum().unwrap();
+                assert_eq!((view.header().base_offset, view.header().record_count), (next, 0));
+                assert_eq!(view.records(&mut Scratch::default()).unwrap().count(), 0);
+                view.header().next_offset()
+            });
+            assert_eq!(end, offsets.end);
         }
     }
 

@@ -115,6 +115,10 @@ proptest! {
                 log.started(Offset::new(start));
             }
             expected.started(Offset::new(probe));
+            for until in [probe, probe / 3] {
+                log.reserved(Offset::new(until));
+            }
+            expected.reserved(Offset::new(probe));
         }
         prop_assert_eq!(&log, &expected);
 
@@ -130,20 +134,11 @@ proptest! {
         let mut again: Option<LogGenerations> = None;
         for fact in log.facts(ID) {
             match fact {
-                Fact::Opened { number, generation, start, .. } => match &mut again {
-                    Some(again) => again.opened(generation, start),
-                    None => again = Some(LogGenerations::new(number, generation, start)),
-                },
-                Fact::Closed { generation, end, .. } => again.as_mut().expect("opened first").closed(generation, end),
-                Fact::Corrupt { generation, proven_end, .. } => {
-                    again.as_mut().expect("opened first").found_corrupt(generation, proven_end);
+                Fact::Removed { .. } => unreachable!("it was not removed"),
+                Fact::Opened { number, generation, start, .. } if again.is_none() => {
+                    again = Some(LogGenerations::new(number, generation, start));
                 }
-                Fact::Repaired { generation, start, .. } => {
-                    again.as_mut().expect("opened first").repaired(generation, start);
-                }
-                Fact::Compacted { until, .. } => again.as_mut().expect("opened first").compacted(until),
-                Fact::Started { start, .. } => again.as_mut().expect("opened first").started(start),
-                Fact::Removed { .. } => unreachable!(),
+                fact => again.as_mut().expect("opened first").learn(&fact),
             }
         }
         prop_assert_eq!(again, Some(log));

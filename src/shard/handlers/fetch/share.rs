@@ -170,13 +170,13 @@ impl Watched {
             Ok((partition, log))
         });
         // Taken before looking: what becomes durable from here on ends the next wait.
-        let moved = log.as_ref().ok().map(|(_, log)| log.durable_moved());
+        let moved = log.as_ref().ok().map(|(_, log)| log.readable_moved());
         Self { part, log, moved, has_moved: false, next: part.from, bytes: 0 }
     }
 
     /// Whether there is something to read, an error included.
     fn has_news(&self) -> bool {
-        self.log.as_ref().map_or(true, |(_, log)| log.offsets().durable != self.part.from)
+        self.log.as_ref().map_or(true, |(_, log)| log.offsets().readable != self.part.from)
     }
 
     fn poll_moved(&mut self, cx: &mut Context<'_>) -> bool {
@@ -199,7 +199,7 @@ impl Watched {
         *self = Self { next, bytes, ..Self::new(shard, self.part) };
         let (_, log) = self.log.as_ref().ok()?;
         let mut counted = 0;
-        while self.next != log.offsets().durable && counted < missing {
+        while self.next != log.offsets().readable && counted < missing {
             let left = self.part.bytes_max.saturating_sub(self.bytes);
             // Written just now, so it is in memory.
             let read = log.read(self.next, left.max(1)).await.ok()?;
@@ -335,7 +335,7 @@ fn nothing(watched: &[Watched]) -> Found<IoBuf> {
     let nothing = |watched: &Watched| {
         let (_, log) = watched.log.as_ref().map_err(Clone::clone)?;
         let offsets = log.offsets();
-        Ok(Read::nothing(offsets.start, offsets.durable))
+        Ok(Read::nothing(offsets.start, offsets.readable))
     };
     Found { outcomes: watched.iter().map(nothing).collect(), room: Held::default() }
 }
@@ -362,12 +362,12 @@ async fn read_all(watched: &[Watched], terms: &Terms, mut room: Held) -> Found<I
 /// piece, in memory or on disk; the pieces are put together here.
 async fn read(partition: &Partition, log: &Log, part: &Part, bytes_left: usize, first: bool) -> Outcome<IoBuf> {
     let offsets = log.offsets();
-    let mut found = Read { next: part.from, ..Read::nothing(offsets.start, offsets.durable) };
+    let mut found = Read { next: part.from, ..Read::nothing(offsets.start, offsets.readable) };
     let mut left = part.bytes_max.min(bytes_left);
     // One more piece is read while one like the last would fit: what does not fit is read for nothing.
     let mut last_bytes = 1;
     // Below the start, or beyond the end, the log says what is wrong.
-    while found.next != log.offsets().durable && left >= last_bytes {
+    while found.next != log.offsets().readable && left >= last_bytes {
         let read = match log.read(found.next, left).await {
             Ok(read) => read,
             // What stands before a damaged frame is given; the fetch that begins there is told.
@@ -386,7 +386,7 @@ async fn read(partition: &Partition, log: &Log, part: &Part, bytes_left: usize, 
         found.batches.extend(unpinned(read.slices, read.bytes));
     }
     // What has become durable while the disk was read may be among what was read.
-    found.high_watermark = log.offsets().durable;
+    found.high_watermark = log.offsets().readable;
     found.cut = found.next < found.high_watermark;
     Ok(found)
 }

@@ -6,6 +6,7 @@ mod faults;
 mod full_disk;
 mod outside;
 mod reclaim;
+mod relaxed;
 mod retries;
 mod rules;
 mod seeded_bugs;

@@ -5,13 +5,18 @@ use std::panic::{self, AssertUnwindSafe};
 use ringmq_runtime::seeded_bug::SeededBug;
 
 use super::crash_loop::lives_with;
+use super::relaxed;
 
 /// Seeds within which each bug is found.
 const SEEDS: u64 = 200;
 
 /// Whether some seed finds the bug.
 fn is_found(bug: SeededBug) -> bool {
-    (0..SEEDS).any(|seed| panic::catch_unwind(AssertUnwindSafe(|| lives_with(seed, Some(bug)))).is_err())
+    let lives = |seed| match bug {
+        SeededBug::SkipRelaxedFlush | SeededBug::GiveLostOffsetsAgain => drop(relaxed::lives_with(seed, Some(bug))),
+        _ => drop(lives_with(seed, Some(bug))),
+    };
+    (0..SEEDS).any(|seed| panic::catch_unwind(AssertUnwindSafe(|| lives(seed))).is_err())
 }
 
 #[test]
@@ -67,6 +72,16 @@ fn forgetting_what_producers_stored_in_records_that_are_gone_is_found() {
 #[test]
 fn a_log_start_that_moves_before_it_is_durable_is_found() {
     assert!(is_found(SeededBug::StartBeforeRecord));
+}
+
+#[test]
+fn leaving_out_the_flush_of_the_relaxed_journal_is_found() {
+    assert!(is_found(SeededBug::SkipRelaxedFlush));
+}
+
+#[test]
+fn giving_lost_offsets_again_is_found() {
+    assert!(is_found(SeededBug::GiveLostOffsetsAgain));
 }
 
 #[test]
