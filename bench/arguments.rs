@@ -49,6 +49,14 @@ impl AcksArgument {
     }
 }
 
+/// A topic's setting as it is written on the command line.
+pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not KEY=VALUE, such as flush_interval_ms=1000")),
+    }
+}
+
 /// So many of `total` for the worker `index` of `workers`: as even as whole numbers allow, and `total` together.
 pub(crate) fn share(total: u64, index: usize, workers: usize) -> u64 {
     let (index, workers) = (index as u64, workers as u64);

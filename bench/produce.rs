@@ -11,7 +11,7 @@ use clap::Args;
 use ringmq_client::OffsetSpec;
 use ringmq_client::blocking::Client;
 
-use crate::arguments::{AcksArgument, Target, share};
+use crate::arguments::{AcksArgument, Target, setting, share};
 use crate::cpu::Meter;
 use crate::error::{LoadError, WorkerError};
 use crate::payload::{Numbers, Payload, Shape, Values};
@@ -29,6 +29,9 @@ pub struct Arguments {
     /// Broker and topic; a missing topic is created.
     #[command(flatten)]
     pub target: Target,
+    /// A setting of the topic, where it is created, such as flush_interval_ms=1000; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    pub settings: Vec<(String, String)>,
     /// Producers, each with a connection of its own
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub producers: u16,
@@ -70,7 +73,7 @@ pub fn run(arguments: &Arguments) -> Result<(), LoadError> {
 pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), LoadError> {
     let Target { brokers, topic, partitions, .. } = &arguments.target;
     let client = Client::connect(brokers.clone())?;
-    let topic = Topic::create_or_find(&client, topic, *partitions)?;
+    let topic = Topic::create_or_find(&client, topic, *partitions, &arguments.settings)?;
     let mut producers = prepare(arguments, &topic)?;
     warm_up(arguments, &mut producers)?;
 

@@ -52,9 +52,16 @@ pub(crate) struct Place {
 }
 
 impl Topic {
-    /// Creates the topic if it is missing.
-    pub(crate) fn create_or_find(client: &Client, topic: &str, partitions: u32) -> Result<Self, TopicError> {
-        match client.admin().create_topic(NewTopic::new(topic).partitions(partitions)) {
+    /// Creates the topic, with these settings, if it is missing.
+    pub(crate) fn create_or_find(
+        client: &Client,
+        topic: &str,
+        partitions: u32,
+        settings: &[(String, String)],
+    ) -> Result<Self, TopicError> {
+        let new = NewTopic::new(topic).partitions(partitions);
+        let new = settings.iter().fold(new, |new, (key, value)| new.setting(key, value));
+        match client.admin().create_topic(new) {
             Err(error) if error.code() != Some(ErrorCode::TopicAlreadyExists) => Err(error.into()),
             _ => Self::find(client, topic, partitions),
         }
@@ -81,11 +88,12 @@ impl Topic {
             addresses: direct.into_iter().chain([public]).collect(),
         };
         // A broker without such a setting flushes before it acknowledges, always.
-        let flush = described.settings.into_iter().find(|setting| setting.key == "flush");
+        let relaxed = described.settings.into_iter().find(|setting| setting.key == "flush_interval_ms");
+        let relaxed = relaxed.filter(|interval| interval.value != "0");
         Ok(Self {
             name: TopicName::parse(topic).map_err(|error| contradiction(error.to_string()))?,
             partitions: reached.into_iter().map(place).collect(),
-            flush: flush.map_or_else(|| "durable".to_owned(), |setting| setting.value),
+            flush: relaxed.map_or_else(|| "durable".to_owned(), |interval| format!("within {} ms", interval.value)),
         })
     }
 

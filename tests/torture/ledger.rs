@@ -1,6 +1,6 @@
 //! What the clients know, and whether the broker agrees.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ringmq_client::{Client, FetchOptions, Offset, OffsetSpec, PartitionIndex};
@@ -11,21 +11,23 @@ use crate::load::{tag_of, value};
 /// What the clients know of all partitions.
 pub(crate) struct Ledger {
     partitions: Vec<Mutex<Known>>,
+    /// Whether offsets may be left out: on a topic with relaxed flush, by a start after a kill.
+    leaves_out: bool,
 }
 
 /// What they know of one.
 #[derive(Default)]
 struct Known {
     /// By offset: the record that stands there, as an acknowledgement or a consumer had it.
-    records: Vec<Option<u64>>,
+    records: BTreeMap<i64, u64>,
     acknowledged: u64,
     /// Records that were there at the last look.
     stored: u64,
 }
 
 impl Ledger {
-    pub(crate) fn new(partitions: u32) -> Self {
-        Self { partitions: (0..partitions).map(|_| Mutex::default()).collect() }
+    pub(crate) fn new(partitions: u32, leaves_out: bool) -> Self {
+        Self { partitions: (0..partitions).map(|_| Mutex::default()).collect(), leaves_out }
     }
 
     /// Records that were acknowledged.
@@ -82,35 +84,47 @@ impl Ledger {
             let (mut offset, mut seen) = (Offset::ZERO, HashSet::new());
             while offset < end {
                 let fetched = client.consumer().fetch(TOPIC, partition, offset, FetchOptions::default()).await;
-                for record in fetched.map_err(fail)?.records {
-                    if record.offset != offset {
+                let fetched = fetched.map_err(fail)?;
+                for record in fetched.records {
+                    if record.offset != offset && !self.leaves_out {
                         return Err(format!("partition {partition}: offset {} after {offset}", record.offset));
                     }
+                    self.miss_none(partition, offset, record.offset)?;
                     let tag = self.read(partition, offset, record.value.as_deref().unwrap_or_default())?;
                     if !seen.insert(tag) {
                         return Err(format!("partition {partition}, offset {offset}: record {tag} is there twice"));
                     }
-                    offset = Offset::new(offset.get() + 1);
+                    offset = Offset::new(record.offset.get() + 1);
                 }
+                if fetched.next_offset < offset {
+                    return Err(format!(
+                        "partition {partition}: a fetch ends at {}, before {offset}",
+                        fetched.next_offset
+                    ));
+                }
+                self.miss_none(partition, offset, fetched.next_offset)?;
+                offset = fetched.next_offset;
             }
-            let mut known = self.of(partition);
-            let missing = known.records.iter().skip(seen.len()).flatten().count();
-            if missing > 0 {
-                return Err(format!("partition {partition} ends at {end}: {missing} records behind it are lost"));
-            }
-            known.stored = seen.len() as u64;
+            self.miss_none(partition, end, Offset::MAX)?;
+            self.of(partition).stored = seen.len() as u64;
         }
         Ok(())
+    }
+
+    /// Nothing is known of these offsets.
+    fn miss_none(&self, partition: PartitionIndex, from: Offset, until: Offset) -> Result<(), String> {
+        let known = self.of(partition);
+        let missing = known.records.range(from.get()..until.get()).count();
+        match missing {
+            0 => Ok(()),
+            _ => Err(format!("partition {partition}: {missing} records from {from} on are lost")),
+        }
     }
 }
 
 impl Known {
     fn see(&mut self, partition: PartitionIndex, offset: i64, tag: u64) -> Result<(), String> {
-        let at = usize::try_from(offset).map_err(|_| format!("partition {partition}: offset {offset}"))?;
-        if self.records.len() <= at {
-            self.records.resize(at + 1, None);
-        }
-        match self.records[at].replace(tag) {
+        match self.records.insert(offset, tag) {
             Some(before) if before != tag => {
                 Err(format!("partition {partition}, offset {offset}: record {before} became record {tag}"))
             }

@@ -1,6 +1,6 @@
 //! Kills a broker under load, again and again, and proves that nothing acknowledged is lost.
 //!
-//! `ringmq-torture --dir DIR [--rounds N] [--partitions N] [--seed N]` starts the `ringmq` beside it, has several
+//! `ringmq-torture --dir DIR [--rounds N] [--partitions N] [--seed N] [--flush-interval-ms N]` starts the `ringmq` beside it, has several
 //! producers write records of all sizes to many partitions and several consumers read them, ends the broker with SIGKILL
 //! at a random moment, starts it again, and so on. After every start, and in the end, everything is read: each
 //! acknowledged record is there, once, unchanged and at its offset, and whatever a consumer was given once is given
@@ -31,11 +31,13 @@ struct Arguments {
     rounds: u32,
     partitions: u32,
     seed: u64,
+    /// The topic's setting: a kill loses nothing, whatever it is.
+    flush_interval_ms: u32,
 }
 
 fn arguments() -> Result<Arguments, String> {
     let mut args = std::env::args().skip(1);
-    let (mut dir, mut rounds, mut partitions, mut seed) = (None, 20, 40, 1);
+    let (mut dir, mut rounds, mut partitions, mut seed, mut flush_interval_ms) = (None, 20, 40, 1, 0);
     while let Some(arg) = args.next() {
         let value = args.next().ok_or(format!("{arg} needs a value"))?;
         let number = || value.parse().map_err(|error| format!("{arg}: {error}"));
@@ -44,10 +46,11 @@ fn arguments() -> Result<Arguments, String> {
             "--rounds" => rounds = number()?,
             "--partitions" => partitions = number()?,
             "--seed" => seed = u64::from(number()?),
+            "--flush-interval-ms" => flush_interval_ms = number()?,
             _ => return Err(format!("{arg} is unknown")),
         }
     }
-    Ok(Arguments { dir: dir.ok_or("--dir DIR is missing")?, rounds, partitions, seed })
+    Ok(Arguments { dir: dir.ok_or("--dir DIR is missing")?, rounds, partitions, seed, flush_interval_ms })
 }
 
 #[tokio::main]
@@ -66,14 +69,18 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), String> {
-    let Arguments { dir, rounds, partitions, seed } = arguments;
-    println!("{rounds} rounds over {partitions} partitions; again with --seed {seed}");
+    let Arguments { dir, rounds, partitions, seed, flush_interval_ms } = arguments;
+    println!(
+        "{rounds} rounds over {partitions} partitions, flush_interval_ms {flush_interval_ms}; again with --seed {seed}"
+    );
     let mut broker = Broker::start_below(&dir)?;
     let client = connect(&broker).await?;
-    let created = client.admin().create_topic(NewTopic::new(TOPIC).partitions(partitions)).await;
+    let topic = NewTopic::new(TOPIC).partitions(partitions);
+    let topic = topic.setting("flush_interval_ms", flush_interval_ms.to_string());
+    let created = client.admin().create_topic(topic).await;
     created.map_err(|error| format!("cannot create the topic: {error}"))?;
 
-    let ledger = Arc::new(Ledger::new(partitions));
+    let ledger = Arc::new(Ledger::new(partitions, flush_interval_ms > 0));
     let mut dice = load::dice(seed);
     for round in 1..=rounds {
         let load = Load::start(&client, &ledger, partitions, dice(u64::MAX));

@@ -35,6 +35,8 @@ struct Outside {
     /// Those that were told to be in the page cache: starts must find them until the power goes.
     cached: BTreeSet<u64>,
     flushing: Flushing,
+    /// A flush failed, or may have: the page cache may hold for good what will never be on the disk.
+    flush_failed: bool,
     life: u64,
     /// Blocks that starts had to find.
     found_owed: u64,
@@ -53,6 +55,7 @@ impl Outside {
             waiting: Vec::new(),
             cached: BTreeSet::new(),
             flushing,
+            flush_failed: false,
             life: 0,
             found_owed: 0,
             found_unowed: 0,
@@ -134,7 +137,10 @@ fn lives(seed: u64) -> Outside {
             let ring = outside.borrow().flushing;
             let mut fault = match ring {
                 // The first flush is that of the start, which has to read.
-                Flushing::Relaxed if dice(2) == 0 => Fault::on(Operation::Flush, "*.relaxed").after(1 + dice(10)),
+                Flushing::Relaxed if dice(2) == 0 => {
+                    outside.borrow_mut().flush_failed = true;
+                    Fault::on(Operation::Flush, "*.relaxed").after(1 + dice(10))
+                }
                 Flushing::Relaxed => Fault::on(Operation::Write, "*.relaxed").after(dice(40)),
                 Flushing::Each => Fault::on(Operation::Write, "*.ring").after(dice(40)),
             };
@@ -346,7 +352,9 @@ fn check(outside: &Shared, found: &FoundJournals) {
     outside.found_owed += outside.owed.range(needed..).count() as u64;
     outside.found_unowed += tags.difference(&outside.owed).count() as u64;
     // What was found is durable, so the next start finds it as well.
-    outside.owed.extend(tags);
+    if !outside.flush_failed {
+        outside.owed.extend(tags);
+    }
 }
 
 /// The blocks in a ring, each as a whole.
