@@ -41,6 +41,10 @@ pub(crate) const ALLOWANCE_BYTES: usize = 32 * KIB;
 /// The same for sections in unanswered produces.
 pub(crate) const ALLOWANCE_PARTS: usize = 64;
 
+/// Fetches of one shard that read at the same time what may be larger than the room they took: the first batch passes
+/// whatever its size.
+pub(crate) const READS_BEYOND_ROOM_MAX: usize = 8;
+
 /// What a fetch is taken to weigh while it is under way: its task, its place on each shard that it asks.
 pub(crate) const FETCH_BYTES: usize = 2 * KIB;
 

@@ -52,6 +52,11 @@ impl Partition {
         self.id
     }
 
+    /// The largest batch that is taken, in bytes.
+    pub(crate) fn batch_bytes_max(&self) -> usize {
+        self.limits.get().batch_bytes_max as usize
+    }
+
     /// Goes by other limits from the next append on.
     ///
     /// # Errors

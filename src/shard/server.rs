@@ -21,7 +21,7 @@ use crate::config::ShardConfig;
 use crate::connection;
 use crate::connections::Connections;
 use crate::directory::Directory;
-use crate::limits::{DESCRIPTIONS_MAX, LimitsError};
+use crate::limits::{DESCRIPTIONS_MAX, LimitsError, READS_BEYOND_ROOM_MAX};
 use crate::links::{Roster, RosterEntry, ShardLinks, Started};
 use crate::mailbox::{self, Doors, Inbox};
 use crate::producer_ids::ProducerIds;
@@ -53,6 +53,8 @@ pub struct Shard {
     pub(crate) descriptions: Semaphore,
     /// Bytes of answers, records included, that clients have not taken yet.
     pub(crate) response_bytes: Semaphore,
+    /// Fetches that may find more than they have room for, while they read.
+    pub(crate) reads_beyond_room: Semaphore,
     /// The shard is to stop: no new connection, no new request.
     pub(crate) stop: Stop,
     controller: channel::Sender<ControllerRequest>,
@@ -136,6 +138,7 @@ impl Shard {
             fetches: FetchRoom::new(config.limits.shard_fetch_bytes_max),
             descriptions: Semaphore::new(DESCRIPTIONS_MAX),
             response_bytes: Semaphore::new(config.limits.shard_response_bytes_max),
+            reads_beyond_room: Semaphore::new(READS_BEYOND_ROOM_MAX),
             stop,
             controller,
             producer_ids: ProducerIds::new(),

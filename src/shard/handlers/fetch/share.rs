@@ -123,8 +123,8 @@ pub(super) async fn find(
     let mut look = watched.iter().any(Watched::has_news);
     loop {
         if look || patience.is_over() {
-            let found = match reserve(shard, &watched, &terms, responses, &mut patience).await {
-                Ok(room) => read_all(&watched, &terms, room).await,
+            let found = match read_with_room(shard, &watched, &terms, responses, &mut patience).await {
+                Ok(found) => found,
                 Err(NoRoom::Hurried) => nothing(&watched),
                 Err(NoRoom::Overloaded) => return Found::failed(parts, &overloaded()),
             };
@@ -177,6 +177,11 @@ impl Watched {
     /// Whether there is something to read, an error included.
     fn has_news(&self) -> bool {
         self.log.as_ref().map_or(true, |(_, log)| log.offsets().readable != self.part.from)
+    }
+
+    /// No batch that the partition takes today is larger.
+    fn batch_bytes_max(&self) -> usize {
+        self.log.as_ref().map_or(0, |(partition, _)| partition.batch_bytes_max())
     }
 
     fn poll_moved(&mut self, cx: &mut Context<'_>) -> bool {
@@ -289,7 +294,33 @@ enum NoRoom {
     Overloaded,
 }
 
-/// Room for what may be read and for the head of the answer, in the bounds of the connection (if it is one of this shard) and of the shard.
+/// Reads the partitions once there is room for it. The first batch passes whatever its size: where that is more than there
+/// is room for, it is let go of, and read again when there is. Few at a time do that, so that what they hold meanwhile is
+/// bounded.
+async fn read_with_room(
+    shard: &Shard,
+    watched: &[Watched],
+    terms: &Terms,
+    responses: Option<&Room>,
+    patience: &mut Patience<'_, impl Future>,
+) -> Result<Found<IoBuf>, NoRoom> {
+    let mut needed = 0;
+    loop {
+        let (mut room, bytes) = reserve(shard, watched, terms, needed, responses, patience).await?;
+        let may_exceed = bytes < watched.iter().map(Watched::batch_bytes_max).max().unwrap_or(0);
+        let _turn = if may_exceed { Some(shard.reads_beyond_room.acquire(1).await) } else { None };
+        let outcomes = read_all(watched, terms).await;
+        let read: usize = outcomes.iter().flatten().map(|read| read.bytes).sum();
+        if read <= bytes {
+            room.shrink_to(read + terms.head_bytes);
+            return Ok(Found { outcomes, room });
+        }
+        needed = read;
+    }
+}
+
+/// Room for what may be read, for `needed` bytes at least, and for the head of the answer, in the bounds of the connection
+/// (if it is one of this shard) and of the shard; and for how many bytes that is.
 ///
 /// Who waits for its own connection waits for its own peer, as long as nobody hurries: the peer is slow, and that is
 /// all the sooner over. What all share is waited for until the deadline, but not less than a moment.
@@ -297,17 +328,19 @@ async fn reserve(
     shard: &Shard,
     watched: &[Watched],
     terms: &Terms,
+    needed: usize,
     responses: Option<&Room>,
     patience: &mut Patience<'_, impl Future>,
-) -> Result<Held, NoRoom> {
+) -> Result<(Held, usize), NoRoom> {
     let news = watched.iter().filter(|watched| watched.has_news());
     let wanted = news.fold(0, |sum: usize, watched| sum.saturating_add(watched.part.bytes_max)).min(terms.bytes_max);
-    if wanted == 0 {
-        return Ok(Held::default());
+    let bytes = wanted.max(needed);
+    if bytes == 0 {
+        return Ok((Held::default(), 0));
     }
-    let wanted = wanted + terms.head_bytes;
+    let wanted = bytes + terms.head_bytes;
     if let Some(room) = responses.and_then(|room| room.of_allowance(wanted)) {
-        return Ok(room);
+        return Ok((room, bytes));
     }
     let in_connection = match responses {
         Some(room) => match patience.race(None, room.connection.acquire(wanted)).await {
@@ -318,7 +351,7 @@ async fn reserve(
     };
     let until = patience.deadline.max(Instant::now() + shard.config.limits.forward_wait_max);
     match patience.race(Some(until), shard.response_bytes.acquire(wanted)).await {
-        Ok(room) => Ok(Held::new(in_connection, room)),
+        Ok(room) => Ok((Held::new(in_connection, room), bytes)),
         Err(Impatience::Hurried) => Err(NoRoom::Hurried),
         Err(Impatience::TimeOver) => Err(NoRoom::Overloaded),
     }
@@ -341,7 +374,7 @@ fn nothing(watched: &[Watched]) -> Found<IoBuf> {
 }
 
 /// Reads the partitions in the order of the request until `bytes_max`. The first batch is read whatever its size.
-async fn read_all(watched: &[Watched], terms: &Terms, mut room: Held) -> Found<IoBuf> {
+async fn read_all(watched: &[Watched], terms: &Terms) -> Vec<Outcome<IoBuf>> {
     let mut bytes = 0;
     let mut outcomes = Vec::with_capacity(watched.len());
     let mut turns = Turns::default();
@@ -354,8 +387,7 @@ async fn read_all(watched: &[Watched], terms: &Terms, mut room: Held) -> Found<I
         outcomes.push(outcome);
         turns.give_way_if_due().await;
     }
-    room.shrink_to(bytes + terms.head_bytes);
-    Found { outcomes, room }
+    outcomes
 }
 
 /// Reads one partition, `bytes_left` at most unless it is the `first` to give anything. A log gives what it has in one

@@ -172,6 +172,18 @@ fn a_wide_answer_finds_room_for_its_head_and_its_records_at_once() {
 
 #[test]
 fn who_does_not_take_what_was_fetched_does_not_starve_the_others() {
+    others_are_served_beside(&fetch_request("t", &[(0, Offset::ZERO)]));
+}
+
+#[test]
+fn who_asks_for_little_and_gets_a_large_batch_takes_room_for_the_batch() {
+    let mut little = FetchRequest { max_bytes: 1, ..fetch_request("t", &[(0, Offset::ZERO)]) };
+    little.topics[0].partitions[0].partition_max_bytes = 1;
+    others_are_served_beside(&little);
+}
+
+/// Beside connections that take no answers to such fetches, of a batch of about a megabyte.
+fn others_are_served_beside(greedy: &FetchRequest) {
     let dir = data_dir();
     let limits = Limits {
         fetch_bytes_max: 1 << 20,
@@ -191,7 +203,7 @@ fn who_does_not_take_what_was_fetched_does_not_starve_the_others() {
     // Each holds all that a connection may, once the kernel takes no more for it.
     let mut silent: Vec<Peer> = (0..3).map(|_| broker.connect_to(0)).collect();
     for peer in &mut silent {
-        send_many(peer, &fetch_request("t", &[(0, Offset::ZERO)]), 100);
+        send_many(peer, greedy, 100);
     }
     let mut other = broker.connect_to(0);
     let large = fetch_request("t", &[(0, Offset::ZERO)]);
