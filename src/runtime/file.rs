@@ -83,7 +83,17 @@ impl File {
     /// descriptor. It is removed again if that is possible; else it stays, empty.
     pub async fn open(path: impl AsRef<Path>, options: OpenOptions) -> io::Result<File> {
         let writes = if options.dsync { Writes::Durable } else { Writes::Direct };
-        File::open_for(path.as_ref(), options, writes).await
+        File::open_for(path.as_ref(), options, writes, false).await
+    }
+
+    /// As [`File::open`], for files of which there may be more than descriptors: it fails, as if there were none left,
+    /// when those run short that [`raise_open_files`](crate::executor::raise_open_files) spares for all else.
+    ///
+    /// # Errors
+    /// As [`File::open`].
+    pub async fn open_sparing(path: impl AsRef<Path>, options: OpenOptions) -> io::Result<File> {
+        let writes = if options.dsync { Writes::Durable } else { Writes::Direct };
+        File::open_for(path.as_ref(), options, writes, true).await
     }
 
     /// Opens an existing file that is written through the page cache: a write is a copy, done at once and on this core,
@@ -95,14 +105,14 @@ impl File {
     /// As [`File::open`].
     pub async fn open_cached(path: impl AsRef<Path>) -> io::Result<File> {
         let options = OpenOptions { write: true, create_new: false, dsync: false };
-        File::open_for(path.as_ref(), options, Writes::Cached).await
+        File::open_for(path.as_ref(), options, Writes::Cached, false).await
     }
 
-    async fn open_for(path: &Path, options: OpenOptions, writes: Writes) -> io::Result<File> {
+    async fn open_for(path: &Path, options: OpenOptions, writes: Writes, sparing: bool) -> io::Result<File> {
         let context = backend::current();
         let backend = match &context.backend {
             Backend::Glommio(core) => {
-                glommio::file::File::open(core, path, options, writes).await.map(FileBackend::Glommio)
+                glommio::file::File::open(core, path, options, writes, sparing).await.map(FileBackend::Glommio)
             }
             #[cfg(feature = "sim")]
             Backend::Sim(world) => sim::file::File::open(world, path, options).await.map(FileBackend::Sim),

@@ -555,7 +555,7 @@ impl Opening<'_> {
             Access::Recover(_) => OpenOptions { write: true, create_new: false, dsync },
             Access::Judge { .. } => OpenOptions::default(),
         };
-        let file = File::open(&path, options).await.map_err(|source| self.io("open a segment", source))?;
+        let file = File::open_sparing(&path, options).await.map_err(|source| self.io("open a segment", source))?;
         match file.lock_when_free().await {
             Ok(true) => Ok(file),
             Ok(false) => Err(OpenError::Locked { id: self.id, path }),

@@ -292,11 +292,11 @@ async fn open_new(segment: &Segment) -> io::Result<File> {
     let path = segment.path(FileKind::Log);
     let dsync = !SeededBug::AcknowledgeBeforeFlush.is_in();
     let options = OpenOptions { write: true, create_new: true, dsync };
-    let file = match File::open(&path, options).await {
+    let file = match File::open_sparing(&path, options).await {
         // A process that was killed had this request under way. Nothing was written to the file: that comes later.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             segment.remove_files().await?;
-            File::open(&path, options).await?
+            File::open_sparing(&path, options).await?
         }
         opened => opened?,
     };

@@ -21,9 +21,9 @@ const SEALED_SHARE: usize = 4;
 const SEALED_OPEN_MIN: usize = 4;
 const SEALED_OPEN_MAX: usize = 1024;
 
-/// Descriptors that each executor has open, and the process beside them, before any partition or connection.
+/// Descriptors that a broker takes for each executor, and beside them, for a start with a few partitions and connections.
 const DESCRIPTORS_PER_EXECUTOR: u64 = 12;
-const DESCRIPTORS_BESIDE: u64 = 16;
+const DESCRIPTORS_BESIDE: u64 = 32;
 
 /// With fewer, few partitions and connections can be open.
 const OPEN_FILES_WANTED: u64 = 1024;

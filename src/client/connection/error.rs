@@ -40,6 +40,16 @@ pub enum ConnectionError {
         /// What was wrong with its first bytes.
         reason: String,
     },
+    /// What listens there closed the connection before it said anything: a broker that ends just now does so, what stands
+    /// before one that is away, and some that are no brokers.
+    #[error(
+        "{address} closed the connection without a word; a broker there may be stopping or restarting, or it is none: \
+         check host and port"
+    )]
+    ClosedAtOnce {
+        /// Where the attempt went.
+        address: SocketAddr,
+    },
     /// Broker and client have no protocol version in common.
     #[error(
         "{address} speaks protocol versions up to {broker_max}, this client {ours_min} to {ours_max}; \
@@ -111,6 +121,7 @@ impl ConnectionError {
             Self::Resolve(_)
             | Self::Connect { .. }
             | Self::OpenTimedOut { .. }
+            | Self::ClosedAtOnce { .. }
             | Self::UnknownCorrelation(_)
             | Self::Closed
             | Self::Io(_)

@@ -22,8 +22,10 @@ pub(super) async fn shake_hands(
         if let Some(preamble) = arrived.first_chunk::<PREAMBLE_BYTES>() {
             break BrokerPreamble::decode(*preamble).map_err(|error| not_broker(error.to_string()))?;
         }
-        // What closes at once, or without a word, does not understand the preamble.
         if stream.read_buf(&mut arrived).await? == 0 {
+            if arrived.is_empty() {
+                return Err(ConnectionError::ClosedAtOnce { address });
+            }
             return Err(not_broker(format!("it closed after {} bytes", arrived.len())));
         }
     };
@@ -99,12 +101,13 @@ mod tests {
         let answer = good_answer();
         for length in 0..answer.len() {
             let error = answered_with(&answer[..length], 5).await.unwrap_err();
-            let expected = if length < PREAMBLE_BYTES {
-                matches!(error, ConnectionError::NotBroker { .. })
-            } else {
-                matches!(error, ConnectionError::Closed)
+            let expected = match length {
+                0 => matches!(error, ConnectionError::ClosedAtOnce { .. }),
+                1..PREAMBLE_BYTES => matches!(error, ConnectionError::NotBroker { .. }),
+                _ => matches!(error, ConnectionError::Closed),
             };
             assert!(expected, "cut at {length}: {error}");
+            assert_eq!(error.is_retriable(), !(1..PREAMBLE_BYTES).contains(&length), "cut at {length}");
         }
     }
 

@@ -24,7 +24,13 @@ pub(crate) struct File {
 }
 
 impl File {
-    pub(crate) async fn open(core: &Core, path: &Path, options: OpenOptions, writes: Writes) -> io::Result<File> {
+    pub(crate) async fn open(
+        core: &Core,
+        path: &Path,
+        options: OpenOptions,
+        writes: Writes,
+        sparing: bool,
+    ) -> io::Result<File> {
         let parent = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             Some(_) | None => Path::new("."),
@@ -33,7 +39,7 @@ impl File {
         let by_name = path.to_owned();
         let named = core.requests.blocking(move || open_by_name(&by_name, options)).await?;
         let cached = if writes == Writes::Cached { Some(named.try_clone()?) } else { None };
-        let opened = core.requests.start(open_directly(named, options)).await;
+        let opened = core.requests.start(open_directly(named, options, sparing)).await;
         if opened.is_err() && options.create_new {
             // Whoever is told that there is no file should find none. Where even this fails, the name stays.
             let created = path.to_owned();
@@ -135,7 +141,10 @@ fn open_by_name(path: &Path, options: OpenOptions) -> io::Result<fs::File> {
 
 /// Opens once more what is open already. While glommio opens a file it asks for the path again, and panics when the
 /// name is gone in between; this path stays.
-async fn open_directly(named: fs::File, options: OpenOptions) -> io::Result<DmaFile> {
+async fn open_directly(named: fs::File, options: OpenOptions, sparing: bool) -> io::Result<DmaFile> {
+    if sparing && sys::is_spared(&named) {
+        return Err(io::Error::from_raw_os_error(libc::EMFILE));
+    }
     let mut directly = DmaOpenOptions::new();
     directly.read(true).write(options.write || options.create_new);
     if options.dsync {

@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// A file system's device number, as stat(2) gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +55,19 @@ pub(crate) fn name_thread(name: &str) -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }).map(drop)
 }
 
-/// Raises this process's limit of open files to the most that it may have, and gives that.
+/// The first descriptor that files may not have of which there may be too many. The kernel gives the lowest one that is
+/// free.
+static FIRST_SPARED: AtomicI32 = AtomicI32::new(RawFd::MAX);
+/// How many are spared: three eighths, and at least so many.
+const SPARED_MIN: u64 = 24;
+
+/// Whether a descriptor is one of those that such files leave to all else. None is before [`raise_open_files`].
+pub(crate) fn is_spared(file: &impl AsRawFd) -> bool {
+    file.as_raw_fd() >= FIRST_SPARED.load(Ordering::Relaxed)
+}
+
+/// Raises this process's limit of open files to the most that it may have, and gives that. From then on a part of them
+/// is spared.
 pub(crate) fn raise_open_files() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes one `rlimit`.
@@ -64,6 +77,9 @@ pub(crate) fn raise_open_files() -> io::Result<u64> {
         // SAFETY: the kernel reads one `rlimit`.
         check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
     }
+    let spared = (limit.rlim_cur / 8 * 3).max(SPARED_MIN);
+    let first_spared = RawFd::try_from(limit.rlim_cur.saturating_sub(spared)).unwrap_or(RawFd::MAX);
+    FIRST_SPARED.store(first_spared, Ordering::Relaxed);
     Ok(limit.rlim_cur)
 }
 
