@@ -255,6 +255,57 @@ fn what_the_journals_have_is_what_the_next_start_puts_into_segments() {
 }
 
 #[test]
+fn snapshots_of_producers_are_dumped_and_checked() {
+    let stopped = Stopped::new(Broker::terminate);
+    let snapshots = stopped.files(0, ".producers");
+    let last = snapshots.last().expect("a snapshot");
+    let path = last.display().to_string();
+    let dump = stopped.look(&["log", "dump", &path]).expect_success().stdout_text();
+    let mut lines = dump.lines();
+    let head = lines.next().expect("a line on the snapshot");
+    assert!(
+        head.starts_with("producers ") && head.contains(&format!("offset={RECORDS} producers={RECORDS}")),
+        "{head}"
+    );
+    // Each command was a producer of its own, with one record.
+    for (offset, line) in lines.enumerate() {
+        assert!(line.contains("/0 next_sequence=1 "), "{line}");
+        assert!(line.contains(" run=0@"), "{offset}: {line}");
+    }
+    let json = stopped.look(&["log", "dump", &path, "--output", "json", "--limit", "2"]).expect_success().stdout_text();
+    let producer: Value = serde_json::from_str(json.lines().last().expect("a line")).expect("JSON");
+    assert_eq!((&producer["epoch"], &producer["runs"][0]["first_sequence"]), (&0.into(), &0.into()), "{producer}");
+
+    let report = stopped.check();
+    let checked = partition(&report, 0)["producer_snapshots"].as_array().expect("an array").clone();
+    assert_eq!(checked.len(), snapshots.len());
+    assert!(checked.iter().all(|snapshot| snapshot.get("damage").is_none()), "{checked:?}");
+    assert_eq!(checked.last().expect("one")["producers"], RECORDS);
+
+    flip(last, 70);
+    let other = stopped.files(1, ".producers").pop().expect("a snapshot");
+    std::fs::copy(stopped.files(2, ".producers").pop().expect("a snapshot"), &other).expect("writable");
+    let report = stopped.check();
+    let damage = |number: usize| {
+        let snapshots = partition(&report, number)["producer_snapshots"].as_array().expect("an array").clone();
+        snapshots.last().and_then(|last| last["damage"].as_str()).map(str::to_owned).expect("damage")
+    };
+    assert!(damage(0).contains("checksum of its body") && damage(0).contains("Nothing is lost"), "{}", damage(0));
+    assert!(damage(1).contains("of another log"), "{}", damage(1));
+    assert_eq!((&report["sound"], &partition(&report, 2)["sound"]), (&false.into(), &true.into()));
+    let text = stopped.look(&["log", "check", "DIR"]).stdout_text();
+    assert!(text.contains(&format!("producers damaged: {path}: ")), "{text}");
+    let refused = stopped.run(&["log", "dump", &path]);
+    assert!(!refused.success && refused.stderr.contains("checksum of its body"), "{}", refused.stderr);
+
+    let broker = stopped.start();
+    for partition in ["0", "1"] {
+        let read = broker.run(&["consume", "kept", "--partition", partition], b"").expect_success();
+        assert_eq!(read.stdout_text().lines().count(), RECORDS as usize);
+    }
+}
+
+#[test]
 fn a_dump_shows_frames_batches_records_indexes_and_tables() {
     let stopped = Stopped::new(Broker::terminate);
     let segments = stopped.files(0, ".log");

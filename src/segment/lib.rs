@@ -87,7 +87,7 @@ pub use log::{CloseError, DeleteError, JournalNeed, Log, LogDeps, LogOffsets};
 pub use log_start::DeleteRecordsError;
 pub use open_segments::OpenSegments;
 pub use payload::{FrameBuf, Payload};
-pub use producers::{OutOfSequence, ProducerSnapshot, ProducerSnapshotError};
+pub use producers::{OutOfSequence, ProducerSnapshot, ProducerSnapshotError, SnapshotProducer};
 pub use reader::{LogRead, ReadError};
 pub use recovery::{OpenError, Recovery};
 pub use redo::{JournalClaim, Journaled, JournaledAppend};

@@ -8,6 +8,7 @@
 //! and its offsets follow from its place in the run. Runs do not depend on how records were put into appends, so what is
 //! read back from frames is the same as what was there before.
 
+mod agreement;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use ringmq_wire::batch::{BatchHeader, BatchProducer};
 use ringmq_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
+pub use self::agreement::SnapshotProducer;
 pub use self::snapshot::{ProducerSnapshot, ProducerSnapshotError};
 
 /// Runs that are kept of a producer: what one with five requests in flight, as Kafka's clients have, may send again.

@@ -17,10 +17,10 @@ use ringmq_wire::{Offset, PartitionIndex, ShardIndex, TopicId};
 pub use ringmq_journal::{BlockNumber, FoundAside, FoundEntry, FoundJournals, FoundRing, inspect_journal_file};
 pub use ringmq_segment::inspect::{
     Coverage, DamagedPlace, FrameInfo, FramePlace, FrameReader, IndexFile, LogCheck, NextStart, Part, RepairError,
-    RepairPlan, SegmentCheck, Stretch, TableFact, TableFactKind, Unrepairable, check_log, read_generation_table,
-    read_index,
+    RepairPlan, SegmentCheck, SnapshotCheck, SnapshotDamage, Stretch, TableFact, TableFactKind, Unrepairable,
+    check_log, read_generation_table, read_index, read_producer_snapshot,
 };
-pub use ringmq_segment::{FrameFault, OpenError};
+pub use ringmq_segment::{FrameFault, OpenError, ProducerSnapshot, SnapshotProducer};
 
 use crate::storage::{GENERATIONS, JOURNALS, Journals};
 
@@ -90,7 +90,9 @@ impl DirectoryCheck {
     pub fn is_sound(&self) -> bool {
         let logs = self.partitions.iter().map(|partition| &partition.log).chain([&self.metadata]);
         let sound = |log: &LogCheck| {
-            log.next_start.refusal().is_none() && log.segments.iter().all(|segment| segment.damage.is_empty())
+            log.next_start.refusal().is_none()
+                && log.segments.iter().all(|segment| segment.damage.is_empty())
+                && log.snapshots.iter().all(|snapshot| snapshot.damage.is_none())
         };
         !self.metadata_lost
             && self.generations.is_none()

@@ -11,6 +11,7 @@ use ringmq_runtime::fs;
 use ringmq_wire::Offset;
 use ringmq_wire::batch::{BatchView, Scratch, split_batches};
 
+use super::producers::{SnapshotCheck, Snapshots};
 use crate::check::FrameCheck;
 use crate::frame::{FrameFault, FrameHeader};
 use crate::generation::{GenerationHistory, LogGenerations};
@@ -27,6 +28,8 @@ pub struct LogCheck {
     pub id: LogId,
     /// By base offset.
     pub segments: Vec<SegmentCheck>,
+    /// Snapshots of producers, by offset.
+    pub snapshots: Vec<SnapshotCheck>,
     /// What the next start of a broker would make of it.
     pub next_start: NextStart,
 }
@@ -134,7 +137,7 @@ impl From<Result<Judgement, OpenError>> for NextStart {
 pub async fn check_log(root: &Path, id: LogId, history: &GenerationHistory, journaled: &Journaled) -> LogCheck {
     let known = history.of(id);
     let next_start = NextStart::from(judge(root, id, known.clone(), journaled, &Without::default()).await);
-    let mut segments = Vec::new();
+    let (mut segments, mut snapshots) = (Vec::new(), Vec::new());
     if let Some(known) = known {
         let dir = id.log_dir(root);
         let bases = list_segments(&dir, known.log_start()).await.unwrap_or_default();
@@ -144,13 +147,17 @@ pub async fn check_log(root: &Path, id: LogId, history: &GenerationHistory, jour
             NextStart::Serves { frames_end, .. } => Some(*frames_end),
             NextStart::Empty | NextStart::Refuses(_) => None,
         };
+        let first = bases.first().copied().unwrap_or(known.log_start());
+        let mut told = Snapshots::load(&dir, id, known.clone(), first).await;
         for (at, base) in bases.iter().enumerate() {
             let until = Until { next: bases.get(at + 1).copied(), end };
-            let walk = Walk::new(&dir, id, *base, known.clone(), until);
+            let walk = Walk::new(&dir, id, *base, known.clone(), until, &mut told);
             segments.push(walk.check().await);
         }
+        let frames_end = end.or(segments.last().map(|last| last.end)).unwrap_or(first);
+        snapshots = told.finish(frames_end);
     }
-    LogCheck { id, segments, next_start }
+    LogCheck { id, segments, snapshots, next_start }
 }
 
 /// Gives the batches of every frame that counts, in order, to `each` (of the segment in which the log begins all), and returns where the frames end. Damage ends them,
@@ -216,7 +223,8 @@ impl Until {
 }
 
 /// Going over one segment.
-struct Walk {
+struct Walk<'a> {
+    snapshots: &'a mut Snapshots,
     check: FrameCheck,
     until: Until,
     scratch: Scratch,
@@ -224,14 +232,21 @@ struct Walk {
     found: SegmentCheck,
 }
 
-impl Walk {
-    fn new(dir: &Path, id: LogId, base: Offset, generations: Rc<LogGenerations>, until: Until) -> Walk {
+impl<'a> Walk<'a> {
+    fn new(
+        dir: &Path,
+        id: LogId,
+        base: Offset,
+        generations: Rc<LogGenerations>,
+        until: Until,
+        snapshots: &'a mut Snapshots,
+    ) -> Walk<'a> {
         let check = FrameCheck { id, segment_base: base, generations };
         let path = dir.join(file_name(base, FileKind::Log));
         let (file_bytes, frames, frame_bytes, batches, records) = (0, 0, 0, 0, 0);
         let damage = Vec::new();
         let found = SegmentCheck { path, base, end: base, file_bytes, frames, frame_bytes, batches, records, damage };
-        Walk { check, until, scratch: Scratch::default(), dir: dir.to_owned(), found }
+        Walk { snapshots, check, until, scratch: Scratch::default(), dir: dir.to_owned(), found }
     }
 
     async fn check(mut self) -> SegmentCheck {
@@ -290,6 +305,7 @@ impl Walk {
     }
 
     fn frame(&mut self, header: &FrameHeader, payload: &[u8]) {
+        self.snapshots.frame(header, payload);
         self.found.frames += 1;
         self.found.frame_bytes += u64::from(header.frame_bytes);
         self.found.end = header.next_offset;
@@ -351,6 +367,7 @@ impl Walk {
     }
 
     fn damaged(&mut self, part: Part, place: FramePlace, found: String) {
+        self.snapshots.damaged(place.offset);
         let path = self.found.path.clone();
         self.found.damage.push(DamagedPlace { part, path, position: place.position, expected: place.offset, found });
     }

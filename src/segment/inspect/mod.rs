@@ -5,7 +5,7 @@
 //!
 //! - [`check_log`]: all of a log, and what recovery would make of it; [`read_log`]: what it holds
 //! - [`scan_bytes`]: the same scan without a file
-//! - [`FrameReader`], [`read_index`], [`read_generation_table`]: one file, as it stands
+//! - [`FrameReader`], [`read_index`], [`read_generation_table`], [`read_producer_snapshot`]: one file, as it stands
 //! - [`RepairPlan`]: what can be kept of a log that recovery refuses, and how it is made to serve again
 //!
 //! The format is judged by the scanner, the frame check and the recovery that a broker uses.
@@ -13,6 +13,7 @@
 mod bytes;
 mod check;
 mod frames;
+mod producers;
 mod repair;
 mod tables;
 
@@ -21,5 +22,6 @@ pub use ringmq_index::{Coverage, FramePlace};
 pub use bytes::{ScannedBytes, SegmentPlace, scan_bytes};
 pub use check::{DamagedPlace, LogCheck, NextStart, Part, SegmentCheck, check_log, read_log};
 pub use frames::{FrameInfo, FrameReader, Stretch};
+pub use producers::{SnapshotCheck, SnapshotDamage, read_producer_snapshot};
 pub use repair::{RepairError, RepairPlan, Unrepairable};
 pub use tables::{IndexFile, TableFact, TableFactKind, read_generation_table, read_index};

@@ -3,16 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use ringmq_runtime::sim::{Fault, Operation, Sim};
-use ringmq_wire::Offset;
+use ringmq_wire::batch::BatchProducer;
+use ringmq_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
 use super::compaction::left_half_way_by;
 use super::damage::{flip, segments, written};
+use super::producers::{snapshots, ten_turns};
 use super::support::*;
 use crate::inspect::{
-    FrameReader, IndexFile, LogCheck, NextStart, Part, RepairPlan, Stretch, TableFactKind, Unrepairable, check_log,
-    read_generation_table, read_index,
+    FrameReader, IndexFile, LogCheck, NextStart, Part, RepairPlan, SnapshotDamage, Stretch, TableFactKind,
+    Unrepairable, check_log, read_generation_table, read_index,
 };
-use crate::{Damage, FrameFault, GenerationHistory, Journaled, OpenError, Recovery, Scrubbed};
+use crate::producers::Sequenced;
+use crate::{Damage, FrameFault, GenerationHistory, Journaled, OpenError, ProducerSnapshot, Recovery, Scrubbed};
 
 fn whole_disk(sim: &Sim) -> Vec<(PathBuf, Option<Vec<u8>>)> {
     sim.disk().files().into_iter().map(|path| (path.clone(), sim.disk().read(&path))).collect()
@@ -92,6 +95,52 @@ fn damage_is_told_with_its_place_whether_recovery_sees_it_or_not() {
         assert_eq!(damage(&check), [(6, 0, 6, Part::Index)]);
         assert_eq!(check.segments[1].damage[0].path, path);
     }
+}
+
+/// What is wrong with each snapshot of producers, and why others are not used.
+fn snapshots_found(check: &LogCheck) -> Vec<(Option<&SnapshotDamage>, Option<&str>)> {
+    check.snapshots.iter().map(|snapshot| (snapshot.damage.as_ref(), snapshot.unused.as_deref())).collect()
+}
+
+#[test]
+fn snapshots_of_producers_that_say_what_the_frames_say_are_sound() {
+    for clean in [true, false] {
+        let sim = sim(30);
+        ten_turns(&sim, clean);
+        let check = check(&sim);
+        let found = snapshots_found(&check);
+        assert!(!found.is_empty() && found.iter().all(|found| *found == (None, None)), "{:?}", check.snapshots);
+        assert!(check.snapshots.iter().all(|snapshot| snapshot.producers == 2), "{:?}", check.snapshots);
+    }
+}
+
+#[test]
+fn a_snapshot_that_forgot_something_or_made_it_up_contradicts_the_frames() {
+    let forge = |change: fn(&mut ProducerSnapshot)| {
+        let sim = sim(31);
+        ten_turns(&sim, true);
+        let path = snapshots(&sim).pop().expect("a snapshot");
+        let mut snapshot = ProducerSnapshot::decode(&sim.disk().read(&path).expect("a file")).expect("sound");
+        change(&mut snapshot);
+        sim.disk().overwrite(&path, 0, &snapshot.encode()).expect("a file");
+        let check = check(&sim);
+        check.snapshots.last().and_then(|last| last.damage.clone())
+    };
+    assert_eq!(forge(|_| {}), None);
+    let found = forge(|snapshot| {
+        let end = snapshot.offset.checked_sub(Offset::new(4)).expect("eight turns");
+        snapshot.producers.cut(Offset::new(i64::try_from(end).expect("small")));
+    });
+    let Some(SnapshotDamage::Contradicts(what)) = found else { panic!("{found:?}") };
+    assert!(what.contains("of producer 1 it knows nothing behind offset 15") && what.contains("up to 19"), "{what}");
+    let found = forge(|snapshot| {
+        let stranger =
+            BatchProducer { id: ProducerId::new(77), epoch: ProducerEpoch::ZERO, base_sequence: Sequence::ZERO };
+        let made_up = Sequenced { producer: stranger, record_count: 2 };
+        snapshot.producers.stored(&made_up, Offset::new(18), Timestamp::new(EPOCH_MS));
+    });
+    let Some(SnapshotDamage::Contradicts(what)) = found else { panic!("{found:?}") };
+    assert!(what.contains("of producer 77 it has records up to offset 20, and no frame has them"), "{what}");
 }
 
 type Failure = Box<dyn std::error::Error>;

@@ -51,7 +51,7 @@ async fn assert_known(log: &Log, turns: i32) {
     assert_eq!(log.offsets().end, Offset::new(i64::from(turns) * 2), "nothing was stored");
 }
 
-fn snapshots(sim: &Sim) -> Vec<std::path::PathBuf> {
+pub(super) fn snapshots(sim: &Sim) -> Vec<std::path::PathBuf> {
     let is_snapshot = |path: &std::path::PathBuf| path.extension().is_some_and(|extension| extension == "producers");
     let mut snapshots: Vec<_> = sim.disk().files().into_iter().filter(is_snapshot).collect();
     snapshots.sort();
@@ -59,7 +59,7 @@ fn snapshots(sim: &Sim) -> Vec<std::path::PathBuf> {
 }
 
 /// Ten turns over several segments, with a stop of either kind behind them.
-fn ten_turns(sim: &Sim, clean: bool) {
+pub(super) fn ten_turns(sim: &Sim, clean: bool) {
     sim.run(|| async move {
         let (log, _) = open_one().await;
         take_turns(&log, 0..10).await;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use ringmq_shard::inspect::{
     DamagedPlace, DirectoryCheck, JournalCheck, LogCheck, NextStart, OpenError, Part, PartitionCheck, Selection,
-    StoppedBroker,
+    SnapshotCheck, SnapshotDamage, StoppedBroker,
 };
 use ringmq_wire::PartitionIndex;
 use serde::Serialize;
@@ -73,7 +73,20 @@ struct Log {
     start_offset: i64,
     end_offset: i64,
     damage: Vec<Place>,
+    producer_snapshots: Vec<Snapshot>,
     next_start: Outlook,
+}
+
+/// A snapshot of producers.
+#[derive(Serialize)]
+struct Snapshot {
+    file: String,
+    offset: i64,
+    producers: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damage: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unused: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -175,8 +188,10 @@ impl Log {
             NextStart::Empty | NextStart::Refuses(_) => segments.last().map_or(0, |last| last.end.get()),
         };
         let damage: Vec<Place> = segments.iter().flat_map(|segment| &segment.damage).map(Place::new).collect();
+        let snapshots: Vec<Snapshot> = check.snapshots.iter().map(Snapshot::new).collect();
+        let sound_snapshots = snapshots.iter().all(|snapshot| snapshot.damage.is_none());
         Self {
-            sound: damage.is_empty() && check.next_start.refusal().is_none(),
+            sound: damage.is_empty() && sound_snapshots && check.next_start.refusal().is_none(),
             directory: format!("{}/{}", check.id.topic_id, check.id.partition),
             segments: segments.len(),
             frames: segments.iter().map(|segment| segment.frames).sum(),
@@ -187,6 +202,7 @@ impl Log {
             start_offset: segments.first().map_or(0, |first| first.base.get()),
             end_offset: end,
             damage,
+            producer_snapshots: snapshots,
             next_start: Outlook::new(&check.next_start),
         }
     }
@@ -207,9 +223,32 @@ impl Log {
                  {found}"
             );
         }
+        for Snapshot { file, damage, unused, .. } in &self.producer_snapshots {
+            if let Some(damage) = damage {
+                let _ = writeln!(text, "         producers damaged: {file}: {damage}");
+            }
+            if let Some(unused) = unused {
+                let _ = writeln!(text, "         producers: {file} is not used: {unused}");
+            }
+        }
         for what in &self.next_start.what {
             let _ = writeln!(text, "         next start: {what}");
         }
+    }
+}
+
+impl Snapshot {
+    fn new(check: &SnapshotCheck) -> Self {
+        let damage = check.damage.as_ref().map(|damage| match damage {
+            SnapshotDamage::Unreadable(why) => format!(
+                "{why}. Nothing is lost: the next start does without it and reads from frames what producers have stored"
+            ),
+            SnapshotDamage::Contradicts(what) => format!(
+                "{what}. The next start would believe it: remove the file, and what producers have stored is read from frames"
+            ),
+        });
+        let (file, offset) = (check.path.display().to_string(), check.offset.get());
+        Self { file, offset, producers: check.producers, damage, unused: check.unused.clone() }
     }
 }
 

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use ringmq_runtime::fs;
 use ringmq_shard::inspect::{
     FrameReader, IndexFile, InspectError, Stretch, TableFact, guard, inspect_journal_file, read_generation_table,
-    read_index,
+    read_index, read_producer_snapshot,
 };
 use ringmq_wire::Offset;
 use ringmq_wire::batch::{Scratch, split_batches};
 
-use super::dump_line::{BatchLine, BlockLine, FrameLine, IndexLine, JournalLine, RecordLine, UnreadableLine};
+use super::dump_line::{
+    BatchLine, BlockLine, FrameLine, IndexLine, JournalLine, ProducersLine, RecordLine, UnreadableLine,
+};
 use super::{LogError, on_executor};
 use crate::cli::{LogDumpArgs, OutputFormat};
 use crate::commands::CommandError;
@@ -68,6 +70,7 @@ impl Dump {
             Some("log") => self.segment(path).await,
             Some("index" | "timeindex") => self.index(path).await,
             Some("table") => self.table(path).await,
+            Some("producers") => self.producers(path).await,
             Some("ring" | "aside") => self.journal(path).await,
             _ => {
                 let entries = fs::read_dir(path).await.unwrap_or_default();
@@ -151,6 +154,12 @@ impl Dump {
             self.print(&BlockLine::new(path, number, block.is_some(), facts))?;
         }
         Ok(())
+    }
+
+    async fn producers(&mut self, path: &Path) -> Result<(), CommandError> {
+        let snapshot = read_producer_snapshot(path).await.map_err(LogError::from)?;
+        self.print(&ProducersLine::of_snapshot(path, &snapshot))?;
+        snapshot.producers().try_for_each(|producer| self.print(&ProducersLine::of_producer(&producer)))
     }
 
     async fn journal(&mut self, path: &Path) -> Result<(), CommandError> {

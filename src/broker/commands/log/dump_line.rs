@@ -5,9 +5,11 @@ use std::ops::Range;
 use std::path::Path;
 
 use ringmq_controller::metadata::Command;
-use ringmq_shard::inspect::{BlockNumber, Coverage, FoundEntry, FrameFault, FrameInfo, FramePlace, TableFact};
+use ringmq_shard::inspect::{
+    BlockNumber, Coverage, FoundEntry, FrameFault, FrameInfo, FramePlace, ProducerSnapshot, SnapshotProducer, TableFact,
+};
 use ringmq_wire::batch::{BatchView, Record};
-use ringmq_wire::{Offset, Timestamp};
+use ringmq_wire::{Offset, Sequence, Timestamp};
 use serde::Serialize;
 
 use super::dump::Line;
@@ -242,6 +244,69 @@ impl Line for IndexLine {
             ),
             Self::Place { offset, position } => format!("entry offset={offset} position={position}"),
             Self::Time { latest_before, offset } => format!("entry latest_before={latest_before} offset={offset}"),
+        }
+    }
+}
+
+/// A snapshot of producers, or what it says of one of them.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum ProducersLine {
+    Snapshot { file: String, log: String, log_number: String, generation: u64, offset: i64, producers: usize },
+    Producer { producer_id: i64, epoch: i16, next_sequence: i32, last_used: i64, runs: Vec<RunLine> },
+}
+
+/// A row of records of a producer.
+#[derive(Serialize)]
+pub(super) struct RunLine {
+    first_sequence: i32,
+    base_offset: i64,
+    next_offset: i64,
+}
+
+impl ProducersLine {
+    pub(super) fn of_snapshot(path: &Path, snapshot: &ProducerSnapshot) -> Self {
+        Self::Snapshot {
+            file: file_name(path),
+            log: snapshot.log().to_string(),
+            log_number: format!("{:016x}", snapshot.log_number()),
+            generation: snapshot.generation(),
+            offset: snapshot.offset().get(),
+            producers: snapshot.producers().len(),
+        }
+    }
+
+    pub(super) fn of_producer(producer: &SnapshotProducer) -> Self {
+        let line = |(sequence, offsets): &(Sequence, Range<Offset>)| RunLine {
+            first_sequence: sequence.get(),
+            base_offset: offsets.start.get(),
+            next_offset: offsets.end.get(),
+        };
+        Self::Producer {
+            producer_id: producer.id.get(),
+            epoch: producer.epoch.get(),
+            next_sequence: producer.next_sequence.get(),
+            last_used: producer.last_used.get(),
+            runs: producer.runs.iter().map(line).collect(),
+        }
+    }
+}
+
+impl Line for ProducersLine {
+    fn to_text(&self) -> String {
+        match self {
+            Self::Snapshot { file, log, log_number, generation, offset, producers } => format!(
+                "producers {file} log={log} log_number={log_number} generation={generation} offset={offset} \
+                 producers={producers}"
+            ),
+            Self::Producer { producer_id, epoch, next_sequence, last_used, runs } => {
+                let runs = runs.iter().map(|run| {
+                    let RunLine { first_sequence, base_offset, next_offset } = run;
+                    format!(" run={first_sequence}@{base_offset}..{next_offset}")
+                });
+                let runs: String = runs.collect();
+                format!("producer {producer_id}/{epoch} next_sequence={next_sequence} last_used={last_used}{runs}")
+            }
         }
     }
 }
