@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ringmq_runtime::fs;
 use ringmq_runtime::sim::{Fault, Operation, Sim};
 use ringmq_wire::batch::BatchProducer;
 use ringmq_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
@@ -122,7 +123,7 @@ fn a_snapshot_that_forgot_something_or_made_it_up_contradicts_the_frames() {
         let path = snapshots(&sim).pop().expect("a snapshot");
         let mut snapshot = ProducerSnapshot::decode(&sim.disk().read(&path).expect("a file")).expect("sound");
         change(&mut snapshot);
-        sim.disk().overwrite(&path, 0, &snapshot.encode()).expect("a file");
+        sim.run(|| async { fs::write_small_atomic(&path, &snapshot.encode()).await.expect("room") });
         let check = check(&sim);
         check.snapshots.last().and_then(|last| last.damage.clone())
     };
