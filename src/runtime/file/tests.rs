@@ -2,7 +2,7 @@ use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
-use super::{File, IoClass, OpenOptions};
+use super::{CACHED_WRITE_BYTES_MAX, File, IoClass, OpenOptions};
 use crate::buffer::{AlignedBuf, BLOCK_BYTES, IoBuf};
 use crate::testing::{run, scratch};
 
@@ -52,7 +52,13 @@ fn what_went_to_the_page_cache_is_read_before_a_flush_and_after() {
         for (block, byte) in [(0, 1), (4, 2), (0, 3)] {
             cached.write_at(&filled(2 * BLOCK_BYTES, byte), block * 4096, IoClass::Journal).await.expect("written");
         }
+        // A longer one goes past what the page cache has.
+        cached.write_at(&filled(CACHED_WRITE_BYTES_MAX, 4), 8 * 4096, IoClass::Journal).await.expect("written");
+        cached.write_at(&filled(BLOCK_BYTES, 5), 9 * 4096, IoClass::Journal).await.expect("written");
+        cached.write_at(&filled(CACHED_WRITE_BYTES_MAX, 6), 9 * 4096, IoClass::Journal).await.expect("written");
         for reader in [&cached, &file] {
+            let read = reader.read_at(8 * 4096, 2 * BLOCK_BYTES, IoClass::ColdRead).await.expect("read");
+            assert_eq!((read[0], read[4096]), (4, 6));
             let read = reader.read_at(0, 6 * BLOCK_BYTES, IoClass::ColdRead).await.expect("read");
             assert_eq!([0, 8191, 8192, 16384].map(|at| read[at]), [3, 3, 0, 2]);
         }

@@ -17,7 +17,7 @@ use crate::file::{OpenOptions, Writes};
 
 pub(crate) struct File {
     dma: Rc<DmaFile>,
-    /// The same file through the page cache, where writes go that way.
+    /// The same file through the page cache, where short writes go that way.
     cached: Option<fs::File>,
     requests: Requests,
     read_bytes_max: usize,
@@ -82,9 +82,6 @@ impl File {
     }
 
     pub(crate) async fn write_at(&self, buf: &IoBuf, pos: u64) -> io::Result<()> {
-        if let Some(cached) = &self.cached {
-            return cached.write_all_at(buf, pos);
-        }
         let memory = buf.whole().expect("checked by the caller").clone();
         let len = memory.len();
         let dma = self.dma.clone();
@@ -94,6 +91,12 @@ impl File {
             return Err(io::Error::new(io::ErrorKind::WriteZero, why));
         }
         Ok(())
+    }
+
+    /// Of a file that has such writes.
+    pub(crate) fn write_cached_at(&self, bytes: &[u8], pos: u64) -> io::Result<()> {
+        let cached = self.cached.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        cached.write_all_at(bytes, pos)
     }
 
     pub(crate) async fn fdatasync(&self) -> io::Result<()> {
