@@ -21,6 +21,7 @@ use crate::journaled::JournaledRuns;
 use crate::layout::LogId;
 use crate::log_start::{self, DeleteRecordsError};
 use crate::open_segments::OpenSegments;
+use crate::producer_budget::{Counted, ProducerBudget};
 use crate::reader::{self, LogRead, ReadError};
 use crate::recovery::{OpenError, Recovered, Recovery, recover};
 use crate::redo::{self, Journaled, JournaledAppend, RedoError};
@@ -45,6 +46,8 @@ pub struct LogDeps {
     pub relaxed_journal: JournalQueue,
     /// Which sealed segments of the core's logs are open.
     pub open_segments: OpenSegments,
+    /// What the core's logs know of producers, together.
+    pub producer_budget: ProducerBudget,
     /// What the core keeps for a full disk.
     pub reserve: Reserve,
 }
@@ -53,8 +56,9 @@ impl LogDeps {
     /// Those of logs without a journal: every append goes straight into a frame.
     #[must_use]
     pub fn without_journal(generations: Generations, cache: TailCache) -> LogDeps {
-        let (journal, relaxed_journal, open_segments) = Default::default();
-        LogDeps { generations, cache, journal, relaxed_journal, open_segments, reserve: Reserve::none() }
+        let (journal, relaxed_journal, open_segments, producer_budget) = Default::default();
+        let reserve = Reserve::none();
+        LogDeps { generations, cache, journal, relaxed_journal, open_segments, producer_budget, reserve }
     }
 }
 
@@ -153,6 +157,10 @@ impl Log {
         let (found, appends) = (recovered.found.clone(), std::mem::take(&mut recovered.redo));
         let log = Log(Rc::new(core(root, id, config, deps, recovered)));
         log.redo(appends).await?;
+        {
+            let LogState { producers, producers_counted, .. } = &mut *log.0.state.borrow_mut();
+            log.0.producer_budget.settle(producers_counted, producers);
+        }
         producer_snapshots::renew(&log.0);
         log_start::tidy_later(&log.0);
         Ok((log, found))
@@ -453,6 +461,7 @@ impl Log {
         {
             let mut state = log.state.borrow_mut();
             state.phase = Phase::Closed;
+            state.forget_producers(&log.producer_budget);
             let sealed = std::mem::take(&mut state.sealed);
             log.open_segments.forget(|segment| sealed.iter().any(|own| Rc::ptr_eq(own, segment)));
             sealed.iter().for_each(|segment| segment.set_opened(None));
@@ -550,6 +559,7 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         reserved_until: recovered.generations.as_ref().map_or(Offset::ZERO, |known| known.reserved_until()),
         reserving: false,
         producers: recovered.producers,
+        producers_counted: Counted::default(),
         producer_snapshot: recovered.producer_snapshot,
         producer_hint: None,
         waiters: std::collections::VecDeque::new(),
@@ -576,6 +586,7 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         journal: deps.journal.clone(),
         relaxed_journal: deps.relaxed_journal.clone(),
         open_segments: deps.open_segments.clone(),
+        producer_budget: deps.producer_budget.clone(),
         reserve: deps.reserve.clone(),
         tail_frames: deps.cache.written(),
         cold_frames: deps.cache.read(),

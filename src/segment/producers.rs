@@ -269,11 +269,14 @@ impl Producers {
     }
 
     /// An eighth of them, so that it need not be done again soon.
-    fn forget_the_most_idle(&mut self) {
+    pub(crate) fn forget_the_most_idle(&mut self) {
         let mut uses: Vec<Timestamp> = self.0.values().map(|producer| producer.last_used).collect();
-        let (_, bound, _) = uses.select_nth_unstable(PRODUCERS_MAX / 8);
+        let mut left = uses.len().div_ceil(8);
+        if left == 0 {
+            return;
+        }
+        let (_, bound, _) = uses.select_nth_unstable(left - 1);
         let bound = *bound;
-        let mut left = PRODUCERS_MAX / 8;
         // Several may have been used at the same time.
         self.0.retain(|_, producer| {
             let goes = left > 0 && producer.last_used <= bound;
@@ -306,7 +309,6 @@ impl Producers {
     }
 
     /// How many there are.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

@@ -23,6 +23,7 @@ use crate::journal_queue::JournalQueue;
 use crate::journaled::JournaledRuns;
 use crate::layout::LogId;
 use crate::open_segments::OpenSegments;
+use crate::producer_budget::{Counted, ProducerBudget};
 use crate::producers::Producers;
 use crate::read_ahead::ReadAhead;
 use crate::reserve::Reserve;
@@ -40,6 +41,7 @@ pub(crate) struct LogCore {
     pub(crate) journal: JournalQueue,
     pub(crate) relaxed_journal: JournalQueue,
     pub(crate) open_segments: OpenSegments,
+    pub(crate) producer_budget: ProducerBudget,
     pub(crate) reserve: Reserve,
     /// Frames that this log wrote and that are durable.
     pub(crate) tail_frames: Rc<FrameSlot>,
@@ -99,6 +101,8 @@ pub(crate) struct LogState {
     pub(crate) reserving: bool,
     /// What idempotent producers have stored; durable or on its way.
     pub(crate) producers: Producers,
+    /// How many of these count in what the core's logs know together.
+    pub(crate) producers_counted: Counted,
     /// The offset of the latest good snapshot of that.
     pub(crate) producer_snapshot: Option<Offset>,
     /// The latest one that was written without a flush.
@@ -168,6 +172,12 @@ impl LogState {
         (self.durable, self.readable) = (durable, readable);
         self.acknowledge();
         moved
+    }
+
+    /// Forgets all producers: the log is let go of.
+    pub(crate) fn forget_producers(&mut self, budget: &ProducerBudget) {
+        self.producers = Producers::default();
+        budget.settle(&mut self.producers_counted, &mut self.producers);
     }
 
     /// Tells those who waited for what is readable, in order.

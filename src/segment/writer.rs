@@ -289,7 +289,9 @@ fn stage(log: &Rc<LogCore>) {
     let way = way_of(log, &state, &append);
     if let Some(sequenced) = append.sequenced() {
         let (base_offset, now) = (state.end, Timestamp::new(time::wall_clock()));
-        state.producers.stored(&sequenced, base_offset, now);
+        let LogState { producers, producers_counted, .. } = &mut *state;
+        producers.stored(&sequenced, base_offset, now);
+        log.producer_budget.settle(producers_counted, producers);
     }
     let staged = placed(append, state.end, state.leader_epoch, generation, way.is_some());
     let (base_offset, next_offset) = (staged.base_offset, staged.next_offset);
