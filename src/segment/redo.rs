@@ -160,7 +160,8 @@ pub(crate) async fn skip_reserved(log: &Rc<LogCore>) -> Result<(), RedoError> {
     if skipped.is_empty() || SeededBug::GiveLostOffsetsAgain.is_in() {
         return Ok(());
     }
-    room::raise_generation(log).await.map_err(|no_room| RedoError::Io(no_room.into_io()))?;
+    let raised = log.reserve.lend("to skip offsets", is_full, async || room::raise_generation(log).await).await;
+    raised.map_err(|no_room| RedoError::Io(no_room.into_io()))?;
     for batch in empty_batches(skipped.clone()).map_err(|error| RedoError::Io(io::Error::other(error)))? {
         let mut state = log.state.borrow_mut();
         let Some(generation) = state.generation else { return Ok(()) };
@@ -236,11 +237,14 @@ fn learn_of_producers(log: &LogCore, group: Group) {
 /// The process that had room for it is gone, and a power failure may have taken the room along.
 async fn make_room(log: &Rc<LogCore>, group: Group) -> io::Result<()> {
     while let Some(room) = writer::room_for(log, group) {
-        let is_full = |no_room: &NoRoom| matches!(no_room, NoRoom::Full(_));
         let made = log.reserve.lend("for what the journal has", is_full, async || writer::make_room(log, room).await);
         made.await.map_err(NoRoom::into_io)?;
     }
     Ok(())
+}
+
+fn is_full(no_room: &NoRoom) -> bool {
+    matches!(no_room, NoRoom::Full(_))
 }
 
 fn staged(append: JournaledAppend) -> Result<Staged, RedoError> {

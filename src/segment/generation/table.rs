@@ -182,9 +182,10 @@ async fn write_queued(inner: Rc<Inner>) {
         }
         let result = inner.write(&batch).await;
         if let Err(RecordError::StorageFull(_)) = result {
-            let (openings, others): (Vec<Waiting>, _) =
-                batch.into_iter().partition(|waiting| matches!(waiting.fact, Fact::Opened { .. }));
-            inner.answer(openings, &result);
+            let (for_appends, others): (Vec<Waiting>, _) = batch
+                .into_iter()
+                .partition(|waiting| matches!(waiting.fact, Fact::Opened { .. } | Fact::Reserved { .. }));
+            inner.answer(for_appends, &result);
             let result = inner.write_with_reserve(&others).await;
             inner.answer(others, &result);
         } else {

@@ -2,27 +2,20 @@
 
 use std::rc::Rc;
 
-use ringmq_runtime::channel::OneshotSender;
 use ringmq_segment::LogId;
 use ringmq_wire::protocol::{DeleteRecordsRequest, DeleteRecordsResponse, DeletedRecords, DeletedRecordsTopic};
 use ringmq_wire::{Detail, ErrorCode, Offset, PartitionIndex, WireError};
 
 use crate::error::Details;
+use crate::handlers::one_by_one::{self, Forwarded};
 use crate::mailbox::Message;
 use crate::server::Shard;
 use crate::session::Session;
-use crate::split;
 use crate::stats::Stats;
-use crate::turns::Turns;
 
-/// The partitions of one request that another shard owns.
-pub(crate) struct ForwardedDeleteRecords {
-    parts: Vec<Part>,
-    reply: OneshotSender<Vec<Outcome>>,
-}
+/// Of each partition, below which offset; `None` for the high watermark.
+pub(crate) type ForwardedDeleteRecords = Forwarded<Option<Offset>, Offset>;
 
-/// Below which offset; `None` for the high watermark.
-type Part = (LogId, Option<Offset>);
 /// Where the log begins now.
 type Outcome = Result<Offset, WireError>;
 
@@ -34,44 +27,18 @@ pub(crate) async fn handle(
     session: Rc<Session>,
     request: DeleteRecordsRequest,
 ) -> Result<DeleteRecordsResponse, WireError> {
-    let shard = &session.shard;
     let count = request.topics.iter().map(|topic| topic.partitions.len()).sum();
-    let parts = request
+    let wanted = request
         .topics
         .iter()
         .flat_map(|topic| topic.partitions.iter().map(|part| (&topic.topic, part.partition, part.before)));
-    let (split, merged) = split::by_owner(shard, count, parts, |id, before| (id, before)).await?;
-    let outcomes = split::ask_owners(
-        shard,
-        &session.ended,
-        split,
-        merged,
-        async |parts| delete_all(shard, &parts, || session.ended.is_stopped()).await,
-        |parts, reply| Message::DeleteRecords(ForwardedDeleteRecords { parts, reply }),
-    );
-    Ok(response(&shard.stats, request, outcomes.await))
+    let outcomes = one_by_one::ask(&session, count, wanted, delete, Message::DeleteRecords).await?;
+    Ok(response(&session.shard.stats, request, outcomes))
 }
 
 /// Serves the partitions that another shard's client asked for.
 pub(crate) fn serve_forwarded(shard: &Rc<Shard>, forwarded: ForwardedDeleteRecords) {
-    let serving = shard.clone();
-    shard.spawn_forwarded("forwarded delete records", async move {
-        let ForwardedDeleteRecords { parts, reply } = forwarded;
-        let outcomes = delete_all(&serving, &parts, || serving.stop.is_stopped() || reply.is_abandoned()).await;
-        // Whoever asked may have ended meanwhile.
-        let _ = reply.send(outcomes);
-    });
-}
-
-/// One partition after the other, until `ended`.
-async fn delete_all(shard: &Shard, parts: &[Part], ended: impl Fn() -> bool) -> Vec<Outcome> {
-    let mut outcomes = Vec::with_capacity(parts.len());
-    let mut turns = Turns::default();
-    for &(id, before) in parts {
-        outcomes.push(if ended() { Err(split::connection_ended()) } else { delete(shard, id, before).await });
-        turns.give_way_if_due().await;
-    }
-    outcomes
+    one_by_one::serve(shard, "forwarded delete records", forwarded, delete);
 }
 
 async fn delete(shard: &Shard, id: LogId, before: Option<Offset>) -> Outcome {

@@ -2,31 +2,25 @@
 
 use std::rc::Rc;
 
-use ringmq_runtime::channel::OneshotSender;
 use ringmq_segment::LogId;
 use ringmq_wire::protocol::{ListOffsetsRequest, ListOffsetsResponse, ListedOffset, ListedOffsetTopic, OffsetSpec};
 use ringmq_wire::{Detail, ErrorCode, Offset, PartitionIndex, Timestamp, WireError};
 
 use crate::error::Details;
+use crate::handlers::one_by_one::{self, Forwarded};
 use crate::mailbox::Message;
 use crate::server::Shard;
 use crate::session::Session;
-use crate::split;
 use crate::stats::Stats;
-use crate::turns::Turns;
 
-/// The partitions of one request that another shard owns.
-pub(crate) struct ForwardedListOffsets {
-    parts: Vec<Part>,
-    reply: OneshotSender<Vec<Outcome>>,
-}
+/// Of each partition, which offset.
+pub(crate) type ForwardedListOffsets = Forwarded<OffsetSpec, Found>;
 
-type Part = (LogId, OffsetSpec);
 type Outcome = Result<Found, WireError>;
 
 /// An offset, and the timestamp of its record where a timestamp was asked for.
 #[derive(Debug, Clone, Copy)]
-struct Found {
+pub(crate) struct Found {
     offset: Option<Offset>,
     timestamp: Option<Timestamp>,
 }
@@ -39,44 +33,18 @@ pub(crate) async fn handle(
     session: Rc<Session>,
     request: ListOffsetsRequest,
 ) -> Result<ListOffsetsResponse, WireError> {
-    let shard = &session.shard;
     let count = request.topics.iter().map(|topic| topic.partitions.len()).sum();
-    let parts = request
+    let wanted = request
         .topics
         .iter()
         .flat_map(|topic| topic.partitions.iter().map(|part| (&topic.topic, part.partition, part.at)));
-    let (split, merged) = split::by_owner(shard, count, parts, |id, at| (id, at)).await?;
-    let outcomes = split::ask_owners(
-        shard,
-        &session.ended,
-        split,
-        merged,
-        async |parts| find_all(shard, &parts, || session.ended.is_stopped()).await,
-        |parts, reply| Message::ListOffsets(ForwardedListOffsets { parts, reply }),
-    );
-    Ok(response(&shard.stats, request, outcomes.await))
+    let outcomes = one_by_one::ask(&session, count, wanted, find, Message::ListOffsets).await?;
+    Ok(response(&session.shard.stats, request, outcomes))
 }
 
 /// Serves the partitions that another shard's client asked for.
 pub(crate) fn serve_forwarded(shard: &Rc<Shard>, forwarded: ForwardedListOffsets) {
-    let serving = shard.clone();
-    shard.spawn_forwarded("forwarded list offsets", async move {
-        let ForwardedListOffsets { parts, reply } = forwarded;
-        let outcomes = find_all(&serving, &parts, || serving.stop.is_stopped() || reply.is_abandoned()).await;
-        // Whoever asked may have ended meanwhile.
-        let _ = reply.send(outcomes);
-    });
-}
-
-/// Looks the partitions up, one after the other, until `ended`: a look-up by time reads from the disk.
-async fn find_all(shard: &Shard, parts: &[Part], ended: impl Fn() -> bool) -> Vec<Outcome> {
-    let mut outcomes = Vec::with_capacity(parts.len());
-    let mut turns = Turns::default();
-    for &(id, at) in parts {
-        outcomes.push(if ended() { Err(split::connection_ended()) } else { find(shard, id, at).await });
-        turns.give_way_if_due().await;
-    }
-    outcomes
+    one_by_one::serve(shard, "forwarded list offsets", forwarded, find);
 }
 
 async fn find(shard: &Shard, id: LogId, at: OffsetSpec) -> Outcome {

@@ -13,5 +13,6 @@ pub(crate) mod init_producer_id;
 pub(crate) mod list_offsets;
 pub(crate) mod list_topics;
 pub(crate) mod metadata;
+pub(crate) mod one_by_one;
 pub(crate) mod produce;
 pub(crate) mod stats;

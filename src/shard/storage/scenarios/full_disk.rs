@@ -1,9 +1,12 @@
 //! A disk without a free block: starts, with what the journal has on them.
 
+use std::time::Duration;
+
 use ringmq_runtime::sim::Sim;
 use ringmq_segment::{AppendError, Damage, OpenError};
 use ringmq_wire::Offset;
 
+use super::relaxed::start_relaxed;
 use super::support::*;
 
 const DISK_BYTES: u64 = 64 << 30;
@@ -82,6 +85,21 @@ fn records_are_deleted_after_an_unclean_start_on_a_full_disk() {
         assert_eq!(core.log(0).offsets().start, Offset::new(1));
         assert_eq!(tags_of(core.log(1)).await, [2]);
     });
+}
+
+#[test]
+fn offsets_that_may_be_lost_are_skipped_on_a_full_disk() {
+    for seed in 0..10 {
+        let sim = sim(seed, true);
+        start_with_journal(&sim);
+        let shown = sim.run(|| async {
+            let core = start_relaxed(Duration::from_secs(60)).await;
+            core.log(0).append(append(2, 3, 100)).await.expect("acknowledged").next_offset
+        });
+        sim.crash();
+        fill_disk(&sim);
+        sim.run(|| async { assert!(Core::start(1).await.log(0).offsets().end >= shown, "{shown} was shown") });
+    }
 }
 
 #[test]

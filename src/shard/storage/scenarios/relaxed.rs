@@ -28,7 +28,7 @@ fn relaxed(interval: Duration) -> LogConfig {
 }
 
 /// A core of one log with relaxed flush, whose relaxed journal is in use.
-async fn start_relaxed(interval: Duration) -> Core {
+pub(super) async fn start_relaxed(interval: Duration) -> Core {
     let core = Core::start(1).await;
     core.log(0).reconfigure(relaxed(interval)).expect("valid");
     // The first append asks for the journal, and goes another way.
