@@ -489,7 +489,7 @@ pub struct LogCheckArgs {
 
 const LOG_DUMP_HELP: &str = "\
 A segment (.log) is printed as it stands, whether its frames count or not: a line for each frame, and one for each \
-stretch without any. Of a journal (.ring, .aside), the appends that count. With --output json, each line is an object.
+stretch without any. Of a journal (.ring, .relaxed, .aside), the appends that count. With --output json, each line is an object.
 
 Exit codes:
   0    printed, or the reader of the output went away
@@ -500,7 +500,7 @@ Exit codes:
 #[command(after_help = LOG_DUMP_HELP)]
 #[command(group(ArgGroup::new("detail")))]
 pub struct LogDumpArgs {
-    /// A .log, .index, .timeindex, .table, .ring or .aside file, or the directory of a partition.
+    /// A .log, .index, .timeindex, .table, .producers, .ring, .relaxed or .aside file, or the directory of a partition.
     #[arg(value_name = "FILE|DIR")]
     pub path: PathBuf,
     /// A line for each frame of a segment, or append of a journal; this is the default.

@@ -137,7 +137,8 @@ table! {
         /// Appends of up to this many bytes go by the journal of their shard, which makes those of all its partitions durable
         /// with one write; larger ones go straight to their segment. 0 turns the journal off.
         journal_append_bytes_max: u64 = 32 * KIB, Valid::Integer(0..=64 * KIB);
-        /// Size of each shard's journal, on disk; in memory, appends take up to as much until their segments have them.
+        /// Size of each shard's journal, on disk; in memory, appends take up to as much until their segments have them. The same
+        /// again where a topic has a `flush_interval_ms`.
         journal_ring_bytes: u64 = 64 * MIB, Valid::Integer(4 * MIB..=64 * GIB);
         /// How often each shard looks for records whose retention is over (`retention_ms`, `retention_bytes`), in milliseconds.
         retention_interval_ms: u64 = 30_000, Valid::Integer(100..=DAY_MS);

@@ -71,7 +71,7 @@ impl Dump {
             Some("index" | "timeindex") => self.index(path).await,
             Some("table") => self.table(path).await,
             Some("producers") => self.producers(path).await,
-            Some("ring" | "aside") => self.journal(path).await,
+            Some("ring" | "relaxed" | "aside") => self.journal(path).await,
             _ => {
                 let entries = fs::read_dir(path).await.unwrap_or_default();
                 let segments: Vec<PathBuf> = entries

@@ -40,8 +40,8 @@ pub(crate) enum LogError {
     Io(#[from] std::io::Error),
     /// Nothing of ours has such a name.
     #[error(
-        "{} is none of a broker's files: dump reads .log, .index, .timeindex, .table, .ring and .aside, or the directory \
-         of a partition", path.display()
+        "{} is none of a broker's files: dump reads .log, .index, .timeindex, .table, .producers, .ring, \
+         .relaxed and .aside, or the directory of a partition", path.display()
     )]
     UnknownFile {
         /// What was asked for.
