@@ -162,7 +162,8 @@ configs/broker.toml says what each is for, and its range):
   retention_ms, retention_bytes    when old records are deleted; 0 is never
   cleanup                          delete, compact, or compact,delete
   tombstone_retention_ms, compaction_dirty_percent
-                                   how topics with keys are compacted";
+                                   how topics with keys are compacted
+  flush_interval_ms                how late records may be on disk once they are acknowledged; 0 is not at all";
 
 /// Flags of `topic create`.
 #[derive(Debug, Args)]
