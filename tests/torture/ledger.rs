@@ -90,9 +90,12 @@ impl Ledger {
                         return Err(format!("partition {partition}: offset {} after {offset}", record.offset));
                     }
                     self.miss_none(partition, offset, record.offset)?;
-                    let tag = self.read(partition, offset, record.value.as_deref().unwrap_or_default())?;
+                    let tag = self.read(partition, record.offset, record.value.as_deref().unwrap_or_default())?;
                     if !seen.insert(tag) {
-                        return Err(format!("partition {partition}, offset {offset}: record {tag} is there twice"));
+                        return Err(format!(
+                            "partition {partition}, offset {}: record {tag} is there twice",
+                            record.offset
+                        ));
                     }
                     offset = Offset::new(record.offset.get() + 1);
                 }
