@@ -83,13 +83,15 @@ mod tests {
     #[test]
     fn every_flag_of_produce_is_taken() {
         let line = "produce --brokers a:1,[::1]:2 --topic t --partitions 3 --producers 4 --record-bytes 5 \
-                    --batch-bytes 6 --in-flight 7 --acks leader --records 8 --warmup 9 --payload file --json";
+                    --batch-bytes 6 --in-flight 7 --acks leader --records 8 --warmup 9 --payload file --set a=b=c --json";
         let Ok(Line::Produce(found)) = parse(line) else { panic!("{:?}", parse(line)) };
         assert_eq!(found.target.brokers, [BrokerAddress::new("a", 1), BrokerAddress::new("::1", 2)]);
         assert_eq!((found.target.topic.as_str(), found.target.partitions, found.target.json), ("t", 3, true));
         assert_eq!((found.producers, found.record_bytes, found.batch_bytes, found.in_flight), (4, 5, 6, 7));
         assert_eq!((found.acks, found.records, found.warmup), (AcksArgument::Leader, 8, 9));
         assert_eq!(found.payload.as_deref(), Some(std::path::Path::new("file")));
+        assert_eq!(found.settings, [("a".to_owned(), "b=c".to_owned())]);
+        assert!(parse("produce --set a").is_err() && parse("produce --set =b").is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use ringmq_runtime::file::File;
 use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_runtime::time::{self, Instant};
 
-use crate::journal::Core;
+use crate::journal::{Core, State};
 use crate::number::BlockNumber;
 
 /// A flush is due, whatever the caller allows, when this part of the ring is not durable: blocks that are free can be
@@ -59,7 +59,7 @@ impl<C: Clone + 'static> Core<C> {
     }
 
     /// Whether the ring needs a flush before the caller does.
-    pub(crate) fn is_flush_urgent(&self, state: &crate::journal::State<C>) -> bool {
+    pub(crate) fn is_flush_urgent(&self, state: &State<C>) -> bool {
         let most = self.config.geometry().units / UNFLUSHED_PART;
         state.closing || state.ledger.is_short() || state.ledger.unflushed_units() >= most
     }

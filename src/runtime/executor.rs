@@ -133,9 +133,8 @@ where
 
 /// Raises this process's limit of open files to the most that it may have without privileges, and gives that limit.
 /// The usual limit, 1024, is for programs that wait with select(2); a broker has a file for each partition and
-/// connection. From then on
-/// [`File::open_sparing`](crate::file::File::open_sparing) leaves three eighths of them, 24 at least, to connections and to
-/// files that matter more.
+/// connection. From then on [`File::open_sparing`](crate::file::File::open_sparing) leaves three eighths of them, 24 at
+/// least, to connections and to files that matter more.
 ///
 /// # Errors
 /// What getrlimit(2) and setrlimit(2) say.

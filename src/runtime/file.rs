@@ -1,9 +1,9 @@
 //! Files read and written directly, past the page cache.
 //!
 //! Positions and lengths are multiples of [`BLOCK_BYTES`]. A file opened with [`OpenOptions::dsync`] has each write
-//! durable when it completes; otherwise [`File::fdatasync`] makes durable what *completed before it was called*. One file
-//! is an exception to the direct way, for writing: [`File::open_cached`]. Writes do not extend anything silently: space is made visible by [`File::preallocate`] beforehand, so that a write
-//! changes no file-system metadata.
+//! durable when it completes; otherwise [`File::fdatasync`] makes durable what *completed before it was called*. One kind
+//! of file is not written directly: [`File::open_cached`]. Writes do not extend anything silently: space is made visible
+//! by [`File::preallocate`] beforehand, so that a write changes no file-system metadata.
 
 use std::fmt;
 use std::io;
@@ -24,8 +24,8 @@ pub use crate::device::{IoClass, IoCounts, IoStats};
 /// How long [`File::lock_when_free`] waits. Requests of a killed process end within milliseconds; whoever holds a lock
 /// longer is alive.
 pub const LOCK_WAIT_MAX: Duration = Duration::from_secs(10);
-/// A write of that many bytes takes the direct way, in a file opened by [`File::open_cached`].
-pub const CACHED_WRITE_BYTES_MAX: usize = 32 << 10;
+/// From that many bytes on a write takes the direct way, in a file opened by [`File::open_cached`].
+pub const DIRECT_WRITE_BYTES_MIN: usize = 32 << 10;
 const LOCK_RETRY_AFTER: Duration = Duration::from_millis(10);
 
 /// What this executor did at its devices since it started.
@@ -100,7 +100,7 @@ impl File {
 
     /// Opens an existing file whose short writes go to the page cache: such a write is a copy, done at once and on this
     /// core, some 3 µs for a block. It does not wait for the device, but for a system that has more to write back than it
-    /// likes. Writes of [`CACHED_WRITE_BYTES_MAX`] and more go to the device, which takes less of the core. A process that
+    /// likes. Writes of [`DIRECT_WRITE_BYTES_MIN`] and more go to the device, which takes less of the core. A process that
     /// is killed loses nothing that completed; a system that goes down loses what was not flushed. Reads go past the page
     /// cache and find what was written all the same.
     ///
@@ -165,7 +165,7 @@ impl File {
         }
         let device = &backend::current().device;
         // What the page cache takes the device gets with a flush.
-        let is_cached = self.0.writes == Writes::Cached && buf.len() < CACHED_WRITE_BYTES_MAX;
+        let is_cached = self.0.writes == Writes::Cached && buf.len() < DIRECT_WRITE_BYTES_MIN;
         let _in_flight = if is_cached { None } else { Some(device.enter(class, buf.len()).await) };
         if self.0.writes == Writes::Durable {
             device.count_flush();

@@ -556,7 +556,6 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         journaled: JournaledRuns::default(),
         written: JournaledRuns::default(),
         relaxed_end: Offset::ZERO,
-        reserved_until: recovered.generations.as_ref().map_or(Offset::ZERO, |known| known.reserved_until()),
         reserving: false,
         producers: recovered.producers,
         producers_counted: Counted::default(),

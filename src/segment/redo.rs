@@ -155,7 +155,7 @@ pub(crate) async fn skip_reserved(log: &Rc<LogCore>) -> Result<(), RedoError> {
     let skipped = {
         let state = log.state.borrow();
         let stopped_cleanly = state.generations.as_ref().and_then(|known| known.clean_end()) == Some(state.end);
-        state.end..if stopped_cleanly { state.end } else { state.reserved_until }
+        state.end..if stopped_cleanly { state.end } else { state.reserved_until() }
     };
     if skipped.is_empty() || SeededBug::GiveLostOffsetsAgain.is_in() {
         return Ok(());

@@ -114,13 +114,9 @@ pub(crate) async fn reserve(log: &LogCore, until: Offset) -> Result<(), NoRoom> 
     let Some(number) = number else { return Ok(()) };
     let until = until.checked_add(RESERVED_OFFSETS).unwrap_or(Offset::MAX);
     record(log, Fact::Reserved { id: log.id, number, until }, "reserve offsets of").await?;
-    let mut state = log.state.borrow_mut();
-    let mut known = state.generations.as_deref().cloned();
-    if let Some(known) = &mut known {
-        known.reserved(until);
+    if let Some(known) = &mut log.state.borrow_mut().generations {
+        Rc::make_mut(known).reserved(until);
     }
-    state.generations = known.map(Rc::new);
-    state.reserved_until = state.reserved_until.max(until);
     Ok(())
 }
 
@@ -129,7 +125,7 @@ pub(crate) fn reserve_ahead(log: &Rc<LogCore>) {
     let end = {
         let mut state = log.state.borrow_mut();
         let ahead = state.end.checked_add(RESERVED_OFFSETS / 2).unwrap_or(Offset::MAX);
-        if state.reserving || state.reserved_until >= ahead {
+        if state.reserving || state.reserved_until() >= ahead {
             return;
         }
         state.reserving = true;

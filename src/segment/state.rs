@@ -95,8 +95,6 @@ pub(crate) struct LogState {
     pub(crate) written: JournaledRuns,
     /// The end of what was last given to the relaxed journal.
     pub(crate) relaxed_end: Offset,
-    /// Offsets below may be shown before they are durable: a durable record says so.
-    pub(crate) reserved_until: Offset,
     /// Whether more of them are being reserved.
     pub(crate) reserving: bool,
     /// What idempotent producers have stored; durable or on its way.
@@ -150,6 +148,11 @@ pub(crate) enum Phase {
 }
 
 impl LogState {
+    /// Offsets below may be shown before they are durable: a durable record says so.
+    pub(crate) fn reserved_until(&self) -> Offset {
+        self.generations.as_ref().map_or(Offset::ZERO, |known| known.reserved_until())
+    }
+
     /// Whether anything can still become durable.
     pub(crate) fn is_usable(&self) -> bool {
         self.poison.is_none() && self.phase != Phase::Closed

@@ -184,7 +184,7 @@ fn missing_room(log: &LogCore, state: &LogState) -> Missing {
     let Some(next_offset) = state.end.checked_add(append.record_count().into()) else {
         return Missing::Room(Room::OffsetsUsedUp);
     };
-    if log.config().flush_interval.is_some() && next_offset > state.reserved_until {
+    if log.config().flush_interval.is_some() && next_offset > state.reserved_until() {
         return Missing::Room(Room::Reserve(next_offset));
     }
     Missing::Nothing
@@ -286,7 +286,7 @@ fn stage(log: &Rc<LogCore>) {
     let mut state = log.state.borrow_mut();
     let (Some(generation), Some(known)) = (state.generation, state.generations.clone()) else { return };
     let Some(Queued { append, waiter }) = state.queue.take_first() else { return };
-    let way = way_of(log, &state, &append);
+    let way = Way::of(log, &state, &append);
     if let Some(sequenced) = append.sequenced() {
         let (base_offset, now) = (state.end, Timestamp::new(time::wall_clock()));
         let LogState { producers, producers_counted, .. } = &mut *state;
@@ -298,16 +298,15 @@ fn stage(log: &Rc<LogCore>) {
     state.end = next_offset;
     state.waiters.push_back((Appended { base_offset, next_offset }, waiter));
     let journaling = match &staged.batches {
-        StagedBatches::Shared(batches) => way.map(|queue| (queue, batches.clone())),
+        StagedBatches::Shared(batches) => way.map(|way| (way, batches.clone())),
         StagedBatches::InPlace(_) => None,
     };
     state.staging.push(staged);
-    let Some((queue, batches)) = journaling else {
+    let Some((way, batches)) = journaling else {
         state.write_until = next_offset;
         return;
     };
-    let relaxed = std::ptr::eq(queue, &log.relaxed_journal);
-    if relaxed {
+    if way == Way::Relaxed {
         state.relaxed_end = next_offset;
     }
     state.queued_for_journal += batches.len();
@@ -315,24 +314,43 @@ fn stage(log: &Rc<LogCore>) {
         state.write_until = next_offset;
     }
     drop(state);
-    queue.push(Journaling::new(log.clone(), known.number(), generation, base_offset..next_offset, batches));
-    if relaxed {
+    let journaling = Journaling::new(log.clone(), known.number(), generation, base_offset..next_offset, batches);
+    way.queue(log).push(journaling);
+    if way == Way::Relaxed {
         room::reserve_ahead(log);
     }
 }
 
-/// The journal that is the shorter way, if one is: for a small append, unless a frame is waiting to be made that takes it
-/// along, or it would be durable before what the relaxed journal has.
-fn way_of<'a>(log: &'a LogCore, state: &LogState, append: &Append) -> Option<&'a JournalQueue> {
-    let frame_waits = state.window.written() < state.write_until;
-    let fits = |queue: &&JournalQueue| append.payload_bytes() <= queue.append_bytes_max() && !frame_waits;
-    if log.config().flush_interval.is_some() {
-        if log.relaxed_journal.append_bytes_max() > 0 {
-            return Some(&log.relaxed_journal).filter(fits);
+/// By which journal an append goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The one whose blocks are durable when they are written.
+    Durable,
+    /// The one that is flushed at an interval.
+    Relaxed,
+}
+
+impl Way {
+    /// The journal that is the shorter way, if one is: for a small append, unless a frame is waiting to be made that takes
+    /// it along, or it would be durable before what the relaxed journal has.
+    fn of(log: &LogCore, state: &LogState, append: &Append) -> Option<Way> {
+        let frame_waits = state.window.written() < state.write_until;
+        let fits = |way: &Way| append.payload_bytes() <= way.queue(log).append_bytes_max() && !frame_waits;
+        if log.config().flush_interval.is_some() {
+            if log.relaxed_journal.append_bytes_max() > 0 {
+                return Some(Way::Relaxed).filter(fits);
+            }
+            log.relaxed_journal.want();
         }
-        log.relaxed_journal.want();
+        Some(Way::Durable).filter(fits).filter(|_| state.relaxed_end <= state.durable)
     }
-    Some(&log.journal).filter(fits).filter(|_| state.relaxed_end <= state.durable)
+
+    fn queue(self, log: &LogCore) -> &JournalQueue {
+        match self {
+            Way::Durable => &log.journal,
+            Way::Relaxed => &log.relaxed_journal,
+        }
+    }
 }
 
 /// The append with its place in the log; what others are to read before it is in a frame is in shared memory.

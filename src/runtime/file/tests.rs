@@ -2,7 +2,7 @@ use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
-use super::{CACHED_WRITE_BYTES_MAX, File, IoClass, OpenOptions};
+use super::{DIRECT_WRITE_BYTES_MIN, File, IoClass, OpenOptions};
 use crate::buffer::{AlignedBuf, BLOCK_BYTES, IoBuf};
 use crate::testing::{run, scratch};
 
@@ -53,9 +53,9 @@ fn what_went_to_the_page_cache_is_read_before_a_flush_and_after() {
             cached.write_at(&filled(2 * BLOCK_BYTES, byte), block * 4096, IoClass::Journal).await.expect("written");
         }
         // A longer one goes past what the page cache has.
-        cached.write_at(&filled(CACHED_WRITE_BYTES_MAX, 4), 8 * 4096, IoClass::Journal).await.expect("written");
+        cached.write_at(&filled(DIRECT_WRITE_BYTES_MIN, 4), 8 * 4096, IoClass::Journal).await.expect("written");
         cached.write_at(&filled(BLOCK_BYTES, 5), 9 * 4096, IoClass::Journal).await.expect("written");
-        cached.write_at(&filled(CACHED_WRITE_BYTES_MAX, 6), 9 * 4096, IoClass::Journal).await.expect("written");
+        cached.write_at(&filled(DIRECT_WRITE_BYTES_MIN, 6), 9 * 4096, IoClass::Journal).await.expect("written");
         for reader in [&cached, &file] {
             let read = reader.read_at(8 * 4096, 2 * BLOCK_BYTES, IoClass::ColdRead).await.expect("read");
             assert_eq!((read[0], read[4096]), (4, 6));

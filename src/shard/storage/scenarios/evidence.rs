@@ -8,6 +8,20 @@ use ringmq_segment::{Damage, OpenError};
 
 use super::support::*;
 
+/// The process is killed, and the tables lose what they said last of partition 0, of which the journal has something.
+fn is_refused_without_its_generations(sim: &Sim) {
+    sim.kill();
+    lose_newest_generations(sim);
+    for _ in 0..2 {
+        sim.run(|| async {
+            let core = Core::start(1).await;
+            assert_eq!(corruption(&core.logs[0]), Damage::GenerationsMissing);
+        });
+        sim.crash();
+        assert_eq!(asides(sim), 1, "what the journal has is kept");
+    }
+}
+
 /// Damages the newest entries of the newest table of a core, in both copies. Nothing has relied upon them yet.
 fn lose_newest_generations(sim: &Sim) {
     let of_core = |path: &PathBuf| path.to_string_lossy().ends_with("-00000.table");
@@ -25,16 +39,7 @@ fn rule_02_what_the_journal_has_of_a_generation_that_the_tables_lost_is_no_empty
         let core = Core::start(1).await;
         journaled(core.log(0), 1).await;
     });
-    sim.kill();
-    lose_newest_generations(&sim);
-    for _ in 0..2 {
-        sim.run(|| async {
-            let core = Core::start(1).await;
-            assert_eq!(corruption(&core.logs[0]), Damage::GenerationsMissing);
-        });
-        sim.crash();
-        assert_eq!(asides(&sim), 1, "what the journal has is kept");
-    }
+    is_refused_without_its_generations(&sim);
 }
 
 #[test]
@@ -50,32 +55,13 @@ fn rule_02_what_the_journal_has_of_the_newest_generation_is_not_passed_over_when
         let core = Core::start(1).await;
         journaled(core.log(0), 2).await;
     });
-    sim.kill();
-    lose_newest_generations(&sim);
-    for _ in 0..2 {
-        sim.run(|| async {
-            let core = Core::start(1).await;
-            assert_eq!(corruption(&core.logs[0]), Damage::GenerationsMissing);
-        });
-        sim.crash();
-        assert_eq!(asides(&sim), 1, "what the journal has is kept");
-    }
+    is_refused_without_its_generations(&sim);
 }
 
 #[test]
 fn rule_06_the_ring_that_tells_of_lost_records_stays_until_their_partition_can_be_judged() {
-    let sim = sim(13, true);
-    start_with_journal(&sim);
-    sim.run(|| async {
-        let core = Core::start(2).await;
-        journaled(core.log(0), 1).await;
-        idle().await;
-    });
-    sim.kill();
-    let [block] = blocks_with_entries(&sim)[..] else { panic!("one block with entries") };
-    zero(&sim, ring_path(&sim), block);
-    let path = segment_path(0, 0).display().to_string();
-    sim.disk().inject(Fault::on(Operation::Open, path).times(1_000));
+    let sim = lost_first_block(13);
+    cannot_open_first(&sim);
     sim.run(|| async {
         let core = Core::start(2).await;
         assert!(matches!(core.logs[0], Err(OpenError::Io { .. })));
@@ -161,16 +147,7 @@ fn rule_06_an_aside_that_rots_while_its_log_cannot_be_opened_is_no_empty_log() {
 
 #[test]
 fn rule_06_what_tells_of_lost_records_stays_while_the_metadata_lacks_their_topic() {
-    let sim = sim(33, true);
-    start_with_journal(&sim);
-    sim.run(|| async {
-        let core = Core::start(1).await;
-        journaled(core.log(0), 1).await;
-        idle().await;
-    });
-    sim.kill();
-    let [block] = blocks_with_entries(&sim)[..] else { panic!("one block with entries") };
-    zero(&sim, ring_path(&sim), block);
+    let sim = lost_first_block(33);
     sim.run(|| async {
         let core = Core::start_knowing(0, |_| false).await.expect("a start");
         core.journal_is_in_use().await;

@@ -104,22 +104,12 @@ fn offsets_that_may_be_lost_are_skipped_on_a_full_disk() {
 
 #[test]
 fn a_verdict_is_recorded_on_a_full_disk() {
-    let sim = sim(3, true);
-    start_with_journal(&sim);
-    sim.run(|| async {
-        let core = Core::start(1).await;
-        journaled(core.log(0), 1).await;
-        idle().await;
-    });
-    sim.kill();
-    let [block] = blocks_with_entries(&sim)[..] else { panic!("one block with entries") };
-    sim.disk().overwrite(ring_path(&sim), block, &[0; 4096]).expect("a ring");
+    let sim = lost_first_block(3);
     fill_disk(&sim);
     for expected in [Damage::JournalLost, Damage::FoundBefore] {
         sim.run(|| async {
             let core = Core::start(1).await;
-            let Err(OpenError::Corrupt(corruption)) = &core.logs[0] else { panic!("{:?}", core.logs[0].is_ok()) };
-            assert_eq!(corruption.damage, expected);
+            assert_eq!(corruption(&core.logs[0]), expected);
             idle().await;
         });
         sim.crash();

@@ -15,7 +15,6 @@ use ringmq_runtime::time::Instant;
 use ringmq_runtime::{random, task, time};
 use ringmq_segment::{AppendError, Appended, Log, LogConfig, LogOffsets};
 use ringmq_wire::Offset;
-use ringmq_wire::batch::{Scratch, split_batches};
 
 use super::support::*;
 
@@ -39,22 +38,8 @@ pub(super) async fn start_relaxed(interval: Duration) -> Core {
 
 /// The records that a log gives, by offset: the tag of each.
 async fn contents(log: &Log) -> BTreeMap<i64, u64> {
-    let LogOffsets { start, readable, .. } = log.offsets();
-    let (mut next, mut found) = (start, BTreeMap::new());
-    while next < readable {
-        let read = log.read(next, 4096).await.expect("readable");
-        assert!(read.next_offset > next, "a read below the end makes progress");
-        for batch in read.slices.iter().flat_map(|slice| split_batches(slice)) {
-            let batch = batch.expect("whole batches");
-            for record in batch.records(&mut Scratch::default()).expect("readable records") {
-                let record = record.expect("a record");
-                let tag = record.value.and_then(|value| value.first_chunk()).expect("a tag");
-                assert_eq!(found.insert(record.offset.get(), u64::from_be_bytes(*tag)), None, "each offset once");
-            }
-        }
-        next = read.next_offset;
-    }
-    found
+    let (seen, _) = read_what_is_left(log, log.offsets().start.get(), 4096).await;
+    seen.iter().map(|seen| (seen.offset, seen.tag)).collect()
 }
 
 #[test]

@@ -21,16 +21,7 @@ async fn checkpointed(log: &Log) {
 
 #[test]
 fn rule_05_a_block_behind_tells_of_one_that_rots_and_the_verdict_outlives_the_ring_rule_06() {
-    let sim = sim(3, true);
-    start_with_journal(&sim);
-    sim.run(|| async {
-        let core = Core::start(2).await;
-        journaled(core.log(0), 1).await;
-        idle().await;
-    });
-    sim.kill();
-    let [block] = blocks_with_entries(&sim)[..] else { panic!("one block with entries") };
-    zero(&sim, ring_path(&sim), block);
+    let sim = lost_first_block(3);
     sim.run(|| async {
         let core = Core::start(2).await;
         assert_eq!(corruption(&core.logs[0]), Damage::JournalLost);

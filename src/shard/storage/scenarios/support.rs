@@ -220,7 +220,7 @@ pub(super) async fn read_from(log: &Log, from: i64, max_bytes: usize) -> Vec<See
 
 /// As [`read_from`], of a log in which records may be missing. Returns where it ended, too.
 pub(super) async fn read_what_is_left(log: &Log, from: i64, max_bytes: usize) -> (Vec<Seen>, i64) {
-    let end = log.offsets().durable;
+    let end = log.offsets().readable;
     let (mut next, mut seen) = (Offset::new(from), Vec::new());
     while next < end {
         let read = match log.read(next, max_bytes).await {
@@ -285,6 +285,22 @@ pub(super) fn start_with_journal(sim: &Sim) {
 pub(super) async fn journaled(log: &Log, tag: u64) {
     log.append(append(tag, 1, 100)).await.expect("acknowledged");
     assert!(log.frames_end() < log.offsets().durable, "by the journal alone");
+}
+
+/// The first record of partition 0 was acknowledged; the process is gone, and the block of the journal that alone had it
+/// has rotted. The closing block behind it tells so.
+pub(super) fn lost_first_block(seed: u64) -> Sim {
+    let sim = sim(seed, true);
+    start_with_journal(&sim);
+    sim.run(|| async {
+        let core = Core::start(1).await;
+        journaled(core.log(0), 1).await;
+        idle().await;
+    });
+    sim.kill();
+    let [block] = blocks_with_entries(&sim)[..] else { panic!("one block with entries") };
+    zero(&sim, ring_path(&sim), block);
+    sim
 }
 
 pub(super) async fn tags_of(log: &Log) -> Vec<u64> {
