@@ -67,13 +67,18 @@ pub(crate) fn share(total: u64, index: usize, workers: usize) -> u64 {
 mod tests {
     use clap::{Parser, error::ErrorKind};
 
+    use std::time::Duration;
+
     use super::*;
-    use crate::{consume, produce};
+    use crate::keys::KeyDistribution;
+    use crate::pace::{Extent, Rate};
+    use crate::{consume, end_to_end, produce};
 
     #[derive(Debug, Parser)]
     enum Line {
         Produce(produce::Arguments),
         Consume(consume::Arguments),
+        EndToEnd(end_to_end::Arguments),
     }
 
     fn parse(line: &str) -> Result<Line, ErrorKind> {
@@ -87,11 +92,31 @@ mod tests {
         let Ok(Line::Produce(found)) = parse(line) else { panic!("{:?}", parse(line)) };
         assert_eq!(found.target.brokers, [BrokerAddress::new("a", 1), BrokerAddress::new("::1", 2)]);
         assert_eq!((found.target.topic.as_str(), found.target.partitions, found.target.json), ("t", 3, true));
-        assert_eq!((found.producers, found.record_bytes, found.batch_bytes, found.in_flight), (4, 5, 6, 7));
-        assert_eq!((found.acks, found.records, found.warmup), (AcksArgument::Leader, 8, 9));
-        assert_eq!(found.payload.as_deref(), Some(std::path::Path::new("file")));
-        assert_eq!(found.settings, [("a".to_owned(), "b=c".to_owned())]);
+        let load = &found.load;
+        assert_eq!((load.producers, load.record_bytes, load.batch_bytes, load.in_flight), (4, 5, 6, Some(7)));
+        assert_eq!(
+            (load.acks, load.extent(), load.warmup),
+            (AcksArgument::Leader, Extent::Records(8), Extent::Records(9))
+        );
+        assert_eq!(load.payload.as_deref(), Some(std::path::Path::new("file")));
+        assert_eq!(load.settings, [("a".to_owned(), "b=c".to_owned())]);
         assert!(parse("produce --set a").is_err() && parse("produce --set =b").is_err());
+
+        let line = "produce --rate 50MB --duration 30s --warmup 2s --keys 1000 --key-distribution zipf --idempotent";
+        let Ok(Line::Produce(found)) = parse(line) else { panic!("{:?}", parse(line)) };
+        let load = &found.load;
+        assert_eq!((found.rate, load.extent()), (Some(Rate::Bytes(50_000_000)), Extent::Time(Duration::from_secs(30))));
+        assert_eq!((load.warmup, load.idempotent), (Extent::Time(Duration::from_secs(2)), true));
+        assert_eq!((load.keys, load.key_distribution), (Some(1000), KeyDistribution::Zipf));
+        assert_eq!(parse("produce --records 1 --duration 1s").unwrap_err(), ErrorKind::ArgumentConflict);
+    }
+
+    #[test]
+    fn every_flag_of_end_to_end_is_taken() {
+        let line = "end-to-end --topic t --partitions 3 --producers 4 --consumers 2 --rate 20000 --duration 5s --batch-bytes 10000";
+        let Ok(Line::EndToEnd(found)) = parse(line) else { panic!("{:?}", parse(line)) };
+        assert_eq!((found.load.producers, found.consumers, found.rate), (4, 2, Rate::Records(20_000)));
+        assert_eq!(parse("end-to-end --duration 5s").unwrap_err(), ErrorKind::MissingRequiredArgument);
     }
 
     #[test]
@@ -114,6 +139,11 @@ mod tests {
             "--in-flight 0",
             "--records 0",
             "--records many",
+            "--duration 5",
+            "--rate fast",
+            "--warmup much",
+            "--keys 0",
+            "--key-distribution odd",
             "--acks some",
             "--brokers host:port",
         ] {

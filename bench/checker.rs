@@ -4,6 +4,9 @@ use crc_fast::{CrcAlgorithm, Digest};
 use ringmq_wire::Offset;
 use ringmq_wire::batch::{BATCH_HEADER_BYTES, BATCH_LENGTH_PREFIX_BYTES, BatchError, BatchHeader};
 
+use crate::stamp::{STAMP_BYTES, Stamp};
+use crate::volume::Volume;
+
 /// Where a batch's checksum stands (docs/formats/record-batch.md).
 pub(crate) const CHECKSUM_AT: usize = 17;
 /// Where the bytes start that it covers: behind itself.
@@ -38,20 +41,6 @@ pub enum CheckError {
     },
 }
 
-/// What a section held of the offsets that were wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Counted {
-    pub(crate) records: u64,
-    /// Of the batches that those records are in.
-    pub(crate) bytes: u64,
-}
-
-impl Counted {
-    pub(crate) fn plus(self, other: Self) -> Self {
-        Self { records: self.records + other.records, bytes: self.bytes + other.bytes }
-    }
-}
-
 /// Checks the sections of one partition's fetches, in order.
 pub(crate) struct SectionChecker {
     /// Records before it are not counted: the first batch may start earlier.
@@ -64,21 +53,37 @@ pub(crate) struct SectionChecker {
     header_filled: usize,
     /// The batch whose body streams by.
     batch: Option<Batch>,
-    counted: Counted,
+    counted: Volume,
+    /// Where batches have a stamp, behind their header; `None` when they have none.
+    stamp_position: Option<usize>,
+    /// Of the batches that have come by whole.
+    stamps: Vec<Stamp>,
 }
 
 struct Batch {
     header: BatchHeader,
     digest: Digest,
     left: usize,
+    stamp: [u8; STAMP_BYTES],
 }
 
 impl SectionChecker {
     /// A checker for a section that was fetched from `from`.
     pub(crate) fn new(from: Offset, until: Offset) -> Self {
         let header = [0; BATCH_HEADER_BYTES];
-        let counted = Counted::default();
-        Self { from, until, next_offset: from, header, header_filled: 0, batch: None, counted }
+        let counted = Volume::default();
+        let (stamp_position, stamps) = (None, Vec::new());
+        Self { from, until, next_offset: from, header, header_filled: 0, batch: None, counted, stamp_position, stamps }
+    }
+
+    /// Collects the stamps that batches have there, behind their header.
+    pub(crate) fn collect_stamps(&mut self, position: usize) {
+        self.stamp_position = Some(position);
+    }
+
+    /// The stamps of the batches that have come by whole since the last time.
+    pub(crate) fn take_stamps(&mut self) -> std::vec::Drain<'_, Stamp> {
+        self.stamps.drain(..)
     }
 
     /// Takes the next bytes of the section.
@@ -90,6 +95,9 @@ impl SectionChecker {
             };
             let (body, rest) = bytes.split_at(bytes.len().min(batch.left));
             batch.digest.update(body);
+            if let Some(position) = self.stamp_position {
+                batch.copy_stamp(body, position);
+            }
             batch.left -= body.len();
             bytes = rest;
             self.end_batch()?;
@@ -98,7 +106,7 @@ impl SectionChecker {
     }
 
     /// Ends the section: what was counted, and where the next fetch goes on.
-    pub(crate) fn finish(self) -> Result<(Counted, Offset), CheckError> {
+    pub(crate) fn finish(self) -> Result<(Volume, Offset), CheckError> {
         if self.header_filled > 0 || self.batch.is_some() {
             return Err(CheckError::Cut { after: self.next_offset });
         }
@@ -124,14 +132,15 @@ impl SectionChecker {
         digest.update(&self.header[CHECKSUMMED_FROM..]);
         // The length field's least is the rest of the header.
         let left = header.batch_length as usize - (BATCH_HEADER_BYTES - BATCH_LENGTH_PREFIX_BYTES);
-        self.batch = Some(Batch { header, digest, left });
+        self.batch = Some(Batch { header, digest, left, stamp: [0; STAMP_BYTES] });
         self.end_batch()?;
         Ok(rest)
     }
 
     /// Counts the batch if all of it has come by.
     fn end_batch(&mut self) -> Result<(), CheckError> {
-        let Some(Batch { header, digest, .. }) = self.batch.take_if(|batch| batch.left == 0) else { return Ok(()) };
+        let Some(ended) = self.batch.take_if(|batch| batch.left == 0) else { return Ok(()) };
+        let Batch { header, digest, stamp, .. } = ended;
         let stored = header.crc;
         // CRC32C fills the lower half of the number.
         let computed = u32::try_from(digest.finalize()).unwrap_or(u32::MAX);
@@ -145,7 +154,22 @@ impl SectionChecker {
             self.counted.bytes += header.size_bytes() as u64;
         }
         self.next_offset = header.next_offset();
+        if self.stamp_position.is_some() {
+            self.stamps.push(Stamp::decode(stamp));
+        }
         Ok(())
+    }
+}
+
+impl Batch {
+    /// Copies what the next bytes of the batch have of its stamp.
+    fn copy_stamp(&mut self, bytes: &[u8], position: usize) {
+        let body_bytes = self.header.size_bytes() - BATCH_HEADER_BYTES;
+        let start = body_bytes - self.left;
+        let (from, until) = (start.max(position), (start + bytes.len()).min(position + STAMP_BYTES));
+        if from < until {
+            self.stamp[from - position..until - position].copy_from_slice(&bytes[from - start..until - start]);
+        }
     }
 }
 
@@ -167,7 +191,7 @@ pub(crate) mod tests {
         bytes
     }
 
-    fn check(section: &[u8], step: usize, from: i64, until: i64) -> Result<(Counted, Offset), CheckError> {
+    fn check(section: &[u8], step: usize, from: i64, until: i64) -> Result<(Volume, Offset), CheckError> {
         let mut checker = SectionChecker::new(Offset::new(from), Offset::new(until));
         for piece in section.chunks(step) {
             checker.feed(piece)?;
@@ -182,6 +206,24 @@ pub(crate) mod tests {
             let (counted, next) = check(&section, step, 10, 1000).unwrap();
             assert_eq!((counted.records, counted.bytes), (204, section.len() as u64), "{step}");
             assert_eq!(next, Offset::new(214));
+        }
+    }
+
+    #[test]
+    fn stamps_are_found_however_the_bytes_come() {
+        // The first value of `batch`, with what follows of it, stands behind 6 bytes of its record.
+        let section = [batch(0, 5), batch(5, 7)].concat();
+        let expected = [0, batch(0, 5).len()]
+            .map(|start| Stamp::decode(section[start + BATCH_HEADER_BYTES + 6..][..STAMP_BYTES].try_into().unwrap()));
+        for step in [1, 7, 70, section.len()] {
+            let mut checker = SectionChecker::new(Offset::ZERO, Offset::MAX);
+            checker.collect_stamps(6);
+            let mut found = Vec::new();
+            for piece in section.chunks(step) {
+                checker.feed(piece).unwrap();
+                found.extend(checker.take_stamps());
+            }
+            assert_eq!(found, expected, "{step}");
         }
     }
 

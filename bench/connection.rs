@@ -6,12 +6,16 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use ringmq_client::BrokerAddress;
-use ringmq_wire::protocol::Hello;
+use ringmq_wire::CorrelationId;
+use ringmq_wire::codec::Codec;
 use ringmq_wire::protocol::frame::{self, FrameError, RESPONSE_HEAD_BYTES, ResponseHead};
 use ringmq_wire::protocol::preamble::{BrokerPreamble, ClientPreamble, PREAMBLE_BYTES};
+use ringmq_wire::protocol::{Hello, InitProducerIdRequest, InitProducerIdResponse};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// What one read takes at most: it stays in the processor's own cache until it has been looked at.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -88,6 +92,42 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// An identity for a producer that nobody else has.
+    pub(crate) fn init_producer_id(&mut self) -> io::Result<InitProducerIdResponse> {
+        const TIMEOUT_MS: u32 = 10_000;
+        let mut request = BytesMut::new();
+        let id = CorrelationId::new(0);
+        frame::encode_request(id, &InitProducerIdRequest { timeout_ms: TIMEOUT_MS }, &mut request).map_err(invalid)?;
+        self.write(&mut [IoSlice::new(&request)])?;
+        let head = loop {
+            match self.take_response_head()? {
+                Some(head) => break head,
+                None => self.receive()?,
+            }
+        };
+        let body_bytes = head.body_bytes as usize;
+        let body = self.wait_for(body_bytes)?;
+        if !head.error.is_none() {
+            let error = frame::decode_error_body(head.error, body).map_err(invalid)?;
+            return Err(io::Error::other(format!("the broker gives no producer id: {error}")));
+        }
+        let identity = InitProducerIdResponse::decode_whole(body).map_err(invalid)?;
+        self.consume(body_bytes);
+        Ok(identity)
+    }
+
+    /// Waits until something can be received, or until this moment; says whether something can be.
+    pub(crate) fn wait_readable(&self, until: Instant) -> io::Result<bool> {
+        // To the nanosecond, unlike a socket's own time-out, which counts in ticks of the scheduler.
+        let timeout = Timespec::try_from(until.saturating_duration_since(Instant::now())).map_err(invalid)?;
+        let mut stream = [PollFd::new(&self.stream, PollFlags::IN)];
+        match poll(&mut stream, Some(&timeout)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Waits until more has arrived.

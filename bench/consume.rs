@@ -11,12 +11,15 @@ use ringmq_client::OffsetSpec;
 use ringmq_client::blocking::Client;
 
 use crate::arguments::Target;
-use crate::checker::Counted;
-use crate::consumer::{Consumer, Span};
-use crate::cpu::Meter;
+use crate::consumer::Consumer;
 use crate::error::{LoadError, WorkerError};
-use crate::report::{Latencies, Report, Run, conclude};
+use crate::fetcher::Span;
+use crate::latency::Latencies;
+use crate::meter::Meter;
+use crate::pace::Extent;
+use crate::report::{Report, Run, conclude};
 use crate::topic::{Place, Topic, TopicError, assign};
+use crate::volume::Volume;
 use crate::workers;
 
 /// How fast the broker gives records back: every checksum is verified, and records are counted
@@ -70,23 +73,23 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
 
     let mut consumers = connect(arguments, &topic)?;
     if warm_up.records() > 0 {
-        let failures = read(&mut consumers, &warm_up, "warming up").0.into_iter().map(|(_, failure)| failure).collect();
+        let outcomes = read(&mut consumers, &warm_up, "warming up", None).0;
+        let failures = outcomes.into_iter().map(|(_, failure)| failure).collect();
         LoadError::of_workers(failures).map_or(Ok(()), Err)?;
         for consumer in &mut consumers {
             consumer.forget_latencies()?;
         }
     }
-    let meter = Meter::start(&topic.partitions[0].addresses[0]);
-    let (outcomes, elapsed) = read(&mut consumers, &measured, "consuming");
+    let mut meter = Meter::start(topic.home());
+    let (outcomes, elapsed) = read(&mut consumers, &measured, "consuming", Some(&mut meter));
     let spent = meter.stop();
 
-    let (counted, failures): (Vec<Counted>, Vec<Option<WorkerError>>) = outcomes.into_iter().unzip();
-    let Counted { records, bytes } = counted.into_iter().fold(Counted::default(), Counted::plus);
+    let (counted, failures): (Vec<Volume>, Vec<Option<WorkerError>>) = outcomes.into_iter().unzip();
     let failure = LoadError::of_workers(failures);
     let latencies = Latencies::of_all(consumers.iter().map(Consumer::latencies))?;
     let errors = failure.as_ref().map_or(0, LoadError::count);
-    let run = Run { records, bytes, errors, elapsed };
-    Ok((Report::new(run, &latencies, spent, None, &topic.flush), failure))
+    let run = Run { verb: "consume", done: counted.into_iter().sum(), errors, elapsed };
+    Ok((Report::new(run, &latencies, spent, &topic.flush), failure))
 }
 
 fn connect(arguments: &Arguments, topic: &Topic) -> Result<Vec<Consumer>, LoadError> {
@@ -102,10 +105,12 @@ fn read(
     consumers: &mut [Consumer],
     ranges: &Ranges,
     what: &'static str,
-) -> (Vec<(Counted, Option<WorkerError>)>, Duration) {
+    meter: Option<&mut Meter>,
+) -> (Vec<(Volume, Option<WorkerError>)>, Duration) {
     let spans = ranges.share_out(consumers);
     let mut work: Vec<(&mut Consumer, Vec<Span>)> = consumers.iter_mut().zip(spans).collect();
-    workers::run(&mut work, what, ranges.records(), |(consumer, spans), done| consumer.read(spans, done))
+    let extent = Extent::Records(ranges.records());
+    workers::run(&mut work, what, extent, meter, |(consumer, spans), progress| consumer.read(spans, progress))
 }
 
 /// Offsets of each partition, by index.
@@ -189,7 +194,7 @@ mod tests {
         let shared = share_out(&ranges, &consumers);
         for (partition, range) in ranges.iter().enumerate() {
             let mut read: Vec<i64> = Vec::new();
-            for span in shared.iter().flatten().filter(|span| span.partition() == partition) {
+            for span in shared.iter().flatten().filter(|span| span.partition().as_usize() == partition) {
                 read.extend(span.offsets());
             }
             assert_eq!(read, range.clone().collect::<Vec<_>>());

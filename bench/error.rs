@@ -35,9 +35,9 @@ pub enum LoadError {
     #[error("a request of {bytes} bytes is more than the broker takes ({max}); use smaller --batch-bytes")]
     RequestTooLarge {
         /// The request.
-        bytes: usize,
+        bytes: u64,
         /// The broker's limit.
-        max: u32,
+        max: u64,
     },
     /// Fewer records are there than are to be read.
     #[error("topic `{topic}` holds {found} records and --records and --warmup ask for {wanted}; produce more first")]
@@ -64,6 +64,30 @@ pub enum LoadError {
         missing: u64,
         /// Of how many.
         sent: u64,
+    },
+    /// Records that were acknowledged did not all come to the consumers.
+    #[error("{missing} of {acknowledged} acknowledged records were not received")]
+    Lost {
+        /// How many.
+        missing: u64,
+        /// Of how many.
+        acknowledged: u64,
+    },
+    /// Values in which a batch cannot say when it was due.
+    #[error("--record-bytes {record_bytes} leaves no room for the time that each batch carries; give at least {min}")]
+    NoRoomForStamp {
+        /// What was asked for.
+        record_bytes: u32,
+        /// What it takes.
+        min: usize,
+    },
+    /// Fewer keys than partitions.
+    #[error("--keys {keys} is less than one for each of {partitions} partitions; give more keys or fewer partitions")]
+    TooFewKeys {
+        /// What was asked for.
+        keys: u64,
+        /// How many partitions there are.
+        partitions: u32,
     },
     /// The histogram of latencies cannot be made.
     #[error("the latencies cannot be counted: {0}")]
@@ -114,6 +138,18 @@ pub enum WorkerError {
         acknowledged: u64,
         /// By us.
         sent: u64,
+    },
+    /// A batch came twice, or after a later one of the same producer.
+    #[error("partition {partition}: batch {number} of producer {producer} came behind its batch {last}")]
+    Order {
+        /// Which partition.
+        partition: PartitionIndex,
+        /// Which producer.
+        producer: u16,
+        /// What came.
+        number: u64,
+        /// What had come before.
+        last: u64,
     },
     /// What was fetched is damaged.
     #[error("partition {partition} came damaged: {source}")]

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`produce`] | how fast does a broker take records? |
 //! | [`consume`] | how fast does it give them back? |
+//! | [`end_to_end`] | how long are records on their way, at a constant rate? |
 //! | [`limits`] | how fast could any broker be, on this machine, in this minute? |
 //!
 //! The generators share the processors with the broker that they measure, so they do as little as possible for each
@@ -17,20 +18,39 @@ mod checker;
 mod connection;
 pub mod consume;
 mod consumer;
-mod cpu;
+pub mod end_to_end;
 mod error;
+mod fetcher;
+mod json;
+mod keys;
+mod latency;
 pub mod limits;
+mod load;
+mod meter;
+mod pace;
 mod payload;
+mod process;
 pub mod produce;
 mod producer;
 mod report;
+mod stamp;
+mod tail;
 #[cfg(test)]
 mod testing;
 mod topic;
+mod volume;
 mod workers;
 
 pub use arguments::{AcksArgument, Target};
 pub use checker::CheckError;
 pub use error::{LoadError, WorkerError};
-pub use report::{Latency, Report};
+pub use keys::KeyDistribution;
+pub use latency::{Latency, Percentile};
+pub use load::Load;
+pub use meter::Sample;
+pub use pace::{Extent, Rate};
+pub use report::Report;
 pub use topic::TopicError;
+
+/// As `ringmq --version` has it: a figure belongs to a commit.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("RINGMQ_COMMIT"), ")");

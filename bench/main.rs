@@ -4,10 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ringmq_bench::{consume, limits, produce};
-
-/// As `ringmq --version` has it: a figure belongs to a commit.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("RINGMQ_COMMIT"), ")");
+use ringmq_bench::{VERSION, consume, end_to_end, limits, produce};
 
 #[derive(Debug, Parser)]
 #[command(name = "ringmq-bench", version = VERSION, about)]
@@ -20,6 +17,7 @@ struct CommandLine {
 enum Command {
     Produce(produce::Arguments),
     Consume(consume::Arguments),
+    EndToEnd(end_to_end::Arguments),
     Limits(limits::Arguments),
 }
 
@@ -27,6 +25,7 @@ fn main() -> ExitCode {
     let result = match CommandLine::parse().command {
         Command::Produce(arguments) => produce::run(&arguments).map_err(|error| error.to_string()),
         Command::Consume(arguments) => consume::run(&arguments).map_err(|error| error.to_string()),
+        Command::EndToEnd(arguments) => end_to_end::run(&arguments).map_err(|error| error.to_string()),
         Command::Limits(arguments) => limits::run(&arguments).map_err(|error| error.to_string()),
     };
     match result {

@@ -11,10 +11,13 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
-use ringmq_wire::Timestamp;
-use ringmq_wire::batch::{BatchBuilder, BuildError, Compression, RecordRef};
+use ringmq_wire::batch::{BATCH_HEADER_BYTES, BatchBuilder, BatchProducer, BuildError, Compression, RecordRef};
+use ringmq_wire::{PartitionIndex, Timestamp};
 
 use crate::checker::{CHECKSUM_AT, CHECKSUMMED_FROM};
+use crate::keys::{KEY_BYTES, Keys};
+use crate::stamp::{STAMP_BYTES, Stamp};
+use crate::volume::Volume;
 
 /// What one producer's full batches take up together, about.
 const POOL_BYTES: usize = 4 * 1024 * 1024;
@@ -24,6 +27,10 @@ const POOL_BATCHES: std::ops::RangeInclusive<usize> = 2..=1024;
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// A record's number takes up so many bytes at the start of its value, or all of a shorter one.
 const NUMBER_BYTES_MAX: usize = 8;
+/// So long is a value that has room for its number and behind it a batch's stamp.
+pub(crate) const STAMPED_VALUE_BYTES_MIN: usize = NUMBER_BYTES_MAX + STAMP_BYTES;
+/// Where the producer's id, epoch and base sequence stand (docs/formats/record-batch.md).
+const PRODUCER_AT: usize = 43;
 
 /// Where the values of records come from.
 #[derive(Debug)]
@@ -121,6 +128,24 @@ pub(crate) struct Shape {
     pub(crate) batch_bytes: usize,
 }
 
+/// What differs from batch to batch, beside the numbers of records.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Marks {
+    /// Where the batch goes: keys are drawn from those of that partition.
+    pub(crate) partition: PartitionIndex,
+    /// Written into the header.
+    pub(crate) producer: Option<BatchProducer>,
+    /// Written into the first record's value.
+    pub(crate) stamp: Option<Stamp>,
+}
+
+/// A full batch, or the one with the rest of the records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fill {
+    Full,
+    Rest,
+}
+
 /// One producer's batches.
 #[derive(Debug)]
 pub(crate) struct Payload {
@@ -130,12 +155,15 @@ pub(crate) struct Payload {
     full: usize,
     /// The full one whose turn it is.
     turn: usize,
-    /// Where each record's number stands, in every template.
-    number_positions: Vec<usize>,
+    /// Where each record's value stands, in every template.
+    value_positions: Vec<usize>,
     number_bytes: usize,
     /// `None` leaves the values as they are.
     numbers: Option<Numbers>,
-    pub(crate) records_per_batch: u64,
+    /// `None` for records without keys.
+    keys: Option<Keys>,
+    /// From the start of a record's key to that of its value.
+    key_distance: usize,
     /// How many full batches make up the records, without the rest.
     pub(crate) full_count: u64,
     /// How many records do not fill a batch.
@@ -157,30 +185,34 @@ impl Payload {
         records: u64,
         values: &mut Values,
         numbers: Option<Numbers>,
+        keys: Option<Keys>,
     ) -> Result<Self, BuildError> {
         let now = Timestamp::from(SystemTime::now());
-        let (first, number_positions) = build(shape, now, u64::MAX, values)?;
-        let records_per_batch = number_positions.len() as u64;
+        let key = keys.as_ref().map(|_| [0; KEY_BYTES]);
+        let (first, value_positions) = build(shape, now, u64::MAX, values, key)?;
+        let records_per_batch = value_positions.len() as u64;
         let (full_count, rest_records) = (records / records_per_batch, records % records_per_batch);
         let wanted = (POOL_BYTES / first.len()).clamp(*POOL_BATCHES.start(), *POOL_BATCHES.end());
         let full = usize::try_from(full_count.max(1)).map_or(wanted, |count| count.min(wanted));
         let mut templates = vec![first];
         while templates.len() < full {
-            templates.push(build(shape, now, records_per_batch, values)?.0);
+            templates.push(build(shape, now, records_per_batch, values, key)?.0);
         }
         if rest_records > 0 {
-            templates.push(build(shape, now, rest_records, values)?.0);
+            templates.push(build(shape, now, rest_records, values, key)?.0);
         }
         let number_bytes = shape.record_bytes.min(NUMBER_BYTES_MAX);
+        let key_distance = KEY_BYTES + length_field_bytes(shape.record_bytes);
         let turn = 0;
         Ok(Self {
             templates,
             full,
             turn,
-            number_positions,
+            value_positions,
             number_bytes,
             numbers,
-            records_per_batch,
+            keys,
+            key_distance,
             full_count,
             rest_records,
         })
@@ -191,26 +223,32 @@ impl Payload {
         self.full
     }
 
-    /// The length of each full batch.
-    pub(crate) fn full_bytes(&self) -> usize {
-        self.templates[0].len()
+    /// What is in a batch.
+    pub(crate) fn volume(&self, fill: Fill) -> Volume {
+        let (template, records) = match fill {
+            Fill::Full => (self.templates.first(), self.value_positions.len() as u64),
+            Fill::Rest => (self.templates.get(self.full), self.rest_records),
+        };
+        Volume { records, bytes: template.map_or(0, BytesMut::len) as u64 }
     }
 
-    /// The length of the batch with the rest, if there is one.
-    pub(crate) fn rest_bytes(&self) -> Option<usize> {
-        self.templates.get(self.full).map(BytesMut::len)
+    /// Where a stamp stands in a batch, behind its header.
+    pub(crate) fn stamp_position(&self) -> usize {
+        self.value_positions[0] + self.number_bytes - BATCH_HEADER_BYTES
     }
 
-    /// Makes the next full batch ready.
-    pub(crate) fn next_full(&mut self) -> Ready {
-        let index = self.turn;
-        self.turn = (self.turn + 1) % self.full;
-        self.renew(index)
-    }
-
-    /// Makes the batch with the rest ready, if there is one.
-    pub(crate) fn rest(&mut self) -> Option<Ready> {
-        (self.full < self.templates.len()).then(|| self.renew(self.full))
+    /// Makes the next full batch ready, or the one with the rest.
+    pub(crate) fn make_ready(&mut self, fill: Fill, marks: &Marks) -> Ready {
+        let index = match fill {
+            Fill::Rest if self.full < self.templates.len() => self.full,
+            _ => {
+                let index = self.turn;
+                self.turn = (self.turn + 1) % self.full;
+                index
+            }
+        };
+        self.renew(index, marks);
+        Ready(index)
     }
 
     /// The bytes of a batch that is ready.
@@ -218,20 +256,36 @@ impl Payload {
         &self.templates[ready.0]
     }
 
-    /// Gives every record of a template a new number, and the whole its checksum.
-    fn renew(&mut self, index: usize) -> Ready {
+    /// Gives every record of a template a new number and key, the whole its marks, and its checksum.
+    fn renew(&mut self, index: usize, marks: &Marks) {
+        let batch = &mut self.templates[index];
+        // The rest's records lie where the first ones of a full batch do.
+        let in_batch = |&&position: &&usize| position < batch.len();
+        let records = self.value_positions.iter().take_while(in_batch).count();
+        let positions = &self.value_positions[..records];
         if let Some(numbers) = &mut self.numbers {
-            let batch = &mut self.templates[index];
-            // The rest's records lie where the first ones of a full batch do.
-            let in_batch = |&&position: &&usize| position < batch.len();
-            let records = self.number_positions.iter().take_while(in_batch).count();
-            for &position in &self.number_positions[..records] {
+            for &position in positions {
                 numbers.write_next(&mut batch[position..position + self.number_bytes]);
             }
+        }
+        if let Some(keys) = &mut self.keys {
+            for &position in positions {
+                batch[position - self.key_distance..][..KEY_BYTES].copy_from_slice(&keys.draw(marks.partition));
+            }
+        }
+        if let Some(stamp) = &marks.stamp {
+            batch[self.value_positions[0] + self.number_bytes..][..STAMP_BYTES].copy_from_slice(&stamp.encode());
+        }
+        if let Some(BatchProducer { id, epoch, base_sequence }) = marks.producer {
+            let field = &mut batch[PRODUCER_AT..];
+            field[..8].copy_from_slice(&id.get().to_be_bytes());
+            field[8..10].copy_from_slice(&epoch.get().to_be_bytes());
+            field[10..14].copy_from_slice(&base_sequence.get().to_be_bytes());
+        }
+        if self.numbers.is_some() || self.keys.is_some() || marks.stamp.is_some() || marks.producer.is_some() {
             let checksum = crc_fast::crc32_iscsi(&batch[CHECKSUMMED_FROM..]);
             batch[CHECKSUM_AT..CHECKSUMMED_FROM].copy_from_slice(&checksum.to_be_bytes());
         }
-        Ready(index)
     }
 }
 
@@ -241,22 +295,30 @@ fn build(
     now: Timestamp,
     records_max: u64,
     values: &mut Values,
+    key: Option<[u8; KEY_BYTES]>,
 ) -> Result<(BytesMut, Vec<usize>), BuildError> {
     /// What a record without headers has behind its value: their number, 0.
     const BEHIND_VALUE_BYTES: usize = 1;
     let mut builder = BatchBuilder::with_capacity(Compression::None, shape.batch_bytes.max(shape.record_bytes));
     let mut value = vec![0; shape.record_bytes];
     let mut positions = Vec::new();
+    let key = key.as_ref().map(<[u8; KEY_BYTES]>::as_slice);
     while (positions.len() as u64) < records_max {
-        let size = RecordRef { timestamp: now, key: None, value: Some(&value), headers: &[] };
+        let size = RecordRef { timestamp: now, key, value: Some(&value), headers: &[] };
         if !positions.is_empty() && builder.len_bytes_with(&size) > shape.batch_bytes {
             break;
         }
         values.fill(&mut value);
-        builder.append(&RecordRef { timestamp: now, key: None, value: Some(&value), headers: &[] })?;
+        builder.append(&RecordRef { timestamp: now, key, value: Some(&value), headers: &[] })?;
         positions.push(builder.len_bytes() - BEHIND_VALUE_BYTES - value.len());
     }
     Ok((BytesMut::from(builder.finish()?), positions))
+}
+
+/// How long the field is that says how long a value is: a zigzag varint of 7 bits a byte.
+fn length_field_bytes(length: usize) -> usize {
+    let bits = usize::BITS - (2 * length).leading_zeros();
+    bits.div_ceil(7).max(1) as usize
 }
 
 #[cfg(test)]

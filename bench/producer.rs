@@ -1,44 +1,61 @@
 //! One producer: a connection, its partitions, and what is in flight.
 
 use std::io::IoSlice;
+use std::num::NonZeroU64;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use ringmq_client::{Acks, PartitionIndex, TopicName};
+use ringmq_wire::batch::BatchProducer;
 use ringmq_wire::codec::{Codec, DecodeError, Reader};
 use ringmq_wire::protocol::frame::{self, REQUEST_HEAD_BYTES, ResponseHead};
-use ringmq_wire::protocol::{ProduceHead, ProducePartition, ProduceResponse, ProduceTopic};
-use ringmq_wire::{CorrelationId, Detail, ErrorCode, Offset, WireError};
+use ringmq_wire::protocol::{InitProducerIdResponse, ProduceHead, ProducePartition, ProduceResponse, ProduceTopic};
+use ringmq_wire::{CorrelationId, Detail, ErrorCode, Offset, Sequence, WireError};
 
 use crate::connection::{Connection, invalid};
 use crate::error::{LoadError, WorkerError};
-use crate::payload::{Payload, Ready};
-use crate::report::Latencies;
+use crate::latency::Latencies;
+use crate::pace::{Extent, Schedule};
+use crate::payload::{Fill, Marks, Payload, Ready};
+use crate::stamp::Stamp;
 use crate::topic::Place;
+use crate::volume::Volume;
+use crate::workers::Progress;
 
-/// What was acknowledged.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Sent {
-    pub(crate) records: u64,
-    pub(crate) bytes: u64,
+/// How a producer sends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sending {
+    /// What is waited for before a batch counts.
+    pub(crate) acks: Acks,
+    /// Batches that are sent before an answer is waited for.
+    pub(crate) in_flight: usize,
+    /// Batches carry an identity and sequences.
+    pub(crate) idempotent: bool,
+    /// When batches are due; `None` for as fast as answers come.
+    pub(crate) schedule: Option<Schedule>,
+    /// Batches say when they were due.
+    pub(crate) stamps: Option<Stamping>,
 }
 
-impl Sent {
-    pub(crate) fn plus(self, other: Self) -> Self {
-        Self { records: self.records + other.records, bytes: self.bytes + other.bytes }
-    }
+/// What a producer puts into its batches' stamps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stamping {
+    /// Which producer it is.
+    pub(crate) producer: u16,
+    /// The moment from which on times count.
+    pub(crate) epoch: Instant,
 }
 
 /// One thread's connection, partitions and batches.
 pub(crate) struct Producer {
     connection: Connection,
+    sending: Sending,
+    identity: Option<InitProducerIdResponse>,
     routes: Vec<Route>,
-    /// The route of the next batch.
-    turn: usize,
+    /// How many batches were sent: it chooses the route of the next one.
+    sent: u64,
     payload: Payload,
-    has_responses: bool,
     /// By correlation id, which is the number of the place.
     in_flight: Vec<Option<Request>>,
     free: Vec<usize>,
@@ -47,14 +64,20 @@ pub(crate) struct Producer {
 
 /// A partition, and the heads of requests to it with room for the correlation id.
 struct Route {
+    partition: PartitionIndex,
     full: Bytes,
     rest: Option<Bytes>,
+    /// Of the next record, where there is an identity.
+    next_sequence: Sequence,
+    acknowledged: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Request {
+    /// When it was sent; in an open loop, when it was due.
     started: Instant,
-    sent: Sent,
+    route: usize,
+    volume: Volume,
 }
 
 impl Producer {
@@ -63,37 +86,46 @@ impl Producer {
         topic: &TopicName,
         places: &[Place],
         payload: Payload,
-        acks: Acks,
-        in_flight: usize,
+        sending: Sending,
     ) -> Result<Self, LoadError> {
         let mut routes = Vec::with_capacity(places.len());
         for place in places {
-            let head = |batch_bytes| request_head(topic, place.partition, acks, batch_bytes);
-            let (full, rest) = (head(payload.full_bytes())?, payload.rest_bytes().map(head).transpose()?);
-            routes.push(Route { full, rest });
+            let head = |fill| request_head(topic, place.partition, sending.acks, payload.volume(fill).bytes);
+            let (full, rest) = (head(Fill::Full)?, (payload.rest_records > 0).then(|| head(Fill::Rest)).transpose()?);
+            let (partition, next_sequence, acknowledged) = (place.partition, Sequence::ZERO, 0);
+            routes.push(Route { partition, full, rest, next_sequence, acknowledged });
         }
         let (Some(home), Some(route)) = (places.first(), routes.first()) else {
             return Err(LoadError::Connect(invalid("a producer has no partition")));
         };
-        let connection = Connection::open(&home.addresses).map_err(LoadError::Connect)?;
-        let (max, bytes) = (connection.hello().request_bytes_max, route.full.len() + payload.full_bytes());
-        if bytes > max as usize {
+        let mut connection = Connection::open(&home.addresses).map_err(LoadError::Connect)?;
+        let max = u64::from(connection.hello().request_bytes_max);
+        let bytes = route.full.len() as u64 + payload.volume(Fill::Full).bytes;
+        if bytes > max {
             return Err(LoadError::RequestTooLarge { bytes, max });
         }
+        let identity = sending.idempotent.then(|| connection.init_producer_id().map_err(LoadError::Connect));
         Ok(Self {
             connection,
+            sending,
+            identity: identity.transpose()?,
             routes,
-            turn: 0,
+            sent: 0,
             payload,
-            has_responses: acks != Acks::None,
-            in_flight: vec![None; in_flight],
-            free: (0..in_flight).rev().collect(),
+            in_flight: vec![None; sending.in_flight],
+            free: (0..sending.in_flight).rev().collect(),
             latencies: Latencies::new()?,
         })
     }
 
-    pub(crate) fn payload(&self) -> &Payload {
-        &self.payload
+    /// Where its batches have a stamp, behind their header.
+    pub(crate) fn stamp_position(&self) -> usize {
+        self.payload.stamp_position()
+    }
+
+    /// How many records of each of its partitions were acknowledged so far.
+    pub(crate) fn acknowledged(&self) -> impl Iterator<Item = (PartitionIndex, u64)> {
+        self.routes.iter().map(|route| (route.partition, route.acknowledged))
     }
 
     /// Of every request since the last [`Producer::forget_latencies`].
@@ -106,64 +138,95 @@ impl Producer {
         Ok(())
     }
 
-    /// Sends all records that were prepared, and waits until they are acknowledged or something fails.
-    pub(crate) fn produce(&mut self, done: &AtomicU64) -> (Sent, Option<WorkerError>) {
-        let left = Left { full: self.payload.full_count, rest: self.payload.rest_records > 0 };
-        self.run(left, done)
+    /// Everything that was prepared, or full batches for so long.
+    pub(crate) fn plan(&self, extent: Extent) -> Plan {
+        let (full, rest) = (self.payload.full_count, self.payload.rest_records > 0);
+        match extent {
+            Extent::Records(_) => Plan { full, rest, until: None, taken: 0 },
+            Extent::Time(until) => Plan { full: u64::MAX, rest: false, until: Some(until), taken: 0 },
+        }
     }
 
-    /// Sends so many full batches besides, and waits until they are acknowledged or something fails.
-    pub(crate) fn warm_up(&mut self, full: u64, done: &AtomicU64) -> (Sent, Option<WorkerError>) {
-        self.run(Left { full, rest: false }, done)
-    }
-
-    fn run(&mut self, mut left: Left, done: &AtomicU64) -> (Sent, Option<WorkerError>) {
-        let mut acknowledged = Sent::default();
-        let failure = loop {
-            let before = acknowledged.records;
-            let step = if !left.is_empty() && !self.free.is_empty() {
-                self.send(&mut left, &mut acknowledged)
-            } else if self.free.len() < self.in_flight.len() {
-                self.take_answers(&mut acknowledged)
-            } else {
-                break None;
-            };
-            if let Err(error) = step {
-                break Some(error);
+    /// Besides what was prepared, so many records, rounded up to full batches, or batches for so long.
+    pub(crate) fn warm_up_plan(&self, extent: Extent) -> Plan {
+        match extent {
+            Extent::Records(records) => {
+                let full = records.div_ceil(self.payload.volume(Fill::Full).records);
+                Plan { full, rest: false, until: None, taken: 0 }
             }
-            done.fetch_add(acknowledged.records - before, Ordering::Relaxed);
-        };
+            Extent::Time(_) => self.plan(extent),
+        }
+    }
+
+    /// Sends what the plan says, and waits until it is acknowledged or something fails. Gives what was acknowledged.
+    pub(crate) fn produce(&mut self, mut plan: Plan, progress: &Progress) -> (Volume, Option<WorkerError>) {
+        let mut acknowledged = Volume::default();
+        let failure = self.produce_all(&mut plan, progress, &mut acknowledged).err();
         (acknowledged, failure)
     }
 
-    /// Sends as many batches as may be in flight and can be ready at the same time, with one write.
-    fn send(&mut self, left: &mut Left, acknowledged: &mut Sent) -> Result<(), WorkerError> {
+    fn produce_all(
+        &mut self,
+        plan: &mut Plan,
+        progress: &Progress,
+        acknowledged: &mut Volume,
+    ) -> Result<(), WorkerError> {
+        if self.sending.schedule.is_some() {
+            // The kernel may end a wait up to 50 µs late otherwise, which would show in the latencies.
+            rustix::thread::set_current_timer_slack(NonZeroU64::new(1)).map_err(std::io::Error::from)?;
+        }
+        loop {
+            let now = progress.started().elapsed();
+            let before = *acknowledged;
+            match plan.next_due(self.sending.schedule.as_ref(), now) {
+                Some(due) if due <= now && !self.free.is_empty() => self.send(plan, progress, acknowledged)?,
+                Some(due) if !self.free.is_empty() => {
+                    if self.connection.wait_readable(progress.started() + due)? {
+                        self.take_answers(acknowledged)?;
+                    }
+                }
+                None if self.free.len() == self.in_flight.len() => return Ok(()),
+                _ => self.take_answers(acknowledged)?,
+            }
+            let (records, bytes) = (acknowledged.records - before.records, acknowledged.bytes - before.bytes);
+            if records > 0 {
+                progress.add(Volume { records, bytes });
+            }
+        }
+    }
+
+    /// Sends as many of the batches that are due as may be in flight and can be ready at the same time, with one write.
+    fn send(&mut self, plan: &mut Plan, progress: &Progress, acknowledged: &mut Volume) -> Result<(), WorkerError> {
+        let now = progress.started().elapsed();
         let mut heads = Vec::new();
         let mut queued: Vec<(usize, Range<usize>, Ready)> = Vec::new();
         while queued.len() < self.payload.ready_max()
             && let Some(&place) = self.free.last()
+            && let Some(due) = plan.next_due(self.sending.schedule.as_ref(), now).filter(|due| *due <= now)
         {
-            let Some((batch, kind)) = left.take(&mut self.payload) else { break };
-            let route = &self.routes[self.turn % self.routes.len()];
-            let (head, records) = match kind {
-                Kind::Full => (&route.full, self.payload.records_per_batch),
-                Kind::Rest => (route.rest.as_ref().unwrap_or(&route.full), self.payload.rest_records),
+            let fill = plan.take();
+            let started = match self.sending.schedule {
+                Some(_) => progress.started() + due,
+                None => Instant::now(),
+            };
+            let (route, ready) = self.make_ready(fill, started);
+            let head = match fill {
+                Fill::Full => &self.routes[route].full,
+                Fill::Rest => self.routes[route].rest.as_ref().unwrap_or(&self.routes[route].full),
             };
             let start = heads.len();
             heads.extend_from_slice(head);
             set_correlation_id(&mut heads[start..], place);
             self.free.pop();
-            self.turn += 1;
-            let sent = Sent { records, bytes: self.payload.bytes(batch).len() as u64 };
-            self.in_flight[place] = Some(Request { started: Instant::now(), sent });
-            queued.push((place, start..heads.len(), batch));
+            self.in_flight[place] = Some(Request { started, route, volume: self.payload.volume(fill) });
+            queued.push((place, start..heads.len(), ready));
         }
         let mut pieces: Vec<IoSlice<'_>> = Vec::with_capacity(2 * queued.len());
         for (_, head, batch) in &queued {
             pieces.extend([IoSlice::new(&heads[head.clone()]), IoSlice::new(self.payload.bytes(*batch))]);
         }
         self.connection.write(&mut pieces)?;
-        if !self.has_responses {
+        if self.sending.acks == Acks::None {
             for (place, ..) in queued {
                 self.end(place, acknowledged);
             }
@@ -171,8 +234,28 @@ impl Producer {
         Ok(())
     }
 
+    /// Makes a batch ready for the partition whose turn it is.
+    fn make_ready(&mut self, fill: Fill, due: Instant) -> (usize, Ready) {
+        let index = usize::try_from(self.sent % self.routes.len() as u64).unwrap_or(0);
+        let route = &mut self.routes[index];
+        let producer = self.identity.as_ref().map(|identity| {
+            let (id, epoch, base_sequence) = (identity.producer_id, identity.producer_epoch, route.next_sequence);
+            // A batch has no more records than a sequence has numbers.
+            let records = u32::try_from(self.payload.volume(fill).records).unwrap_or(u32::MAX);
+            route.next_sequence = base_sequence.advance(records);
+            BatchProducer { id, epoch, base_sequence }
+        });
+        let stamp = self.sending.stamps.map(|Stamping { producer, epoch }| Stamp {
+            producer,
+            number: self.sent,
+            due: due.saturating_duration_since(epoch),
+        });
+        self.sent += 1;
+        (index, self.payload.make_ready(fill, &Marks { partition: route.partition, producer, stamp }))
+    }
+
     /// Waits for an answer, and takes all that have come with it.
-    fn take_answers(&mut self, acknowledged: &mut Sent) -> Result<(), WorkerError> {
+    fn take_answers(&mut self, acknowledged: &mut Volume) -> Result<(), WorkerError> {
         self.connection.receive()?;
         while let Some(head) = self.connection.take_response_head()? {
             let body = self.connection.wait_for(head.body_bytes as usize)?;
@@ -182,8 +265,8 @@ impl Producer {
             };
             let offsets = offsets(&head, body)?;
             let count = offsets.end.checked_sub(offsets.start).unwrap_or(0);
-            if count != request.sent.records {
-                return Err(WorkerError::Count { acknowledged: count, sent: request.sent.records });
+            if count != request.volume.records {
+                return Err(WorkerError::Count { acknowledged: count, sent: request.volume.records });
             }
             self.connection.consume(head.body_bytes as usize);
             self.end(place, acknowledged);
@@ -192,38 +275,43 @@ impl Producer {
     }
 
     /// The request in `place` is done.
-    fn end(&mut self, place: usize, acknowledged: &mut Sent) {
-        if let Some(Request { started, sent }) = self.in_flight[place].take() {
+    fn end(&mut self, place: usize, acknowledged: &mut Volume) {
+        if let Some(Request { started, route, volume }) = self.in_flight[place].take() {
             self.latencies.record(started.elapsed());
-            *acknowledged = acknowledged.plus(sent);
+            self.routes[route].acknowledged += volume.records;
+            *acknowledged = acknowledged.plus(volume);
             self.free.push(place);
         }
     }
 }
 
 /// Batches that are still to be sent.
-struct Left {
+#[derive(Debug)]
+pub(crate) struct Plan {
     full: u64,
     rest: bool,
+    /// Nothing is sent that is due then or later, from the start on.
+    until: Option<Duration>,
+    taken: u64,
 }
 
-enum Kind {
-    Full,
-    Rest,
-}
-
-impl Left {
-    fn is_empty(&self) -> bool {
-        self.full == 0 && !self.rest
+impl Plan {
+    /// When the next batch is due, from the start on; `None` when none is left.
+    fn next_due(&self, schedule: Option<&Schedule>, now: Duration) -> Option<Duration> {
+        let due = schedule.map_or(now, |schedule| schedule.due(self.taken));
+        let is_left = (self.full > 0 || self.rest) && self.until.is_none_or(|until| due < until);
+        is_left.then_some(due)
     }
 
-    fn take(&mut self, payload: &mut Payload) -> Option<(Ready, Kind)> {
+    /// The next one, which is left.
+    fn take(&mut self) -> Fill {
+        self.taken += 1;
         if self.full > 0 {
             self.full -= 1;
-            return Some((payload.next_full(), Kind::Full));
+            return Fill::Full;
         }
-        let rest = std::mem::take(&mut self.rest).then(|| payload.rest()).flatten();
-        rest.map(|rest| (rest, Kind::Rest))
+        self.rest = false;
+        Fill::Rest
     }
 }
 
@@ -232,15 +320,15 @@ fn request_head(
     topic: &TopicName,
     partition: PartitionIndex,
     acks: Acks,
-    batch_bytes: usize,
+    batch_bytes: u64,
 ) -> Result<Bytes, LoadError> {
-    let too_large = |_| LoadError::RequestTooLarge { bytes: batch_bytes, max: u32::MAX };
+    let too_large = |_| LoadError::RequestTooLarge { bytes: batch_bytes, max: u32::MAX.into() };
     let records_bytes = u32::try_from(batch_bytes).map_err(too_large)?;
     let partitions = vec![ProducePartition { partition, records_bytes }];
     let topics = vec![ProduceTopic { topic: topic.clone(), partitions }];
     let head = ProduceHead { acks, timeout_ms: 30_000, topics };
     let mut out = BytesMut::new();
-    let too_large = |_| LoadError::RequestTooLarge { bytes: batch_bytes, max: u32::MAX };
+    let too_large = |_| LoadError::RequestTooLarge { bytes: batch_bytes, max: u32::MAX.into() };
     frame::encode_request_head(CorrelationId::new(0), &head, &mut out).map_err(too_large)?;
     Ok(out.freeze())
 }
@@ -297,131 +385,4 @@ fn refusal(body: &[u8]) -> WorkerError {
 }
 
 #[cfg(test)]
-mod tests {
-    use ringmq_wire::batch::{BatchLimits, validate_batch};
-    use ringmq_wire::protocol::{ProducedPartition, ProducedTopic, SectionHead};
-
-    use ringmq_wire::protocol::frame::RequestHead;
-
-    use super::*;
-    use crate::payload::{Numbers, Shape, Values};
-    use crate::testing::{self, Peer};
-
-    /// Sends 95 records in batches of 10 to a peer.
-    fn produce_95(peer: &Peer, acks: Acks, in_flight: usize) -> (Sent, Option<WorkerError>) {
-        let shape = Shape { record_bytes: 100, batch_bytes: 1200 };
-        let numbers = Some(Numbers::new(1, 0, 1));
-        let payload = Payload::prepare(shape, 95, &mut Values::random(1), numbers).unwrap();
-        assert_eq!((payload.records_per_batch, payload.full_count, payload.rest_records), (10, 9, 5));
-        let places = [peer.place.clone()];
-        let mut producer = Producer::connect(&testing::topic(), &places, payload, acks, in_flight).unwrap();
-        producer.produce(&AtomicU64::new(0))
-    }
-
-    /// The records in a request, which must be one valid batch.
-    fn records_in(head: &RequestHead, body: &[u8]) -> i64 {
-        let (_, section) = ProduceHead::decode_head(body, head.body_bytes).unwrap().unwrap();
-        validate_batch(&body[section..], &BatchLimits::default()).unwrap().record_count.into()
-    }
-
-    #[test]
-    fn every_record_is_sent_once_and_counts_when_it_is_acknowledged() {
-        for in_flight in [1, 3, 100] {
-            let peer = Peer::answering(|head, body| {
-                let records = records_in(&head, &body);
-                Some(testing::produced(head.correlation_id, records, ErrorCode::None))
-            });
-            let (sent, failure) = produce_95(&peer, Acks::All, in_flight);
-            assert!(failure.is_none(), "{failure:?}");
-            assert_eq!((sent.records, peer.requests()), (95, 10));
-        }
-    }
-
-    #[test]
-    fn without_acknowledgement_nothing_is_waited_for() {
-        let peer = Peer::answering(|_, _| Some(BytesMut::new()));
-        let (sent, failure) = produce_95(&peer, Acks::None, 2);
-        assert!(failure.is_none(), "{failure:?}");
-        assert_eq!((sent.records, peer.requests()), (95, 10));
-    }
-
-    #[test]
-    fn what_is_not_acknowledged_does_not_count() {
-        let mut answered = 0;
-        let peer = Peer::answering(move |head, body| {
-            answered += 1;
-            let error = if answered < 4 { ErrorCode::None } else { ErrorCode::StorageFull };
-            Some(testing::produced(head.correlation_id, records_in(&head, &body), error))
-        });
-        let (sent, failure) = produce_95(&peer, Acks::All, 1);
-        assert_eq!(sent.records, 30);
-        assert!(matches!(failure, Some(WorkerError::Partition { .. })), "{failure:?}");
-
-        let closing = Peer::answering(|_, _| None);
-        let (sent, failure) = produce_95(&closing, Acks::All, 2);
-        assert_eq!(sent.records, 0);
-        assert!(matches!(failure, Some(WorkerError::Connection(_))), "{failure:?}");
-    }
-
-    #[test]
-    fn an_acknowledgement_of_other_records_or_of_nothing_is_an_error() {
-        let other = Peer::answering(|head, _| Some(testing::produced(head.correlation_id, 7, ErrorCode::None)));
-        let (_, failure) = produce_95(&other, Acks::All, 1);
-        assert!(matches!(failure, Some(WorkerError::Count { acknowledged: 7, sent: 10 })), "{failure:?}");
-
-        let stray = Peer::answering(|_, _| Some(testing::produced(CorrelationId::new(9), 10, ErrorCode::None)));
-        let (_, failure) = produce_95(&stray, Acks::All, 1);
-        assert!(matches!(failure, Some(WorkerError::Connection(_))), "{failure:?}");
-    }
-
-    #[test]
-    fn a_refused_request_is_told_with_its_words() {
-        let peer = Peer::answering(|head, _| {
-            let mut out = BytesMut::new();
-            let error = WireError::new(ErrorCode::ShuttingDown, "going");
-            frame::encode_error_response(head.correlation_id, &error, &mut out);
-            Some(out)
-        });
-        let (_, failure) = produce_95(&peer, Acks::All, 1);
-        assert!(failure.unwrap().to_string().contains("going"));
-    }
-
-    fn response(error: ErrorCode, detail: &str) -> BytesMut {
-        let produced = ProducedPartition {
-            partition: PartitionIndex::new(3),
-            error,
-            detail: detail.into(),
-            base_offset: Offset::new(70),
-            next_offset: Offset::new(75),
-            log_start_offset: Offset::ZERO,
-            append_time: None,
-        };
-        let topic = TopicName::parse("a-topic").unwrap();
-        let topics = vec![ProducedTopic { topic, partitions: vec![produced] }];
-        let mut out = BytesMut::new();
-        ProduceResponse { topics }.encode(&mut out);
-        out
-    }
-
-    #[test]
-    fn answers_read_in_place_say_the_same_as_decoded_ones() {
-        let head = ResponseHead { body_bytes: 0, correlation_id: CorrelationId::new(0), error: ErrorCode::None };
-        let good = response(ErrorCode::None, "");
-        assert_eq!(offsets(&head, &good).unwrap(), Offset::new(70)..Offset::new(75));
-        let bad = offsets(&head, &response(ErrorCode::StorageFull, "no room")).unwrap_err();
-        assert_eq!(bad.to_string(), "partition 3: STORAGE_FULL: no room");
-        for length in 0..good.len() - 16 {
-            assert!(offsets(&head, &good[..length]).is_err(), "{length}");
-        }
-    }
-
-    #[test]
-    fn a_prepared_head_is_a_request_with_its_own_correlation_id() {
-        let topic = TopicName::parse("t").unwrap();
-        let mut head = request_head(&topic, PartitionIndex::new(5), Acks::All, 100).unwrap().to_vec();
-        set_correlation_id(&mut head, 9);
-        let decoded = frame::decode_request_head(&head, u32::MAX).unwrap().unwrap();
-        assert_eq!(decoded.correlation_id, CorrelationId::new(9));
-        assert_eq!(decoded.body_bytes as usize, head.len() - REQUEST_HEAD_BYTES + 100);
-    }
-}
+mod tests;

@@ -97,6 +97,16 @@ impl Topic {
         })
     }
 
+    /// How many partitions it has.
+    pub(crate) fn partition_count(&self) -> u32 {
+        u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Where the broker of its first partition listens.
+    pub(crate) fn home(&self) -> &BrokerAddress {
+        &self.partitions[0].addresses[0]
+    }
+
     /// One offset of each partition, by index.
     pub(crate) fn offsets(&self, client: &Client, at: OffsetSpec) -> Result<Vec<i64>, TopicError> {
         let listed = client.consumer().list_offsets(&self.name, at)?;

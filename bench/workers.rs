@@ -5,27 +5,65 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How often the progress that is shown on a terminal moves.
+use crate::meter::Meter;
+use crate::pace::Extent;
+use crate::volume::Volume;
+
+/// How often the progress that is shown on a terminal moves, and the meter is read.
 const SHOWN_EVERY: Duration = Duration::from_millis(200);
 
+/// What all workers together have done since the start.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    started: Instant,
+    records: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Progress {
+    /// Nothing, from now on.
+    pub(crate) fn start() -> Self {
+        Self { started: Instant::now(), records: AtomicU64::new(0), bytes: AtomicU64::new(0) }
+    }
+
+    /// Of others, with the same start.
+    pub(crate) fn beside(&self) -> Self {
+        Self { started: self.started, ..Self::start() }
+    }
+
+    /// The start.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    pub(crate) fn add(&self, done: Volume) {
+        self.records.fetch_add(done.records, Ordering::Relaxed);
+        self.bytes.fetch_add(done.bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn done(&self) -> Volume {
+        Volume { records: self.records.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
+    }
+}
+
 /// Runs `work` with each of `workers` on a thread of its own. Gives their results in order, and the time from the start
-/// to the end of the last one. On a terminal it shows how many of `total` records are done, which `work` counts up.
+/// to the end of the last one. Meanwhile it reads the meter, and shows on a terminal how much of `extent` is done.
 pub(crate) fn run<W: Send, R: Send>(
     workers: &mut [W],
     what: &'static str,
-    total: u64,
-    work: impl Fn(&mut W, &AtomicU64) -> R + Sync,
+    extent: Extent,
+    mut meter: Option<&mut Meter>,
+    work: impl Fn(&mut W, &Progress) -> R + Sync,
 ) -> (Vec<R>, Duration) {
-    let done = AtomicU64::new(0);
-    let bar = progress_bar(what, total);
     let watcher = std::thread::current();
-    let started = Instant::now();
+    let display = Display::new(what, extent);
+    let progress = Progress::start();
     let results = std::thread::scope(|scope| {
         let mut running = Vec::with_capacity(workers.len());
         for worker in workers {
-            let (work, done, watcher) = (&work, &done, watcher.clone());
+            let (work, progress, watcher) = (&work, &progress, watcher.clone());
             running.push(scope.spawn(move || {
-                let result = work(worker, done);
+                let result = work(worker, progress);
                 let ended = Instant::now();
                 watcher.unpark();
                 (result, ended)
@@ -33,7 +71,10 @@ pub(crate) fn run<W: Send, R: Send>(
         }
         while !running.iter().all(|thread| thread.is_finished()) {
             std::thread::park_timeout(SHOWN_EVERY);
-            bar.set_position(done.load(Ordering::Relaxed));
+            display.show(&progress);
+            if let Some(meter) = &mut meter {
+                meter.sample(&progress);
+            }
         }
         let results = running.into_iter().map(|thread| match thread.join() {
             Ok(result) => result,
@@ -41,15 +82,47 @@ pub(crate) fn run<W: Send, R: Send>(
         });
         results.collect::<Vec<_>>()
     });
-    bar.finish_and_clear();
-    let ended = results.iter().map(|(_, ended)| *ended).max().unwrap_or(started);
-    (results.into_iter().map(|(result, _)| result).collect(), ended - started)
+    let ended = results.iter().map(|(_, ended)| *ended).max().unwrap_or(progress.started);
+    (results.into_iter().map(|(result, _)| result).collect(), ended - progress.started)
 }
 
-fn progress_bar(what: &'static str, total: u64) -> ProgressBar {
-    let template = "{msg} [{bar:40}] {human_pos}/{human_len} records, {per_sec}, {eta} left";
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(total).with_style(style).with_message(what)
+/// The progress on a terminal: a bar of records, or of time.
+struct Display {
+    bar: ProgressBar,
+    extent: Extent,
+}
+
+impl Display {
+    fn new(what: &'static str, extent: Extent) -> Self {
+        let (template, length) = match extent {
+            Extent::Records(records) => {
+                ("{msg} [{bar:40}] {human_pos}/{human_len} records, {prefix}, {eta} left", records)
+            }
+            Extent::Time(time) => {
+                ("{msg} [{bar:40}] {prefix}, {eta} left", u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+            }
+        };
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        Self { bar: ProgressBar::new(length).with_style(style).with_message(what), extent }
+    }
+
+    fn show(&self, progress: &Progress) {
+        let (elapsed, done) = (progress.started.elapsed(), progress.done());
+        let position = match self.extent {
+            Extent::Records(_) => done.records,
+            Extent::Time(_) => u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        };
+        let each_second = |number: u64| number as f64 / elapsed.as_secs_f64().max(f64::EPSILON);
+        let (records, megabytes) = (each_second(done.records), each_second(done.bytes) / 1e6);
+        self.bar.set_position(position.min(self.bar.length().unwrap_or(u64::MAX)));
+        self.bar.set_prefix(format!("{records:.0} records/s, {megabytes:.1} MB/s"));
+    }
+}
+
+impl Drop for Display {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 #[cfg(test)]
@@ -59,8 +132,8 @@ mod tests {
     #[test]
     fn every_worker_runs_once_and_results_keep_their_order() {
         let mut workers = vec![1, 2, 3];
-        let (results, elapsed) = run(&mut workers, "test", 3, |worker, done| {
-            done.fetch_add(1, Ordering::Relaxed);
+        let (results, elapsed) = run(&mut workers, "test", Extent::Records(3), None, |worker, progress| {
+            progress.add(Volume { records: 1, bytes: 2 });
             *worker *= 10;
             *worker + 1
         });

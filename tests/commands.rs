@@ -240,6 +240,62 @@ fn the_load_generator_counts_what_was_acknowledged() {
 }
 
 #[test]
+fn the_load_generator_measures_from_end_to_end_at_a_constant_rate() {
+    let broker = Broker::start();
+    let address = broker.address().to_string();
+    let load = |flags: &str| {
+        let flags: Vec<&str> = flags.split_whitespace().chain(["--brokers", &address, "--json"]).collect();
+        run_bench(&flags)
+    };
+    let json = |stdout: &[u8]| -> serde_json::Value { serde_json::from_slice(stdout).expect("--json prints JSON") };
+    let flags =
+        "--partitions 5 --producers 2 --batch-bytes 2000 --record-bytes 100 --rate 4000 --idempotent --keys 100";
+    let command = format!("end-to-end --topic way {flags} --consumers 3 --warmup 50 --records 2005");
+    let found = json(&load(&command).expect_success().stdout);
+    // What was sent to warm up is not counted.
+    assert_eq!((found["records"].as_u64(), found["errors"].as_u64()), (Some(2005), Some(0)), "{found}");
+    assert_eq!(found["rate"], "4000 records/s");
+    let quantile = |which: &str, name: &str| found[which][name].as_f64().expect("a quantile");
+    for which in ["latency_us", "produce_latency_us"] {
+        let rising = ["p50", "p90", "p99", "p999", "p9999", "max"].map(|name| quantile(which, name));
+        assert!(rising.is_sorted() && rising[0] > 0.0, "{found}");
+    }
+    assert!(found["broker_peak_memory_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20), "{found}");
+    assert!(!found["latency_curve"].as_array().expect("a curve").is_empty());
+
+    // All are there, each with a key of its partition, for as long as was said.
+    let raw = broker.run(&["consume", "way", "--format", "raw"], b"").expect_success().stdout;
+    let warmed_up = raw.len() / 100 - 2005;
+    assert!((50..100).contains(&warmed_up), "{warmed_up}: whole batches of less than 20 records of two producers");
+    let timed = json(
+        &load(&format!("produce --topic way {flags} --duration 500ms --key-distribution zipf")).expect_success().stdout,
+    );
+    let records = timed["records"].as_u64().expect("a number");
+    assert!((1900..=2020).contains(&records), "{records} records in half a second at 4000 a second");
+
+    // A broker that goes away in the middle is told, with the figures of what had come.
+    let ending = std::thread::spawn({
+        let command = format!("end-to-end --topic gone {flags} --consumers 2 --duration 60s");
+        let address = address.clone();
+        move || {
+            let flags: Vec<&str> = command.split_whitespace().chain(["--brokers", &address, "--json"]).collect();
+            run_bench(&flags)
+        }
+    });
+    let grown = || {
+        let described = broker.run(&["topic", "describe", "gone", "--output", "json"], b"");
+        let described: Option<serde_json::Value> = serde_json::from_slice(&described.stdout).ok();
+        let ends = described.and_then(|described| Some(described["partitions"].as_array()?.clone()));
+        ends.is_some_and(|ends| ends.iter().all(|end| end["log_end_offset"].as_i64() > Some(0)))
+    };
+    while !grown() && !ending.is_finished() {}
+    broker.kill();
+    let ended = ending.join().expect("it ends");
+    assert!(!ended.success && ended.stderr.contains("connections failed"), "{ended:?}");
+    assert!(json(&ended.stdout)["records"].as_u64() > Some(0), "{ended:?}");
+}
+
+#[test]
 fn stats_count_what_a_broker_does() {
     let broker = Broker::start_with(BrokerOptions { cores: "0,1".into(), ..BrokerOptions::default() });
     let stats = || -> Vec<serde_json::Value> {

@@ -13,6 +13,8 @@ fn every_verb_explains_its_flags() {
         ("produce", &["--brokers", "--topic", "--partitions", "--producers", "--record-bytes", "--batch-bytes"][..]),
         ("produce", &["--in-flight", "--acks", "--records", "--warmup", "--payload", "--json"]),
         ("consume", &["--brokers", "--topic", "--partitions", "--consumers", "--records", "--json"]),
+        ("produce", &["--rate", "--duration", "--keys", "--key-distribution", "--idempotent"]),
+        ("end-to-end", &["--rate", "--duration", "--producers", "--consumers", "--fetch-bytes", "--json"]),
         ("limits", &["--dir", "--json"]),
     ] {
         let output = bench(&[verb, "--help"]);

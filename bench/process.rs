@@ -1,4 +1,4 @@
-//! Processor time of a process, read from /proc.
+//! What a process uses, read from /proc.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,52 +13,42 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A process on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Process(u32);
+pub(crate) struct Process(u32);
 
-/// What broker and generator have spent since a moment.
-#[derive(Debug)]
-pub(crate) struct Meter {
-    broker: Option<(Process, Usage)>,
-    own: Option<(Process, Usage)>,
-}
-
-/// Seconds of processor time; none for a process that cannot be looked at.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Spent {
-    pub(crate) broker_seconds: Option<f64>,
-    pub(crate) own_seconds: Option<f64>,
-}
-
-impl Meter {
-    /// Starts now, for this process and for the one that listens at `broker`.
-    pub(crate) fn start(broker: &BrokerAddress) -> Self {
-        let now = |process: Process| Some((process, process.usage()?));
-        Self { broker: Process::listening_at(broker).and_then(now), own: now(Process::current()) }
-    }
-
-    pub(crate) fn stop(self) -> Spent {
-        let since = |(process, before): (Process, Usage)| Some(before.seconds_until(&process.usage()?));
-        Spent { broker_seconds: self.broker.and_then(since), own_seconds: self.own.and_then(since) }
-    }
-}
-
-/// Processor time used up to one moment.
+/// What was used up to one moment.
 #[derive(Debug, Clone)]
-struct Usage {
+pub(crate) struct Usage {
     /// Of all threads, those that have ended too, but only to 10 ms.
     ticks: u64,
     /// Of each living thread, in nanoseconds.
     threads: HashMap<String, u64>,
+    /// `None` where it may not be read.
+    pub(crate) disk: Option<Disk>,
+}
+
+/// Resident memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Memory {
+    pub(crate) now_bytes: u64,
+    /// The most since the process was started.
+    pub(crate) peak_bytes: u64,
+}
+
+/// Bytes that went to and came from disks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Disk {
+    pub(crate) written: u64,
+    pub(crate) read: u64,
 }
 
 impl Process {
     /// This process.
-    fn current() -> Self {
+    pub(crate) fn current() -> Self {
         Self(std::process::id())
     }
 
     /// The process that listens at `address`, if that is an address of this machine and the process may be looked at.
-    fn listening_at(address: &BrokerAddress) -> Option<Self> {
+    pub(crate) fn listening_at(address: &BrokerAddress) -> Option<Self> {
         if !is_local(address.host()) {
             return None;
         }
@@ -74,7 +64,7 @@ impl Process {
     }
 
     /// What it has used so far; `None` when it is gone.
-    fn usage(self) -> Option<Usage> {
+    pub(crate) fn usage(self) -> Option<Usage> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).ok()?;
         let ticks = ticks(&stat)?;
         let mut threads = HashMap::new();
@@ -85,19 +75,39 @@ impl Process {
                 threads.insert(name, nanoseconds);
             }
         }
-        Some(Usage { ticks, threads })
+        Some(Usage { ticks, threads, disk: self.disk() })
+    }
+
+    /// Its memory; `None` when it is gone.
+    pub(crate) fn memory(self) -> Option<Memory> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0)).ok()?;
+        let bytes = |name| Some(field(&status, name)?.strip_suffix(" kB")?.parse::<u64>().ok()? * 1024);
+        Some(Memory { now_bytes: bytes("VmRSS")?, peak_bytes: bytes("VmHWM")? })
+    }
+
+    /// What it has moved so far; `None` when it is gone, or belongs to somebody else.
+    pub(crate) fn disk(self) -> Option<Disk> {
+        let io = fs::read_to_string(format!("/proc/{}/io", self.0)).ok()?;
+        let bytes = |name| field(&io, name)?.parse().ok();
+        Some(Disk { written: bytes("write_bytes")?, read: bytes("read_bytes")? })
     }
 }
 
 impl Usage {
     /// Seconds of processor time from `self` to `later`. Ticks are coarse, and the finer count misses threads that have
     /// ended: the larger of the two is nearer to the truth.
-    fn seconds_until(&self, later: &Self) -> f64 {
+    pub(crate) fn seconds_until(&self, later: &Self) -> f64 {
         let ticks = later.ticks.saturating_sub(self.ticks) as f64 / TICKS_PER_SECOND;
         let since = |(thread, spent): (&String, &u64)| spent.saturating_sub(*self.threads.get(thread).unwrap_or(&0));
         let nanoseconds: u64 = later.threads.iter().map(since).sum();
         ticks.max(nanoseconds as f64 / 1e9)
     }
+}
+
+/// What stands behind `name:` in a file of such lines.
+fn field<'a>(lines: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = lines.lines().filter_map(|line| line.split_once(':'));
+    lines.find(|(found, _)| *found == name).map(|(_, value)| value.trim())
 }
 
 fn is_local(host: &str) -> bool {
@@ -167,6 +177,16 @@ mod tests {
         let stat = "7 (a) b) c) S 1 1 1 0 -1 4194560 1 0 0 0 321 123 0 0 20 0 1 0 5 0 0";
         assert_eq!(ticks(stat), Some(444));
         assert_eq!(ticks("7 (x) S 1"), None);
+    }
+
+    #[test]
+    fn memory_and_disk_are_read() {
+        let process = Process::current();
+        let memory = process.memory().unwrap();
+        assert!(memory.now_bytes > 100_000 && memory.peak_bytes >= memory.now_bytes, "{memory:?}");
+        assert!(process.disk().is_some());
+        assert_eq!((Process(u32::MAX).memory(), Process(u32::MAX).disk()), (None, None));
+        assert_eq!(field("a: 1\nab:\t 2 kB\n", "ab"), Some("2 kB"));
     }
 
     #[test]

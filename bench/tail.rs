@@ -1,0 +1,201 @@
+//! One consumer that follows partitions while producers send, and tells how long each batch was on its way.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use ringmq_client::{PartitionIndex, TopicName};
+use ringmq_wire::Offset;
+
+use crate::connection::invalid;
+use crate::error::{LoadError, WorkerError};
+use crate::fetcher::{Fetcher, Fetching, Span};
+use crate::latency::Latencies;
+use crate::producer::Producer;
+use crate::stamp::Stamp;
+use crate::topic::Place;
+use crate::volume::Volume;
+use crate::workers::Progress;
+
+/// How long the broker may wait for records before it answers with none. In between a consumer looks whether the producers
+/// have ended.
+const MAX_WAIT_MS: u32 = 500;
+/// How many fetches a consumer has under way, one for each of its partitions where there are not more.
+const IN_FLIGHT_MAX: usize = 512;
+/// How long acknowledged records may take to come, from the last one that did.
+const ARRIVAL_MAX: Duration = Duration::from_secs(10);
+
+/// What the producers of one run have had acknowledged: complete when all of them have ended.
+#[derive(Debug)]
+pub(crate) struct Acknowledged {
+    producing: AtomicUsize,
+    /// By partition.
+    records: Vec<AtomicU64>,
+}
+
+impl Acknowledged {
+    pub(crate) fn new(partitions: u32, producers: usize) -> Self {
+        Self { producing: AtomicUsize::new(producers), records: (0..partitions).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// A producer has ended.
+    pub(crate) fn add(&self, producer: &Producer) {
+        for (partition, records) in producer.acknowledged() {
+            self.records[partition.as_usize()].fetch_add(records, Ordering::Relaxed);
+        }
+        // What was added is seen by whoever sees this.
+        self.producing.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Whether no producer goes on.
+    fn is_over(&self) -> bool {
+        self.producing.load(Ordering::Acquire) == 0
+    }
+
+    /// Records of a partition, of the producers that have ended.
+    fn records_of(&self, partition: PartitionIndex) -> u64 {
+        self.records[partition.as_usize()].load(Ordering::Relaxed)
+    }
+
+    /// All records, of the producers that have ended.
+    pub(crate) fn records(&self) -> u64 {
+        self.records.iter().map(|records| records.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// How a consumer follows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Following {
+    /// What one fetch asks for.
+    pub(crate) fetch_bytes: u32,
+    /// Where batches have their stamp, behind their header.
+    pub(crate) stamp_position: usize,
+    /// The moment from which stamps count.
+    pub(crate) epoch: Instant,
+    /// How many producers send.
+    pub(crate) producers: u16,
+}
+
+pub(crate) struct Tail {
+    fetcher: Fetcher,
+    following: Following,
+    /// Partitions that no fetch is under way for.
+    idle: VecDeque<Span>,
+    seen: Seen,
+    /// When the last record came, from the start of the run on.
+    ended: Duration,
+}
+
+/// What has come so far.
+struct Seen {
+    /// Records by partition, since the beginning.
+    records: HashMap<PartitionIndex, u64>,
+    /// The last batch of each producer in each partition.
+    last: HashMap<(PartitionIndex, u16), u64>,
+    latencies: Latencies,
+}
+
+impl Tail {
+    /// Connects to where the first of `places` is, to follow all of them from these offsets on.
+    pub(crate) fn connect(
+        topic: &TopicName,
+        places: &[Place],
+        offsets: &[i64],
+        following: Following,
+    ) -> Result<Self, LoadError> {
+        let fetching = Fetching {
+            bytes: following.fetch_bytes,
+            in_flight: places.len().min(IN_FLIGHT_MAX),
+            max_wait_ms: MAX_WAIT_MS,
+            stamp_position: Some(following.stamp_position),
+        };
+        let span = |place: &Place| {
+            let offset = offsets.get(place.partition.as_usize()).and_then(|offset| Offset::checked(*offset));
+            Span::from(place.partition, offset.unwrap_or(Offset::ZERO))
+        };
+        let records = places.iter().map(|place| (place.partition, 0)).collect();
+        Ok(Self {
+            fetcher: Fetcher::connect(topic, places, fetching)?,
+            following,
+            idle: places.iter().map(span).collect(),
+            seen: Seen { records, last: HashMap::new(), latencies: Latencies::new()? },
+            ended: Duration::ZERO,
+        })
+    }
+
+    /// From when each batch was due to when all of it had come, since the last [`Tail::forget_latencies`].
+    pub(crate) fn latencies(&self) -> &Latencies {
+        &self.seen.latencies
+    }
+
+    pub(crate) fn forget_latencies(&mut self) -> Result<(), LoadError> {
+        self.seen.latencies = Latencies::new()?;
+        Ok(())
+    }
+
+    /// When the last record came, from the start of the last run on.
+    pub(crate) fn ended(&self) -> Duration {
+        self.ended
+    }
+
+    /// How many of the acknowledged records have not come.
+    pub(crate) fn missing(&self, acknowledged: &Acknowledged) -> u64 {
+        let came = self.seen.records.iter();
+        came.map(|(partition, came)| acknowledged.records_of(*partition).saturating_sub(*came)).sum()
+    }
+
+    /// Receives until all that the producers have had acknowledged is there, or none comes any more, or something fails.
+    pub(crate) fn follow(&mut self, acknowledged: &Acknowledged, progress: &Progress) -> (Volume, Option<WorkerError>) {
+        let mut received = Volume::default();
+        let failure = self.follow_all(acknowledged, progress, &mut received).err();
+        (received, failure)
+    }
+
+    fn follow_all(
+        &mut self,
+        acknowledged: &Acknowledged,
+        progress: &Progress,
+        received: &mut Volume,
+    ) -> Result<(), WorkerError> {
+        let mut grown = Instant::now();
+        while !self.is_complete(acknowledged) && grown.elapsed() < ARRIVAL_MAX {
+            self.fetcher.ask(&mut self.idle)?;
+            let (seen, following) = (&mut self.seen, self.following);
+            let fetched = self.fetcher.take_answer(|partition, stamp| seen.take(partition, stamp, following))?;
+            let partition = fetched.span.partition();
+            self.idle.push_back(fetched.span);
+            if fetched.counted.records > 0 {
+                *self.seen.records.entry(partition).or_insert(0) += fetched.counted.records;
+                *received = received.plus(fetched.counted);
+                progress.add(fetched.counted);
+                self.ended = progress.started().elapsed();
+                grown = Instant::now();
+            } else if !acknowledged.is_over() {
+                grown = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
+    fn is_complete(&self, acknowledged: &Acknowledged) -> bool {
+        acknowledged.is_over() && self.missing(acknowledged) == 0
+    }
+}
+
+impl Seen {
+    /// A batch is there.
+    fn take(&mut self, partition: PartitionIndex, stamp: Stamp, following: Following) -> Result<(), WorkerError> {
+        let Stamp { producer, number, due } = stamp;
+        if producer >= following.producers {
+            return Err(invalid("a batch came that no producer of this run sent; use a topic of its own").into());
+        }
+        // In order and none twice. That none is missing shows in the end, by their number.
+        match self.last.insert((partition, producer), number) {
+            Some(last) if last >= number => Err(WorkerError::Order { partition, producer, number, last }),
+            _ => {
+                self.latencies.record(following.epoch.elapsed().saturating_sub(due));
+                Ok(())
+            }
+        }
+    }
+}
