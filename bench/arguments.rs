@@ -1,5 +1,7 @@
 //! What both load generators are told on the command line.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 use ringmq_client::{Acks, BrokerAddress};
 
@@ -18,6 +20,9 @@ pub struct Target {
     /// One JSON object instead of a table
     #[arg(long)]
     pub json: bool,
+    /// Writes a page with a table and plots to this file, besides
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// What is waited for before a record counts.
@@ -115,7 +120,7 @@ mod tests {
     fn every_flag_of_end_to_end_is_taken() {
         let line = "end-to-end --topic t --partitions 3 --producers 4 --consumers 2 --rate 20000 --duration 5s --batch-bytes 10000";
         let Ok(Line::EndToEnd(found)) = parse(line) else { panic!("{:?}", parse(line)) };
-        assert_eq!((found.load.producers, found.consumers, found.rate), (4, 2, Rate::Records(20_000)));
+        assert_eq!((found.load.producers, found.receiving.consumers, found.rate), (4, 2, Rate::Records(20_000)));
         assert_eq!(parse("end-to-end --duration 5s").unwrap_err(), ErrorKind::MissingRequiredArgument);
     }
 

@@ -7,17 +7,17 @@
 use std::time::Duration;
 
 use clap::Args;
-use ringmq_client::OffsetSpec;
 use ringmq_client::blocking::Client;
 
 use crate::arguments::Target;
 use crate::consumer::Consumer;
 use crate::error::{LoadError, WorkerError};
 use crate::fetcher::Span;
+use crate::flow;
 use crate::latency::Latencies;
 use crate::meter::Meter;
 use crate::pace::Extent;
-use crate::report::{Report, Run, conclude};
+use crate::report::{Report, Run};
 use crate::topic::{Place, Topic, TopicError, assign};
 use crate::volume::Volume;
 use crate::workers;
@@ -43,14 +43,6 @@ pub struct Arguments {
     /// Records that are read before the clock starts
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub warmup: u64,
-}
-
-/// Consumes and prints the figures.
-///
-/// # Errors
-/// [`LoadError`]; figures of a run in which connections failed are printed all the same.
-pub fn run(arguments: &Arguments) -> Result<(), LoadError> {
-    conclude(measure(arguments)?, arguments.target.json)
 }
 
 /// Consumes. Besides the figures gives what went wrong, if something did after the clock had started.
@@ -120,9 +112,7 @@ struct Ranges(Vec<std::ops::Range<i64>>);
 impl Ranges {
     /// All that the topic holds.
     fn available(client: &Client, topic: &Topic) -> Result<Self, TopicError> {
-        let earliest = topic.offsets(client, OffsetSpec::Earliest)?;
-        let latest = topic.offsets(client, OffsetSpec::Latest)?;
-        Ok(Self(earliest.into_iter().zip(latest).map(|(start, end)| start..end).collect()))
+        flow::held(client, topic).map(Self)
     }
 
     fn records(&self) -> u64 {

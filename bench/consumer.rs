@@ -50,14 +50,29 @@ impl Consumer {
     /// Reads `spans` to their ends, or until something fails. Counts what was verified.
     pub(crate) fn read(&mut self, spans: &[Span], progress: &Progress) -> (Volume, Option<WorkerError>) {
         let mut counted = Volume::default();
-        let failure = self.read_all(spans, progress, &mut counted).err();
+        let failure = self.read_all(spans, progress, &mut counted, || false).err();
         (counted, failure)
     }
 
-    fn read_all(&mut self, spans: &[Span], progress: &Progress, counted: &mut Volume) -> Result<(), WorkerError> {
+    /// Reads `spans` to their ends again and again until it is told to stop, or something fails.
+    pub(crate) fn read_until(&mut self, spans: &[Span], is_over: impl Fn() -> bool) -> (Volume, Option<WorkerError>) {
+        let (mut counted, mut failure) = (Volume::default(), None);
+        while failure.is_none() && !is_over() {
+            failure = self.read_all(spans, &Progress::start(), &mut counted, &is_over).err();
+        }
+        (counted, failure)
+    }
+
+    fn read_all(
+        &mut self,
+        spans: &[Span],
+        progress: &Progress,
+        counted: &mut Volume,
+        is_over: impl Fn() -> bool,
+    ) -> Result<(), WorkerError> {
         let mut idle: VecDeque<Span> = spans.iter().cloned().collect();
         let mut left = idle.len();
-        while left > 0 {
+        while left > 0 && !is_over() {
             self.fetcher.ask(&mut idle)?;
             let fetched = self.fetcher.take_answer(|_, _| Ok(()))?;
             if fetched.counted.records == 0 {
@@ -65,7 +80,7 @@ impl Consumer {
             }
             self.latencies.record(fetched.took);
             *counted = counted.plus(fetched.counted);
-            progress.add(fetched.counted);
+            progress.add(fetched.counted, fetched.took);
             if fetched.span.is_read() {
                 left -= 1;
             } else {

@@ -33,11 +33,15 @@ pub struct Percentile {
 
 /// Durations in nanoseconds, to three digits.
 #[derive(Debug, Clone)]
-pub(crate) struct Latencies(Histogram<u64>);
+pub(crate) struct Latencies {
+    all: Histogram<u64>,
+    /// Of those since the last [`Latencies::take_longest`].
+    longest: Duration,
+}
 
 impl Latencies {
     pub(crate) fn new() -> Result<Self, hdrhistogram::CreationError> {
-        Histogram::new(3).map(Self)
+        Histogram::new(3).map(|all| Self { all, longest: Duration::ZERO })
     }
 
     /// Those of many workers together.
@@ -50,23 +54,29 @@ impl Latencies {
     pub(crate) fn record(&mut self, duration: Duration) {
         // It grows by itself, to 2^63 nanoseconds; what is longer counts as that.
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).min(u64::MAX >> 1);
-        let _ = self.0.record(nanoseconds);
+        let _ = self.all.record(nanoseconds);
+        self.longest = self.longest.max(duration);
+    }
+
+    /// The longest since the last time that this was asked.
+    pub(crate) fn take_longest(&mut self) -> Duration {
+        std::mem::take(&mut self.longest)
     }
 
     fn add(&mut self, other: &Self) {
         // They have the same precision and grow by themselves.
-        let _ = self.0.add(&other.0);
+        let _ = self.all.add(&other.all);
     }
 
     pub(crate) fn summary(&self) -> Latency {
-        let microseconds = |quantile| self.0.value_at_quantile(quantile) as f64 / 1e3;
+        let microseconds = |quantile| self.all.value_at_quantile(quantile) as f64 / 1e3;
         Latency {
             p50: microseconds(0.5),
             p90: microseconds(0.9),
             p99: microseconds(0.99),
             p999: microseconds(0.999),
             p9999: microseconds(0.9999),
-            max: self.0.max() as f64 / 1e3,
+            max: self.all.max() as f64 / 1e3,
         }
     }
 
@@ -74,10 +84,10 @@ impl Latencies {
     /// so on has the same number of points.
     pub(crate) fn curve(&self) -> Vec<Percentile> {
         const POINTS_PER_HALVING: u32 = 2;
-        if self.0.is_empty() {
+        if self.all.is_empty() {
             return Vec::new();
         }
-        let points = self.0.iter_quantiles(POINTS_PER_HALVING);
+        let points = self.all.iter_quantiles(POINTS_PER_HALVING);
         points
             .map(|point| Percentile {
                 percent: point.quantile_iterated_to() * 100.0,

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ringmq_bench::{VERSION, consume, end_to_end, limits, produce};
+use ringmq_bench::{VERSION, Verb, limits, results, scenario};
 
 #[derive(Debug, Parser)]
 #[command(name = "ringmq-bench", version = VERSION, about)]
@@ -15,18 +15,19 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Produce(produce::Arguments),
-    Consume(consume::Arguments),
-    EndToEnd(end_to_end::Arguments),
+    #[command(flatten)]
+    Measure(Verb),
     Limits(limits::Arguments),
+    Run(scenario::Arguments),
+    Report(results::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match CommandLine::parse().command {
-        Command::Produce(arguments) => produce::run(&arguments).map_err(|error| error.to_string()),
-        Command::Consume(arguments) => consume::run(&arguments).map_err(|error| error.to_string()),
-        Command::EndToEnd(arguments) => end_to_end::run(&arguments).map_err(|error| error.to_string()),
+        Command::Measure(verb) => verb.run().map_err(|error| error.to_string()),
         Command::Limits(arguments) => limits::run(&arguments).map_err(|error| error.to_string()),
+        Command::Run(arguments) => scenario::run(&arguments).map_err(|error| error.to_string()),
+        Command::Report(arguments) => results::run(&arguments).map_err(|error| error.to_string()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

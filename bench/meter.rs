@@ -21,6 +21,8 @@ pub struct Sample {
     pub records: u64,
     /// Bytes of their batches.
     pub bytes: u64,
+    /// The longest latency since the sample before, in microseconds.
+    pub latency_max_us: f64,
     /// Processor time of the broker.
     pub broker_cpu_seconds: Option<f64>,
     /// Resident memory of the broker at that moment.
@@ -87,6 +89,7 @@ impl Meter {
             seconds: progress.started().elapsed().as_secs_f64(),
             records: done.records,
             bytes: done.bytes,
+            latency_max_us: progress.take_longest().as_nanos() as f64 / 1e3,
             ..Sample::default()
         };
         if let Some(broker) = &self.broker {
@@ -123,14 +126,16 @@ mod tests {
         // The test is its own broker.
         let mut meter = Meter::start(&BrokerAddress::from(listener.local_addr().unwrap()));
         let progress = Progress::start();
-        progress.add(Volume { records: 3, bytes: 70 });
+        progress.add(Volume { records: 3, bytes: 70 }, Duration::from_micros(5));
+        progress.add(Volume::default(), Duration::from_micros(4));
         while meter.samples.is_empty() {
             std::thread::yield_now();
             meter.sample(&progress);
         }
         let spent = meter.stop();
         let sample = spent.samples[0];
-        assert_eq!((sample.records, sample.bytes), (3, 70));
+        assert_eq!((sample.records, sample.bytes, sample.latency_max_us), (3, 70, 5.0));
+        assert_eq!(progress.take_longest(), Duration::ZERO);
         assert!(sample.seconds > 0.0 && sample.broker_cpu_seconds.is_some_and(|seconds| seconds > 0.0), "{sample:?}");
         assert!(spent.broker_seconds >= sample.broker_cpu_seconds, "{spent:?}");
         assert!(spent.broker_peak_memory_bytes >= sample.broker_memory_bytes.filter(|bytes| *bytes > 0), "{spent:?}");

@@ -18,7 +18,7 @@ use crate::load::Load;
 use crate::meter::Meter;
 use crate::pace::Rate;
 use crate::producer::Producer;
-use crate::report::{Report, Run, conclude};
+use crate::report::{Report, Run};
 use crate::topic::Topic;
 use crate::volume::Volume;
 use crate::workers;
@@ -39,14 +39,6 @@ pub struct Arguments {
     /// come; latencies then count from when a batch was due, so that a stall shows in all that was due meanwhile
     #[arg(long, value_name = "RATE")]
     pub rate: Option<Rate>,
-}
-
-/// Produces and prints the figures.
-///
-/// # Errors
-/// [`LoadError`]; figures of a run in which connections failed are printed all the same.
-pub fn run(arguments: &Arguments) -> Result<(), LoadError> {
-    conclude(measure(arguments)?, arguments.target.json)
 }
 
 /// Produces. Besides the figures gives what went wrong, if something did after the clock had started.
@@ -84,8 +76,7 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
     let latencies = Latencies::of_all(producers.iter().map(Producer::latencies))?;
     let errors = failure.as_ref().map_or(0, LoadError::count);
     let run = Run { verb: "produce", done, errors, elapsed };
-    let report = Report::new(run, &latencies, spent, &topic.flush).acks(load.acks.name());
-    Ok((rate.map_or(report.clone(), |rate| report.at_rate(rate)), failure))
+    Ok((Report::new(run, &latencies, spent, &topic.flush).acks(load.acks.name()).at_rate(*rate), failure))
 }
 
 /// Waits until so many records show in the topic behind `before`, or none comes any more. Gives how many did.

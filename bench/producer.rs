@@ -190,7 +190,7 @@ impl Producer {
             }
             let (records, bytes) = (acknowledged.records - before.records, acknowledged.bytes - before.bytes);
             if records > 0 {
-                progress.add(Volume { records, bytes });
+                progress.add(Volume { records, bytes }, self.latencies.take_longest());
             }
         }
     }

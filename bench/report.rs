@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::LoadError;
 use crate::json;
 use crate::latency::{Latencies, Latency, Percentile};
 use crate::meter::{Sample, Spent};
@@ -15,6 +14,8 @@ use crate::volume::Volume;
 /// What a run did. `bytes` are those of record batches, without the protocol around them; a gigabyte is 10^9 bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
+    /// What tells it from others: the command, the step of a scenario, or the file that it was read from.
+    pub name: String,
     /// The command, such as `produce`.
     pub verb: String,
     /// The command line.
@@ -42,6 +43,8 @@ pub struct Report {
     pub latency_us: Latency,
     /// End to end: from when a batch was due to having its acknowledgement.
     pub produce_latency_us: Option<Latency>,
+    /// What was read of a backlog meanwhile; none where there was none.
+    pub backlog_bytes_per_second: Option<f64>,
     /// What the broker's process spent; none when it does not run on this machine.
     pub broker_cpu_seconds_per_gb: Option<f64>,
     /// What this process spent.
@@ -70,6 +73,7 @@ impl Report {
         let each_second = |number: u64| if seconds > 0.0 { number as f64 / seconds } else { 0.0 };
         let each_gigabyte = |spent: f64| spent / (bytes as f64 / 1e9);
         Self {
+            name: run.verb.to_owned(),
             verb: run.verb.to_owned(),
             command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
             version: crate::VERSION.to_owned(),
@@ -83,6 +87,7 @@ impl Report {
             flush: flush.to_owned(),
             latency_us: latencies.summary(),
             produce_latency_us: None,
+            backlog_bytes_per_second: None,
             broker_cpu_seconds_per_gb: spent.broker_seconds.map(each_gigabyte).filter(|figure| figure.is_finite()),
             generator_cpu_seconds_per_gb: spent.own_seconds.map(each_gigabyte).filter(|figure| figure.is_finite()),
             broker_peak_memory_bytes: spent.broker_peak_memory_bytes,
@@ -97,8 +102,14 @@ impl Report {
     }
 
     /// The rate that was asked for.
-    pub(crate) fn at_rate(self, rate: Rate) -> Self {
-        Self { rate: Some(rate.to_string()), ..self }
+    pub(crate) fn at_rate(self, rate: Option<Rate>) -> Self {
+        Self { rate: rate.map(|rate| rate.to_string()), ..self }
+    }
+
+    /// What was read of a backlog meanwhile.
+    pub(crate) fn backlog_read(self, read: Volume) -> Self {
+        let bytes_per_second = if self.seconds > 0.0 { read.bytes as f64 / self.seconds } else { 0.0 };
+        Self { backlog_bytes_per_second: Some(bytes_per_second), ..self }
     }
 
     /// How long acknowledgements took.
@@ -109,18 +120,31 @@ impl Report {
     /// Prints one JSON object, or a table.
     pub(crate) fn print(&self, json: bool) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        if json {
-            return json::write_lines(self, &mut out);
-        }
+        if json { json::write_lines(self, &mut out) } else { self.write_table(&mut out) }
+    }
+
+    /// Prints its name, and its table indented.
+    pub(crate) fn print_named(&self) -> io::Result<()> {
+        let mut table = Vec::new();
+        self.write_table(&mut table)?;
+        let mut out = io::stdout().lock();
+        writeln!(out, "{}", self.name)?;
+        String::from_utf8_lossy(&table).lines().try_for_each(|line| writeln!(out, "  {line}"))
+    }
+
+    fn write_table(&self, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "{:18} {:>14} in {:.2} s, {} errors", "records", self.records, self.seconds, self.errors)?;
         writeln!(out, "{:18} {:>14.0} /s", "", self.records_per_second)?;
         writeln!(out, "{:18} {:>14.3} GB/s", "record batches", self.bytes_per_second / 1e9)?;
         if let Some(rate) = &self.rate {
             writeln!(out, "{:18} {rate:>14} asked for", "")?;
         }
-        print_latency(&mut out, "latency", self.latency_us)?;
+        if let Some(bytes) = self.backlog_bytes_per_second {
+            writeln!(out, "{:18} {:>14.3} GB/s", "backlog read", bytes / 1e9)?;
+        }
+        print_latency(out, "latency", self.latency_us)?;
         if let Some(latency) = self.produce_latency_us {
-            print_latency(&mut out, "  acknowledged", latency)?;
+            print_latency(out, "  acknowledged", latency)?;
         }
         for (who, seconds) in
             [("broker", self.broker_cpu_seconds_per_gb), ("generator", self.generator_cpu_seconds_per_gb)]
@@ -144,8 +168,46 @@ fn print_latency(out: &mut impl Write, what: &str, latency: Latency) -> io::Resu
     )
 }
 
-/// Ends a run: prints its figures, also those of a run in which something failed, and then gives what failed.
-pub(crate) fn conclude((report, failure): (Report, Option<LoadError>), json: bool) -> Result<(), LoadError> {
-    report.print(json).map_err(LoadError::Output)?;
-    failure.map_or(Ok(()), Err)
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Figures of a run of two seconds.
+    pub(crate) fn report(name: &str) -> Report {
+        let mut latencies = Latencies::new().unwrap();
+        (1..=10_000).for_each(|number| latencies.record(Duration::from_micros(number)));
+        let sample = |number: u64| Sample {
+            seconds: number as f64 / 4.0,
+            records: 1000 * number,
+            bytes: 1_000_000 * number,
+            latency_max_us: 500.0 * number as f64,
+            broker_cpu_seconds: Some(number as f64 / 10.0),
+            broker_memory_bytes: Some(40_000_000 + number),
+            broker_written_bytes: Some(1_100_000 * number),
+            broker_read_bytes: None,
+        };
+        let spent = Spent {
+            broker_seconds: Some(0.8),
+            own_seconds: None,
+            broker_peak_memory_bytes: Some(50_000_000),
+            samples: (1..=8).map(sample).collect(),
+        };
+        let done = Volume { records: 8000, bytes: 8_000_000 };
+        let run = Run { verb: "produce", done, errors: 0, elapsed: Duration::from_secs(2) };
+        let report = Report::new(run, &latencies, spent, "durable").acks("all").at_rate(Some(Rate::Records(4000)));
+        Report { name: name.to_owned(), ..report }
+    }
+
+    #[test]
+    fn figures_are_those_of_the_time_that_was_measured() {
+        let found = report("x");
+        assert_eq!((found.records_per_second, found.bytes_per_second), (4000.0, 4_000_000.0));
+        assert_eq!(found.broker_cpu_seconds_per_gb, Some(100.0));
+        let mut table = Vec::new();
+        found.write_table(&mut table).unwrap();
+        let table = String::from_utf8(table).unwrap();
+        for part in ["8000 in 2.00 s, 0 errors", "4000 records/s asked for", "p99.99 10002", "50 MB at most", "acks all"] {
+            assert!(table.contains(part), "{part}: {table}");
+        }
+    }
 }

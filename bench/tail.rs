@@ -48,7 +48,7 @@ impl Acknowledged {
     }
 
     /// Whether no producer goes on.
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.producing.load(Ordering::Acquire) == 0
     }
 
@@ -167,7 +167,7 @@ impl Tail {
             if fetched.counted.records > 0 {
                 *self.seen.records.entry(partition).or_insert(0) += fetched.counted.records;
                 *received = received.plus(fetched.counted);
-                progress.add(fetched.counted);
+                progress.add(fetched.counted, self.seen.latencies.take_longest());
                 self.ended = progress.started().elapsed();
                 grown = Instant::now();
             } else if !acknowledged.is_over() {

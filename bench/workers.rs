@@ -18,12 +18,19 @@ pub(crate) struct Progress {
     started: Instant,
     records: AtomicU64,
     bytes: AtomicU64,
+    /// The longest latency since it was asked last, in nanoseconds.
+    longest: AtomicU64,
 }
 
 impl Progress {
     /// Nothing, from now on.
     pub(crate) fn start() -> Self {
-        Self { started: Instant::now(), records: AtomicU64::new(0), bytes: AtomicU64::new(0) }
+        Self {
+            started: Instant::now(),
+            records: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            longest: AtomicU64::new(0),
+        }
     }
 
     /// Of others, with the same start.
@@ -36,9 +43,16 @@ impl Progress {
         self.started
     }
 
-    pub(crate) fn add(&self, done: Volume) {
+    /// Adds what was done, and the longest that any of it took.
+    pub(crate) fn add(&self, done: Volume, longest: Duration) {
         self.records.fetch_add(done.records, Ordering::Relaxed);
         self.bytes.fetch_add(done.bytes, Ordering::Relaxed);
+        self.longest.fetch_max(u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// The longest that anything took since the last time that this was asked.
+    pub(crate) fn take_longest(&self) -> Duration {
+        Duration::from_nanos(self.longest.swap(0, Ordering::Relaxed))
     }
 
     pub(crate) fn done(&self) -> Volume {
@@ -133,7 +147,7 @@ mod tests {
     fn every_worker_runs_once_and_results_keep_their_order() {
         let mut workers = vec![1, 2, 3];
         let (results, elapsed) = run(&mut workers, "test", Extent::Records(3), None, |worker, progress| {
-            progress.add(Volume { records: 1, bytes: 2 });
+            progress.add(Volume { records: 1, bytes: 2 }, Duration::ZERO);
             *worker *= 10;
             *worker + 1
         });

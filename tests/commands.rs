@@ -1,6 +1,6 @@
 //! The command line as scripts use it: flags, output, exit codes.
 
-use ringmq_tests::{Broker, BrokerOptions, Lines, run_bench, run_ringmq, send_signal};
+use ringmq_tests::{Broker, BrokerOptions, Lines, run_ringmq, send_signal};
 
 #[test]
 fn the_aliases_of_the_reference_do_the_same() {
@@ -202,97 +202,6 @@ fn nobody_listening_is_a_clear_error() {
     drop(listener);
     let output = run_ringmq(&["topic", "list", "--brokers", &address, "--timeout", "2s"], b"");
     assert!(!output.success && output.stderr.contains(&address), "{output:?}");
-}
-
-#[test]
-fn the_load_generator_counts_what_was_acknowledged() {
-    let broker = Broker::start();
-    let address = broker.address().to_string();
-    let load = |flags: &str| {
-        let flags: Vec<&str> = flags.split_whitespace().chain(["--brokers", &address, "--topic", "load"]).collect();
-        run_bench(&flags)
-    };
-    let flags = "--producers 2 --record-bytes 1000 --batch-bytes 20000 --in-flight 2 --acks all --records 2000";
-    let produced = load(&format!("produce --partitions 4 {flags} --json")).expect_success();
-    let json: serde_json::Value = serde_json::from_slice(&produced.stdout).expect("--json prints JSON");
-    assert_eq!((json["records"].as_u64(), json["errors"].as_u64()), (Some(2000), Some(0)), "{json}");
-    for field in ["seconds", "records_per_second", "bytes_per_second", "acks", "flush"] {
-        assert!(json.get(field).is_some(), "{field} is missing in {json}");
-    }
-    for field in ["p50", "p90", "p99", "p999", "max"] {
-        assert!(json["latency_us"].get(field).is_some(), "{field} is missing in {json}");
-    }
-    assert!(json["broker_cpu_seconds_per_gb"].as_f64().is_some_and(|seconds| seconds > 0.0), "{json}");
-
-    let consumed = load("consume --partitions 4 --consumers 2 --records 2000 --json").expect_success();
-    let read: serde_json::Value = serde_json::from_slice(&consumed.stdout).expect("--json prints JSON");
-    assert_eq!((read["records"].as_u64(), read["errors"].as_u64()), (Some(2000), Some(0)), "{read}");
-
-    // What arrived is what the generator promises: no record is there twice, also not one of another run.
-    load(&format!("produce --partitions 4 {flags}")).expect_success();
-    let raw = broker.run(&["consume", "load", "--format", "raw"], b"").expect_success().stdout;
-    let distinct: std::collections::BTreeSet<&[u8]> = raw.chunks(1000).collect();
-    assert_eq!((raw.len(), distinct.len()), (4_000_000, 4000));
-
-    let other = load("produce --partitions 5 --producers 1 --records 1");
-    let why = "topic `load` has 4 partitions and --partitions says 5";
-    assert!(!other.success && other.stderr.contains(why), "{other:?}");
-}
-
-#[test]
-fn the_load_generator_measures_from_end_to_end_at_a_constant_rate() {
-    let broker = Broker::start();
-    let address = broker.address().to_string();
-    let load = |flags: &str| {
-        let flags: Vec<&str> = flags.split_whitespace().chain(["--brokers", &address, "--json"]).collect();
-        run_bench(&flags)
-    };
-    let json = |stdout: &[u8]| -> serde_json::Value { serde_json::from_slice(stdout).expect("--json prints JSON") };
-    let flags =
-        "--partitions 5 --producers 2 --batch-bytes 2000 --record-bytes 100 --rate 4000 --idempotent --keys 100";
-    let command = format!("end-to-end --topic way {flags} --consumers 3 --warmup 50 --records 2005");
-    let found = json(&load(&command).expect_success().stdout);
-    // What was sent to warm up is not counted.
-    assert_eq!((found["records"].as_u64(), found["errors"].as_u64()), (Some(2005), Some(0)), "{found}");
-    assert_eq!(found["rate"], "4000 records/s");
-    let quantile = |which: &str, name: &str| found[which][name].as_f64().expect("a quantile");
-    for which in ["latency_us", "produce_latency_us"] {
-        let rising = ["p50", "p90", "p99", "p999", "p9999", "max"].map(|name| quantile(which, name));
-        assert!(rising.is_sorted() && rising[0] > 0.0, "{found}");
-    }
-    assert!(found["broker_peak_memory_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20), "{found}");
-    assert!(!found["latency_curve"].as_array().expect("a curve").is_empty());
-
-    // All are there, each with a key of its partition, for as long as was said.
-    let raw = broker.run(&["consume", "way", "--format", "raw"], b"").expect_success().stdout;
-    let warmed_up = raw.len() / 100 - 2005;
-    assert!((50..100).contains(&warmed_up), "{warmed_up}: whole batches of less than 20 records of two producers");
-    let timed = json(
-        &load(&format!("produce --topic way {flags} --duration 500ms --key-distribution zipf")).expect_success().stdout,
-    );
-    let records = timed["records"].as_u64().expect("a number");
-    assert!((1900..=2020).contains(&records), "{records} records in half a second at 4000 a second");
-
-    // A broker that goes away in the middle is told, with the figures of what had come.
-    let ending = std::thread::spawn({
-        let command = format!("end-to-end --topic gone {flags} --consumers 2 --duration 60s");
-        let address = address.clone();
-        move || {
-            let flags: Vec<&str> = command.split_whitespace().chain(["--brokers", &address, "--json"]).collect();
-            run_bench(&flags)
-        }
-    });
-    let grown = || {
-        let described = broker.run(&["topic", "describe", "gone", "--output", "json"], b"");
-        let described: Option<serde_json::Value> = serde_json::from_slice(&described.stdout).ok();
-        let ends = described.and_then(|described| Some(described["partitions"].as_array()?.clone()));
-        ends.is_some_and(|ends| ends.iter().all(|end| end["log_end_offset"].as_i64() > Some(0)))
-    };
-    while !grown() && !ending.is_finished() {}
-    broker.kill();
-    let ended = ending.join().expect("it ends");
-    assert!(!ended.success && ended.stderr.contains("connections failed"), "{ended:?}");
-    assert!(json(&ended.stdout)["records"].as_u64() > Some(0), "{ended:?}");
 }
 
 #[test]

@@ -15,6 +15,9 @@ fn every_verb_explains_its_flags() {
         ("consume", &["--brokers", "--topic", "--partitions", "--consumers", "--records", "--json"]),
         ("produce", &["--rate", "--duration", "--keys", "--key-distribution", "--idempotent"]),
         ("end-to-end", &["--rate", "--duration", "--producers", "--consumers", "--fetch-bytes", "--json"]),
+        ("mixed", &["--rate", "--backlog", "--readers", "--producers", "--consumers", "--html"]),
+        ("run", &["--scale", "--keep", "--json", "--html"]),
+        ("report", &["--html"]),
         ("limits", &["--dir", "--json"]),
     ] {
         let output = bench(&[verb, "--help"]);

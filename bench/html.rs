@@ -1,0 +1,222 @@
+//! The figures of one or several runs as a page: tables and plots, all in one file, without scripts, that needs no network.
+
+pub(crate) mod chart;
+
+use std::fmt::Write;
+use std::io;
+use std::path::Path;
+
+use crate::latency::Latency;
+use crate::meter::Sample;
+use crate::report::Report;
+use chart::{Chart, Scale, Series, escape};
+
+/// Told apart with every common kind of colour blindness, on light and on dark (Okabe and Ito, "Color Universal Design", 2008;
+/// without yellow and black). Further runs begin anew.
+const COLORS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
+
+/// Writes the page.
+pub(crate) fn write(path: &Path, title: &str, reports: &[Report]) -> io::Result<()> {
+    let text = page(title, reports);
+    std::fs::write(path, text).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}
+
+fn page(title: &str, reports: &[Report]) -> String {
+    let mut page = String::from("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
+    let title = escape(title);
+    let _ = write!(page, "<title>{title} · ringmq-bench</title>\n<style>\n{}", include_str!("html/style.css"));
+    for (number, color) in COLORS.iter().enumerate() {
+        let _ = writeln!(page, ".c{number} {{ stroke: {color}; }} .s{number} {{ background: {color}; }}");
+    }
+    let _ = write!(page, "</style>\n</head>\n<body>\n<h1>{title}</h1>\n{}<div class=\"charts\">\n", table(reports));
+    for (heading, chart) in charts(reports) {
+        let _ = writeln!(page, "<section><h2>{heading}</h2>{}</section>", chart.to_svg());
+    }
+    page + "</div>\n" + &footer(reports) + "</body>\n</html>\n"
+}
+
+/// One row for each run.
+fn table(reports: &[Report]) -> String {
+    const HEADINGS: [&str; 14] = [
+        "run",
+        "records/s",
+        "MB/s",
+        "asked for",
+        "p50",
+        "p90",
+        "p99",
+        "p99.9",
+        "p99.99",
+        "max",
+        "acknowledged, p99",
+        "broker CPU s/GB",
+        "broker memory, at most",
+        "errors",
+    ];
+    let mut table = String::from("<div class=\"scroll\"><table>\n<tr>");
+    for heading in HEADINGS {
+        let _ = write!(table, "<th>{heading}</th>");
+    }
+    table += "</tr>\n";
+    for (number, report) in reports.iter().enumerate() {
+        let (color, name) = (number % COLORS.len(), escape(&report.name));
+        let _ = write!(table, "<tr><td><span class=\"swatch s{color}\"></span><span>{name}</span></td>");
+        for cell in cells(report) {
+            let _ = write!(table, "<td>{}</td>", escape(&cell));
+        }
+        let class = if report.errors > 0 { " class=\"bad\"" } else { "" };
+        let _ = writeln!(table, "<td{class}>{}</td></tr>", report.errors);
+    }
+    table + "</table></div>\n"
+}
+
+/// Between the name and the errors.
+fn cells(report: &Report) -> Vec<String> {
+    let or_none = |number: Option<String>| number.unwrap_or_else(|| "–".to_owned());
+    let Latency { p50, p90, p99, p999, p9999, max } = report.latency_us;
+    let mut cells = vec![
+        format!("{:.0}", report.records_per_second),
+        format!("{:.1}", report.bytes_per_second / 1e6),
+        or_none(report.rate.clone()),
+    ];
+    cells.extend([p50, p90, p99, p999, p9999, max].map(time));
+    cells.push(or_none(report.produce_latency_us.map(|latency| time(latency.p99))));
+    cells.push(or_none(report.broker_cpu_seconds_per_gb.map(|seconds| format!("{seconds:.2}"))));
+    cells.push(or_none(report.broker_peak_memory_bytes.map(|bytes| size(bytes as f64))));
+    cells
+}
+
+fn charts(reports: &[Report]) -> Vec<(&'static str, Chart<'static>)> {
+    let lines = |points: &dyn Fn(&Report) -> Vec<(f64, f64)>| -> Vec<Series> {
+        let series = |(number, report): (usize, &Report)| Series {
+            name: report.name.clone(),
+            color: number % COLORS.len(),
+            points: points(report),
+        };
+        reports.iter().enumerate().map(series).collect()
+    };
+    let over_time = |y_label, series| Chart { x: Scale::Linear, x_name: "seconds", y: Scale::Linear, y_label, series };
+    let percentiles = lines(&|report| report.latency_curve.iter().map(|point| (point.percent, point.us)).collect());
+    let throughput = lines(&|report| changes(&report.samples, |sample| Some(sample.bytes as f64)));
+    let cpu = lines(&|report| changes(&report.samples, |sample| sample.broker_cpu_seconds));
+    let memory = |sample: &Sample| Some((sample.seconds, sample.broker_memory_bytes? as f64));
+    let memory = lines(&|report| report.samples.iter().filter_map(memory).collect());
+    let written = |sample: &Sample| sample.broker_written_bytes.map(|bytes| bytes as f64);
+    let written = lines(&|report| changes(&report.samples, written));
+    let read = |sample: &Sample| sample.broker_read_bytes.map(|bytes| bytes as f64);
+    let read = lines(&|report| changes(&report.samples, read));
+    let latency = Chart {
+        x: Scale::Percentiles,
+        x_name: "percentile",
+        y: Scale::Logarithmic,
+        y_label: time,
+        series: percentiles,
+    };
+    let longest =
+        lines(&|report| report.samples.iter().map(|sample| (sample.seconds, sample.latency_max_us)).collect());
+    let longest = Chart { y: Scale::Logarithmic, ..over_time(time, longest) };
+    vec![
+        ("Throughput, a second", over_time(size, throughput)),
+        ("Latency", latency),
+        ("Longest latency, of each fifth of a second", longest),
+        ("Processors that the broker uses", over_time(|cores| format!("{cores}"), cpu)),
+        ("Memory of the broker", over_time(size, memory)),
+        ("Written to disk by the broker, a second", over_time(size, written)),
+        ("Read from disk by the broker, a second", over_time(size, read)),
+    ]
+}
+
+/// By how much something that only grows grew in a second, from each sample to the next.
+fn changes(samples: &[Sample], total: impl Fn(&Sample) -> Option<f64>) -> Vec<(f64, f64)> {
+    let mut before = (0.0, Some(0.0));
+    let mut changes = Vec::with_capacity(samples.len());
+    for sample in samples {
+        let now = (sample.seconds, total(sample));
+        if let ((from, Some(old)), (until, Some(new))) = (before, now)
+            && until > from
+        {
+            changes.push((until, ((new - old) / (until - from)).max(0.0)));
+        }
+        before = now;
+    }
+    changes
+}
+
+/// The command lines, and what was used.
+fn footer(reports: &[Report]) -> String {
+    let mut footer = String::from(
+        "<footer><p>Latencies are merged from all workers. At a constant rate they count from when a batch was due. A \
+         gigabyte is 10<sup>9</sup> bytes.</p>\n<dl>\n",
+    );
+    for report in reports {
+        let (name, command, version) = (escape(&report.name), escape(&report.command), escape(&report.version));
+        let (records, seconds, flush) = (report.records, report.seconds, escape(&report.flush));
+        let _ = writeln!(
+            footer,
+            "<dt>{name}: {records} records in {seconds:.1} s, flush {flush}, version {version}</dt><dd><code>{command}</code></dd>"
+        );
+    }
+    footer + "</dl></footer>\n"
+}
+
+/// Microseconds, as one reads them.
+fn time(us: f64) -> String {
+    match us {
+        ..1e3 => format!("{us:.0} µs"),
+        ..1e4 => format!("{} ms", trimmed(us / 1e3, 2)),
+        ..1e6 => format!("{} ms", trimmed(us / 1e3, 1)),
+        _ => format!("{} s", trimmed(us / 1e6, 2)),
+    }
+}
+
+/// Bytes, as one reads them.
+fn size(bytes: f64) -> String {
+    match bytes {
+        ..1e3 => format!("{bytes:.0} B"),
+        ..1e6 => format!("{} kB", trimmed(bytes / 1e3, 1)),
+        ..1e9 => format!("{} MB", trimmed(bytes / 1e6, 1)),
+        _ => format!("{} GB", trimmed(bytes / 1e9, 2)),
+    }
+}
+
+/// Without zeros behind the point.
+fn trimmed(number: f64, digits: usize) -> String {
+    let text = format!("{number:.digits$}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::report;
+
+    #[test]
+    fn a_page_has_a_row_and_lines_for_each_run_and_needs_nothing_else() {
+        let mut second = report("<b>&");
+        second.errors = 3;
+        let page = page("A title", &[report("first"), second]);
+        assert!(page.contains("<h1>A title</h1>") && page.contains("first") && page.contains("&lt;b&gt;&amp;"));
+        assert!(!page.contains("<b>&") && page.contains("<td class=\"bad\">3</td>"));
+        // Two runs in each of six charts; nothing was read from disks.
+        assert_eq!((page.matches("<polyline").count(), page.matches("not measured").count()), (12, 1));
+        for outside in ["http:", "https:", "src=", "href=", "@import", "url("] {
+            assert!(!page.contains(outside), "{outside}");
+        }
+    }
+
+    #[test]
+    fn rates_are_differences_of_samples() {
+        let found = changes(&report("x").samples, |sample| Some(sample.bytes as f64));
+        assert_eq!(found.len(), 8);
+        assert!(found.iter().all(|(_, rate)| (rate - 4_000_000.0).abs() < 1e-6), "{found:?}");
+        assert_eq!(changes(&report("x").samples, |sample| sample.broker_read_bytes.map(|bytes| bytes as f64)), []);
+    }
+
+    #[test]
+    fn numbers_are_written_as_one_reads_them() {
+        let times = [(0.4, "0 µs"), (850.0, "850 µs"), (1250.0, "1.25 ms"), (20_000.0, "20 ms"), (1.5e6, "1.5 s")];
+        times.iter().for_each(|(us, text)| assert_eq!(time(*us), *text));
+        let sizes = [(0.0, "0 B"), (1500.0, "1.5 kB"), (5e7, "50 MB"), (2.25e9, "2.25 GB")];
+        sizes.iter().for_each(|(bytes, text)| assert_eq!(size(*bytes), *text));
+    }
+}

@@ -1,0 +1,172 @@
+//! `ringmq-bench` against a real broker.
+
+use ringmq_tests::{Broker, run_bench};
+
+#[test]
+fn what_was_acknowledged_is_counted() {
+    let broker = Broker::start();
+    let address = broker.address().to_string();
+    let load = |flags: &str| {
+        let flags: Vec<&str> = flags.split_whitespace().chain(["--brokers", &address, "--topic", "load"]).collect();
+        run_bench(&flags)
+    };
+    let flags = "--producers 2 --record-bytes 1000 --batch-bytes 20000 --in-flight 2 --acks all --records 2000";
+    let produced = load(&format!("produce --partitions 4 {flags} --json")).expect_success();
+    let json: serde_json::Value = serde_json::from_slice(&produced.stdout).expect("--json prints JSON");
+    assert_eq!((json["records"].as_u64(), json["errors"].as_u64()), (Some(2000), Some(0)), "{json}");
+    for field in ["seconds", "records_per_second", "bytes_per_second", "acks", "flush"] {
+        assert!(json.get(field).is_some(), "{field} is missing in {json}");
+    }
+    for field in ["p50", "p90", "p99", "p999", "max"] {
+        assert!(json["latency_us"].get(field).is_some(), "{field} is missing in {json}");
+    }
+    assert!(json["broker_cpu_seconds_per_gb"].as_f64().is_some_and(|seconds| seconds > 0.0), "{json}");
+
+    let consumed = load("consume --partitions 4 --consumers 2 --records 2000 --json").expect_success();
+    let read: serde_json::Value = serde_json::from_slice(&consumed.stdout).expect("--json prints JSON");
+    assert_eq!((read["records"].as_u64(), read["errors"].as_u64()), (Some(2000), Some(0)), "{read}");
+
+    // What arrived is what the generator promises: no record is there twice, also not one of another run.
+    load(&format!("produce --partitions 4 {flags}")).expect_success();
+    let raw = broker.run(&["consume", "load", "--format", "raw"], b"").expect_success().stdout;
+    let distinct: std::collections::BTreeSet<&[u8]> = raw.chunks(1000).collect();
+    assert_eq!((raw.len(), distinct.len()), (4_000_000, 4000));
+
+    let other = load("produce --partitions 5 --producers 1 --records 1");
+    let why = "topic `load` has 4 partitions and --partitions says 5";
+    assert!(!other.success && other.stderr.contains(why), "{other:?}");
+}
+
+#[test]
+fn records_are_followed_from_end_to_end_at_a_constant_rate() {
+    let broker = Broker::start();
+    let address = broker.address().to_string();
+    let load = |flags: &str| {
+        let flags: Vec<&str> = flags.split_whitespace().chain(["--brokers", &address, "--json"]).collect();
+        run_bench(&flags)
+    };
+    let json = |stdout: &[u8]| -> serde_json::Value { serde_json::from_slice(stdout).expect("--json prints JSON") };
+    let flags =
+        "--partitions 5 --producers 2 --batch-bytes 2000 --record-bytes 100 --rate 4000 --idempotent --keys 100";
+    let command = format!("end-to-end --topic way {flags} --consumers 3 --warmup 50 --records 2005");
+    let found = json(&load(&command).expect_success().stdout);
+    // What was sent to warm up is not counted.
+    assert_eq!((found["records"].as_u64(), found["errors"].as_u64()), (Some(2005), Some(0)), "{found}");
+    assert_eq!(found["rate"], "4000 records/s");
+    let quantile = |which: &str, name: &str| found[which][name].as_f64().expect("a quantile");
+    for which in ["latency_us", "produce_latency_us"] {
+        let rising = ["p50", "p90", "p99", "p999", "p9999", "max"].map(|name| quantile(which, name));
+        assert!(rising.is_sorted() && rising[0] > 0.0, "{found}");
+    }
+    assert!(found["broker_peak_memory_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20), "{found}");
+    assert!(!found["latency_curve"].as_array().expect("a curve").is_empty());
+
+    // All are there, each with a key of its partition, for as long as was said.
+    let raw = broker.run(&["consume", "way", "--format", "raw"], b"").expect_success().stdout;
+    let warmed_up = raw.len() / 100 - 2005;
+    assert!((50..100).contains(&warmed_up), "{warmed_up}: whole batches of less than 20 records of two producers");
+    let timed = json(
+        &load(&format!("produce --topic way {flags} --duration 500ms --key-distribution zipf")).expect_success().stdout,
+    );
+    let records = timed["records"].as_u64().expect("a number");
+    assert!((1900..=2020).contains(&records), "{records} records in half a second at 4000 a second");
+
+    // A broker that goes away in the middle is told, with the figures of what had come.
+    let ending = std::thread::spawn({
+        let command = format!("end-to-end --topic gone {flags} --consumers 2 --duration 60s");
+        let address = address.clone();
+        move || {
+            let flags: Vec<&str> = command.split_whitespace().chain(["--brokers", &address, "--json"]).collect();
+            run_bench(&flags)
+        }
+    });
+    let grown = || {
+        let described = broker.run(&["topic", "describe", "gone", "--output", "json"], b"");
+        let described: Option<serde_json::Value> = serde_json::from_slice(&described.stdout).ok();
+        let ends = described.and_then(|described| Some(described["partitions"].as_array()?.clone()));
+        ends.is_some_and(|ends| ends.iter().all(|end| end["log_end_offset"].as_i64() > Some(0)))
+    };
+    while !grown() && !ending.is_finished() {}
+    broker.kill();
+    let ended = ending.join().expect("it ends");
+    assert!(!ended.success && ended.stderr.contains("connections failed"), "{ended:?}");
+    assert!(json(&ended.stdout)["records"].as_u64() > Some(0), "{ended:?}");
+}
+
+#[test]
+fn a_scenario_runs_step_by_step_and_becomes_a_page() {
+    let broker = Broker::start();
+    let address = broker.address().to_string();
+    let dir = broker.directory();
+    let (scenario, page) = (dir.join("scenario.toml"), dir.join("page.html"));
+    let steps = r#"
+        title = "A drain"
+        [[step]]
+        name = "fill"
+        run = "produce"
+        topic = "backlog"
+        partitions = 3
+        producers = 2
+        batch-bytes = 20_000
+        records = 5_000
+        [[step]]
+        name = "beside the drain"
+        run = "mixed"
+        topic = "live"
+        backlog = "backlog"
+        partitions = 3
+        producers = 2
+        consumers = 2
+        batch-bytes = 2_000
+        rate = "2000"
+        duration = "5s"
+        [[step]]
+        name = "as fast as it goes"
+        run = "mixed"
+        topic = "live"
+        backlog = "backlog"
+        partitions = 3
+        producers = 2
+        consumers = 2
+        readers = 5
+        batch-bytes = 2_000
+        records = 2_000
+    "#;
+    std::fs::write(&scenario, steps).expect("the scenario can be written");
+    let (scenario, html) = (scenario.display().to_string(), page.display().to_string());
+    let line = ["run", &scenario, "--brokers", &address, "--scale", "0.1", "--json", "--html", &html];
+    let printed = run_bench(&line).expect_success();
+    let found: serde_json::Value = serde_json::from_slice(&printed.stdout).expect("--json prints JSON");
+    assert_eq!(found["title"], "A drain");
+    let results = found["results"].as_array().expect("results");
+    let names: Vec<_> = results.iter().map(|result| result["name"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["fill", "beside the drain", "as fast as it goes"]);
+    assert_eq!(results[0]["records"], 500);
+    let drained = |result: &serde_json::Value| result["backlog_bytes_per_second"].as_f64();
+    assert_eq!(drained(&results[0]), None);
+    assert!(drained(&results[1]) > Some(0.0), "{}", results[1]);
+    let records = results[1]["records"].as_u64().expect("a number");
+    assert!((950..=1010).contains(&records), "{records} records in half a second at 2000 a second");
+    assert_eq!(results[2]["records"], 200);
+    let topics = broker.run(&["topic", "list", "--output", "json"], b"").expect_success().stdout_text();
+    assert!(!topics.contains("backlog-") && !topics.contains("live-"), "{topics}");
+
+    // What was printed can be compared with others later, and says the same.
+    let written = std::fs::read_to_string(&page).expect("the page is there");
+    assert!(written.contains("<h1>A drain</h1>") && written.contains("beside the drain"), "{written}");
+    let json = dir.join("drain.json");
+    std::fs::write(&json, &printed.stdout).expect("the figures can be written");
+    let again = dir.join("again.html").display().to_string();
+    run_bench(&["report", &json.display().to_string(), "--html", &again]).expect_success();
+    assert_eq!(std::fs::read_to_string(&again).expect("the page is there"), written);
+
+    // Nothing to drain, and no such step, are errors that say so.
+    broker.create_topic("empty", 3);
+    let flags = "mixed --topic live --backlog empty --partitions 3 --records 10";
+    let flags: Vec<&str> = flags.split_whitespace().chain(["--brokers", &address]).collect();
+    let refused = run_bench(&flags);
+    assert!(!refused.success && refused.stderr.contains("topic `empty` holds 0 records"), "{refused:?}");
+    std::fs::write(&scenario, "title = \"t\"\n[[step]]\nname = \"n\"\nrun = \"fly\"").expect("it can be written");
+    let refused = run_bench(&["run", &scenario, "--brokers", &address]);
+    assert!(!refused.success && refused.stderr.contains("step `n`"), "{refused:?}");
+}
