@@ -5,12 +5,18 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use ringmq_client::{Acks, BrokerAddress};
 
+use crate::driver::{DriverArgument, Topics};
+use crate::topic::TopicError;
+
 /// Which broker and which topic.
 #[derive(Debug, Clone, Args)]
 pub struct Target {
     /// Brokers to start from: `HOST[:PORT]`, several with commas between them
     #[arg(long, env = "RINGMQ_BROKERS", value_name = "ADDR", default_value = "localhost:9092", value_delimiter = ',')]
     pub brokers: Vec<BrokerAddress>,
+    /// The protocol that they are spoken to in
+    #[arg(long, value_enum, default_value_t = DriverArgument::Native)]
+    pub driver: DriverArgument,
     /// The topic
     #[arg(long, value_name = "T", default_value = "bench")]
     pub topic: String,
@@ -23,6 +29,13 @@ pub struct Target {
     /// Writes a page with a table and plots to this file, besides
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+}
+
+impl Target {
+    /// Connects to where topics are made and found.
+    pub(crate) fn connect(&self) -> Result<Box<dyn Topics>, TopicError> {
+        self.driver.driver().connect(&self.brokers)
+    }
 }
 
 /// What is waited for before a record counts.

@@ -113,6 +113,11 @@ impl SectionChecker {
         Ok((self.counted, self.next_offset))
     }
 
+    /// Ends a section whose last batch may be cut: it is not counted, and the next fetch begins with it.
+    pub(crate) fn finish_cut(self) -> (Volume, Offset) {
+        (self.counted, self.next_offset)
+    }
+
     fn fill_header<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], CheckError> {
         let (part, rest) = bytes.split_at(bytes.len().min(BATCH_HEADER_BYTES - self.header_filled));
         self.header[self.header_filled..][..part.len()].copy_from_slice(part);
@@ -258,6 +263,12 @@ pub(crate) mod tests {
         let repeat = [batch(0, 2), batch(0, 2)].concat();
         assert!(matches!(check(&repeat, 9, 0, 100), Err(CheckError::Offsets { .. })));
         let whole = batch(0, 2);
+        let (counted, next) = {
+            let mut checker = SectionChecker::new(Offset::ZERO, Offset::MAX);
+            checker.feed(&[whole.clone(), batch(2, 3)[..70].to_vec()].concat()).unwrap();
+            checker.finish_cut()
+        };
+        assert_eq!((counted.records, next), (2, Offset::new(2)));
         for length in 1..whole.len() {
             assert!(matches!(check(&whole[..length], 9, 0, 100), Err(CheckError::Cut { .. })), "{length}");
         }

@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use ringmq_client::BrokerAddress;
-use ringmq_wire::CorrelationId;
-use ringmq_wire::codec::Codec;
-use ringmq_wire::protocol::frame::{self, FrameError, RESPONSE_HEAD_BYTES, ResponseHead};
-use ringmq_wire::protocol::preamble::{BrokerPreamble, ClientPreamble, PREAMBLE_BYTES};
-use ringmq_wire::protocol::{Hello, InitProducerIdRequest, InitProducerIdResponse};
+use ringmq_wire::protocol::InitProducerIdResponse;
+use ringmq_wire::protocol::frame::ResponseHead;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::driver::Driver;
 
 /// What one read takes at most: it stays in the processor's own cache until it has been looked at.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -27,7 +26,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 pub(crate) struct Connection {
     stream: TcpStream,
     inbound: Inbound,
-    hello: Hello,
+    driver: &'static dyn Driver,
+    request_bytes_max: u32,
 }
 
 /// Bytes that have arrived and were not looked at yet.
@@ -40,10 +40,10 @@ struct Inbound {
 
 impl Connection {
     /// Connects to the first of `addresses` that a broker answers on.
-    pub(crate) fn open(addresses: &[BrokerAddress]) -> io::Result<Self> {
+    pub(crate) fn open(driver: &'static dyn Driver, addresses: &[BrokerAddress]) -> io::Result<Self> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "there is no address to connect to");
         for address in addresses {
-            match Self::open_one(address) {
+            match Self::open_one(driver, address) {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = io::Error::new(error.kind(), format!("{address}: {error}")),
             }
@@ -51,32 +51,25 @@ impl Connection {
         Err(last)
     }
 
-    fn open_one(address: &BrokerAddress) -> io::Result<Self> {
-        let mut stream = TcpStream::connect(&address.resolve_blocking()?[..])?;
+    fn open_one(driver: &'static dyn Driver, address: &BrokerAddress) -> io::Result<Self> {
+        let stream = TcpStream::connect(&address.resolve_blocking()?[..])?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SILENCE_MAX))?;
         stream.set_write_timeout(Some(SILENCE_MAX))?;
-
-        stream.write_all(&ClientPreamble::CURRENT.encode())?;
-        let mut preamble = [0; PREAMBLE_BYTES];
-        stream.read_exact(&mut preamble)?;
-        if BrokerPreamble::decode(preamble).map_err(invalid)?.version.is_none() {
-            return Err(invalid("the broker speaks no version of the protocol that this program does"));
-        }
-        let mut inbound = Inbound { buffer: vec![0; BUFFER_BYTES].into(), start: 0, end: 0 };
-        let hello = loop {
-            if let Some((hello, hello_bytes)) = Hello::decode_with_length(inbound.available()).map_err(invalid)? {
-                inbound.start += hello_bytes;
-                break hello;
-            }
-            inbound.fill(&mut stream)?;
-        };
-        Ok(Self { stream, inbound, hello })
+        let inbound = Inbound { buffer: vec![0; BUFFER_BYTES].into(), start: 0, end: 0 };
+        let mut connection = Self { stream, inbound, driver, request_bytes_max: 0 };
+        connection.request_bytes_max = driver.greet(&mut connection)?;
+        Ok(connection)
     }
 
-    /// What the broker said that it takes.
-    pub(crate) fn hello(&self) -> &Hello {
-        &self.hello
+    /// The longest request that the broker takes.
+    pub(crate) fn request_bytes_max(&self) -> u32 {
+        self.request_bytes_max
+    }
+
+    /// The protocol that is spoken.
+    pub(crate) fn driver(&self) -> &'static dyn Driver {
+        self.driver
     }
 
     /// Writes all of `pieces`.
@@ -96,24 +89,12 @@ impl Connection {
 
     /// An identity for a producer that nobody else has.
     pub(crate) fn init_producer_id(&mut self) -> io::Result<InitProducerIdResponse> {
-        const TIMEOUT_MS: u32 = 10_000;
         let mut request = BytesMut::new();
-        let id = CorrelationId::new(0);
-        frame::encode_request(id, &InitProducerIdRequest { timeout_ms: TIMEOUT_MS }, &mut request).map_err(invalid)?;
+        self.driver.encode_init_producer_id(&mut request)?;
         self.write(&mut [IoSlice::new(&request)])?;
-        let head = loop {
-            match self.take_response_head()? {
-                Some(head) => break head,
-                None => self.receive()?,
-            }
-        };
-        let body_bytes = head.body_bytes as usize;
-        let body = self.wait_for(body_bytes)?;
-        if !head.error.is_none() {
-            let error = frame::decode_error_body(head.error, body).map_err(invalid)?;
-            return Err(io::Error::other(format!("the broker gives no producer id: {error}")));
-        }
-        let identity = InitProducerIdResponse::decode_whole(body).map_err(invalid)?;
+        let head = self.wait_for_response_head()?;
+        let (driver, body_bytes) = (self.driver, head.body_bytes as usize);
+        let identity = driver.decode_init_producer_id(&head, self.wait_for(body_bytes)?)?;
         self.consume(body_bytes);
         Ok(identity)
     }
@@ -147,12 +128,19 @@ impl Connection {
 
     /// The head of the next response, if all of it has arrived; its body is then the first of what is available.
     pub(crate) fn take_response_head(&mut self) -> io::Result<Option<ResponseHead>> {
-        let head =
-            frame::decode_response_head(self.available(), u32::MAX).map_err(|error: FrameError| invalid(error))?;
-        if head.is_some() {
-            self.consume(RESPONSE_HEAD_BYTES);
+        let Some((head, head_bytes)) = self.driver.decode_response_head(self.available())? else { return Ok(None) };
+        self.consume(head_bytes);
+        Ok(Some(head))
+    }
+
+    /// Waits for the head of the next response.
+    pub(crate) fn wait_for_response_head(&mut self) -> io::Result<ResponseHead> {
+        loop {
+            match self.take_response_head()? {
+                Some(head) => return Ok(head),
+                None => self.receive()?,
+            }
         }
-        Ok(head)
     }
 
     /// Waits until the first `count` bytes of what is available have arrived; a small body's, not a section's.

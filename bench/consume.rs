@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use clap::Args;
-use ringmq_client::blocking::Client;
 
 use crate::arguments::Target;
 use crate::consumer::Consumer;
+use crate::driver::Topics;
 use crate::error::{LoadError, WorkerError};
 use crate::fetcher::Span;
 use crate::flow;
@@ -50,10 +50,10 @@ pub struct Arguments {
 /// # Errors
 /// What went wrong before.
 pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), LoadError> {
-    let Target { brokers, topic, partitions, .. } = &arguments.target;
-    let client = Client::connect(brokers.clone())?;
-    let topic = Topic::find(&client, topic, *partitions)?;
-    let ranges = Ranges::available(&client, &topic)?;
+    let Target { topic, partitions, .. } = &arguments.target;
+    let mut topics = arguments.target.connect()?;
+    let topic = Topic::find(&mut *topics, topic, *partitions)?;
+    let ranges = Ranges::available(&mut *topics, &topic)?;
     let found = ranges.records();
     let wanted = arguments.records.unwrap_or_else(|| found.saturating_sub(arguments.warmup));
     let (warm_up, rest) = ranges.split(arguments.warmup);
@@ -86,9 +86,8 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
 
 fn connect(arguments: &Arguments, topic: &Topic) -> Result<Vec<Consumer>, LoadError> {
     let assigned = assign(&topic.partitions, arguments.consumers.into());
-    let connect = |places: Vec<Place>| {
-        Consumer::connect(&topic.name, places, arguments.batch_bytes, usize::from(arguments.in_flight))
-    };
+    let connect =
+        |places: Vec<Place>| Consumer::connect(topic, places, arguments.batch_bytes, usize::from(arguments.in_flight));
     assigned.into_iter().map(connect).collect()
 }
 
@@ -111,8 +110,8 @@ struct Ranges(Vec<std::ops::Range<i64>>);
 
 impl Ranges {
     /// All that the topic holds.
-    fn available(client: &Client, topic: &Topic) -> Result<Self, TopicError> {
-        flow::held(client, topic).map(Self)
+    fn available(topics: &mut dyn Topics, topic: &Topic) -> Result<Self, TopicError> {
+        flow::held(topics, topic).map(Self)
     }
 
     fn records(&self) -> u64 {

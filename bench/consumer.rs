@@ -2,13 +2,11 @@
 
 use std::collections::VecDeque;
 
-use ringmq_client::TopicName;
-
 use crate::connection::invalid;
 use crate::error::{LoadError, WorkerError};
 use crate::fetcher::{Fetcher, Fetching, Span};
 use crate::latency::Latencies;
-use crate::topic::Place;
+use crate::topic::{Place, Topic};
 use crate::volume::Volume;
 use crate::workers::Progress;
 
@@ -24,7 +22,7 @@ pub(crate) struct Consumer {
 impl Consumer {
     /// Connects to where the first of `places` is.
     pub(crate) fn connect(
-        topic: &TopicName,
+        topic: &Topic,
         places: Vec<Place>,
         fetch_bytes: u32,
         in_flight: usize,
@@ -114,7 +112,7 @@ mod tests {
             let wanted = &request.topics[0].partitions[0];
             Some(answer(head.correlation_id, wanted.partition.get(), wanted.fetch_offset.get()))
         });
-        let mut consumer = Consumer::connect(&testing::topic(), vec![peer.place.clone()], 1000, 2).unwrap();
+        let mut consumer = Consumer::connect(&testing::topic(&peer.place), vec![peer.place.clone()], 1000, 2).unwrap();
         let spans: Vec<Span> =
             spans.into_iter().enumerate().filter_map(|(index, span)| Span::new(index, span)).collect();
         consumer.read(&spans, &Progress::start())

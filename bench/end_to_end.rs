@@ -6,7 +6,6 @@
 //! received and its checksum found right: a stall on any side counts in full.
 
 use clap::Args;
-use ringmq_client::blocking::Client;
 
 use crate::arguments::Target;
 use crate::error::LoadError;
@@ -38,10 +37,10 @@ pub struct Arguments {
 /// # Errors
 /// What went wrong before.
 pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), LoadError> {
-    let Arguments { target: Target { brokers, topic, partitions, .. }, load, rate, receiving } = arguments;
-    let client = Client::connect(brokers.clone())?;
-    let topic = Topic::create_or_find(&client, topic, *partitions, &load.settings)?;
-    let mut flow = Flow::connect(&client, &topic, load, Some(*rate), receiving)?;
+    let Arguments { target: Target { topic, partitions, .. }, load, rate, receiving } = arguments;
+    let mut topics = arguments.target.connect()?;
+    let topic = Topic::create_or_find(&mut *topics, topic, *partitions, &load.settings)?;
+    let mut flow = Flow::connect(&mut *topics, &topic, load, Some(*rate), receiving)?;
     flow.warm_up()?;
     let (Outcome { received, elapsed, failure, .. }, spent) = flow.run("end to end");
     let errors = failure.as_ref().map_or(0, LoadError::count);

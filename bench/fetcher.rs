@@ -7,17 +7,15 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use ringmq_client::{PartitionIndex, TopicName};
-use ringmq_wire::protocol::frame::{self, ResponseHead};
-use ringmq_wire::protocol::{
-    FetchPartition, FetchRequest, FetchResponseHead, FetchTopic, FetchedPartition, SectionHead,
-};
-use ringmq_wire::{CorrelationId, Offset, WireError};
+use ringmq_wire::protocol::frame::ResponseHead;
+use ringmq_wire::{CorrelationId, Offset};
 
 use crate::checker::SectionChecker;
 use crate::connection::{Connection, invalid};
+use crate::driver::{Fetch, Fetched};
 use crate::error::{LoadError, WorkerError};
 use crate::stamp::Stamp;
-use crate::topic::Place;
+use crate::topic::{Place, Topic};
 use crate::volume::Volume;
 
 /// Offsets of one partition that are to be read.
@@ -71,7 +69,7 @@ pub(crate) struct Fetching {
 
 /// What a fetch brought.
 #[derive(Debug)]
-pub(crate) struct Fetched {
+pub(crate) struct Answer {
     /// What is left of what was to be read.
     pub(crate) span: Span,
     pub(crate) counted: Volume,
@@ -80,7 +78,7 @@ pub(crate) struct Fetched {
 }
 
 /// A fetch that has not been answered.
-struct Fetch {
+struct Pending {
     span: Span,
     started: Instant,
 }
@@ -90,33 +88,32 @@ pub(crate) struct Fetcher {
     topic: TopicName,
     fetching: Fetching,
     /// By correlation id, which is the number of the place.
-    in_flight: Vec<Option<Fetch>>,
+    in_flight: Vec<Option<Pending>>,
 }
 
 impl Fetcher {
     /// Connects to where the first of `places` is.
-    pub(crate) fn connect(topic: &TopicName, places: &[Place], fetching: Fetching) -> Result<Self, LoadError> {
+    pub(crate) fn connect(topic: &Topic, places: &[Place], fetching: Fetching) -> Result<Self, LoadError> {
         let Some(home) = places.first() else {
             return Err(LoadError::Connect(invalid("a consumer has no partition")));
         };
-        let connection = Connection::open(&home.addresses).map_err(LoadError::Connect)?;
+        let connection = Connection::open(topic.driver, &home.addresses).map_err(LoadError::Connect)?;
         let in_flight = (0..fetching.in_flight).map(|_| None).collect();
-        Ok(Self { connection, topic: topic.clone(), fetching, in_flight })
+        Ok(Self { connection, topic: topic.name.clone(), fetching, in_flight })
     }
 
     /// Sends as many fetches as may be in flight, with one write.
     pub(crate) fn ask(&mut self, idle: &mut VecDeque<Span>) -> Result<(), WorkerError> {
+        let driver = self.connection.driver();
         let mut requests = BytesMut::new();
         for (place, slot) in self.in_flight.iter_mut().enumerate().filter(|(_, slot)| slot.is_none()) {
             let Some(span) = idle.pop_front() else { break };
             let Fetching { bytes, max_wait_ms, .. } = self.fetching;
-            let wanted =
-                FetchPartition { partition: span.partition, fetch_offset: span.next, partition_max_bytes: bytes };
-            let topics = vec![FetchTopic { topic: self.topic.clone(), partitions: vec![wanted] }];
-            let request = FetchRequest { max_wait_ms, min_bytes: 1, max_bytes: bytes, topics };
+            let (partition, offset) = (span.partition, span.next);
+            let fetch = Fetch { topic: &self.topic, partition, offset, bytes, max_wait_ms };
             let id = CorrelationId::new(u32::try_from(place).map_err(invalid)?);
-            frame::encode_request(id, &request, &mut requests).map_err(invalid)?;
-            *slot = Some(Fetch { span, started: Instant::now() });
+            driver.encode_fetch(id, &fetch, &mut requests)?;
+            *slot = Some(Pending { span, started: Instant::now() });
         }
         self.connection.write(&mut [IoSlice::new(&requests)])?;
         Ok(())
@@ -127,15 +124,10 @@ impl Fetcher {
     pub(crate) fn take_answer(
         &mut self,
         received: impl FnMut(PartitionIndex, Stamp) -> Result<(), WorkerError>,
-    ) -> Result<Fetched, WorkerError> {
-        let head = loop {
-            match self.connection.take_response_head()? {
-                Some(head) => break head,
-                None => self.connection.receive()?,
-            }
-        };
+    ) -> Result<Answer, WorkerError> {
+        let head = self.connection.wait_for_response_head()?;
         let place = head.correlation_id.get() as usize;
-        let Some(Fetch { mut span, started }) = self.in_flight.get_mut(place).and_then(Option::take) else {
+        let Some(Pending { mut span, started }) = self.in_flight.get_mut(place).and_then(Option::take) else {
             return Err(invalid(format!("response {place} answers no fetch")).into());
         };
         let fetched = self.take_head(&head)?;
@@ -144,34 +136,25 @@ impl Fetcher {
                 invalid(format!("partition {} came where {} was due", fetched.partition, span.partition)).into()
             );
         }
-        if !fetched.error.is_none() {
-            let source = WireError { code: fetched.error, detail: fetched.detail };
+        if let Some(source) = fetched.error {
             return Err(WorkerError::Partition { partition: span.partition, source });
         }
-        let counted = self.take_section(&mut span, fetched.records_bytes as usize, received)?;
-        Ok(Fetched { span, counted, took: started.elapsed() })
+        let counted = self.take_section(&mut span, fetched.records_bytes, received)?;
+        Ok(Answer { span, counted, took: started.elapsed() })
     }
 
     /// What the head of a response says about its one partition.
-    fn take_head(&mut self, head: &ResponseHead) -> Result<FetchedPartition, WorkerError> {
-        if !head.error.is_none() {
-            let body = self.connection.wait_for(head.body_bytes as usize)?;
-            let error = frame::decode_error_body(head.error, body).map_err(invalid)?;
-            return Err(WorkerError::Request(error));
-        }
-        let (decoded, sections_at) = loop {
+    fn take_head(&mut self, head: &ResponseHead) -> Result<Fetched, WorkerError> {
+        loop {
             let arrived = self.connection.available();
             let body = &arrived[..arrived.len().min(head.body_bytes as usize)];
-            match FetchResponseHead::decode_head(body, head.body_bytes).map_err(invalid)? {
-                Some(decoded) => break decoded,
+            match self.connection.driver().fetched(head, body)? {
+                Some((fetched, taken)) => {
+                    self.connection.consume(taken);
+                    return Ok(fetched);
+                }
                 None => self.connection.receive()?,
             }
-        };
-        self.connection.consume(sections_at);
-        let mut partitions = decoded.topics.into_iter().flat_map(|topic| topic.partitions);
-        match (partitions.next(), partitions.next()) {
-            (Some(only), None) => Ok(only),
-            _ => Err(invalid("a fetch of one partition was answered with none or several").into()),
         }
     }
 
@@ -201,7 +184,10 @@ impl Fetcher {
             left -= taken;
             self.connection.consume(taken);
         }
-        let (counted, next) = checker.finish().map_err(damaged)?;
+        let (counted, next) = match self.connection.driver().may_cut_batches() {
+            true => checker.finish_cut(),
+            false => checker.finish().map_err(damaged)?,
+        };
         span.next = next;
         Ok(counted)
     }

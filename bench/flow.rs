@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use ringmq_client::OffsetSpec;
-use ringmq_client::blocking::Client;
 
 use crate::consumer::Consumer;
+use crate::driver::Topics;
 use crate::error::{LoadError, WorkerError};
 use crate::fetcher::Span;
 use crate::latency::Latencies;
@@ -60,7 +60,7 @@ pub(crate) struct Outcome {
 impl<'a> Flow<'a> {
     /// Connects producers and consumers. Consumers wait already when the first batch is sent.
     pub(crate) fn connect(
-        client: &Client,
+        topics: &mut dyn Topics,
         topic: &'a Topic,
         load: &'a Load,
         rate: Option<Rate>,
@@ -74,14 +74,14 @@ impl<'a> Flow<'a> {
             epoch,
             producers: load.producers,
         };
-        let offsets = topic.offsets(client, OffsetSpec::Latest)?;
+        let offsets = topics.offsets(topic, OffsetSpec::Latest)?;
         let mut workers = Vec::new();
         let mut followed = HashSet::new();
         for mut places in assign(&topic.partitions, receiving.consumers.into()) {
             // Each partition has one consumer.
             places.retain(|place| followed.insert(place.partition));
             if !places.is_empty() {
-                let tail = Tail::connect(&topic.name, &places, &offsets, following)?;
+                let tail = Tail::connect(topic, &places, &offsets, following)?;
                 workers.push(Worker::Tail(Box::new(tail)));
             }
         }
@@ -92,21 +92,21 @@ impl<'a> Flow<'a> {
     /// Adds readers of what this topic holds now: from its beginning to its end, and again, until the producers have ended.
     pub(crate) fn add_readers(
         &mut self,
-        client: &Client,
+        topics: &mut dyn Topics,
         backlog: &Topic,
         readers: u16,
         fetch_bytes: u32,
     ) -> Result<(), LoadError> {
         /// Fetches that each reader has under way.
         const IN_FLIGHT: usize = 2;
-        let held = held(client, backlog)?;
+        let held = held(topics, backlog)?;
         let mut taken = HashSet::new();
         for mut places in assign(&backlog.partitions, readers.into()) {
             places.retain(|place| taken.insert(place.partition));
             let span = |index: usize| Span::new(index, held.get(index).cloned().unwrap_or_default());
             let spans: Vec<Span> = places.iter().filter_map(|place| span(place.partition.as_usize())).collect();
             if !spans.is_empty() {
-                let reader = Consumer::connect(&backlog.name, places, fetch_bytes, IN_FLIGHT)?;
+                let reader = Consumer::connect(backlog, places, fetch_bytes, IN_FLIGHT)?;
                 self.workers.push(Worker::Reader(Box::new(reader), spans));
             }
         }
@@ -212,8 +212,8 @@ struct Done {
 }
 
 /// The offsets that a topic holds, by partition.
-pub(crate) fn held(client: &Client, topic: &Topic) -> Result<Vec<Range<i64>>, TopicError> {
-    let earliest = topic.offsets(client, OffsetSpec::Earliest)?;
-    let latest = topic.offsets(client, OffsetSpec::Latest)?;
+pub(crate) fn held(topics: &mut dyn Topics, topic: &Topic) -> Result<Vec<Range<i64>>, TopicError> {
+    let earliest = topics.offsets(topic, OffsetSpec::Earliest)?;
+    let latest = topics.offsets(topic, OffsetSpec::Latest)?;
     Ok(earliest.into_iter().zip(latest).map(|(start, end)| start..end).collect())
 }

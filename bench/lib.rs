@@ -21,6 +21,7 @@ mod checker;
 mod connection;
 pub mod consume;
 mod consumer;
+mod driver;
 pub mod end_to_end;
 mod error;
 mod fetcher;
@@ -52,6 +53,7 @@ mod workers;
 
 pub use arguments::{AcksArgument, Target};
 pub use checker::CheckError;
+pub use driver::DriverArgument;
 pub use error::{LoadError, WorkerError};
 pub use flow::Receiving;
 pub use keys::KeyDistribution;

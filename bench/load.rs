@@ -94,7 +94,7 @@ impl Load {
                 schedule: rate.map(|rate| Schedule::new(rate, volume, index, workers)),
                 stamps: epoch.map(|epoch| Stamping { producer, epoch }),
             };
-            producers.push(Producer::connect(&topic.name, &places, payload, sending)?);
+            producers.push(Producer::connect(topic, &places, payload, sending)?);
         }
         Ok(producers)
     }

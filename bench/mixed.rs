@@ -5,7 +5,6 @@
 //! comes from the disk where the broker's memory does not hold it any more.
 
 use clap::Args;
-use ringmq_client::blocking::Client;
 
 use crate::arguments::Target;
 use crate::error::LoadError;
@@ -43,13 +42,13 @@ pub struct Arguments {
 /// # Errors
 /// What went wrong before.
 pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), LoadError> {
-    let Arguments { target: Target { brokers, topic, partitions, .. }, load, rate, receiving, .. } = arguments;
-    let client = Client::connect(brokers.clone())?;
-    let backlog = Topic::find(&client, &arguments.backlog, *partitions)?;
-    let topic = Topic::create_or_find(&client, topic, *partitions, &load.settings)?;
-    let mut flow = Flow::connect(&client, &topic, load, *rate, receiving)?;
+    let Arguments { target: Target { topic, partitions, .. }, load, rate, receiving, .. } = arguments;
+    let mut topics = arguments.target.connect()?;
+    let backlog = Topic::find(&mut *topics, &arguments.backlog, *partitions)?;
+    let topic = Topic::create_or_find(&mut *topics, topic, *partitions, &load.settings)?;
+    let mut flow = Flow::connect(&mut *topics, &topic, load, *rate, receiving)?;
     flow.warm_up()?;
-    flow.add_readers(&client, &backlog, arguments.readers, receiving.fetch_bytes)?;
+    flow.add_readers(&mut *topics, &backlog, arguments.readers, receiving.fetch_bytes)?;
     let (Outcome { received, read, elapsed, failure }, spent) = flow.run("producing beside a drain");
     let errors = failure.as_ref().map_or(0, LoadError::count);
     let run = Run { verb: "mixed", done: received, errors, elapsed };

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use ringmq_client::OffsetSpec;
-use ringmq_client::blocking::Client;
 
 use crate::arguments::{AcksArgument, Target};
+use crate::driver::Topics;
 use crate::error::{LoadError, WorkerError};
 use crate::latency::Latencies;
 use crate::load::Load;
@@ -46,13 +46,13 @@ pub struct Arguments {
 /// # Errors
 /// What went wrong before.
 pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), LoadError> {
-    let Arguments { target: Target { brokers, topic, partitions, .. }, load, rate } = arguments;
-    let client = Client::connect(brokers.clone())?;
-    let topic = Topic::create_or_find(&client, topic, *partitions, &load.settings)?;
+    let Arguments { target: Target { topic, partitions, .. }, load, rate } = arguments;
+    let mut topics = arguments.target.connect()?;
+    let topic = Topic::create_or_find(&mut *topics, topic, *partitions, &load.settings)?;
     let mut producers = load.connect(&topic, *rate, None)?;
     load.warm_up(&mut producers)?;
 
-    let before = topic.offsets(&client, OffsetSpec::Latest)?;
+    let before = topics.offsets(&topic, OffsetSpec::Latest)?;
     let mut meter = Meter::start(topic.home());
     let extent = load.extent();
     let (outcomes, mut elapsed) =
@@ -65,7 +65,7 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
     let mut failure = LoadError::of_workers(failures);
     if load.acks == AcksArgument::None {
         let (sent, waiting) = (done.records, Instant::now());
-        done.records = arrived(&client, &topic, &before, sent)?;
+        done.records = arrived(&mut *topics, &topic, &before, sent)?;
         elapsed += waiting.elapsed();
         if done.records < sent && failure.is_none() {
             failure = Some(LoadError::Missing { missing: sent - done.records, sent });
@@ -80,10 +80,10 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
 }
 
 /// Waits until so many records show in the topic behind `before`, or none comes any more. Gives how many did.
-fn arrived(client: &Client, topic: &Topic, before: &[i64], wanted: u64) -> Result<u64, LoadError> {
+fn arrived(topics: &mut dyn Topics, topic: &Topic, before: &[i64], wanted: u64) -> Result<u64, LoadError> {
     let (mut found, mut grown) = (0, Instant::now());
     loop {
-        let now = topic.offsets(client, OffsetSpec::Latest)?;
+        let now = topics.offsets(topic, OffsetSpec::Latest)?;
         let total = now.iter().zip(before).map(|(now, before)| now.saturating_sub(*before)).sum::<i64>();
         let total = u64::try_from(total).unwrap_or(0);
         if total > found {

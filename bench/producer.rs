@@ -5,21 +5,20 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use ringmq_client::{Acks, PartitionIndex, TopicName};
+use bytes::Bytes;
+use ringmq_client::{Acks, PartitionIndex};
+use ringmq_wire::Sequence;
 use ringmq_wire::batch::BatchProducer;
-use ringmq_wire::codec::{Codec, DecodeError, Reader};
-use ringmq_wire::protocol::frame::{self, REQUEST_HEAD_BYTES, ResponseHead};
-use ringmq_wire::protocol::{InitProducerIdResponse, ProduceHead, ProducePartition, ProduceResponse, ProduceTopic};
-use ringmq_wire::{CorrelationId, Detail, ErrorCode, Offset, Sequence, WireError};
+use ringmq_wire::protocol::InitProducerIdResponse;
 
 use crate::connection::{Connection, invalid};
+use crate::driver::{Destination, Driver};
 use crate::error::{LoadError, WorkerError};
 use crate::latency::Latencies;
 use crate::pace::{Extent, Schedule};
 use crate::payload::{Fill, Marks, Payload, Ready};
 use crate::stamp::Stamp;
-use crate::topic::Place;
+use crate::topic::{Place, Topic};
 use crate::volume::Volume;
 use crate::workers::Progress;
 
@@ -83,14 +82,15 @@ struct Request {
 impl Producer {
     /// Connects to where the first of `places` is, for records to all of them.
     pub(crate) fn connect(
-        topic: &TopicName,
+        topic: &Topic,
         places: &[Place],
         payload: Payload,
         sending: Sending,
     ) -> Result<Self, LoadError> {
         let mut routes = Vec::with_capacity(places.len());
         for place in places {
-            let head = |fill| request_head(topic, place.partition, sending.acks, payload.volume(fill).bytes);
+            let to = Destination { topic: &topic.name, partition: place.partition, acks: sending.acks };
+            let head = |fill| request_head(topic.driver, &to, payload.volume(fill).bytes);
             let (full, rest) = (head(Fill::Full)?, (payload.rest_records > 0).then(|| head(Fill::Rest)).transpose()?);
             let (partition, next_sequence, acknowledged) = (place.partition, Sequence::ZERO, 0);
             routes.push(Route { partition, full, rest, next_sequence, acknowledged });
@@ -98,8 +98,8 @@ impl Producer {
         let (Some(home), Some(route)) = (places.first(), routes.first()) else {
             return Err(LoadError::Connect(invalid("a producer has no partition")));
         };
-        let mut connection = Connection::open(&home.addresses).map_err(LoadError::Connect)?;
-        let max = u64::from(connection.hello().request_bytes_max);
+        let mut connection = Connection::open(topic.driver, &home.addresses).map_err(LoadError::Connect)?;
+        let max = u64::from(connection.request_bytes_max());
         let bytes = route.full.len() as u64 + payload.volume(Fill::Full).bytes;
         if bytes > max {
             return Err(LoadError::RequestTooLarge { bytes, max });
@@ -198,6 +198,7 @@ impl Producer {
     /// Sends as many of the batches that are due as may be in flight and can be ready at the same time, with one write.
     fn send(&mut self, plan: &mut Plan, progress: &Progress, acknowledged: &mut Volume) -> Result<(), WorkerError> {
         let now = progress.started().elapsed();
+        let id_at = self.connection.driver().correlation_id_at();
         let mut heads = Vec::new();
         let mut queued: Vec<(usize, Range<usize>, Ready)> = Vec::new();
         while queued.len() < self.payload.ready_max()
@@ -216,7 +217,8 @@ impl Producer {
             };
             let start = heads.len();
             heads.extend_from_slice(head);
-            set_correlation_id(&mut heads[start..], place);
+            let id = u32::try_from(place).unwrap_or(u32::MAX).to_be_bytes();
+            heads[start + id_at..][..id.len()].copy_from_slice(&id);
             self.free.pop();
             self.in_flight[place] = Some(Request { started, route, volume: self.payload.volume(fill) });
             queued.push((place, start..heads.len(), ready));
@@ -258,13 +260,13 @@ impl Producer {
     fn take_answers(&mut self, acknowledged: &mut Volume) -> Result<(), WorkerError> {
         self.connection.receive()?;
         while let Some(head) = self.connection.take_response_head()? {
+            let driver = self.connection.driver();
             let body = self.connection.wait_for(head.body_bytes as usize)?;
             let place = head.correlation_id.get() as usize;
             let Some(Some(request)) = self.in_flight.get(place) else {
                 return Err(invalid(format!("response {place} answers no request")).into());
             };
-            let offsets = offsets(&head, body)?;
-            let count = offsets.end.checked_sub(offsets.start).unwrap_or(0);
+            let count = driver.acknowledged(&head, body, request.volume.records)?;
             if count != request.volume.records {
                 return Err(WorkerError::Count { acknowledged: count, sent: request.volume.records });
             }
@@ -315,73 +317,11 @@ impl Plan {
     }
 }
 
-/// All of a request but its one section, with correlation id 0.
-fn request_head(
-    topic: &TopicName,
-    partition: PartitionIndex,
-    acks: Acks,
-    batch_bytes: u64,
-) -> Result<Bytes, LoadError> {
-    let too_large = |_| LoadError::RequestTooLarge { bytes: batch_bytes, max: u32::MAX.into() };
-    let records_bytes = u32::try_from(batch_bytes).map_err(too_large)?;
-    let partitions = vec![ProducePartition { partition, records_bytes }];
-    let topics = vec![ProduceTopic { topic: topic.clone(), partitions }];
-    let head = ProduceHead { acks, timeout_ms: 30_000, topics };
-    let mut out = BytesMut::new();
-    let too_large = |_| LoadError::RequestTooLarge { bytes: batch_bytes, max: u32::MAX.into() };
-    frame::encode_request_head(CorrelationId::new(0), &head, &mut out).map_err(too_large)?;
-    Ok(out.freeze())
-}
-
-/// The correlation id is the last field in front of a request's body.
-fn set_correlation_id(request: &mut [u8], place: usize) {
-    let id = u32::try_from(place).unwrap_or(u32::MAX);
-    request[REQUEST_HEAD_BYTES - 4..REQUEST_HEAD_BYTES].copy_from_slice(&id.to_be_bytes());
-}
-
-/// The offsets that a response to a request with one section gives.
-fn offsets(head: &ResponseHead, body: &[u8]) -> Result<Range<Offset>, WorkerError> {
-    if !head.error.is_none() {
-        let error = frame::decode_error_body(head.error, body).map_err(invalid)?;
-        return Err(WorkerError::Request(error));
-    }
-    match acknowledged_offsets(body) {
-        Ok(Some(offsets)) => Ok(offsets),
-        // Decoded again, with all of its words.
-        Ok(None) => Err(refusal(body)),
-        Err(error) => Err(invalid(error).into()),
-    }
-}
-
-/// The offsets in a [`ProduceResponse`] of one partition, read in place: `None` when it is an error.
-fn acknowledged_offsets(body: &[u8]) -> Result<Option<Range<Offset>>, DecodeError> {
-    let mut reader = Reader::new(body);
-    let _topics = u32::decode(&mut reader)?;
-    let name_bytes = u16::decode(&mut reader)?;
-    reader.take(name_bytes.into(), "ProducedTopic.topic")?;
-    let _partitions = u32::decode(&mut reader)?;
-    let _partition = PartitionIndex::decode(&mut reader)?;
-    if !ErrorCode::decode(&mut reader)?.is_none() {
-        return Ok(None);
-    }
-    Detail::decode(&mut reader)?;
-    let base = Offset::decode(&mut reader)?;
-    Ok(Some(base..Offset::decode(&mut reader)?))
-}
-
-fn refusal(body: &[u8]) -> WorkerError {
-    let response = match ProduceResponse::decode_whole(body) {
-        Ok(response) => response,
-        Err(error) => return invalid(error).into(),
-    };
-    let mut produced = response.topics.into_iter().flat_map(|topic| topic.partitions);
-    match produced.find(|produced| !produced.error.is_none()) {
-        Some(refused) => WorkerError::Partition {
-            partition: refused.partition,
-            source: WireError { code: refused.error, detail: refused.detail },
-        },
-        None => invalid("an answer is an error and none").into(),
-    }
+/// All of a request but its one batch.
+fn request_head(driver: &dyn Driver, to: &Destination<'_>, batch_bytes: u64) -> Result<Bytes, LoadError> {
+    let too_large = LoadError::RequestTooLarge { bytes: batch_bytes, max: u32::MAX.into() };
+    let batch_bytes = u32::try_from(batch_bytes).map_err(|_| too_large)?;
+    driver.produce_head(to, batch_bytes).map_err(LoadError::Connect)
 }
 
 #[cfg(test)]

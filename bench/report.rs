@@ -72,6 +72,8 @@ impl Report {
         let seconds = run.elapsed.as_secs_f64();
         let each_second = |number: u64| if seconds > 0.0 { number as f64 / seconds } else { 0.0 };
         let each_gigabyte = |spent: f64| spent / (bytes as f64 / 1e9);
+        // Behind the end nothing is done but to wait for nothing more.
+        let samples = spent.samples.into_iter().filter(|sample| sample.seconds <= seconds).collect();
         Self {
             name: run.verb.to_owned(),
             verb: run.verb.to_owned(),
@@ -92,7 +94,7 @@ impl Report {
             generator_cpu_seconds_per_gb: spent.own_seconds.map(each_gigabyte).filter(|figure| figure.is_finite()),
             broker_peak_memory_bytes: spent.broker_peak_memory_bytes,
             latency_curve: latencies.curve(),
-            samples: spent.samples,
+            samples,
         }
     }
 
@@ -206,7 +208,9 @@ pub(crate) mod tests {
         let mut table = Vec::new();
         found.write_table(&mut table).unwrap();
         let table = String::from_utf8(table).unwrap();
-        for part in ["8000 in 2.00 s, 0 errors", "4000 records/s asked for", "p99.99 10002", "50 MB at most", "acks all"] {
+        for part in
+            ["8000 in 2.00 s, 0 errors", "4000 records/s asked for", "p99.99 10002", "50 MB at most", "acks all"]
+        {
             assert!(table.contains(part), "{part}: {table}");
         }
     }

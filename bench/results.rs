@@ -1,11 +1,13 @@
 //! The figures of several runs: what a scenario writes, and what a comparison reads.
 
-use std::io;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use crate::latency::Latency;
 use crate::report::Report;
 use crate::{html, json};
 
@@ -18,18 +20,18 @@ pub struct Results {
     pub results: Vec<Report>,
 }
 
-/// A page that compares the figures of several runs
+/// Compares the figures of several runs: as ratios to the first file's, and on a page
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// What `--json` printed, of single measurements and of scenarios
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
-    /// The page, which needs no network and no other file
+    /// Writes a page, which needs no network and no other file
     #[arg(long, value_name = "FILE")]
-    pub html: PathBuf,
+    pub html: Option<PathBuf>,
 }
 
-/// Why there is no page.
+/// Why nothing can be compared.
 #[derive(Debug, thiserror::Error)]
 pub enum ResultsError {
     /// A file cannot be read, or the page not be written.
@@ -48,27 +50,83 @@ pub enum ResultsError {
         /// What is wrong.
         source: serde_json::Error,
     },
+    /// Standard output is gone.
+    #[error("the figures cannot be written: {0}")]
+    Output(#[source] io::Error),
 }
 
-/// Writes the page.
+/// Prints the figures, with ratios to those of the first file, and writes the page.
 ///
 /// # Errors
 /// [`ResultsError`].
 pub fn run(arguments: &Arguments) -> Result<(), ResultsError> {
     let read = arguments.files.iter().map(|path| Results::read(path)).collect::<Result<Vec<_>, _>>()?;
-    let title = read.iter().map(|results| results.title.as_str()).collect::<Vec<_>>().join(", ");
-    let several = read.len() > 1;
-    let named = |results: Results| {
-        let Results { title, results } = results;
-        let name = move |report: Report| match several && report.name != title {
-            true => Report { name: format!("{title}: {}", report.name), ..report },
-            false => report,
-        };
-        results.into_iter().map(name).collect::<Vec<_>>()
+    let compared: Vec<Compared> =
+        arguments.files.iter().zip(&read).map(|(path, read)| Compared::new(path, read)).collect();
+    let mut text = String::new();
+    compared.iter().for_each(|one| one.write(&compared[0], &mut text));
+    io::stdout().lock().write_all(text.as_bytes()).map_err(ResultsError::Output)?;
+    let Some(path) = &arguments.html else { return Ok(()) };
+    let written = all(&compared, &read).write_html(path);
+    written.map_err(|source| ResultsError::File { path: path.clone(), source })
+}
+
+/// The results of several files together, told apart by their files' names.
+fn all(compared: &[Compared<'_>], read: &[Results]) -> Results {
+    let mut titles: Vec<&str> = read.iter().map(|results| results.title.as_str()).collect();
+    titles.dedup();
+    let named = |one: &Compared<'_>, report: &Report| match compared.len() > 1 && one.file != report.name {
+        true => Report { name: format!("{}: {}", one.file, report.name), ..report.clone() },
+        false => report.clone(),
     };
-    let all = Results { title, results: read.into_iter().flat_map(named).collect() };
-    let written = all.write_html(&arguments.html);
-    written.map_err(|source| ResultsError::File { path: arguments.html.clone(), source })
+    let results = compared.iter().flat_map(|one| one.results.iter().map(|report| named(one, report)));
+    Results { title: titles.join(", "), results: results.collect() }
+}
+
+/// One file of several.
+struct Compared<'a> {
+    /// Its name.
+    file: String,
+    results: &'a [Report],
+}
+
+impl<'a> Compared<'a> {
+    fn new(path: &Path, read: &'a Results) -> Self {
+        Self { file: stem(path), results: &read.results }
+    }
+
+    /// A line for each result, with ratios to the result of `base` that has the same name, or is at the same place.
+    fn write(&self, base: &Compared<'_>, out: &mut String) {
+        for (index, report) in self.results.iter().enumerate() {
+            let same = base.results.iter().find(|other| other.name == report.name).or(base.results.get(index));
+            let ratio = |figure: fn(&Report) -> Option<f64>| {
+                let ratio =
+                    same.and_then(|same| Some(figure(report)? / figure(same)?)).filter(|ratio| ratio.is_finite());
+                ratio.map_or_else(String::new, |ratio| format!(" ({ratio:.2})"))
+            };
+            let Latency { p50, p99, p999, .. } = report.latency_us;
+            let _ = writeln!(
+                out,
+                "{}: {}\n  {:.1} MB/s{}  p50 {:.0}{}  p99 {:.0}{}  p99.9 {:.0}{} µs  broker {:.2}{} CPU s/GB",
+                self.file,
+                report.name,
+                report.bytes_per_second / 1e6,
+                ratio(|report| Some(report.bytes_per_second)),
+                p50,
+                ratio(|report| Some(report.latency_us.p50)),
+                p99,
+                ratio(|report| Some(report.latency_us.p99)),
+                p999,
+                ratio(|report| Some(report.latency_us.p999)),
+                report.broker_cpu_seconds_per_gb.unwrap_or(f64::NAN),
+                ratio(|report| report.broker_cpu_seconds_per_gb),
+            );
+        }
+    }
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 impl Results {
@@ -81,7 +139,7 @@ impl Results {
         if value.get("results").is_some() {
             return serde_json::from_value(value).map_err(invalid);
         }
-        let title = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let title = stem(path);
         let report: Report = serde_json::from_value(value).map_err(invalid)?;
         Ok(Self { results: vec![Report { name: title.clone(), ..report }], title })
     }
@@ -119,11 +177,27 @@ mod tests {
         assert_eq!(Results::read(&several).unwrap(), results);
 
         let html = dir.path().join("out.html");
-        run(&Arguments { files: vec![single, several], html: html.clone() }).unwrap();
+        run(&Arguments { files: vec![single, several], html: Some(html.clone()) }).unwrap();
         let page = std::fs::read_to_string(html).unwrap();
-        for name in ["before, Two", ">before<", ">Two: produce<", ">Two: other<"] {
+        for name in ["before, Two", ">before<", ">b: produce<", ">b: other<"] {
             assert!(page.contains(name), "{name}: {page}");
         }
+    }
+
+    #[test]
+    fn ratios_are_to_the_result_of_the_same_name() {
+        let (slow, mut fast) = (report::tests::report("same"), report::tests::report("same"));
+        fast.bytes_per_second *= 3.0;
+        fast.latency_us.p99 /= 4.0;
+        let of = |report| Results { title: String::new(), results: vec![report::tests::report("first"), report] };
+        let (base, other) = (of(slow), of(fast));
+        let (base, other) = (Compared::new(Path::new("a.json"), &base), Compared::new(Path::new("b.json"), &other));
+        let mut text = String::new();
+        other.write(&base, &mut text);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[2], "b: same");
+        assert!(lines[3].contains("12.0 MB/s (3.00)") && lines[3].contains("p50 5001 (1.00)"), "{text}");
+        assert!(lines[3].contains("(0.25)  p99.9") && lines[3].contains("broker 100.00 (1.00)"), "{text}");
     }
 
     #[test]

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use clap::{Args, Parser};
 use ringmq_client::BrokerAddress;
-use ringmq_client::blocking::Client;
 use serde::Deserialize;
 
+use crate::driver::DriverArgument;
 use crate::error::LoadError;
 use crate::pace::Extent;
 use crate::results::Results;
+use crate::topic::TopicError;
 use crate::verb::Verb;
 
 /// Several measurements, one after the other, as a TOML file says
@@ -26,6 +27,9 @@ pub struct Arguments {
     /// Brokers to start from: `HOST[:PORT]`, several with commas between them
     #[arg(long, env = "RINGMQ_BROKERS", value_name = "ADDR", default_value = "localhost:9092", value_delimiter = ',')]
     pub brokers: Vec<BrokerAddress>,
+    /// The protocol that they are spoken to in
+    #[arg(long, value_enum, default_value_t = DriverArgument::Native)]
+    pub driver: DriverArgument,
     /// A part of what the file says, such as 0.01 to try it: of records, durations and warm-up
     #[arg(long, value_name = "PART", default_value_t = 1.0, value_parser = part)]
     pub scale: f64,
@@ -84,7 +88,7 @@ pub enum ScenarioError {
     },
     /// The topics cannot be deleted.
     #[error("the topics of the scenario cannot be deleted: {0}")]
-    Delete(#[from] ringmq_client::Error),
+    Delete(#[from] TopicError),
     /// Standard output is gone, or the page cannot be written.
     #[error("the figures cannot be written: {0}")]
     Output(#[source] std::io::Error),
@@ -142,7 +146,7 @@ pub fn run(arguments: &Arguments) -> Result<(), ScenarioError> {
         results.write_html(path).map_err(ScenarioError::Output)?;
     }
     if !arguments.keep {
-        delete_topics(&arguments.brokers, &scenario.steps, &id)?;
+        delete_topics(arguments, &scenario.steps, &id)?;
     }
     failure.map_or(Ok(()), Err)
 }
@@ -184,7 +188,8 @@ impl Step {
     /// The command line that it stands for.
     fn line(&self, arguments: &Arguments, id: &str) -> Vec<String> {
         let brokers: Vec<String> = arguments.brokers.iter().map(BrokerAddress::to_string).collect();
-        let mut line = vec![self.run.clone(), "--brokers".into(), brokers.join(",")];
+        let driver = arguments.driver.driver().name().to_owned();
+        let mut line = vec![self.run.clone(), "--brokers".into(), brokers.join(","), "--driver".into(), driver];
         for (flag, value) in &self.flags {
             match value {
                 toml::Value::Boolean(true) => line.push(format!("--{flag}")),
@@ -229,19 +234,12 @@ fn scaled(extent: Extent, scale: f64) -> String {
     }
 }
 
-fn delete_topics(brokers: &[BrokerAddress], steps: &[Step], id: &str) -> Result<(), ScenarioError> {
-    let client = Client::connect(brokers.to_vec())?;
-    let mut topics: Vec<String> = steps.iter().flat_map(Step::topics).map(|topic| topic_of_run(topic, id)).collect();
-    topics.sort_unstable();
-    topics.dedup();
-    for topic in topics {
-        match client.admin().delete_topic(&topic) {
-            // A step that failed early may not have made it.
-            Err(error) if error.code() != Some(ringmq_client::ErrorCode::UnknownTopic) => return Err(error.into()),
-            _ => {}
-        }
-    }
-    Ok(())
+fn delete_topics(arguments: &Arguments, steps: &[Step], id: &str) -> Result<(), TopicError> {
+    let mut topics = arguments.driver.driver().connect(&arguments.brokers)?;
+    let mut names: Vec<String> = steps.iter().flat_map(Step::topics).map(|topic| topic_of_run(topic, id)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.iter().try_for_each(|name| topics.delete(name))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ringmq_client::{PartitionIndex, TopicName};
+use ringmq_client::PartitionIndex;
 use ringmq_wire::Offset;
 
 use crate::connection::invalid;
@@ -13,7 +13,7 @@ use crate::fetcher::{Fetcher, Fetching, Span};
 use crate::latency::Latencies;
 use crate::producer::Producer;
 use crate::stamp::Stamp;
-use crate::topic::Place;
+use crate::topic::{Place, Topic};
 use crate::volume::Volume;
 use crate::workers::Progress;
 
@@ -98,7 +98,7 @@ struct Seen {
 impl Tail {
     /// Connects to where the first of `places` is, to follow all of them from these offsets on.
     pub(crate) fn connect(
-        topic: &TopicName,
+        topic: &Topic,
         places: &[Place],
         offsets: &[i64],
         following: Following,

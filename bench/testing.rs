@@ -13,7 +13,8 @@ use ringmq_wire::protocol::{
 };
 use ringmq_wire::{CorrelationId, Detail, ErrorCode, Offset};
 
-use crate::topic::Place;
+use crate::driver::DriverArgument;
+use crate::topic::{Place, Topic};
 
 /// A peer whose thread ends when the other side closes, or `answer` gives nothing.
 pub(crate) struct Peer {
@@ -63,7 +64,13 @@ fn receive(stream: &mut TcpStream) -> Option<(RequestHead, Bytes)> {
     Some((head, body.into()))
 }
 
-pub(crate) fn topic() -> TopicName {
+/// A topic with its one partition there.
+pub(crate) fn topic(place: &Place) -> Topic {
+    let driver = DriverArgument::Native.driver();
+    Topic { name: name(), partitions: vec![place.clone()], flush: "durable".into(), driver }
+}
+
+fn name() -> TopicName {
     TopicName::parse("t").unwrap()
 }
 
@@ -78,7 +85,7 @@ pub(crate) fn produced(id: CorrelationId, records: i64, error: ErrorCode) -> Byt
         log_start_offset: Offset::ZERO,
         append_time: None,
     };
-    let topics = vec![ProducedTopic { topic: topic(), partitions: vec![partition] }];
+    let topics = vec![ProducedTopic { topic: name(), partitions: vec![partition] }];
     let mut out = BytesMut::new();
     frame::encode_response(id, &ProduceResponse { topics }, &mut out).unwrap();
     out
@@ -94,7 +101,7 @@ pub(crate) fn fetched(id: CorrelationId, partition: u32, section: &[u8], error: 
         high_watermark: Offset::new(1000),
         records_bytes: u32::try_from(section.len()).unwrap(),
     };
-    let topics = vec![FetchedTopic { topic: topic(), partitions: vec![partition] }];
+    let topics = vec![FetchedTopic { topic: name(), partitions: vec![partition] }];
     let mut out = BytesMut::new();
     frame::encode_response_head(id, &FetchResponseHead { topics }, &mut out).unwrap();
     out.extend_from_slice(section);

@@ -1,9 +1,8 @@
 //! The topic under load: created or checked before the clock starts, and where its partitions are.
 
-use ringmq_client::blocking::Client;
-use ringmq_client::{
-    BrokerAddress, Error, ErrorCode, NewTopic, OffsetSpec, PartitionAddresses, PartitionIndex, TopicName,
-};
+use ringmq_client::{BrokerAddress, Error, PartitionIndex, TopicName};
+
+use crate::driver::{Driver, Topics};
 
 /// Why there is no topic to put under load.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +10,17 @@ pub enum TopicError {
     /// The broker cannot be reached, or refuses.
     #[error(transparent)]
     Client(#[from] Error),
+    /// The connection to the broker.
+    #[error("the broker: {0}")]
+    Connection(#[from] std::io::Error),
+    /// A broker that speaks another protocol refuses.
+    #[error("topic `{topic}`: {reason}")]
+    Refused {
+        /// The topic.
+        topic: String,
+        /// In the broker's words.
+        reason: String,
+    },
     /// The topic is there, with another number of partitions.
     #[error(
         "topic `{topic}` has {found} partitions and --partitions says {wanted}; name another topic, or use --partitions \
@@ -42,6 +52,8 @@ pub(crate) struct Topic {
     pub(crate) partitions: Vec<Place>,
     /// When records are on the disk, as the topic's settings say.
     pub(crate) flush: String,
+    /// The protocol that its brokers are spoken to in.
+    pub(crate) driver: &'static dyn Driver,
 }
 
 /// One partition, and the addresses that lead to it, best first.
@@ -54,47 +66,23 @@ pub(crate) struct Place {
 impl Topic {
     /// Creates the topic, with these settings, if it is missing.
     pub(crate) fn create_or_find(
-        client: &Client,
+        topics: &mut dyn Topics,
         topic: &str,
         partitions: u32,
         settings: &[(String, String)],
     ) -> Result<Self, TopicError> {
-        let new = NewTopic::new(topic).partitions(partitions);
-        let new = settings.iter().fold(new, |new, (key, value)| new.setting(key, value));
-        match client.admin().create_topic(new) {
-            Err(error) if error.code() != Some(ErrorCode::TopicAlreadyExists) => Err(error.into()),
-            _ => Self::find(client, topic, partitions),
-        }
+        topics.create(topic, partitions, settings)?;
+        Self::find(topics, topic, partitions)
     }
 
     /// Looks for a topic that has to be there, with so many partitions.
-    pub(crate) fn find(client: &Client, topic: &str, partitions: u32) -> Result<Self, TopicError> {
-        let contradiction = |reason: String| TopicError::Contradiction { topic: topic.to_owned(), reason };
-        let admin = client.admin();
-        let described = admin.describe_topic(topic)?;
-        let found = described.partitions.len();
-        if found != partitions as usize {
-            return Err(TopicError::Partitions { topic: topic.to_owned(), found, wanted: partitions });
+    pub(crate) fn find(topics: &mut dyn Topics, topic: &str, partitions: u32) -> Result<Self, TopicError> {
+        let found = topics.find(topic)?;
+        if found.partition_count() != partitions {
+            let (topic, found) = (topic.to_owned(), found.partitions.len());
+            return Err(TopicError::Partitions { topic, found, wanted: partitions });
         }
-        let reached = admin.partition_addresses(topic)?;
-        if reached.len() != found {
-            return Err(contradiction(format!(
-                "{found} partitions are described and {} can be reached",
-                reached.len()
-            )));
-        }
-        let place = |PartitionAddresses { partition, direct, public }| Place {
-            partition,
-            addresses: direct.into_iter().chain([public]).collect(),
-        };
-        // A broker without such a setting flushes before it acknowledges, always.
-        let relaxed = described.settings.into_iter().find(|setting| setting.key == "flush_interval_ms");
-        let relaxed = relaxed.filter(|interval| interval.value != "0");
-        Ok(Self {
-            name: TopicName::parse(topic).map_err(|error| contradiction(error.to_string()))?,
-            partitions: reached.into_iter().map(place).collect(),
-            flush: relaxed.map_or_else(|| "durable".to_owned(), |interval| format!("within {} ms", interval.value)),
-        })
+        Ok(found)
     }
 
     /// How many partitions it has.
@@ -105,12 +93,6 @@ impl Topic {
     /// Where the broker of its first partition listens.
     pub(crate) fn home(&self) -> &BrokerAddress {
         &self.partitions[0].addresses[0]
-    }
-
-    /// One offset of each partition, by index.
-    pub(crate) fn offsets(&self, client: &Client, at: OffsetSpec) -> Result<Vec<i64>, TopicError> {
-        let listed = client.consumer().list_offsets(&self.name, at)?;
-        Ok(listed.iter().map(|found| found.offset.map_or(0, |offset| offset.get())).collect())
     }
 }
 

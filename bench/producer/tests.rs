@@ -1,10 +1,11 @@
 use std::sync::{Arc, Mutex};
 
+use bytes::BytesMut;
 use ringmq_client::Acks;
 use ringmq_wire::batch::{BATCH_HEADER_BYTES, BatchHeader, BatchLimits, validate_batch};
-use ringmq_wire::protocol::frame::RequestHead;
-use ringmq_wire::protocol::{ProducedPartition, ProducedTopic, SectionHead};
-use ringmq_wire::{ProducerEpoch, ProducerId};
+use ringmq_wire::protocol::frame::{self, RequestHead};
+use ringmq_wire::protocol::{ProduceHead, SectionHead};
+use ringmq_wire::{CorrelationId, ErrorCode, ProducerEpoch, ProducerId, WireError};
 
 use super::*;
 use crate::pace::Rate;
@@ -21,7 +22,7 @@ fn producer(peer: &Peer, sending: Sending) -> Producer {
     let payload = Payload::prepare(shape, 95, &mut Values::random(1), numbers, None).unwrap();
     assert_eq!((payload.volume(Fill::Full).records, payload.full_count, payload.rest_records), (10, 9, 5));
     let places = [peer.place.clone()];
-    Producer::connect(&testing::topic(), &places, payload, sending).unwrap()
+    Producer::connect(&testing::topic(&peer.place), &places, payload, sending).unwrap()
 }
 
 /// Sends 95 records in batches of 10 to a peer.
@@ -97,45 +98,6 @@ fn a_refused_request_is_told_with_its_words() {
     });
     let (_, failure) = produce_95(&peer, Acks::All, 1);
     assert!(failure.unwrap().to_string().contains("going"));
-}
-
-fn response(error: ErrorCode, detail: &str) -> BytesMut {
-    let produced = ProducedPartition {
-        partition: PartitionIndex::new(3),
-        error,
-        detail: detail.into(),
-        base_offset: Offset::new(70),
-        next_offset: Offset::new(75),
-        log_start_offset: Offset::ZERO,
-        append_time: None,
-    };
-    let topic = TopicName::parse("a-topic").unwrap();
-    let topics = vec![ProducedTopic { topic, partitions: vec![produced] }];
-    let mut out = BytesMut::new();
-    ProduceResponse { topics }.encode(&mut out);
-    out
-}
-
-#[test]
-fn answers_read_in_place_say_the_same_as_decoded_ones() {
-    let head = ResponseHead { body_bytes: 0, correlation_id: CorrelationId::new(0), error: ErrorCode::None };
-    let good = response(ErrorCode::None, "");
-    assert_eq!(offsets(&head, &good).unwrap(), Offset::new(70)..Offset::new(75));
-    let bad = offsets(&head, &response(ErrorCode::StorageFull, "no room")).unwrap_err();
-    assert_eq!(bad.to_string(), "partition 3: STORAGE_FULL: no room");
-    for length in 0..good.len() - 16 {
-        assert!(offsets(&head, &good[..length]).is_err(), "{length}");
-    }
-}
-
-#[test]
-fn a_prepared_head_is_a_request_with_its_own_correlation_id() {
-    let topic = TopicName::parse("t").unwrap();
-    let mut head = request_head(&topic, PartitionIndex::new(5), Acks::All, 100).unwrap().to_vec();
-    set_correlation_id(&mut head, 9);
-    let decoded = frame::decode_request_head(&head, u32::MAX).unwrap().unwrap();
-    assert_eq!(decoded.correlation_id, CorrelationId::new(9));
-    assert_eq!(decoded.body_bytes as usize, head.len() - REQUEST_HEAD_BYTES + 100);
 }
 
 /// Answers every batch, and keeps what each was.

@@ -4,7 +4,15 @@ use super::*;
 
 fn arguments(scale: f64) -> Arguments {
     let brokers = vec![BrokerAddress::new("a", 1), BrokerAddress::new("b", 2)];
-    Arguments { file: "x.toml".into(), brokers, scale, keep: false, json: false, html: None }
+    Arguments {
+        file: "x.toml".into(),
+        brokers,
+        driver: DriverArgument::Native,
+        scale,
+        keep: false,
+        json: false,
+        html: None,
+    }
 }
 
 fn step(text: &str) -> Step {
@@ -38,7 +46,7 @@ fn a_step_is_a_command_line() {
     );
     let line = step.line(&arguments(0.01), "7").join(" ");
     for part in [
-        "produce --brokers a:1,b:2 ",
+        "produce --brokers a:1,b:2 --driver native ",
         " --topic t-7",
         " --records 10",
         " --warmup 20ms",
