@@ -8,6 +8,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use pin_project_lite::pin_project;
+
 use crate::backend;
 
 /// A poll that takes longer than this is a stall where nobody says otherwise: nothing else of the core ran meanwhile.
@@ -81,10 +83,13 @@ impl StallLog {
     }
 }
 
-/// A future whose polls are timed.
-pub(crate) struct Timed<F> {
-    name: &'static str,
-    future: F,
+pin_project! {
+    /// A future whose polls are timed.
+    pub(crate) struct Timed<F> {
+        name: &'static str,
+        #[pin]
+        future: F,
+    }
 }
 
 impl<F> Timed<F> {
@@ -97,18 +102,15 @@ impl<F: Future> Future for Timed<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let name = self.name;
-        // SAFETY: `future` is pinned whenever `self` is: it is never moved out, `Timed` has no `Drop` of its own and
-        // is `Unpin` only when the future is.
-        let future = unsafe { self.map_unchecked_mut(|timed| &mut timed.future) };
+        let timed = self.project();
         let start = Instant::now();
-        let polled = future.poll(cx);
+        let polled = timed.future.poll(cx);
         let end = Instant::now();
         let held = end.saturating_duration_since(start);
         if let Some(context) = backend::try_current()
             && held > context.stalls.threshold
         {
-            context.stalls.record(name, held, end);
+            context.stalls.record(timed.name, held, end);
         }
         polled
     }

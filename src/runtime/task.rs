@@ -3,9 +3,11 @@
 use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
 
 use crate::backend::{self, Backend};
 use crate::glommio;
@@ -106,10 +108,7 @@ impl Gate {
     /// After [`Gate::close`] was called.
     pub fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static) -> Result<(), GateClosed> {
         let pass = self.enter()?;
-        spawn(name, async move {
-            future.await;
-            drop(pass);
-        });
+        spawn(name, Counted { future, pass });
         Ok(())
     }
 
@@ -123,10 +122,7 @@ impl Gate {
         future: impl Future<Output = ()> + 'static,
     ) -> Result<(), GateClosed> {
         let pass = self.enter()?;
-        spawn_background(name, async move {
-            future.await;
-            drop(pass);
-        });
+        spawn_background(name, Counted { future, pass });
         Ok(())
     }
 
@@ -162,6 +158,25 @@ impl Gate {
     /// How many tasks and passes there are.
     pub fn running(&self) -> usize {
         self.0.running.get()
+    }
+}
+
+pin_project! {
+    /// A task counted by a [`Gate`]. An async block around the future would hold it twice, once as what it was given and
+    /// once as what it awaits: a task a request is to be small.
+    struct Counted<F> {
+        #[pin]
+        future: F,
+        // Dropped behind the future: who waits for the gate finds nothing left of it.
+        pass: GatePass,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Counted<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.project().future.poll(cx)
     }
 }
 

@@ -106,6 +106,25 @@ impl Call {
     }
 }
 
+/// An answer that there was no room for.
+#[must_use = "nobody else answers the request"]
+pub(crate) struct Unplaced {
+    call: Call,
+    encoded: BytesMut,
+    records: Vec<Slice>,
+    stage: (Stage, Instant),
+}
+
+impl Unplaced {
+    /// Puts it out once there is room.
+    pub(crate) async fn put(self: Box<Self>, session: &Session) {
+        let room = session.responses.acquire(self.encoded.len());
+        // Without room nobody is there to take the answer.
+        let Some(room) = session.outbox.or_broken(room).await else { return };
+        session.put_encoded(self.call.into_hold(room, self.stage), self.encoded, self.records);
+    }
+}
+
 impl Session {
     pub(crate) fn new(
         shard: Rc<Shard>,
@@ -171,27 +190,24 @@ impl Session {
     }
 
     /// Answers a produce or fetch. `records` are those of its sections, with room for them and for the answer's own bytes.
-    /// Where there are none, room is waited for here, and only then: who holds some and waits for more of it could wait for
-    /// ever.
-    pub(crate) async fn put(
+    /// Where there are none, room is needed here, and only then: who holds some and waits for more of it could wait for
+    /// ever. What finds none is handed back, to be put once there is.
+    pub(crate) fn put(
         &self,
         call: Call,
         encode: impl FnOnce(&mut BytesMut) -> Result<(), FrameError>,
-        records: (Held, Vec<Slice>),
+        (room, records): (Held, Vec<Slice>),
         stage: (Stage, Instant),
-    ) {
+    ) -> Result<(), Box<Unplaced>> {
         let encoded = self.encode(call.correlation, encode);
-        let (mut room, records) = records;
-        if room.is_none() {
-            let acquired = match self.responses.of_allowance(encoded.len()) {
-                Some(room) => Some(room),
-                None => self.outbox.or_broken(self.responses.acquire(encoded.len())).await,
-            };
-            // Without room nobody is there to take the answer.
-            let Some(acquired) = acquired else { return };
-            room = acquired;
+        let room = if room.is_none() { self.responses.of_allowance(encoded.len()) } else { Some(room) };
+        match room {
+            Some(room) => {
+                self.put_encoded(call.into_hold(room, stage), encoded, records);
+                Ok(())
+            }
+            None => Err(Box::new(Unplaced { call, encoded, records, stage })),
         }
-        self.put_encoded(call.into_hold(room, stage), encoded, records);
     }
 
     /// Answers a request other than produce and fetch. `turn` is kept until the peer has taken the answer. One that finds

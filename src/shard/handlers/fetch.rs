@@ -86,7 +86,9 @@ pub(crate) async fn handle(session: Rc<Session>, mut call: Call, request: FetchR
     shard.stats.add(Counter::FetchedBytes, slices.iter().map(|slice| slice.len()).sum());
     let correlation = call.correlation;
     let encode = |out: &mut BytesMut| encode_response_head(correlation, &head, out);
-    session.put(call, encode, (room, slices), (Stage::FetchAnswered, ready)).await;
+    if let Err(unplaced) = session.put(call, encode, (room, slices), (Stage::FetchAnswered, ready)) {
+        unplaced.put(&session).await;
+    }
 }
 
 fn terms(request: &FetchRequest, parts: usize, limits: &Limits, received: Instant, may_wait: bool) -> Terms {

@@ -4,6 +4,7 @@
 //! waits for nothing, and the connection reads its next request only afterwards: that is what keeps the order of one
 //! connection and partition, here and through the mailbox of another shard.
 
+use std::future::Future;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
@@ -214,31 +215,43 @@ async fn forward(shard: &Shard, elsewhere: Split<(LogId, Bytes)>) -> Vec<AskedSh
 }
 
 /// Waits until everything is durable, and answers. There is one replica, so `timeout_ms` has nothing to bound.
-async fn settle(
+///
+/// One such task waits for each request in flight, so it is kept small: an `async fn` would hold its arguments twice, and
+/// what few requests need has memory of its own.
+#[expect(clippy::manual_async_fn, reason = "an async fn holds its arguments twice")]
+fn settle(
     session: Rc<Session>,
     call: Call,
     head: ProduceHead,
     mut staged: Vec<Staged>,
     asked: Vec<AskedShare<Vec<Outcome>>>,
     staged_at: Instant,
-) {
-    settle_here(&mut staged).await;
-    for share in asked {
-        settle_share(&session.shard, &mut staged, share).await;
-    }
-    let durable_at = Instant::now();
-    session.shard.stats.record(Stage::ProduceDurable, durable_at.saturating_duration_since(staged_at));
-    if head.acks == Acks::None {
-        if let Some(error) = staged.into_iter().find_map(|section| section.into_outcome().err()) {
-            session.shard.stats.add(Counter::Errors, 1);
-            tracing::debug!(peer = %session.peer, %error, "a produce that nobody waits for failed");
+) -> impl Future<Output = ()> {
+    async move {
+        settle_here(&mut staged).await;
+        if !asked.is_empty() {
+            Box::pin(settle_shares(&session.shard, &mut staged, asked)).await;
         }
-        return;
+        let durable_at = Instant::now();
+        session.shard.stats.record(Stage::ProduceDurable, durable_at.saturating_duration_since(staged_at));
+        if head.acks == Acks::None {
+            return tell_failure(&session, staged);
+        }
+        let response = response(&session.shard.stats, head, staged.into_iter().map(Staged::into_outcome));
+        let correlation = call.correlation;
+        let encode = |out: &mut BytesMut| encode_response(correlation, &response, out);
+        if let Err(unplaced) = session.put(call, encode, Default::default(), (Stage::ProduceAnswered, durable_at)) {
+            Box::pin(unplaced.put(&session)).await;
+        }
     }
-    let response = response(&session.shard.stats, head, staged.into_iter().map(Staged::into_outcome));
-    let correlation = call.correlation;
-    let encode = |out: &mut BytesMut| encode_response(correlation, &response, out);
-    session.put(call, encode, Default::default(), (Stage::ProduceAnswered, durable_at)).await;
+}
+
+/// Of a produce that nobody waits for, what failed is counted.
+fn tell_failure(session: &Session, staged: Vec<Staged>) {
+    if let Some(error) = staged.into_iter().find_map(|section| section.into_outcome().err()) {
+        session.shard.stats.add(Counter::Errors, 1);
+        tracing::debug!(peer = %session.peer, %error, "a produce that nobody waits for failed");
+    }
 }
 
 /// Waits for this shard's sections, one after the other: they become durable in about that order.
@@ -255,17 +268,19 @@ async fn settle_here(staged: &mut [Staged]) {
     }
 }
 
-/// Waits for another shard's answer and puts it where its sections stood.
-async fn settle_share(shard: &Shard, staged: &mut [Staged], share: AskedShare<Vec<Outcome>>) {
-    let answered = async { share.asked?.answer(&shard.stats).await };
-    let mut outcomes = match answered.await {
-        Ok(outcomes) => outcomes,
-        Err(error) => vec![Err(error); share.places.len()],
-    }
-    .into_iter();
-    for place in share.places {
-        if let Some(outcome) = outcomes.next() {
-            staged[place] = Staged::Done(outcome);
+/// Waits for the answers of other shards and puts each where its sections stood.
+async fn settle_shares(shard: &Shard, staged: &mut [Staged], asked: Vec<AskedShare<Vec<Outcome>>>) {
+    for AskedShare { places, asked } in asked {
+        let answered = async { asked?.answer(&shard.stats).await };
+        let mut outcomes = match answered.await {
+            Ok(outcomes) => outcomes,
+            Err(error) => vec![Err(error); places.len()],
+        }
+        .into_iter();
+        for place in places {
+            if let Some(outcome) = outcomes.next() {
+                staged[place] = Staged::Done(outcome);
+            }
         }
     }
 }
