@@ -1,8 +1,8 @@
 //! Which journal blocks are needed for which logs, and freeing them in time.
 //!
-//! A block is needed until the frames of all logs that it has entries of have passed them. While more than half of the
-//! ring is used, the logs of its oldest eighth are made to write what they have staged, so many at a time. A log that takes no frames any more does not hold up the others: the blocks are kept aside for
-//! it (rule 6 of the storage protocol).
+//! A block is needed until the frames of all logs that it has entries of have passed them. While less than a quarter of
+//! the ring is free, the logs of its oldest eighth are made to write what they have staged, so many at a time. A log that
+//! takes no frames any more does not hold up the others: the blocks are kept aside for it (rule 6 of the storage protocol).
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,8 +17,9 @@ use ringmq_wire::Offset;
 
 use super::blocks::{Block, Blocks};
 
-/// Checkpoints begin when more than this part of the ring is used.
-const USED_PART_MAX: u64 = 2;
+/// Checkpoints begin when less than this part of the ring is free: the later, the more of a log's appends share a frame
+/// and its flush. What is free takes up what comes while the device stalls.
+const FREE_PART_MIN: u64 = 4;
 /// They are asked for in this part of the ring, the oldest.
 const ASKED_PART: u64 = 8;
 /// Logs that are asked to write frames and have not finished.
@@ -135,7 +136,7 @@ pub(super) async fn run(blocks: Rc<Blocks>, journal: Journal<Block>, stop: Stop)
         if journal.failed().is_some() {
             return;
         }
-        if journal.used_bytes() > journal.ring_bytes() / USED_PART_MAX {
+        if journal.used_bytes() > journal.ring_bytes() - journal.ring_bytes() / FREE_PART_MIN {
             if blocks.ledger.borrow().waits_for_recovery()
                 && let Err(error) = keep_aside(&blocks, &journal).await
             {
