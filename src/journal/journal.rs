@@ -206,6 +206,12 @@ impl<C: Clone + 'static> Journal<C> {
         self.0.state.borrow().ledger.used_units() * UNIT_BYTES_U64
     }
 
+    /// Whether it is time to free blocks: less than a quarter of the ring is left. The later that is done, the more appends of
+    /// a log share a frame and its flush; what is left takes up what comes while the device stalls.
+    pub fn is_filling(&self) -> bool {
+        self.0.state.borrow().ledger.is_filling()
+    }
+
     /// The size of the ring, in bytes.
     pub fn ring_bytes(&self) -> u64 {
         self.0.config.ring_bytes

@@ -240,6 +240,14 @@ impl<C> Ledger<C> {
         self.spare_units() < 2 * self.geometry.block_units_max
     }
 
+    /// Whether blocks should be freed soon: less than a quarter of what blocks with entries may use is left, or less than
+    /// three of the longest blocks. What is left takes up what comes until they are.
+    pub(crate) fn is_filling(&self) -> bool {
+        let usable = self.geometry.units - self.reserved_units;
+        let left = usable.saturating_sub(self.used_units());
+        left < (usable / 4).max(3 * self.geometry.block_units_max)
+    }
+
     /// Whether blocks are free and no block says so.
     pub(crate) fn is_floor_unannounced(&self) -> bool {
         self.floor > self.announced_floor

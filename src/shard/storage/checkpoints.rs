@@ -17,9 +17,6 @@ use ringmq_wire::Offset;
 
 use super::blocks::{Block, Blocks};
 
-/// Checkpoints begin when less than this part of the ring is free: the later, the more of a log's appends share a frame
-/// and its flush. What is free takes up what comes while the device stalls.
-const FREE_PART_MIN: u64 = 4;
 /// They are asked for in this part of the ring, the oldest.
 const ASKED_PART: u64 = 8;
 /// Logs that are asked to write frames and have not finished.
@@ -136,7 +133,7 @@ pub(super) async fn run(blocks: Rc<Blocks>, journal: Journal<Block>, stop: Stop)
         if journal.failed().is_some() {
             return;
         }
-        if journal.used_bytes() > journal.ring_bytes() - journal.ring_bytes() / FREE_PART_MIN {
+        if journal.is_filling() {
             if blocks.ledger.borrow().waits_for_recovery()
                 && let Err(error) = keep_aside(&blocks, &journal).await
             {
