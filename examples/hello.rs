@@ -9,7 +9,7 @@ async fn main() -> Result<(), ringmq_client::Error> {
     let brokers = std::env::var("RINGMQ_BROKERS").unwrap_or("localhost:9092".to_owned());
     let client = Client::connect(brokers).await?;
 
-    // `Ok` means: on disk.
+    // `Ok` means: on disk, unless the topic relaxes that.
     let stored = client.producer().send("hello", Record::value("hello from Rust").with_key("a key")).await?;
     println!("stored in partition {} at offset {}", stored.partition, stored.offset);
 

@@ -29,7 +29,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
 
     create_if_missing(&client).await?;
 
-    // `Ok` means that the record is on disk.
+    // `Ok` means that the record is on disk, unless the topic relaxes that.
     let record = Record::value("hello, ring").with_key("greeting").with_header("language", "en");
     let delivery = client.producer().send(TOPIC, record).await?;
     println!("stored in partition {} at offset {}", delivery.partition, delivery.offset);

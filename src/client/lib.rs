@@ -7,7 +7,7 @@
 //! let client = Client::connect("localhost:9092").await?;
 //! client.admin().create_topic(NewTopic::new("greetings").partitions(4)).await?;
 //!
-//! // `Ok` means: on disk.
+//! // `Ok` means: on disk, unless the topic relaxes that.
 //! let delivery = client.producer().send("greetings", Record::value("hello, ring").with_key("a key")).await?;
 //!
 //! let consumer = client.consumer();

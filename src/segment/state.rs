@@ -95,7 +95,7 @@ pub(crate) struct LogState {
     pub(crate) written: JournaledRuns,
     /// The end of what was last given to the relaxed journal.
     pub(crate) relaxed_end: Offset,
-    /// Whether more of them are being reserved.
+    /// Whether more offsets are being reserved.
     pub(crate) reserving: bool,
     /// What idempotent producers have stored; durable or on its way.
     pub(crate) producers: Producers,

@@ -32,7 +32,6 @@ use crate::storage::{Opened, RecoveryError, Storage};
 use crate::throttle::Throttle;
 use crate::{compaction, retention, scrub, topics, upkeep};
 
-/// The directory of the generation tables, in the data directory.
 /// What one core owns: its partitions, its connections, its doors to the other cores. Lives on one executor.
 pub struct Shard {
     pub(crate) config: ShardConfig,

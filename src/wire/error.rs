@@ -78,7 +78,7 @@ error_codes! {
     RecordTooLarge = 23 "RECORD_TOO_LARGE" final
         "A single record is larger than a batch may be; send a smaller record, or raise the topic's batch_bytes_max."
     UnsupportedCompression = 24 "UNSUPPORTED_COMPRESSION" final
-        "The batch is compressed in a way that is not supported here; use none or lz4."
+        "The batch is compressed in a way that is not supported here; use none, gzip, snappy, lz4 or zstd."
     InvalidTimestamp = 25 "INVALID_TIMESTAMP" final
         "The batch's timestamps contradict each other or are negative; check the producer's clock and encoder."
 
