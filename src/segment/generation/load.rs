@@ -254,22 +254,31 @@ async fn flush(dir: &Path, tables: &[TableId]) -> Result<(), LoadError> {
 }
 
 async fn write_merged(dir: &Path, table: TableId, facts: &[Fact]) -> io::Result<()> {
-    let path = dir.join(table.file_name());
+    let temporary = write_temporary(dir, table, facts).await?;
+    fs::rename(&temporary, dir.join(table.file_name())).await?;
+    fs::sync_dir(dir).await
+}
+
+/// Writes a whole table under a temporary name, durably but for the name.
+pub(super) async fn write_temporary(dir: &Path, table: TableId, facts: &[Fact]) -> io::Result<PathBuf> {
     // A name that nobody used before: a killed process may still be removing its own.
     let temporary = dir.join(format!("{:016x}.tmp", random::u64()));
-    let written = write_table(&temporary, table, facts).await;
-    if let Err(error) = written {
+    if let Err(error) = write_table(&temporary, table, facts).await {
         // What is left of it would only take space; it is removed at the next start otherwise.
         let _ = fs::remove_file(&temporary).await;
         return Err(error);
     }
-    fs::rename(&temporary, &path).await?;
-    fs::sync_dir(dir).await
+    Ok(temporary)
+}
+
+/// How many blocks, each with its copy, a whole table of so many facts has.
+pub(super) fn blocks_for(facts: usize) -> io::Result<u32> {
+    // A table without a fact still says that this start took place.
+    u32::try_from(facts.div_ceil(ENTRIES_MAX).max(1)).map_err(io::Error::other)
 }
 
 async fn write_table(path: &Path, table: TableId, facts: &[Fact]) -> io::Result<()> {
-    // A table without a fact still says that this start took place.
-    let blocks = u32::try_from(facts.len().div_ceil(ENTRIES_MAX).max(1)).map_err(io::Error::other)?;
+    let blocks = blocks_for(facts.len())?;
     let file = File::open(path, OpenOptions { write: true, create_new: true, dsync: false }).await?;
     file.preallocate(pair_position(blocks)).await?;
     let mut number = 0;

@@ -1,5 +1,5 @@
 //! The table that one core writes as it goes. Entries of many logs share a write; one write is in flight, and the
-//! next gathers meanwhile.
+//! next gathers meanwhile. A table that has grown is written again with what is still of use.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,8 +17,9 @@ use ringmq_wire::ShardIndex;
 
 use super::block::{Block, ENTRIES_MAX, TableId, TableWriter};
 use super::history::{Fact, LogGenerations};
-use super::load::{GenerationHistory, LoadError, encode_pair};
+use super::load::{GenerationHistory, LoadError, blocks_for, encode_pair, write_temporary};
 use super::{PAIR_BYTES, pair_position};
+use crate::frame::LogNumber;
 use crate::layout::LogId;
 use crate::reserve::Reserve;
 
@@ -26,6 +27,11 @@ use crate::reserve::Reserve;
 const PAIRS_AT_A_TIME_MAX: usize = 32;
 /// The least by which the file grows, in bytes.
 const GROWTH_BYTES: u64 = 64 * 1024;
+/// A table of fewer pairs (512 KiB) is not written again, however little of it is still of use.
+const REWRITTEN_PAIRS_MIN: u32 = 64;
+/// It is when it is so many times as long as it was when that was done last, so that all rewriting together costs a
+/// third of what is recorded.
+const REWRITTEN_GROWTH: u32 = 4;
 
 /// The generation table of one core. Clones share it.
 #[derive(Clone)]
@@ -40,12 +46,18 @@ struct Inner {
 }
 
 struct State {
-    /// What this core added or changed since the history was read. `None`: removed.
-    own: BTreeMap<LogId, Option<LogGenerations>>,
+    /// What is known of the logs that this core recorded something of since the history was read.
+    own: BTreeMap<LogId, Known>,
     queue: Vec<Waiting>,
     writing: bool,
     file: Option<OpenTable>,
     failed: Option<Arc<io::Error>>,
+}
+
+/// What is known of a log now.
+enum Known {
+    There(LogGenerations),
+    Removed(LogNumber),
 }
 
 #[derive(Clone)]
@@ -54,6 +66,8 @@ struct OpenTable {
     /// Blocks written and durable.
     blocks: u32,
     room_bytes: u64,
+    /// With so many blocks it is written again.
+    rewritten_at: u32,
 }
 
 struct Waiting {
@@ -114,8 +128,11 @@ impl Generations {
 
     /// What is known of a log; `None` when nothing was ever appended to it.
     pub(crate) fn of(&self, id: LogId) -> Option<LogGenerations> {
-        let state = self.0.state.borrow();
-        state.own.get(&id).cloned().unwrap_or_else(|| self.0.history.logs.get(&id).cloned())
+        match self.0.state.borrow().own.get(&id) {
+            Some(Known::There(known)) => Some(known.clone()),
+            Some(Known::Removed(_)) => None,
+            None => self.0.history.of(id),
+        }
     }
 
     /// Whether the tables say by themselves what became of the end of the log: it was stopped cleanly or repaired, and
@@ -166,6 +183,7 @@ impl Generations {
 /// Writes until nothing is queued.
 async fn write_queued(inner: Rc<Inner>) {
     loop {
+        inner.rewrite_if_grown().await;
         let (batch, failed) = {
             let mut state = inner.state.borrow_mut();
             let count = state.queue.len().min(PAIRS_AT_A_TIME_MAX * ENTRIES_MAX);
@@ -242,7 +260,44 @@ impl Inner {
         let dir = Dir::open(&self.dir).await.map_err(RecordError::before_writing)?;
         let file = self.open_new().await.map_err(RecordError::before_writing)?;
         dir.sync().await.map_err(|error| self.fail(error))?;
-        Ok(OpenTable { file, blocks: 0, room_bytes: 0 })
+        Ok(OpenTable { file, blocks: 0, room_bytes: 0, rewritten_at: REWRITTEN_PAIRS_MIN })
+    }
+
+    /// Writes the table again, without what is of no use any more, once it has grown enough. Where that fails before anything
+    /// was changed the table goes on as it is, and longer.
+    async fn rewrite_if_grown(&self) {
+        let open = {
+            let state = self.state.borrow();
+            let usable = state.file.as_ref().filter(|_| state.failed.is_none());
+            usable.filter(|open| open.blocks >= open.rewritten_at).cloned()
+        };
+        let Some(open) = open else { return };
+        let facts = self.facts_of_use();
+        let rewritten = match rewrite(&self.dir, self.table, &facts).await {
+            Ok(table) => table,
+            Err(Rewriting::Unchanged(error)) => {
+                tracing::warn!(table = %self.table.file_name(), %error, "a generation table cannot be written anew; it grows on");
+                OpenTable { rewritten_at: open.blocks.saturating_mul(2), ..open }
+            }
+            // The old file may have lost its name, and what the new one has may not be durable.
+            Err(Rewriting::InDoubt(error)) => {
+                self.fail(error);
+                return;
+            }
+        };
+        self.state.borrow_mut().file = Some(rewritten);
+    }
+
+    /// What this core's table has to say beside those of before. A log that came and went since is not spoken of.
+    fn facts_of_use(&self) -> Vec<Fact> {
+        let mut state = self.state.borrow_mut();
+        let history = &self.history;
+        state.own.retain(|id, known| matches!(known, Known::There(_)) || history.logs.contains_key(id));
+        let facts = state.own.iter().flat_map(|(id, known)| match known {
+            Known::There(known) => known.facts(*id).collect(),
+            Known::Removed(number) => vec![Fact::Removed { id: *id, number: *number }],
+        });
+        facts.collect()
     }
 
     async fn open_new(&self) -> io::Result<File> {
@@ -256,10 +311,8 @@ impl Inner {
             }
             opened => opened?,
         };
-        if file.try_lock_exclusive()? {
-            return Ok(file);
-        }
-        Err(io::Error::new(io::ErrorKind::ResourceBusy, "another process has locked the new generation table"))
+        lock(&file)?;
+        Ok(file)
     }
 
     /// A failed write leaves the table in an unknown state: nothing is written to it again (rule 12 of the storage
@@ -284,21 +337,57 @@ impl Inner {
 
     fn learn(&self, fact: Fact) {
         let mut state = self.state.borrow_mut();
-        let (id, _) = fact.log();
-        let known = state.own.get(&id).cloned().unwrap_or_else(|| self.history.of(id));
-        let log = match fact {
-            Fact::Removed { .. } => None,
-            Fact::Opened { number, generation, start, .. } => {
-                let mut log = known.unwrap_or_else(|| LogGenerations::new(number, generation, start));
-                log.opened(generation, start);
-                Some(log)
-            }
-            // Of a log that was never opened there is nothing else to learn.
-            _ => known.map(|mut log| {
-                log.learn(&fact);
-                log
-            }),
+        let (id, number) = fact.log();
+        if let Fact::Removed { .. } = fact {
+            state.own.insert(id, Known::Removed(number));
+            return;
+        }
+        let known = match state.own.remove(&id) {
+            Some(Known::There(known)) => Some(known),
+            Some(Known::Removed(_)) => None,
+            None => self.history.of(id),
         };
-        state.own.insert(id, log);
+        let known = match (known, fact) {
+            (None, Fact::Opened { generation, start, .. }) => Some(LogGenerations::new(number, generation, start)),
+            (known, _) => known,
+        };
+        // Of a log that was never opened there is nothing else to learn.
+        let Some(mut known) = known else { return };
+        known.learn(&fact);
+        state.own.insert(id, Known::There(known));
     }
 }
+
+/// How writing a table again failed.
+enum Rewriting {
+    /// The table is as it was.
+    Unchanged(io::Error),
+    /// It may be the old one or the new one.
+    InDoubt(io::Error),
+}
+
+/// Puts a table with these facts alone in the place of `table`, whose facts they are, and opens it.
+async fn rewrite(dir: &Path, table: TableId, facts: &[Fact]) -> Result<OpenTable, Rewriting> {
+    let temporary = write_temporary(dir, table, facts).await.map_err(Rewriting::Unchanged)?;
+    let in_place = async {
+        let path = dir.join(table.file_name());
+        fs::rename(&temporary, &path).await?;
+        fs::sync_dir(dir).await?;
+        let file = File::open(&path, OpenOptions { write: true, create_new: false, dsync: true }).await?;
+        lock(&file)?;
+        let blocks = blocks_for(facts.len())?;
+        let rewritten_at = blocks.saturating_mul(REWRITTEN_GROWTH).max(REWRITTEN_PAIRS_MIN);
+        Ok(OpenTable { file, blocks, room_bytes: pair_position(blocks), rewritten_at })
+    };
+    in_place.await.map_err(Rewriting::InDoubt)
+}
+
+fn lock(file: &File) -> io::Result<()> {
+    if file.try_lock_exclusive()? {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, "another process has locked the new generation table"))
+}
+
+#[cfg(test)]
+mod tests;
