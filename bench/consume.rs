@@ -2,7 +2,7 @@
 //!
 //! Each consumer is one thread with one connection to the shard that owns its partitions. It keeps fetches of several
 //! partitions in flight, and verifies checksum and offsets of every batch while the bytes are still in the processor's
-//! cache, without keeping any.
+//! cache, without keeping any. Every offset must be there, so the topic must not be compacted.
 
 use std::time::Duration;
 

@@ -175,9 +175,10 @@ impl<'a> Flow<'a> {
         let work = |worker: &mut Worker, progress: &Progress| -> Done {
             match worker {
                 Worker::Producer(producer) => {
+                    let producing = acknowledged.begin();
                     // What is received counts.
                     let (_, failure) = producer.produce(plan(producer), &progress.beside());
-                    acknowledged.add(producer);
+                    producing.end(producer);
                     Done { failure, ..Done::default() }
                 }
                 Worker::Tail(tail) => {

@@ -50,7 +50,7 @@ fn table(reports: &[Report]) -> String {
         "max",
         "acknowledged, p99",
         "broker CPU s/GB",
-        "broker memory, at most",
+        "broker memory",
         "errors",
     ];
     let mut table = String::from("<div class=\"scroll\"><table>\n<tr>");

@@ -64,7 +64,9 @@ pub fn run(arguments: &Arguments) -> Result<(), ResultsError> {
     let compared: Vec<Compared> =
         arguments.files.iter().zip(&read).map(|(path, read)| Compared::new(path, read)).collect();
     let mut text = String::new();
-    compared.iter().for_each(|one| one.write(&compared[0], &mut text));
+    for (index, one) in compared.iter().enumerate() {
+        one.write((index > 0).then_some(&compared[0]), &mut text);
+    }
     io::stdout().lock().write_all(text.as_bytes()).map_err(ResultsError::Output)?;
     let Some(path) = &arguments.html else { return Ok(()) };
     let written = all(&compared, &read).write_html(path);
@@ -96,9 +98,11 @@ impl<'a> Compared<'a> {
     }
 
     /// A line for each result, with ratios to the result of `base` that has the same name, or is at the same place.
-    fn write(&self, base: &Compared<'_>, out: &mut String) {
+    fn write(&self, base: Option<&Compared<'_>>, out: &mut String) {
         for (index, report) in self.results.iter().enumerate() {
-            let same = base.results.iter().find(|other| other.name == report.name).or(base.results.get(index));
+            let same = base.and_then(|base| {
+                base.results.iter().find(|other| other.name == report.name).or(base.results.get(index))
+            });
             let ratio = |figure: fn(&Report) -> Option<f64>| {
                 let ratio =
                     same.and_then(|same| Some(figure(report)? / figure(same)?)).filter(|ratio| ratio.is_finite());
@@ -193,7 +197,7 @@ mod tests {
         let (base, other) = (of(slow), of(fast));
         let (base, other) = (Compared::new(Path::new("a.json"), &base), Compared::new(Path::new("b.json"), &other));
         let mut text = String::new();
-        other.write(&base, &mut text);
+        other.write(Some(&base), &mut text);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[2], "b: same");
         assert!(lines[3].contains("12.0 MB/s (3.00)") && lines[3].contains("p50 5001 (1.00)"), "{text}");

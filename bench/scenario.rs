@@ -145,10 +145,9 @@ pub fn run(arguments: &Arguments) -> Result<(), ScenarioError> {
     if let Some(path) = &arguments.html {
         results.write_html(path).map_err(ScenarioError::Output)?;
     }
-    if !arguments.keep {
-        delete_topics(arguments, &scenario.steps, &id)?;
-    }
-    failure.map_or(Ok(()), Err)
+    let deleted = if arguments.keep { Ok(()) } else { delete_topics(arguments, &scenario.steps, &id) };
+    // Where a step failed, that says more than what it did to the deletion.
+    failure.map_or(Ok(()), Err).and(deleted.map_err(ScenarioError::from))
 }
 
 impl Scenario {

@@ -38,13 +38,9 @@ impl Acknowledged {
         Self { producing: AtomicUsize::new(producers), records: (0..partitions).map(|_| AtomicU64::new(0)).collect() }
     }
 
-    /// A producer has ended.
-    pub(crate) fn add(&self, producer: &Producer) {
-        for (partition, records) in producer.acknowledged() {
-            self.records[partition.as_usize()].fetch_add(records, Ordering::Relaxed);
-        }
-        // What was added is seen by whoever sees this.
-        self.producing.fetch_sub(1, Ordering::Release);
+    /// A producer begins; it has ended when what this gives is dropped, however it comes to that.
+    pub(crate) fn begin(&self) -> Producing<'_> {
+        Producing(self)
     }
 
     /// Whether no producer goes on.
@@ -60,6 +56,26 @@ impl Acknowledged {
     /// All records, of the producers that have ended.
     pub(crate) fn records(&self) -> u64 {
         self.records.iter().map(|records| records.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// A producer that goes on.
+#[derive(Debug)]
+pub(crate) struct Producing<'a>(&'a Acknowledged);
+
+impl Producing<'_> {
+    /// What the producer has had acknowledged.
+    pub(crate) fn end(self, producer: &Producer) {
+        for (partition, records) in producer.acknowledged() {
+            self.0.records[partition.as_usize()].fetch_add(records, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Producing<'_> {
+    fn drop(&mut self) {
+        // What was added is seen by whoever sees this.
+        self.0.producing.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -197,5 +213,82 @@ impl Seen {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringmq_wire::ErrorCode;
+    use ringmq_wire::batch::set_base_offset;
+    use ringmq_wire::codec::Codec;
+    use ringmq_wire::protocol::FetchRequest;
+
+    use super::*;
+    use crate::payload::{Fill, Marks, Payload, Shape, Values};
+    use crate::testing::{self, Peer};
+
+    /// A topic that holds batches of ten records with these stamps, and one that follows it from the beginning.
+    fn tail(stamps: &[(u16, u64)]) -> Tail {
+        let shape = Shape { record_bytes: 100, batch_bytes: 1200 };
+        let mut payload = Payload::prepare(shape, 10, &mut Values::random(1), None, None).unwrap();
+        let mut batch = |(index, &(producer, number)): (usize, &(u16, u64))| {
+            let stamp = Some(Stamp { producer, number, due: Duration::ZERO });
+            let marks = Marks { partition: PartitionIndex::new(0), producer: None, stamp };
+            let ready = payload.make_ready(Fill::Full, &marks);
+            let mut batch = payload.bytes(ready).to_vec();
+            set_base_offset(&mut batch, Offset::new(10 * i64::try_from(index).unwrap()));
+            batch
+        };
+        let batches: Vec<Vec<u8>> = stamps.iter().enumerate().map(&mut batch).collect();
+        let peer = Peer::answering(move |head, body| {
+            let request = FetchRequest::decode_whole(&body).unwrap();
+            let next = usize::try_from(request.topics[0].partitions[0].fetch_offset.get()).unwrap() / 10;
+            // Two at a time, and none at the end.
+            let section = batches[next..batches.len().min(next + 2)].concat();
+            Some(testing::fetched(head.correlation_id, 0, &section, ErrorCode::None))
+        });
+        let stamp_position = payload.stamp_position();
+        let following = Following { fetch_bytes: 1000, stamp_position, epoch: Instant::now(), producers: 2 };
+        Tail::connect(&testing::topic(&peer.place), std::slice::from_ref(&peer.place), &[0], following).unwrap()
+    }
+
+    /// What producers that have ended had acknowledged.
+    fn acknowledged(records: u64) -> Acknowledged {
+        let acknowledged = Acknowledged::new(1, 0);
+        acknowledged.records[0].store(records, Ordering::Relaxed);
+        acknowledged
+    }
+
+    #[test]
+    fn everything_is_received_in_the_order_of_each_producer() {
+        let mut tail = tail(&[(0, 0), (1, 4), (0, 1), (0, 7), (1, 5)]);
+        let acknowledged = acknowledged(50);
+        assert_eq!(tail.missing(&acknowledged), 50);
+        let progress = Progress::start();
+        let (received, failure) = tail.follow(&acknowledged, &progress);
+        assert!(failure.is_none(), "{failure:?}");
+        assert_eq!((received.records, progress.done()), (50, received));
+        assert_eq!(tail.missing(&acknowledged), 0);
+        assert!(tail.ended() > Duration::ZERO && tail.latencies().summary().p50 > 0.0);
+    }
+
+    #[test]
+    fn what_comes_twice_or_late_or_from_others_is_an_error() {
+        for stamps in [[(0, 3), (0, 3)], [(1, 3), (1, 2)]] {
+            let (_, failure) = tail(&stamps).follow(&acknowledged(20), &Progress::start());
+            assert!(matches!(failure, Some(WorkerError::Order { last: 3, .. })), "{failure:?}");
+        }
+        let (_, failure) = tail(&[(2, 0)]).follow(&acknowledged(10), &Progress::start());
+        assert!(matches!(failure, Some(WorkerError::Connection(_))), "{failure:?}");
+    }
+
+    #[test]
+    fn producers_have_ended_however_they_do() {
+        let acknowledged = Acknowledged::new(1, 2);
+        let (first, second) = (acknowledged.begin(), acknowledged.begin());
+        drop(first);
+        assert!(!acknowledged.is_over());
+        drop(second);
+        assert!(acknowledged.is_over());
     }
 }
