@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::backend::{self, Backend};
-use crate::buffer::{BLOCK_BYTES, IoBuf};
+use crate::buffer::{AlignedBuf, BLOCK_BYTES, IoBuf};
 use crate::glommio;
 use crate::time::{self, Instant};
 
@@ -26,6 +26,8 @@ pub use crate::device::{IoClass, IoCounts, IoStats};
 pub const LOCK_WAIT_MAX: Duration = Duration::from_secs(10);
 /// From that many bytes on a write takes the direct way, in a file opened by [`File::open_cached`].
 pub const DIRECT_WRITE_BYTES_MIN: usize = 32 << 10;
+/// The most that [`IoClass::Compaction`] reads from the device at a time: what someone waits for may be behind it.
+pub const BACKGROUND_READ_BYTES_MAX: usize = 128 << 10;
 const LOCK_RETRY_AFTER: Duration = Duration::from_millis(10);
 
 /// What this executor did at its devices since it started.
@@ -130,7 +132,8 @@ impl File {
     }
 
     /// Reads up to `len` bytes at `pos`, both multiples of [`BLOCK_BYTES`]. Fewer come back only at the end of the
-    /// file, none beyond it. Reads larger than the device takes at once are split and run side by side.
+    /// file, none beyond it. Reads larger than the device takes at once are split and run side by side; those of
+    /// [`IoClass::Compaction`] that are larger than [`BACKGROUND_READ_BYTES_MAX`] one piece after the other.
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] for what is not block-aligned; what the device says.
@@ -139,6 +142,29 @@ impl File {
         if len == 0 {
             return Ok(IoBuf::empty());
         }
+        if class == IoClass::Compaction && len > BACKGROUND_READ_BYTES_MAX {
+            return self.read_in_turn(pos, len, class).await;
+        }
+        self.read_at_once(pos, len, class).await
+    }
+
+    /// Piece by piece, so that what others write is never behind more than one of them.
+    async fn read_in_turn(&self, pos: u64, len: usize, class: IoClass) -> io::Result<IoBuf> {
+        let mut whole = AlignedBuf::with_len(len);
+        let mut filled = 0;
+        while filled < len {
+            let wanted = (len - filled).min(BACKGROUND_READ_BYTES_MAX);
+            let piece = self.read_at_once(pos + filled as u64, wanted, class).await?;
+            whole[filled..filled + piece.len()].copy_from_slice(&piece);
+            filled += piece.len();
+            if piece.len() < wanted {
+                break;
+            }
+        }
+        Ok(whole.freeze().slice(..filled))
+    }
+
+    async fn read_at_once(&self, pos: u64, len: usize, class: IoClass) -> io::Result<IoBuf> {
         let _in_flight = backend::current().device.enter(class, len).await;
         match &self.0.backend {
             FileBackend::Glommio(file) => file.read_at(pos, len).await,

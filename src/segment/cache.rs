@@ -7,7 +7,7 @@
 //! go together, and count for all of it: what is not shown of it, too.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::rc::{Rc, Weak};
@@ -110,7 +110,8 @@ struct Fifo {
     bytes: usize,
     /// The number that the next buffer gets.
     next: u64,
-    order: VecDeque<Buffer>,
+    /// By number.
+    order: BTreeMap<u64, Buffer>,
 }
 
 /// A buffer in the cache, with the frames in it.
@@ -124,7 +125,7 @@ struct Buffer {
 
 impl FrameFifo {
     fn new(bytes_max: usize) -> FrameFifo {
-        FrameFifo(Rc::new(RefCell::new(Fifo { bytes_max, bytes: 0, next: 0, order: VecDeque::new() })))
+        FrameFifo(Rc::new(RefCell::new(Fifo { bytes_max, bytes: 0, next: 0, order: BTreeMap::new() })))
     }
 
     fn bytes(&self) -> usize {
@@ -138,7 +139,7 @@ impl FrameFifo {
             return None;
         }
         while fifo.bytes + memory_bytes > fifo.bytes_max {
-            let Some(oldest) = fifo.order.pop_front() else { break };
+            let Some((_, oldest)) = fifo.order.pop_first() else { break };
             fifo.bytes -= oldest.memory_bytes;
             if let Some(slot) = oldest.slot.upgrade() {
                 slot.let_go(&oldest);
@@ -147,25 +148,22 @@ impl FrameFifo {
         let number = fifo.next;
         fifo.next += 1;
         fifo.bytes += memory_bytes;
-        fifo.order.push_back(Buffer { slot: Rc::downgrade(slot), number, memory_bytes, offsets });
+        fifo.order.insert(number, Buffer { slot: Rc::downgrade(slot), number, memory_bytes, offsets });
         Some(number)
     }
 
-    /// Takes out the slot's buffers that begin below `end`.
-    fn take_below(&self, slot: *const FrameSlot, end: Offset) -> Vec<Buffer> {
+    /// Takes out a buffer.
+    fn take(&self, number: u64) -> Option<Buffer> {
         let mut fifo = self.0.borrow_mut();
-        let Fifo { bytes, order, .. } = &mut *fifo;
-        let below = |buffer: &Buffer| std::ptr::eq(buffer.slot.as_ptr(), slot) && buffer.offsets.start < end;
-        let (taken, kept): (VecDeque<Buffer>, VecDeque<Buffer>) = order.drain(..).partition(below);
-        *order = kept;
-        *bytes -= taken.iter().map(|buffer| buffer.memory_bytes).sum::<usize>();
-        taken.into()
+        let taken = fifo.order.remove(&number)?;
+        fifo.bytes -= taken.memory_bytes;
+        Some(taken)
     }
 
     fn forget(&self, slot: *const FrameSlot) {
         let mut fifo = self.0.borrow_mut();
         let Fifo { bytes, order, .. } = &mut *fifo;
-        order.retain(|buffer| {
+        order.retain(|_, buffer| {
             let stays = !std::ptr::eq(buffer.slot.as_ptr(), slot);
             if !stays {
                 *bytes -= buffer.memory_bytes;
@@ -233,11 +231,13 @@ impl FrameSlot {
         run
     }
 
-    /// Lets go of the buffers that begin below `end`.
-    pub(crate) fn forget_below(&self, end: Offset) {
-        for buffer in self.fifo.take_below(self, end) {
-            self.let_go(&buffer);
-        }
+    /// Lets go of one of the buffers with a frame that begins in there. Returns how long it was; `None` when there is none
+    /// any more.
+    pub(crate) fn forget_one(&self, bases: Range<Offset>) -> Option<usize> {
+        let number = self.frames.borrow().range(bases).next()?.1.buffer;
+        let buffer = self.fifo.take(number)?;
+        self.let_go(&buffer);
+        Some(buffer.memory_bytes)
     }
 
     /// Lets go of everything.

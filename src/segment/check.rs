@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use ringmq_wire::Offset;
 
-use crate::frame::{FrameFault, FrameHeader};
+use crate::frame::{FrameFault, FrameHeader, PayloadChecksum};
 use crate::generation::LogGenerations;
 use crate::layout::LogId;
 
@@ -46,10 +46,20 @@ impl FrameCheck {
     /// Checks the whole frame that `frame` begins with, whose header passed: that it is the one expected, and its
     /// payload.
     pub(crate) fn frame(header: &FrameHeader, expected: Offset, frame: &[u8]) -> Result<(), FrameFault> {
+        let is_sound = Self::whole(header, expected, frame)?.matches();
+        if is_sound { Ok(()) } else { Err(FrameFault::PayloadChecksum) }
+    }
+
+    /// The same for who must not compute for long in one go: all but the payload, whose checksum is left to the caller.
+    pub(crate) fn whole<'a>(
+        header: &FrameHeader,
+        expected: Offset,
+        frame: &'a [u8],
+    ) -> Result<PayloadChecksum<'a>, FrameFault> {
         if header.base_offset != expected {
             return Err(FrameFault::OtherOffset(header.base_offset));
         }
         let whole = usize::try_from(header.frame_bytes).ok().and_then(|frame_bytes| frame.get(..frame_bytes));
-        if whole.is_some_and(FrameHeader::payload_is_sound) { Ok(()) } else { Err(FrameFault::PayloadChecksum) }
+        whole.map(PayloadChecksum::of).ok_or(FrameFault::PayloadChecksum)
     }
 }

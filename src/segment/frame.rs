@@ -123,9 +123,13 @@ impl FrameHeader {
     /// Completes the frame in `frame`, whose payload stands behind the header room: header, zero padding, checksums.
     /// `frame` is the whole frame and `self.frame_bytes` its length.
     pub(crate) fn seal(&self, frame: &mut [u8]) {
-        debug_assert_eq!(frame.len(), self.frame_bytes as usize);
         frame[FRAME_HEADER_BYTES + self.payload_bytes as usize..].fill(0);
-        let payload_checksum = crc32fast::hash(&frame[FRAME_HEADER_BYTES..]);
+        self.seal_with(crc32fast::hash(&frame[FRAME_HEADER_BYTES..]), frame);
+    }
+
+    /// As [`FrameHeader::seal`], for who has zeroed the padding and computed the checksum of payload and padding.
+    pub(crate) fn seal_with(&self, payload_checksum: u32, frame: &mut [u8]) {
+        debug_assert_eq!(frame.len(), self.frame_bytes as usize);
         self.put_fields(frame);
         frame[PAYLOAD_CHECKSUM_AT..DURABLE_BEYOND_AT].copy_from_slice(&payload_checksum.to_be_bytes());
         frame[DURABLE_BEYOND_AT..HEADER_CHECKSUM_AT].copy_from_slice(&self.durable_beyond().to_be_bytes());
@@ -216,9 +220,7 @@ impl FrameHeader {
 
     /// Whether the payload and padding in `frame`, the whole frame, are what was written.
     pub(crate) fn payload_is_sound(frame: &[u8]) -> bool {
-        let stored =
-            frame.get(PAYLOAD_CHECKSUM_AT..DURABLE_BEYOND_AT).map(|bytes| u32::from_be_bytes(Fields(bytes).take()));
-        frame.get(FRAME_HEADER_BYTES..).map(crc32fast::hash) == stored
+        frame.len() >= FRAME_HEADER_BYTES && PayloadChecksum::of(frame).matches()
     }
 
     /// Where the payload stands in the frame.
@@ -229,6 +231,44 @@ impl FrameHeader {
     /// One past the frame's last byte in the segment.
     pub(crate) fn end_position(&self) -> u64 {
         self.position + u64::from(self.frame_bytes)
+    }
+}
+
+/// The checksum of a frame's payload and padding, for who must not compute for long in one go.
+pub(crate) struct PayloadChecksum<'a> {
+    frame: &'a [u8],
+    rest: &'a [u8],
+    hasher: crc32fast::Hasher,
+}
+
+impl<'a> PayloadChecksum<'a> {
+    /// What one step adds, in bytes: some ten microseconds.
+    pub(crate) const STEP_BYTES: usize = 256 << 10;
+
+    /// Of the whole frame; one that is shorter than a header has none.
+    pub(crate) fn of(frame: &'a [u8]) -> PayloadChecksum<'a> {
+        let rest = frame.get(FRAME_HEADER_BYTES..).unwrap_or_default();
+        PayloadChecksum { frame, rest, hasher: crc32fast::Hasher::new() }
+    }
+
+    /// Goes on; whether there is more to come.
+    pub(crate) fn step(&mut self) -> bool {
+        let (step, rest) = self.rest.split_at(self.rest.len().min(Self::STEP_BYTES));
+        self.hasher.update(step);
+        self.rest = rest;
+        !rest.is_empty()
+    }
+
+    pub(crate) fn finish(mut self) -> u32 {
+        while self.step() {}
+        self.hasher.finalize()
+    }
+
+    /// Whether it is the one that the frame's header has.
+    pub(crate) fn matches(self) -> bool {
+        let stored = self.frame.get(PAYLOAD_CHECKSUM_AT..DURABLE_BEYOND_AT);
+        let stored = stored.map(|bytes| u32::from_be_bytes(Fields(bytes).take()));
+        stored == Some(self.finish())
     }
 }
 

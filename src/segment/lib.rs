@@ -77,7 +77,7 @@ mod writer;
 
 pub use append::{Append, AppendError, AppendRejected, Appended, Appending, Validation};
 pub use cache::TailCache;
-pub use compaction::{CompactError, Compacted, CompactionPolicy};
+pub use compaction::{CompactError, Compacted, CompactionBudget, CompactionPolicy};
 pub use config::{InvalidConfig, LogConfig};
 pub use failure::{Corruption, Damage, Poison};
 pub use frame::{FRAME_HEADER_BYTES, FrameFault};

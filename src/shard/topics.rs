@@ -16,6 +16,7 @@ use ringmq_segment::{CloseError, Log, LogConfig, LogId, Recovery};
 use ringmq_wire::batch::BatchLimits;
 use ringmq_wire::{PartitionIndex, TopicName};
 
+use crate::compaction::CompactionSettings;
 use crate::directory::{Changed, TopicEntry};
 use crate::error;
 use crate::partition::Partition;
@@ -132,7 +133,7 @@ fn log_config(shard: &Shard, topic: &Topic) -> (BatchLimits, LogConfig) {
     let config = LogConfig {
         segment_bytes: settings.segment_bytes,
         segment_age: Duration::from_millis(settings.segment_age_ms),
-        compaction: settings.cleanup.compacts().then(|| shard.config.compaction.policy(&settings)),
+        compaction: settings.cleanup.compacts().then(|| CompactionSettings::policy(&settings)),
         retention_age: Some(settings.retention_ms).filter(|age| deletes && *age > 0).map(Duration::from_millis),
         flush_interval: Some(settings.flush_interval_ms).filter(|interval| *interval > 0).map(Duration::from_millis),
         retention_bytes: Some(settings.retention_bytes).filter(|bytes| deletes && *bytes > 0),

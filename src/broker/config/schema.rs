@@ -146,7 +146,7 @@ table! {
         compaction_interval_ms: u64 = 15_000, Valid::Integer(100..=DAY_MS);
         /// Memory of each shard for the keys of the partition that it is compacting, in bytes; a key takes up to 57. Those that
         /// do not fit wait for the next round.
-        compaction_key_bytes_max: u64 = 16 * MIB, Valid::Integer(64 * KIB..=16 * GIB);
+        compaction_key_bytes_max: u64 = 32 * MIB, Valid::Integer(64 * KIB..=16 * GIB);
         /// How fast each shard reads its sealed segments again to find what has rotted, once a day, in bytes a second; 0 turns
         /// it off. It gives way to everything else that needs the disk.
         scrub_bytes_per_second: u64 = 8 * MIB, Valid::Integer(0..=16 * GIB);

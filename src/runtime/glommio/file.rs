@@ -3,7 +3,7 @@
 use std::fs;
 use std::future::Future;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::rc::Rc;
@@ -16,7 +16,8 @@ use crate::buffer::{AlignedBuf, IoBuf};
 use crate::file::{OpenOptions, Writes};
 
 pub(crate) struct File {
-    dma: Rc<DmaFile>,
+    /// Gone only while the file is being dropped.
+    dma: Option<Rc<DmaFile>>,
     /// The same file through the page cache, where short writes go that way.
     cached: Option<fs::File>,
     requests: Requests,
@@ -45,7 +46,7 @@ impl File {
             let created = path.to_owned();
             let _ = core.requests.blocking(move || fs::remove_file(created)).await;
         }
-        let dma = Rc::new(opened.map_err(no_direct_io)?);
+        let dma = Some(Rc::new(opened.map_err(no_direct_io)?));
         Ok(File { dma, cached, requests: core.requests.clone(), read_bytes_max: device.read_bytes_max })
     }
 
@@ -57,7 +58,7 @@ impl File {
     }
 
     fn read_piece(&self, pos: u64, len: usize) -> impl Future<Output = io::Result<ReadResult>> + use<> {
-        let dma = self.dma.clone();
+        let dma = self.dma();
         self.requests.start(async move { dma.read_at_aligned(pos, len).await.map_err(into_io) })
     }
 
@@ -84,7 +85,7 @@ impl File {
     pub(crate) async fn write_at(&self, buf: &IoBuf, pos: u64) -> io::Result<()> {
         let memory = buf.whole().expect("checked by the caller").clone();
         let len = memory.len();
-        let dma = self.dma.clone();
+        let dma = self.dma();
         let written = self.requests.start(async move { dma.write_rc_at(memory, pos).await.map_err(into_io) }).await?;
         if written != len {
             let why = format!("the device took {written} of {len} bytes at {pos}");
@@ -100,40 +101,76 @@ impl File {
     }
 
     pub(crate) async fn fdatasync(&self) -> io::Result<()> {
-        let dma = self.dma.clone();
+        let dma = self.dma();
         self.requests.start(async move { dma.fdatasync().await.map_err(into_io) }).await
     }
 
     pub(crate) async fn preallocate(&self, len: u64) -> io::Result<()> {
-        let dma = self.dma.clone();
+        let dma = self.dma();
         self.requests.start(async move { dma.pre_allocate(len, false).await.map_err(into_io) }).await
     }
 
     pub(crate) async fn truncate(&self, len: u64) -> io::Result<()> {
-        let dma = self.dma.clone();
+        let dma = self.dma();
         self.requests.start(async move { dma.truncate(len).await.map_err(into_io) }).await
     }
 
     pub(crate) fn size(&self) -> io::Result<u64> {
-        sys::file_size(self.dma.as_raw_fd())
+        sys::file_size(self.dma().as_raw_fd())
     }
 
     pub(crate) fn try_lock_exclusive(&self) -> io::Result<bool> {
-        sys::flock_exclusive(self.dma.as_raw_fd())
+        sys::flock_exclusive(self.dma().as_raw_fd())
     }
 
     #[cfg(test)]
     pub(crate) fn raw_fd(&self) -> std::os::fd::RawFd {
-        self.dma.as_raw_fd()
+        self.dma().as_raw_fd()
     }
 
-    pub(crate) async fn close(self) -> io::Result<()> {
-        let Ok(dma) = Rc::try_unwrap(self.dma) else {
+    pub(crate) async fn close(mut self) -> io::Result<()> {
+        match self.take_last() {
+            Some(dma) => self.requests.start(close(self.requests.clone(), dma)).await,
             // A request whose waiter was dropped still has it, and closes it when it is done.
-            return Ok(());
-        };
-        self.requests.start(async move { dma.close().await.map_err(into_io) }).await
+            None => Ok(()),
+        }
     }
+
+    fn dma(&self) -> Rc<DmaFile> {
+        self.dma.clone().expect("a file has it until it is dropped")
+    }
+
+    fn take_last(&mut self) -> Option<DmaFile> {
+        self.dma.take().and_then(|dma| Rc::try_unwrap(dma).ok())
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        if let Some(dma) = self.take_last().filter(is_removed) {
+            drop(self.requests.start(close(self.requests.clone(), dma)));
+        }
+    }
+}
+
+fn is_removed(dma: &DmaFile) -> bool {
+    sys::is_removed(dma.as_raw_fd()).unwrap_or(false)
+}
+
+/// The ring closes on this core, and who closes a removed file last gives its space back to the file system: milliseconds,
+/// and more while its journal is busy. So another descriptor outlives this one, and the blocking thread closes that.
+async fn close(requests: Requests, dma: DmaFile) -> io::Result<()> {
+    // SAFETY: `dma` is open, and outlives the borrow, which ends with this statement.
+    let last = is_removed(&dma).then(|| unsafe { BorrowedFd::borrow_raw(dma.as_raw_fd()) }.try_clone_to_owned());
+    dma.close().await.map_err(into_io)?;
+    if let Some(Ok(last)) = last {
+        let closed = move || {
+            drop(last);
+            Ok(())
+        };
+        requests.blocking(closed).await?;
+    }
+    Ok(())
 }
 
 fn open_by_name(path: &Path, options: OpenOptions) -> io::Result<fs::File> {

@@ -85,12 +85,20 @@ pub(crate) fn raise_open_files() -> io::Result<u64> {
 
 /// The length of an open file.
 pub(crate) fn file_size(fd: RawFd) -> io::Result<u64> {
+    u64::try_from(stat(fd)?.st_size).map_err(io::Error::other)
+}
+
+/// Whether an open file has no name any more.
+pub(crate) fn is_removed(fd: RawFd) -> io::Result<bool> {
+    Ok(stat(fd)?.st_nlink == 0)
+}
+
+fn stat(fd: RawFd) -> io::Result<libc::stat> {
     let mut stat = MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: the kernel writes one `stat` into memory of that size.
     check(unsafe { libc::fstat(fd, stat.as_mut_ptr()) })?;
     // SAFETY: all zeros is a valid `stat`, and the call filled it.
-    let size = unsafe { stat.assume_init() }.st_size;
-    u64::try_from(size).map_err(io::Error::other)
+    Ok(unsafe { stat.assume_init() })
 }
 
 /// The type of the file system of `path`, as `linux/magic.h` numbers them.

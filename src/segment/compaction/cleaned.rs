@@ -4,19 +4,23 @@ use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use ringmq_runtime::buffer::BLOCK_BYTES;
+use ringmq_runtime::buffer::{AlignedBuf, BLOCK_BYTES};
 use ringmq_runtime::file::{File, IoClass, OpenOptions};
 use ringmq_runtime::fs;
 use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_wire::batch::{BatchHeader, BatchView};
 use ringmq_wire::{Offset, Timestamp};
 
+use super::pace::{PIECE_BYTES, Pace, RECORD_BYTES};
 use super::sift::Left;
-use crate::frame::{FRAME_HEADER_BYTES, FrameHeader};
+use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, PayloadChecksum};
 use crate::layout::{FileKind, file_name};
-use crate::payload::{FrameBuf, frame_bytes_for};
 use crate::segment::Indexes;
 use crate::state::LogCore;
+
+/// What is written in one go, and the longest frame that batches share, in bytes. Appends share longer ones; here it is
+/// short so that at the device what someone waits for is never behind much.
+const WRITE_BYTES_MAX: usize = 256 << 10;
 
 /// The file gets space in steps of so many bytes.
 const GROWTH_BYTES: u64 = 8 << 20;
@@ -30,8 +34,10 @@ pub(super) struct CleanedSegment {
     /// Where the next frame goes.
     position: u64,
     room: u64,
-    frame_payload_max: usize,
+    frame_bytes_max: usize,
     frame: Option<OpenFrame>,
+    /// Memory for the next one.
+    spare: Vec<u8>,
     /// Whether anything in it is not as it was.
     changed: bool,
 }
@@ -42,7 +48,8 @@ struct OpenFrame {
     header: FrameHeader,
     /// One past the offsets that it stands for so far.
     end: Offset,
-    payload: Vec<u8>,
+    /// The frame so far: room for its header, and batches.
+    bytes: Vec<u8>,
     record_count: u32,
     /// What stands for the last offsets, where no record does.
     placeholder: Option<Vec<u8>>,
@@ -61,20 +68,21 @@ impl CleanedSegment {
             base,
             position: 0,
             room: 0,
-            frame_payload_max: config.shared_frame_bytes_max() - FRAME_HEADER_BYTES,
+            frame_bytes_max: config.shared_frame_bytes_max().min(WRITE_BYTES_MAX),
             frame: None,
+            spare: Vec::new(),
             changed: false,
         })
     }
 
-    /// Where its frames end.
+    /// Where its frames end so far.
     pub(super) fn position(&self) -> u64 {
         self.position
     }
 
     /// What the frame takes that is not written yet, at the most.
     pub(super) fn open_bytes(&self) -> u64 {
-        self.frame.as_ref().map_or(0, |frame| frame_bytes_for(frame.payload.len()) as u64)
+        self.frame.as_ref().map_or(0, |frame| frame.bytes.len().next_multiple_of(BLOCK_BYTES) as u64)
     }
 
     /// Whether anything in it is not as it was.
@@ -83,44 +91,44 @@ impl CleanedSegment {
     }
 
     /// The batches of that frame come next.
-    pub(super) async fn begin(&mut self, source: &FrameHeader) -> io::Result<()> {
+    pub(super) async fn begin(&mut self, source: &FrameHeader, pace: &mut Pace) -> io::Result<()> {
         let joins = self.frame.as_ref().is_some_and(|frame| {
-            let bytes = frame.payload.len() + source.payload_bytes as usize;
+            let bytes = frame.bytes.len() + source.payload_bytes as usize;
             frame.header.generation == source.generation
                 && frame.header.leader_epoch == source.leader_epoch
                 && frame.record_count.checked_add(source.record_count).is_some()
-                && bytes <= self.frame_payload_max
+                && bytes <= self.frame_bytes_max
         });
         if !joins {
-            self.write_frame().await?;
+            self.write_frame(pace).await?;
         }
         if self.frame.is_none() {
-            self.frame = Some(OpenFrame::new(*source));
+            self.frame = Some(OpenFrame::new(*source, std::mem::take(&mut self.spare)));
         }
         Ok(())
     }
 
     /// What is left of a batch of that frame. Where it does not fit in with the others any more, the frame goes on in
     /// another.
-    pub(super) async fn push(&mut self, batch: &BatchView<'_>, left: Left) -> io::Result<()> {
-        // A batch that was without any record before may have to be kept for the same reason again.
-        self.changed |= !matches!(left, Left::Everything) && batch.header().record_count > 0;
+    pub(super) async fn push(&mut self, batch: &BatchView<'_>, left: Left, pace: &mut Pace) -> io::Result<()> {
+        self.changed |= left.differs_from(batch);
         let kept = match &left {
             Left::Everything => batch.bytes(),
             Left::Rewritten(bytes) => bytes,
             Left::Nothing(_) => &[],
         };
-        if self.frame.as_ref().is_some_and(|frame| !frame.has_room(kept.len(), self.frame_payload_max)) {
+        if self.frame.as_ref().is_some_and(|frame| !frame.has_room(kept.len(), self.frame_bytes_max)) {
             let rest = self.frame.as_mut().map(OpenFrame::split_off);
-            self.write_frame().await?;
+            self.write_frame(pace).await?;
             self.frame = rest;
         }
         let Some(frame) = &mut self.frame else { return Ok(()) };
         frame.end = batch.header().next_offset();
         match &left {
             Left::Nothing(bytes) => frame.placeholder = Some(bytes.to_vec()),
-            Left::Everything | Left::Rewritten(_) => frame.take(kept),
+            Left::Everything | Left::Rewritten(_) => frame.take(kept, pace).await,
         }
+        pace.spend(RECORD_BYTES).await;
         Ok(())
     }
 
@@ -132,8 +140,8 @@ impl CleanedSegment {
     }
 
     /// Writes what is open, and flushes all of it.
-    pub(super) async fn finish(&mut self) -> io::Result<()> {
-        self.write_frame().await?;
+    pub(super) async fn finish(&mut self, pace: &mut Pace) -> io::Result<()> {
+        self.write_frame(pace).await?;
         self.file.truncate(self.position).await?;
         if SeededBug::SwapBeforeFlush.is_in() {
             return Ok(());
@@ -148,35 +156,56 @@ impl CleanedSegment {
         }
     }
 
-    async fn write_frame(&mut self) -> io::Result<()> {
-        let Some(OpenFrame { header, end: _, mut payload, record_count, placeholder }) = self.frame.take() else {
+    async fn write_frame(&mut self, pace: &mut Pace) -> io::Result<()> {
+        let Some(OpenFrame { header, end: _, bytes: mut frame, record_count, placeholder }) = self.frame.take() else {
             return Ok(());
         };
         if let Some(placeholder) = placeholder {
-            payload.extend_from_slice(&placeholder);
+            frame.extend_from_slice(&placeholder);
         }
-        let mut frame = FrameBuf::with_payload_len(payload.len());
-        frame.payload_mut().copy_from_slice(&payload);
-        let mut frame = frame.into_frame();
+        let payload_bytes = frame.len() - FRAME_HEADER_BYTES;
+        frame.resize(frame.len().next_multiple_of(BLOCK_BYTES), 0);
         let field = |bytes: usize| u32::try_from(bytes).map_err(io::Error::other);
         let header = FrameHeader {
             segment_base: self.base,
             position: self.position,
             record_count,
-            payload_bytes: field(payload.len())?,
+            payload_bytes: field(payload_bytes)?,
             frame_bytes: field(frame.len())?,
             ..header
         };
-        header.seal(&mut frame);
-        self.make_room(frame.len() as u64).await?;
-        self.file.write_at(&frame.freeze(), self.position, IoClass::Compaction).await?;
+        let mut checksum = PayloadChecksum::of(&frame);
+        while checksum.step() {
+            pace.spend(PayloadChecksum::STEP_BYTES / 4).await;
+        }
+        let checksum = checksum.finish();
+        header.seal_with(checksum, &mut frame);
+        self.make_room(header.end_position()).await?;
+        self.write(&frame, pace).await?;
         self.indexes.push(&header);
         self.position = header.end_position();
+        if frame.capacity() <= 2 * WRITE_BYTES_MAX {
+            self.spare = frame;
+        }
         Ok(())
     }
 
-    async fn make_room(&mut self, frame_bytes: u64) -> io::Result<()> {
-        let needed = self.position + frame_bytes;
+    /// Writes a frame in pieces. That it is whole is seen to by the flush at the end.
+    async fn write(&self, frame: &[u8], pace: &mut Pace) -> io::Result<()> {
+        let positions = (self.position..).step_by(WRITE_BYTES_MAX);
+        for (piece, position) in frame.chunks(WRITE_BYTES_MAX).zip(positions) {
+            let mut buf = AlignedBuf::with_len(piece.len());
+            for (to, from) in buf.chunks_mut(PIECE_BYTES).zip(piece.chunks(PIECE_BYTES)) {
+                to.copy_from_slice(from);
+                pace.spend(from.len()).await;
+            }
+            self.file.write_at(&buf.freeze(), position, IoClass::Compaction).await?;
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the file has space up to there.
+    async fn make_room(&mut self, needed: u64) -> io::Result<()> {
         if self.room < needed {
             let room = needed.next_multiple_of(GROWTH_BYTES);
             self.file.preallocate(room).await?;
@@ -187,28 +216,34 @@ impl CleanedSegment {
 }
 
 impl OpenFrame {
-    /// For the batches of frames of which this is the first.
-    fn new(first: FrameHeader) -> OpenFrame {
+    /// For the batches of frames of which this is the first, in memory that was used before.
+    fn new(first: FrameHeader, mut bytes: Vec<u8>) -> OpenFrame {
+        bytes.clear();
+        bytes.resize(FRAME_HEADER_BYTES, 0);
         let header = FrameHeader { max_timestamp: Timestamp::new(-1), ..first };
-        OpenFrame { header, end: first.base_offset, payload: Vec::new(), record_count: 0, placeholder: None }
+        OpenFrame { header, end: first.base_offset, bytes, record_count: 0, placeholder: None }
     }
 
     /// A batch by itself always has.
-    fn has_room(&self, batch_bytes: usize, payload_max: usize) -> bool {
-        self.payload.is_empty() || self.payload.len() + batch_bytes <= payload_max
+    fn has_room(&self, batch_bytes: usize, frame_bytes_max: usize) -> bool {
+        self.bytes.len() == FRAME_HEADER_BYTES || self.bytes.len() + batch_bytes <= frame_bytes_max
     }
 
     /// Ends with the batches that came so far; returns the frame for those to come.
     fn split_off(&mut self) -> OpenFrame {
-        let rest = OpenFrame::new(FrameHeader { base_offset: self.end, ..self.header });
+        let rest = OpenFrame::new(FrameHeader { base_offset: self.end, ..self.header }, Vec::new());
         self.header.next_offset = self.end;
         rest
     }
 
-    fn take(&mut self, batch: &[u8]) {
+    async fn take(&mut self, batch: &[u8], pace: &mut Pace) {
         // It stood for what lies before this batch.
         self.placeholder = None;
-        self.payload.extend_from_slice(batch);
+        self.bytes.reserve(batch.len());
+        for piece in batch.chunks(PIECE_BYTES) {
+            self.bytes.extend_from_slice(piece);
+            pace.spend(piece.len()).await;
+        }
         if let Ok(header) = BatchHeader::decode(batch) {
             self.record_count = self.record_count.saturating_add(header.record_count);
             self.header.max_timestamp = self.header.max_timestamp.max(header.max_timestamp);
@@ -217,3 +252,5 @@ impl OpenFrame {
 }
 
 const _: () = assert!(GROWTH_BYTES.is_multiple_of(BLOCK_BYTES as u64));
+// A buffer of up to that length is as long as asked for, whatever whole blocks that are.
+const _: () = assert!(WRITE_BYTES_MAX <= 128 * BLOCK_BYTES && PIECE_BYTES <= WRITE_BYTES_MAX);

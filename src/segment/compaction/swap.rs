@@ -2,6 +2,7 @@
 //! The steps: `docs/formats/log-frame.md`.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -12,6 +13,7 @@ use ringmq_wire::Offset;
 
 use super::CompactError;
 use super::cleaned::CleanedSegment;
+use super::pace::{Pace, RECORD_BYTES};
 use crate::check::FrameCheck;
 use crate::frame::FrameFault;
 use crate::layout::{FileKind, file_name, swap_name};
@@ -26,6 +28,7 @@ pub(super) async fn swap(
     group: &[Rc<Segment>],
     end: Offset,
     cleaned: CleanedSegment,
+    pace: &mut Pace,
 ) -> Result<(), CompactError> {
     let base = group[0].base;
     let swap = log.dir.join(swap_name(base, end));
@@ -50,6 +53,7 @@ pub(super) async fn swap(
     let committed = fs::sync_dir(&log.dir).await;
     if committed.is_ok() {
         take_place(log, group, &new);
+        forget_frames(log, base..end, pace).await;
     }
     let completed = match committed {
         Ok(()) => complete(&log.dir, &swap, base, &bases).await,
@@ -85,11 +89,17 @@ fn take_place(log: &LogCore, group: &[Rc<Segment>], new: &Rc<Segment>) {
     for old in group {
         old.retire();
     }
-    drop(state);
-    // What they have may be replaced, and must not be given to a reader after the tombstone is gone.
-    log.cold_frames.clear();
-    let end = log.state.borrow().active.as_ref().map(|active| active.segment.base);
-    log.tail_frames.forget_below(end.unwrap_or(Offset::ZERO));
+}
+
+/// Lets go of what is in memory of segments that were replaced: a reader must not be given it after the tombstone is gone,
+/// and no tombstone goes before the next segment is written.
+async fn forget_frames(log: &LogCore, replaced: Range<Offset>, pace: &mut Pace) {
+    for frames in [&log.cold_frames, &log.tail_frames] {
+        while let Some(memory_bytes) = frames.forget_one(replaced.clone()) {
+            // The system may take it back.
+            pace.spend(memory_bytes.max(RECORD_BYTES)).await;
+        }
+    }
 }
 
 /// Takes the steps behind the one that makes the swap count.

@@ -14,7 +14,9 @@ use ringmq_wire::{Offset, Timestamp};
 
 use super::support::*;
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader};
-use crate::{Append, CompactError, Compacted, CompactionPolicy, Damage, Log, LogConfig, OpenError, Payload};
+use crate::{
+    Append, CompactError, Compacted, CompactionBudget, CompactionPolicy, Damage, Log, LogConfig, OpenError, Payload,
+};
 
 /// A record as it is sent and read: key, value, both by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +110,7 @@ async fn try_compact(log: &Log, policy: &CompactionPolicy) -> Result<Option<Comp
 
 async fn compact_at(log: &Log, policy: &CompactionPolicy, now: i64) -> Result<Option<Compacted>, CompactError> {
     log.reconfigure(LogConfig { compaction: Some(*policy), ..small() }).expect("a sound setting");
-    log.compact(Timestamp::new(now), &|| false).await
+    log.compact(Timestamp::new(now), &CompactionBudget::default(), &|| false).await
 }
 
 /// Appends single records until so many segments are sealed; returns what was sent.
@@ -229,7 +231,12 @@ fn a_log_that_is_not_to_be_compacted_is_left_alone() {
     sim(12).run(|| async {
         let (log, _) = open_one().await;
         let sent = fill(&log, 2, |number| set(1, number)).await;
-        assert_eq!(log.compact(Timestamp::new(time::wall_clock()), &|| false).await.expect("nothing to do"), None);
+        assert_eq!(
+            log.compact(Timestamp::new(time::wall_clock()), &CompactionBudget::default(), &|| false)
+                .await
+                .expect("nothing to do"),
+            None
+        );
         assert_eq!(contents(&log, 1 << 20).await, sent);
     });
 }
@@ -327,10 +334,12 @@ fn keys_that_do_not_fit_in_memory_wait_for_the_next_round() {
     sim(5).run(|| async {
         let (log, _) = open_one().await;
         let sent = fill(&log, 4, |number| set(u8::try_from(number % 50).expect("small"), number)).await;
-        let policy = CompactionPolicy { key_bytes_max: 1_000, ..always() };
+        log.reconfigure(LogConfig { compaction: Some(always()), ..small() }).expect("a sound setting");
+        let budget = CompactionBudget::new(2_000);
         let mut until = Offset::ZERO;
         for _ in 0..100 {
-            let Some(done) = compact(&log, &policy).await else { break };
+            let done = log.compact(Timestamp::new(time::wall_clock()), &budget, &|| false).await.expect("compacted");
+            let Some(done) = done else { break };
             assert!(done.until > until, "every round comes further");
             until = done.until;
             assert_eq!(table(&contents(&log, 1 << 20).await), table(&sent));
@@ -593,7 +602,7 @@ fn a_round_ends_early_when_it_is_told_to() {
         log.reconfigure(LogConfig { compaction: Some(always()), ..small() }).expect("a sound setting");
         let frames = std::cell::Cell::new(0);
         let is_over = || frames.replace(frames.get() + 1) == 70;
-        let outcome = log.compact(Timestamp::new(time::wall_clock()), &is_over).await;
+        let outcome = log.compact(Timestamp::new(time::wall_clock()), &CompactionBudget::default(), &is_over).await;
         assert!(matches!(outcome, Err(CompactError::Closed)), "{outcome:?}");
         assert!(files().await.iter().all(|name| !name.ends_with(".cleaned")));
         assert_eq!(contents(&log, 1 << 20).await, sent);

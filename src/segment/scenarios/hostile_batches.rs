@@ -12,7 +12,9 @@ use ringmq_wire::{Offset, Timestamp};
 
 use super::support::*;
 use crate::inspect::check_log;
-use crate::{Append, Compacted, CompactionPolicy, GenerationHistory, Journaled, Log, LogConfig, Payload};
+use crate::{
+    Append, Compacted, CompactionBudget, CompactionPolicy, GenerationHistory, Journaled, Log, LogConfig, Payload,
+};
 
 /// Segments with room for long frames.
 fn config() -> LogConfig {
@@ -76,7 +78,10 @@ async fn compact_behind(log: &Log, replaced: impl IntoIterator<Item = u32>) -> C
     append(log, records(replaced, 10)).await;
     log.roll_if_due(Timestamp::new(i64::MAX));
     append(log, records([u32::MAX], 10)).await;
-    log.compact(Timestamp::new(time::wall_clock()), &|| false).await.expect("compacted").expect("enough is new")
+    log.compact(Timestamp::new(time::wall_clock()), &CompactionBudget::default(), &|| false)
+        .await
+        .expect("compacted")
+        .expect("enough is new")
 }
 
 /// Keys by offset, of what can be read.

@@ -10,8 +10,8 @@ use ringmq_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 use super::retries::batch_of;
 use super::support::*;
 use crate::{
-    Append, AppendError, Appended, CompactError, Compacted, CompactionPolicy, Log, LogConfig, OutOfSequence, Payload,
-    ProducerSnapshot,
+    Append, AppendError, Appended, CompactError, Compacted, CompactionBudget, CompactionPolicy, Log, LogConfig,
+    OutOfSequence, Payload, ProducerSnapshot,
 };
 
 /// One record of the producer, of a size that four of them fill a segment.
@@ -167,7 +167,7 @@ fn keyed_of(id: i64, sequence: i32, key: &str) -> Append {
 }
 
 const COMPACTION: CompactionPolicy =
-    CompactionPolicy { dirty_percent_min: 1, tombstone_retention: Duration::from_secs(60), key_bytes_max: 1 << 20 };
+    CompactionPolicy { dirty_percent_min: 1, tombstone_retention: Duration::from_secs(60) };
 
 /// The second record of producer 1 is replaced by the first of producer 2. Two segments are sealed.
 async fn two_of_one_key() -> Log {
@@ -186,7 +186,7 @@ async fn two_of_one_key() -> Log {
 }
 
 async fn compact(log: &Log) -> Result<Option<Compacted>, CompactError> {
-    log.compact(Timestamp::new(time::wall_clock()), &|| false).await
+    log.compact(Timestamp::new(time::wall_clock()), &CompactionBudget::default(), &|| false).await
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn compaction_removes_nothing_that_only_it_would_tell_of() {
             log.append(keyed(sequence)).await.expect("acknowledged");
         }
         stored_at(&log, 2, 0).await;
-        let compacted = log.compact(Timestamp::new(time::wall_clock()), &|| false).await;
+        let compacted = log.compact(Timestamp::new(time::wall_clock()), &CompactionBudget::default(), &|| false).await;
         assert!(matches!(compacted, Err(CompactError::Io { .. })), "{compacted:?}");
         assert_eq!(log.poisoned().map(|poison| poison.to_string()), None);
     });

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::compression::compress_lz4;
+use super::compression::Compressor;
 use super::header::CHECKSUMMED_FROM;
 use super::varint::{put_varint, put_varlong, varint_bytes, varlong_bytes};
 use super::{Attributes, BATCH_HEADER_BYTES, BATCH_LENGTH_PREFIX_BYTES, BatchHeader, Compression};
@@ -177,25 +177,32 @@ impl BatchBuilder {
 }
 
 /// The batch, whose records stand behind room for the header, with them compressed.
-pub(super) fn compressed(batch: &[u8]) -> Result<BytesMut, BuildError> {
+fn compressed(batch: &[u8]) -> Result<BytesMut, BuildError> {
     let records = &batch[BATCH_HEADER_BYTES..];
     let mut compressed = BytesMut::with_capacity(BATCH_HEADER_BYTES + records.len() / 2);
     compressed.put_bytes(0, BATCH_HEADER_BYTES);
-    compress_lz4(records, &mut compressed)?;
-    Ok(compressed)
+    let mut compressor = Compressor::new(compressed)?;
+    compressor.write(records)?;
+    Ok(compressor.finish()?)
 }
 
 /// Writes the header, with the batch's length and checksum, into the room before the records.
-pub(super) fn seal(mut header: BatchHeader, mut batch: BytesMut) -> Result<Bytes, BuildError> {
+fn seal(mut header: BatchHeader, mut batch: BytesMut) -> Result<Bytes, BuildError> {
+    put_header(&mut header, &mut batch)?;
+    header.crc = crc_fast::crc32_iscsi(&batch[CHECKSUMMED_FROM..]);
+    batch[..BATCH_HEADER_BYTES].copy_from_slice(&header.encode());
+    Ok(batch.freeze())
+}
+
+/// Writes the header into the room before the records, complete but for the checksum.
+pub(super) fn put_header(header: &mut BatchHeader, batch: &mut BytesMut) -> Result<(), BuildError> {
     let length = batch.len() - BATCH_LENGTH_PREFIX_BYTES;
     header.batch_length = match u32::try_from(length) {
         Ok(batch_length) if length <= LENGTH_MAX => batch_length,
         _ => return Err(BuildError::TooLarge { bytes: batch.len() }),
     };
     batch[..BATCH_HEADER_BYTES].copy_from_slice(&header.encode());
-    header.crc = crc_fast::crc32_iscsi(&batch[CHECKSUMMED_FROM..]);
-    batch[..BATCH_HEADER_BYTES].copy_from_slice(&header.encode());
-    Ok(batch.freeze())
+    Ok(())
 }
 
 /// How long a record is, known before it is written because its length comes first.

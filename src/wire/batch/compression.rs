@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 
+use bytes::buf::Writer;
 use bytes::{BufMut, BytesMut};
 
 use super::BatchError;
@@ -92,45 +93,86 @@ impl Scratch {
         Self { limits, records: Vec::new() }
     }
 
-    pub(super) fn decompress(&mut self, compression: Compression, compressed: &[u8]) -> Result<&[u8], BatchError> {
+    /// Begins to decompress into this room, in steps of about [`STEP_BYTES`].
+    pub(super) fn begin<'s>(
+        &'s mut self,
+        compression: Compression,
+        compressed: &'s [u8],
+    ) -> Result<Decompressor<'s>, BatchError> {
         self.records.clear();
-        match compression {
-            Compression::Lz4 => decompress_lz4(compressed, self.limits, &mut self.records)?,
+        let decoder = match compression {
+            Compression::Lz4 => lz4::Decoder::new(compressed).map_err(|error| failed(compression, &error))?,
             _ => return Err(BatchError::UnsupportedCompression { compression }),
+        };
+        let bytes_max = self.limits.decompressed_bytes_max;
+        // Most records shrink to no less than a quarter; the room is kept in the scratch for the next batch.
+        self.records.reserve(compressed.len().saturating_mul(4).min(bytes_max));
+        Ok(Decompressor { compression, decoder, bytes_max, records: &mut self.records })
+    }
+}
+
+/// How much is decompressed, compressed or summed up in one step, in bytes: some tens of microseconds, where blocks are not
+/// longer.
+pub(super) const STEP_BYTES: usize = 64 << 10;
+
+/// Fills a [`Scratch`] from one LZ4 frame. The decoder's own memory is two of the frame's blocks, 8 MiB at most.
+pub(super) struct Decompressor<'s> {
+    compression: Compression,
+    decoder: lz4::Decoder<&'s [u8]>,
+    bytes_max: usize,
+    records: &'s mut Vec<u8>,
+}
+
+impl<'s> Decompressor<'s> {
+    /// Goes on; `true` when that was the end of it.
+    pub(super) fn step(&mut self) -> Result<bool, BatchError> {
+        let (before, bytes_max) = (self.records.len(), self.bytes_max);
+        // One byte more than allowed tells a batch that is too large from one that just fits.
+        let wanted = STEP_BYTES.min(bytes_max.saturating_sub(before).saturating_add(1));
+        let read = self.decoder.by_ref().take(wanted as u64).read_to_end(self.records);
+        read.map_err(|error| failed(self.compression, &error))?;
+        if self.records.len() > bytes_max {
+            return Err(BatchError::DecompressedTooLarge { bytes_max });
         }
-        Ok(&self.records)
+        Ok(self.records.len() - before < wanted)
+    }
+
+    /// What came out, once a step was the last.
+    pub(super) fn finish(self) -> Result<&'s [u8], BatchError> {
+        let failed = |reason: String| BatchError::Decompress { compression: self.compression, reason };
+        match self.decoder.finish() {
+            (_, Err(_)) => Err(failed("the frame ends early".to_owned())),
+            ([], Ok(())) => Ok(self.records),
+            (rest, Ok(())) => Err(failed(format!("{} bytes are left over behind the frame", rest.len()))),
+        }
     }
 }
 
-/// Appends `records` as one LZ4 frame: independent blocks of 64 KiB, as Kafka's Java client can read them, and no
-/// checksums of its own, since the batch has one.
-pub(super) fn compress_lz4(records: &[u8], out: &mut BytesMut) -> io::Result<()> {
-    let mut encoder = lz4::EncoderBuilder::new()
-        .block_mode(lz4::BlockMode::Independent)
-        .block_size(lz4::BlockSize::Max64KB)
-        .block_checksum(lz4::liblz4::BlockChecksum::NoBlockChecksum)
-        .checksum(lz4::ContentChecksum::NoChecksum)
-        .build(out.writer())?;
-    encoder.write_all(records)?;
-    encoder.finish().1
+fn failed(compression: Compression, error: &io::Error) -> BatchError {
+    BatchError::Decompress { compression, reason: error.to_string() }
 }
 
-/// Fills `out` from one LZ4 frame. The decompressor's own memory is two of the frame's blocks, 8 MiB at most.
-fn decompress_lz4(frame: &[u8], limits: DecompressLimits, out: &mut Vec<u8>) -> Result<(), BatchError> {
-    let failed = |reason: String| BatchError::Decompress { compression: Compression::Lz4, reason };
-    let bytes_max = limits.decompressed_bytes_max;
-    let mut decoder = lz4::Decoder::new(frame).map_err(|error| failed(error.to_string()))?;
-    // Most records shrink to no less than a quarter; the room is kept in the scratch for the next batch.
-    out.reserve(frame.len().saturating_mul(4).min(bytes_max));
-    // One byte more than allowed tells a batch that is too large from one that just fits.
-    let mut bounded = decoder.by_ref().take((bytes_max as u64).saturating_add(1));
-    bounded.read_to_end(out).map_err(|error| failed(error.to_string()))?;
-    if out.len() > bytes_max {
-        return Err(BatchError::DecompressedTooLarge { bytes_max });
+/// Writes one LZ4 frame behind what is in a buffer: independent blocks of 64 KiB, as Kafka's Java client can read them, and
+/// no checksums of its own, since the batch has one.
+pub(super) struct Compressor(lz4::Encoder<Writer<BytesMut>>);
+
+impl Compressor {
+    pub(super) fn new(out: BytesMut) -> io::Result<Compressor> {
+        lz4::EncoderBuilder::new()
+            .block_mode(lz4::BlockMode::Independent)
+            .block_size(lz4::BlockSize::Max64KB)
+            .block_checksum(lz4::liblz4::BlockChecksum::NoBlockChecksum)
+            .checksum(lz4::ContentChecksum::NoChecksum)
+            .build(out.writer())
+            .map(Compressor)
     }
-    match decoder.finish() {
-        (_, Err(_)) => Err(failed("the frame ends early".to_owned())),
-        ([], Ok(())) => Ok(()),
-        (rest, Ok(())) => Err(failed(format!("{} bytes are left over behind the frame", rest.len()))),
+
+    pub(super) fn write(&mut self, records: &[u8]) -> io::Result<()> {
+        self.0.write_all(records)
+    }
+
+    pub(super) fn finish(self) -> io::Result<BytesMut> {
+        let (out, finished) = self.0.finish();
+        finished.map(|()| out.into_inner())
     }
 }

@@ -70,11 +70,36 @@ impl<'a> Iterator for Headers<'a> {
 
 impl FusedIterator for Headers<'_> {}
 
-/// Walks over the records of a batch. It ends behind the last one, or behind the first error.
+/// One record whose headers were not looked at: enough to tell whether it stays, and to keep it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawRecord<'a> {
+    /// Its place in the partition.
+    pub offset: Offset,
+    /// When it was made, or appended if the batch says so.
+    pub timestamp: Timestamp,
+    /// Its key, if it has one.
+    pub key: Option<&'a [u8]>,
+    /// Its value, if it has one.
+    pub value: Option<&'a [u8]>,
+    /// Header count and headers, as they stand.
+    headers: &'a [u8],
+    /// What stands behind the timestamp delta, headers included.
+    pub(super) rest: &'a [u8],
+}
+
+impl RawRecord<'_> {
+    /// How many bytes it takes, but for a few: lengths and timestamp.
+    #[inline]
+    pub const fn len_bytes(&self) -> usize {
+        self.rest.len()
+    }
+}
+
+/// Walks over the records of a batch and leaves out their headers. It ends behind the last one, or behind the first error.
 ///
 /// The count in the batch's header is a claim: nothing is reserved for it.
 #[derive(Clone, Debug)]
-pub struct RecordIter<'a> {
+pub struct RawRecords<'a> {
     rest: &'a [u8],
     index: u32,
     count: u32,
@@ -86,7 +111,7 @@ pub struct RecordIter<'a> {
     append_time: Option<Timestamp>,
 }
 
-impl<'a> RecordIter<'a> {
+impl<'a> RawRecords<'a> {
     pub(super) fn new(header: &BatchHeader, records: &'a [u8]) -> Self {
         Self {
             rest: records,
@@ -100,22 +125,17 @@ impl<'a> RecordIter<'a> {
         }
     }
 
-    fn take_record(&mut self) -> Result<Record<'a>, RecordProblem> {
+    fn take_record(&mut self) -> Result<RawRecord<'a>, RecordProblem> {
         let mut body = take_record_body(&mut self.rest)?;
         // The attributes of a record are unused; readers ignore them.
         take_bytes(&mut body, "attributes", 1)?;
         let timestamp_delta = take_varlong(&mut body).ok_or(RecordProblem::Varint { field: "timestamp delta" })?;
+        let rest = body;
         let offset_delta = take_number(&mut body, "offset delta")?;
         let key = take_nullable(&mut body, "key length")?;
         let value = take_nullable(&mut body, "value length")?;
-        let headers = take_headers(body)?;
-        Ok(Record {
-            offset: self.offset(offset_delta)?,
-            timestamp: self.timestamp(timestamp_delta)?,
-            key,
-            value,
-            headers,
-        })
+        let (offset, timestamp) = (self.offset(offset_delta)?, self.timestamp(timestamp_delta)?);
+        Ok(RawRecord { offset, timestamp, key, value, headers: body, rest })
     }
 
     fn offset(&mut self, delta: i32) -> Result<Offset, RecordProblem> {
@@ -138,17 +158,11 @@ impl<'a> RecordIter<'a> {
         }
     }
 
-    fn stop_with(&mut self, error: BatchError) -> Option<Result<Record<'a>, BatchError>> {
-        self.rest = &[];
-        self.index = self.count;
-        Some(Err(error))
-    }
-}
-
-impl<'a> Iterator for RecordIter<'a> {
-    type Item = Result<Record<'a>, BatchError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+    /// As the next item, made into something else by what may find more wrong with it.
+    fn next_as<T>(
+        &mut self,
+        made: impl FnOnce(RawRecord<'a>) -> Result<T, RecordProblem>,
+    ) -> Option<Result<T, BatchError>> {
         if self.index == self.count {
             return match self.rest.len() {
                 0 => None,
@@ -157,10 +171,52 @@ impl<'a> Iterator for RecordIter<'a> {
         }
         let index = self.index;
         self.index += 1;
-        match self.take_record() {
+        match self.take_record().and_then(made) {
             Ok(record) => Some(Ok(record)),
             Err(problem) => self.stop_with(BatchError::Record { index, problem }),
         }
+    }
+
+    fn stop_with<T>(&mut self, error: BatchError) -> Option<Result<T, BatchError>> {
+        self.rest = &[];
+        self.index = self.count;
+        Some(Err(error))
+    }
+}
+
+impl<'a> Iterator for RawRecords<'a> {
+    type Item = Result<RawRecord<'a>, BatchError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_as(Ok)
+    }
+}
+
+impl FusedIterator for RawRecords<'_> {}
+
+/// Walks over the records of a batch. It ends behind the last one, or behind the first error.
+///
+/// The count in the batch's header is a claim: nothing is reserved for it.
+#[derive(Clone, Debug)]
+pub struct RecordIter<'a> {
+    raw: RawRecords<'a>,
+}
+
+impl<'a> RecordIter<'a> {
+    pub(super) fn new(header: &BatchHeader, records: &'a [u8]) -> Self {
+        Self { raw: RawRecords::new(header, records) }
+    }
+}
+
+impl<'a> Iterator for RecordIter<'a> {
+    type Item = Result<Record<'a>, BatchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.raw.next_as(|RawRecord { offset, timestamp, key, value, headers, rest: _ }| {
+            let headers = take_headers(headers)?;
+            Ok(Record { offset, timestamp, key, value, headers })
+        })
     }
 }
 

@@ -1,17 +1,22 @@
 //! A batch with some of its records left out: what compaction makes of it.
 
+use std::fmt;
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use crc_fast::{CrcAlgorithm, Digest};
 
-use super::builder::{LENGTH_MAX, Layout, compressed, seal};
-use super::{Attributes, BATCH_HEADER_BYTES, BatchHeader, BuildError, Compression, Record};
+use super::builder::{LENGTH_MAX, put_header};
+use super::compression::{Compressor, STEP_BYTES};
+use super::header::CHECKSUMMED_FROM;
+use super::varint::{put_varlong, varlong_bytes};
+use super::{Attributes, BATCH_HEADER_BYTES, BatchHeader, BuildError, Compression, RawRecord};
 use crate::numbers::{Offset, Timestamp};
 
 /// Writes a stored batch again, with the records that are kept of it.
 ///
 /// Offsets, leader epoch, producer and compression stay; `last offset delta` too, so the batch still stands for all the
-/// offsets that it had. It may end up without any record.
+/// offsets that it had. It may end up without any record. A record is kept as it stands, but for its timestamp delta.
 ///
 /// ```
 /// use ringmq_wire::Timestamp;
@@ -25,8 +30,9 @@ use crate::numbers::{Offset, Timestamp};
 /// let batch = builder.finish()?;
 /// let view = BatchView::parse(&batch)?;
 ///
+/// let mut scratch = Scratch::default();
 /// let mut rewriter = BatchRewriter::new(view.header(), None);
-/// for record in view.records(&mut Scratch::default())?.skip(1) {
+/// for record in view.open(&mut scratch)?.records()?.skip(1) {
 ///     rewriter.keep(&record?)?;
 /// }
 /// let rewritten = rewriter.finish()?;
@@ -38,6 +44,171 @@ use crate::numbers::{Offset, Timestamp};
 pub struct BatchRewriter {
     header: BatchHeader,
     batch: BytesMut,
+}
+
+impl BatchRewriter {
+    /// Begins a batch in the place of the one with that header. With a delete horizon, the time from which the
+    /// tombstones in it may be dropped, that is written into the batch (KIP-534); without, the batch's own stays.
+    #[must_use]
+    pub fn new(header: &BatchHeader, delete_horizon: Option<Timestamp>) -> Self {
+        Self::with_capacity(header, delete_horizon, 0)
+    }
+
+    /// The same with room for that many bytes of records.
+    #[must_use]
+    pub fn with_capacity(header: &BatchHeader, delete_horizon: Option<Timestamp>, bytes: usize) -> Self {
+        let mut header = BatchHeader { record_count: 0, ..*header };
+        if let Some(horizon) = delete_horizon {
+            header.attributes = header.attributes.with_delete_horizon();
+            header.base_timestamp = horizon;
+        }
+        if !header.attributes.is_append_time() {
+            header.max_timestamp = Timestamp::new(-1);
+        }
+        let mut batch = BytesMut::with_capacity(BATCH_HEADER_BYTES.saturating_add(bytes));
+        batch.put_bytes(0, BATCH_HEADER_BYTES);
+        Self { header, batch }
+    }
+
+    /// Keeps a record of the batch. They come in their order.
+    ///
+    /// # Errors
+    /// [`BuildError::TooLarge`] or [`BuildError::Timestamp`].
+    pub fn keep(&mut self, record: &RawRecord<'_>) -> Result<(), BuildError> {
+        let rest = self.begin(record)?;
+        self.go_on(rest);
+        Ok(())
+    }
+
+    /// As [`BatchRewriter::keep`], for a record that is too long to be copied in one go: what is returned is given to
+    /// [`BatchRewriter::go_on`] then, in pieces.
+    ///
+    /// # Errors
+    /// As [`BatchRewriter::keep`].
+    pub fn begin<'a>(&mut self, record: &RawRecord<'a>) -> Result<&'a [u8], BuildError> {
+        let header = &mut self.header;
+        let timestamp = record.timestamp;
+        let timestamp_delta = match header.attributes.is_append_time() {
+            true => Some(0),
+            false => timestamp.get().checked_sub(header.base_timestamp.get()),
+        };
+        let timestamp_delta = timestamp_delta.ok_or(BuildError::Timestamp { timestamp })?;
+        let length = 1 + varlong_bytes(timestamp_delta) + record.rest.len();
+        let bytes = self.batch.len().saturating_add(length);
+        let too_large = BuildError::TooLarge { bytes };
+        let (Ok(length), true) = (i32::try_from(length), bytes < LENGTH_MAX) else { return Err(too_large) };
+        put_varlong(length.into(), &mut self.batch);
+        // The attributes of a record are unused.
+        self.batch.put_u8(0);
+        put_varlong(timestamp_delta, &mut self.batch);
+        header.record_count += 1;
+        header.max_timestamp = header.max_timestamp.max(timestamp);
+        Ok(record.rest)
+    }
+
+    /// Copies a piece of the record that was begun.
+    pub fn go_on(&mut self, piece: &[u8]) {
+        self.batch.put_slice(piece);
+    }
+
+    /// Ends the batch: compresses it as it was, and writes header and checksum.
+    ///
+    /// # Errors
+    /// [`BuildError::UnsupportedCompression`], or what the compressor reports.
+    pub fn finish(self) -> Result<Bytes, BuildError> {
+        let mut finishing = self.finish_in_steps()?;
+        loop {
+            if let Some(batch) = finishing.step()? {
+                return Ok(batch);
+            }
+        }
+    }
+
+    /// As [`BatchRewriter::finish`], for who must not compute for long in one go.
+    ///
+    /// # Errors
+    /// As [`BatchRewriter::finish`].
+    pub fn finish_in_steps(self) -> Result<FinishingBatch, BuildError> {
+        let Self { header, batch } = self;
+        let stage = match header.compression() {
+            Compression::None => Stage::of_checksum(header, batch)?,
+            Compression::Lz4 => Stage::of_compression(header, batch)?,
+            compression => return Err(BuildError::UnsupportedCompression { compression }),
+        };
+        Ok(FinishingBatch { stage })
+    }
+}
+
+/// A batch that is compressed, and its checksum computed, in steps.
+pub struct FinishingBatch {
+    stage: Stage,
+}
+
+enum Stage {
+    Compress { header: BatchHeader, records: Bytes, compressor: Compressor },
+    Checksum { header: BatchHeader, batch: BytesMut, at: usize, digest: Box<Digest> },
+    Done,
+}
+
+impl FinishingBatch {
+    /// Bytes that one step works on, at most.
+    pub const STEP_BYTES: usize = STEP_BYTES;
+
+    /// Goes on for some tens of microseconds, a hundred or two where it compresses. The batch, when that was the last step.
+    ///
+    /// # Errors
+    /// What the compressor reports.
+    pub fn step(&mut self) -> Result<Option<Bytes>, BuildError> {
+        let (stage, done) = std::mem::replace(&mut self.stage, Stage::Done).step()?;
+        self.stage = stage;
+        Ok(done)
+    }
+}
+
+impl fmt::Debug for FinishingBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FinishingBatch").finish_non_exhaustive()
+    }
+}
+
+impl Stage {
+    /// The records stand behind room for the header.
+    fn of_compression(header: BatchHeader, batch: BytesMut) -> Result<Stage, BuildError> {
+        let mut compressed = BytesMut::with_capacity(BATCH_HEADER_BYTES + batch.len() / 2);
+        compressed.put_bytes(0, BATCH_HEADER_BYTES);
+        let compressor = Compressor::new(compressed)?;
+        Ok(Stage::Compress { header, records: batch.freeze().slice(BATCH_HEADER_BYTES..), compressor })
+    }
+
+    fn of_checksum(mut header: BatchHeader, mut batch: BytesMut) -> Result<Stage, BuildError> {
+        put_header(&mut header, &mut batch)?;
+        let digest = Box::new(Digest::new(CrcAlgorithm::Crc32Iscsi));
+        Ok(Stage::Checksum { header, batch, at: CHECKSUMMED_FROM, digest })
+    }
+
+    fn step(self) -> Result<(Stage, Option<Bytes>), BuildError> {
+        match self {
+            Stage::Compress { header, mut records, mut compressor } => {
+                compressor.write(&records.split_to(STEP_BYTES.min(records.len())))?;
+                match records.is_empty() {
+                    true => Ok((Stage::of_checksum(header, compressor.finish()?)?, None)),
+                    false => Ok((Stage::Compress { header, records, compressor }, None)),
+                }
+            }
+            Stage::Checksum { mut header, mut batch, at, mut digest } => {
+                let end = at.saturating_add(STEP_BYTES).min(batch.len());
+                digest.update(&batch[at..end]);
+                if end < batch.len() {
+                    return Ok((Stage::Checksum { header, batch, at: end, digest }, None));
+                }
+                // The upper half of its result is zero.
+                header.crc = u32::try_from(digest.finalize()).unwrap_or(u32::MAX);
+                batch[..BATCH_HEADER_BYTES].copy_from_slice(&header.encode());
+                Ok((Stage::Done, Some(batch.freeze())))
+            }
+            Stage::Done => Ok((Stage::Done, None)),
+        }
+    }
 }
 
 /// Batches without records that stand for these offsets, one behind the other: as many as it takes. There are no records
@@ -69,69 +240,12 @@ pub fn empty_batches(offsets: Range<Offset>) -> Result<Vec<Bytes>, BuildError> {
     Ok(batches)
 }
 
-impl BatchRewriter {
-    /// Begins a batch in the place of the one with that header. With a delete horizon, the time from which the
-    /// tombstones in it may be dropped, that is written into the batch (KIP-534); without, the batch's own stays.
-    #[must_use]
-    pub fn new(header: &BatchHeader, delete_horizon: Option<Timestamp>) -> Self {
-        let mut header = BatchHeader { record_count: 0, ..*header };
-        if let Some(horizon) = delete_horizon {
-            header.attributes = header.attributes.with_delete_horizon();
-            header.base_timestamp = horizon;
-        }
-        if !header.attributes.is_append_time() {
-            header.max_timestamp = Timestamp::new(-1);
-        }
-        let mut batch = BytesMut::new();
-        batch.put_bytes(0, BATCH_HEADER_BYTES);
-        Self { header, batch }
-    }
-
-    /// Keeps a record of the batch. They come in their order.
-    ///
-    /// # Errors
-    /// [`BuildError::TooLarge`] or [`BuildError::Timestamp`].
-    pub fn keep(&mut self, record: &Record<'_>) -> Result<(), BuildError> {
-        let header = &mut self.header;
-        let timestamp = record.timestamp;
-        let timestamp_delta = match header.attributes.is_append_time() {
-            true => Some(0),
-            false => timestamp.get().checked_sub(header.base_timestamp.get()),
-        };
-        let timestamp_delta = timestamp_delta.ok_or(BuildError::Timestamp { timestamp })?;
-        let too_large = |bytes| BuildError::TooLarge { bytes };
-        let offset_delta = u32::try_from(record.offset.get() - header.base_offset.get()).map_err(|_| too_large(0))?;
-        let headers = record.headers().map(|header| (header.key, header.value));
-        let layout = Layout::new(timestamp_delta, offset_delta, record.key, record.value, headers.clone());
-        let bytes = self.batch.len().saturating_add(layout.size_bytes);
-        if bytes > LENGTH_MAX {
-            return Err(too_large(bytes));
-        }
-        layout.put(timestamp_delta, offset_delta, record.key, record.value, headers, &mut self.batch);
-        header.record_count += 1;
-        header.max_timestamp = header.max_timestamp.max(timestamp);
-        Ok(())
-    }
-
-    /// Ends the batch: compresses it as it was, and writes header and checksum.
-    ///
-    /// # Errors
-    /// [`BuildError::UnsupportedCompression`], or what the compressor reports.
-    pub fn finish(self) -> Result<Bytes, BuildError> {
-        match self.header.compression() {
-            Compression::None => seal(self.header, self.batch),
-            Compression::Lz4 => seal(self.header, compressed(&self.batch)?),
-            compression => Err(BuildError::UnsupportedCompression { compression }),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::batch::{BatchBuilder, BatchView, RecordRef, Scratch, set_base_offset};
+    use crate::batch::{BatchBuilder, BatchView, Record, RecordRef, Scratch, set_base_offset};
 
     type Given = (u16, Option<u8>, Option<Vec<u8>>);
     type Owned = (i64, i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(Vec<u8>, Option<Vec<u8>>)>);
@@ -171,7 +285,9 @@ mod tests {
         let view = BatchView::parse(batch).unwrap();
         let mut rewriter = BatchRewriter::new(view.header(), horizon);
         let mut scratch = Scratch::default();
-        for (at, record) in view.records(&mut scratch).unwrap().enumerate() {
+        let mut opening = view.open(&mut scratch).unwrap();
+        while !opening.step().unwrap() {}
+        for (at, record) in opening.records().unwrap().enumerate() {
             if keep(at) {
                 rewriter.keep(&record.unwrap()).unwrap();
             }

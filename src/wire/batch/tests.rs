@@ -424,9 +424,9 @@ fn other_compressions_pass_validation_but_are_not_read_or_built() {
 }
 
 fn lz4_frame(records: &[u8]) -> Vec<u8> {
-    let mut out = BytesMut::new();
-    super::compression::compress_lz4(records, &mut out).expect("in memory");
-    out.to_vec()
+    let mut compressor = super::compression::Compressor::new(BytesMut::new()).expect("in memory");
+    compressor.write(records).expect("in memory");
+    compressor.finish().expect("in memory").to_vec()
 }
 
 #[test]

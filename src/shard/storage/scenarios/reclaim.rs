@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use ringmq_runtime::{random, time};
-use ringmq_segment::{CompactError, CompactionPolicy, DeleteRecordsError, Log, LogConfig, LogOffsets, RetainError};
+use ringmq_segment::{
+    CompactError, CompactionBudget, CompactionPolicy, DeleteRecordsError, Log, LogConfig, LogOffsets, RetainError,
+};
 use ringmq_wire::{Offset, Timestamp};
 
 use super::outside::{Shared, ask_to_delete, deleted, reclaimed};
@@ -74,15 +76,13 @@ pub(super) async fn compact(outside: Shared, partition: usize, log: Log) {
     let mut ahead = Duration::ZERO;
     loop {
         time::sleep(Duration::from_millis(random::u64() % 8)).await;
-        let policy = CompactionPolicy {
-            dirty_percent_min: 1,
-            tombstone_retention: Duration::from_millis(random::u64() % 40),
-            key_bytes_max: if random::u64().is_multiple_of(4) { 200 } else { 1 << 20 },
-        };
+        let policy =
+            CompactionPolicy { dirty_percent_min: 1, tombstone_retention: Duration::from_millis(random::u64() % 40) };
         let config = LogConfig { compaction: Some(policy), segment_bytes: SMALL_SEGMENT_BYTES, ..log_config() };
         log.reconfigure(config).expect("a sound setting");
         let now = time::wall_clock() + i64::try_from(ahead.as_millis()).expect("some minutes");
-        match log.compact(Timestamp::new(now), &|| false).await {
+        let budget = CompactionBudget::new(if random::u64().is_multiple_of(4) { 400 } else { 1 << 20 });
+        match log.compact(Timestamp::new(now), &budget, &|| false).await {
             Ok(done) => reclaimed(&outside, partition, done.is_some_and(|done| done.records_removed > 0)),
             Err(CompactError::Corrupt(corruption)) => panic!("nothing was damaged: {corruption}"),
             Err(_) if log.poisoned().is_some() => return,
