@@ -236,7 +236,8 @@ async fn note_records(
     pace: &mut Pace,
 ) -> Result<(), Offset> {
     for record in records.clone() {
-        if record.is_err() {
+        let Ok(record) = record else { return Ok(()) };
+        if !sift::is_sound(&record, pace).await {
             return Ok(());
         }
         pace.spend(RECORD_BYTES / 4).await;

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use ringmq_wire::batch::{
-    BatchRewriter, BatchView, Compression, DecompressLimits, FinishingBatch, OpeningBatch, RawRecord, RawRecords,
-    Scratch,
+    BatchRewriter, BatchView, Compression, DecompressLimits, FinishingBatch, HeaderCheck, OpeningBatch, RawRecord,
+    RawRecords, Scratch,
 };
 use ringmq_wire::{Offset, Timestamp};
 
@@ -17,6 +17,9 @@ const GROWTH_MAX: usize = 3;
 
 /// What a record takes before its offset delta: length, attributes, timestamp delta.
 const RECORD_HEAD_BYTES_MAX: usize = 16;
+
+/// Looking at a header takes as long as moving so many bytes.
+const HEADER_BYTES: usize = 32;
 
 /// What is left of a batch.
 pub(super) enum Left {
@@ -129,6 +132,9 @@ impl Sieve {
         let mut kept = Kept { records: Vec::new(), bytes: 0, tombstones: false };
         for record in records {
             let record = record.ok()?;
+            if !is_sound(&record, pace).await {
+                return None;
+            }
             let stays = self.stays(&record, tombstones_go);
             kept.records.push(stays);
             kept.bytes += if stays { record.len_bytes() + RECORD_HEAD_BYTES_MAX } else { 0 };
@@ -174,6 +180,18 @@ pub(super) async fn open<'s>(
         pace.spend(OpeningBatch::STEP_BYTES).await;
     }
     opening.records().ok()
+}
+
+/// Whether its headers are as they should be.
+pub(super) async fn is_sound(record: &RawRecord<'_>, pace: &mut Pace) -> bool {
+    let Ok(mut check) = record.check_headers() else { return false };
+    loop {
+        match check.step() {
+            Ok(true) => return true,
+            Ok(false) => pace.spend(HeaderCheck::STEP_HEADERS * HEADER_BYTES).await,
+            Err(_) => return false,
+        }
+    }
 }
 
 /// The batch with the records that are kept, if it does not become too long.

@@ -56,7 +56,7 @@ pub use header::{
     set_leader_epoch,
 };
 pub use producer::{BatchProducer, set_producer};
-pub use record::{Header, Headers, RECORD_BYTES_MIN, RawRecord, RawRecords, Record, RecordIter};
+pub use record::{Header, HeaderCheck, Headers, RECORD_BYTES_MIN, RawRecord, RawRecords, Record, RecordIter};
 pub use rewrite::{BatchRewriter, FinishingBatch, empty_batches};
 pub use validate::{BatchLimits, validate_batch};
 pub use view::{BatchView, Batches, OpeningBatch, split_batches};

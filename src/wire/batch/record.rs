@@ -87,7 +87,16 @@ pub struct RawRecord<'a> {
     pub(super) rest: &'a [u8],
 }
 
-impl RawRecord<'_> {
+impl<'a> RawRecord<'a> {
+    /// Begins to look at its headers.
+    ///
+    /// # Errors
+    /// When there cannot be as many as it says.
+    #[inline]
+    pub fn check_headers(&self) -> Result<HeaderCheck<'a>, RecordProblem> {
+        HeaderCheck::new(self.headers)
+    }
+
     /// How many bytes it takes, but for a few: lengths and timestamp.
     #[inline]
     pub const fn len_bytes(&self) -> usize {
@@ -229,22 +238,50 @@ pub(super) fn take_record_body<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Rec
     take_bytes(bytes, "length", length)
 }
 
-fn take_headers(bytes: &[u8]) -> Result<Headers<'_>, RecordProblem> {
-    let mut rest = bytes;
-    let value = take_number(&mut rest, "header count")?;
-    let headers = Headers { rest };
-    match usize::try_from(value) {
-        Ok(count) if count <= rest.len() / HEADER_BYTES_MIN => {
-            for _ in 0..count {
-                take_header(&mut rest)?;
-            }
+/// Looks whether the headers of a record are as they should be, in steps: a record may have millions.
+#[derive(Clone, Debug)]
+pub struct HeaderCheck<'a> {
+    rest: &'a [u8],
+    left: usize,
+}
+
+impl<'a> HeaderCheck<'a> {
+    /// Headers that one step looks at, at most: some microseconds.
+    pub const STEP_HEADERS: usize = 1024;
+
+    /// Of what stands behind the value.
+    fn new(bytes: &'a [u8]) -> Result<Self, RecordProblem> {
+        let mut rest = bytes;
+        let value = take_number(&mut rest, "header count")?;
+        match usize::try_from(value) {
+            Ok(left) if left <= rest.len() / HEADER_BYTES_MIN => Ok(Self { rest, left }),
+            _ => Err(RecordProblem::Length { field: "header count", value, remaining: rest.len() }),
         }
-        _ => return Err(RecordProblem::Length { field: "header count", value, remaining: rest.len() }),
     }
-    match rest.len() {
-        0 => Ok(headers),
-        bytes => Err(RecordProblem::LeftOver { bytes }),
+
+    /// Goes on; `true` when that was the end, and all is as it should be.
+    ///
+    /// # Errors
+    /// What is wrong with the next one, or behind the last.
+    #[inline]
+    pub fn step(&mut self) -> Result<bool, RecordProblem> {
+        for _ in 0..self.left.min(Self::STEP_HEADERS) {
+            take_header(&mut self.rest)?;
+            self.left -= 1;
+        }
+        match (self.left, self.rest.len()) {
+            (0, 0) => Ok(true),
+            (0, bytes) => Err(RecordProblem::LeftOver { bytes }),
+            _ => Ok(false),
+        }
     }
+}
+
+fn take_headers(bytes: &[u8]) -> Result<Headers<'_>, RecordProblem> {
+    let mut check = HeaderCheck::new(bytes)?;
+    let headers = Headers { rest: check.rest };
+    while !check.step()? {}
+    Ok(headers)
 }
 
 #[inline]
