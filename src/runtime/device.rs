@@ -7,17 +7,22 @@
 //!   append. Whoever is higher in that order starts first; after `PASSED_OVER_MAX` starts in a row before a lower
 //!   class that waits, that class gets one, so that none starves.
 //!
+//! A device also takes longer for what comes while it is at work on something else. So **Compaction**, for which nobody
+//! waits, leaves it to the others for twice as long as a request took, where one of theirs came meanwhile.
+//!
 //! Within a class the order is that of asking. A request larger than its bound goes when nothing else of its bound is
 //! in flight.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::time::Instant;
 
 /// What a read or write is for, in falling order of priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,11 +124,22 @@ impl Default for DeviceBudgetConfig {
 /// How often a waiting class of the background may be passed over before it gets a turn.
 const PASSED_OVER_MAX: u32 = 8;
 
+/// How many times as long as a request of [`IoClass::Compaction`] took, the next one waits for the sake of others.
+const REST_FACTOR: u32 = 2;
+
 /// The budget of one executor.
 #[derive(Clone)]
 pub(crate) struct DeviceBudget {
     lanes: Rc<RefCell<[Lane; 4]>>,
     stats: Rc<RefCell<IoStats>>,
+    yielding: Rc<Yielding>,
+}
+
+/// What [`IoClass::Compaction`] goes by.
+struct Yielding {
+    /// Requests that went before it, of the lanes of one class each: someone waits for them.
+    foreground: Cell<u64>,
+    rests_until: Cell<Instant>,
 }
 
 /// One bound and those who wait for it, by class.
@@ -204,7 +220,8 @@ impl DeviceBudget {
             Lane::new(config.tail_read_bytes_max, 1),
             Lane::new(config.background_bytes_max, 3),
         ];
-        DeviceBudget { lanes: Rc::new(RefCell::new(lanes)), stats: Rc::default() }
+        let yielding = Yielding { foreground: Cell::default(), rests_until: Cell::new(Instant::now()) };
+        DeviceBudget { lanes: Rc::new(RefCell::new(lanes)), stats: Rc::default(), yielding: Rc::new(yielding) }
     }
 
     /// What was done so far.
@@ -217,6 +234,11 @@ impl DeviceBudget {
         self.stats.borrow_mut().flushes += 1;
     }
 
+    /// How long [`IoClass::Compaction`] is to leave the device alone.
+    pub(crate) fn rest(&self) -> Duration {
+        self.yielding.rests_until.get().saturating_duration_since(Instant::now())
+    }
+
     /// Waits until `bytes` of that class may go to the device.
     pub(crate) fn enter(&self, class: IoClass, bytes: usize) -> Enter {
         Enter { budget: self.clone(), class, bytes, waiter: None, done: false }
@@ -225,6 +247,20 @@ impl DeviceBudget {
     fn leave(&self, class: IoClass, bytes: usize) {
         self.lanes.borrow_mut()[place(class).0].in_flight -= bytes;
         self.grant(place(class).0);
+    }
+
+    /// A request of that class goes to the device.
+    fn start(&self, class: IoClass, bytes: usize) -> InFlight {
+        let foreground = &self.yielding.foreground;
+        if class <= IoClass::TailRead {
+            foreground.set(foreground.get() + 1);
+        }
+        let others = foreground.get();
+        InFlight { budget: self.clone(), class, bytes, started: Instant::now(), others }
+    }
+
+    fn is_foreground_busy(&self) -> bool {
+        self.lanes.borrow()[..place(IoClass::Checkpoint).0].iter().any(|lane| lane.in_flight > 0)
     }
 
     fn grant(&self, lane: usize) {
@@ -282,7 +318,7 @@ impl Future for Enter {
             }
         }
         self.done = true;
-        Poll::Ready(InFlight { budget: self.budget.clone(), class, bytes, started: Instant::now() })
+        Poll::Ready(self.budget.start(class, bytes))
     }
 }
 
@@ -307,12 +343,19 @@ pub(crate) struct InFlight {
     class: IoClass,
     bytes: usize,
     started: Instant,
+    /// Requests of the foreground that had gone by then.
+    others: u64,
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         let took = self.started.elapsed();
         self.budget.stats.borrow_mut().classes[self.class as usize].count(self.bytes, took);
+        let yielding = &self.budget.yielding;
+        let others_came = yielding.foreground.get() > self.others || self.budget.is_foreground_busy();
+        if self.class == IoClass::Compaction && others_came {
+            yielding.rests_until.set(Instant::now() + took * REST_FACTOR);
+        }
         self.budget.leave(self.class, self.bytes);
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::backend::{self, Backend};
 use crate::buffer::{AlignedBuf, BLOCK_BYTES, IoBuf};
+use crate::device::InFlight;
 use crate::glommio;
 use crate::time::{self, Instant};
 
@@ -165,7 +166,7 @@ impl File {
     }
 
     async fn read_at_once(&self, pos: u64, len: usize, class: IoClass) -> io::Result<IoBuf> {
-        let _in_flight = backend::current().device.enter(class, len).await;
+        let _in_flight = start(class, len).await;
         match &self.0.backend {
             FileBackend::Glommio(file) => file.read_at(pos, len).await,
             #[cfg(feature = "sim")]
@@ -189,12 +190,11 @@ impl File {
             );
             return Err(self.error("write", source));
         }
-        let device = &backend::current().device;
         // What the page cache takes the device gets with a flush.
         let is_cached = self.0.writes == Writes::Cached && buf.len() < DIRECT_WRITE_BYTES_MIN;
-        let _in_flight = if is_cached { None } else { Some(device.enter(class, buf.len()).await) };
+        let _in_flight = if is_cached { None } else { Some(start(class, buf.len()).await) };
         if self.0.writes == Writes::Durable {
-            device.count_flush();
+            backend::current().device.count_flush();
         }
         match &self.0.backend {
             FileBackend::Glommio(file) if is_cached => file.write_cached_at(buf, pos),
@@ -332,6 +332,18 @@ impl fmt::Debug for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("File").field("path", &self.0.path).finish_non_exhaustive()
     }
+}
+
+/// Waits until a request of that class may go to the device.
+async fn start(class: IoClass, bytes: usize) -> InFlight {
+    let device = &backend::current().device;
+    if class == IoClass::Compaction {
+        let rest = device.rest();
+        if !rest.is_zero() {
+            time::sleep(rest).await;
+        }
+    }
+    device.enter(class, bytes).await
 }
 
 /// Says what was done to which file; the kind stays.

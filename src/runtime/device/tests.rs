@@ -125,3 +125,28 @@ fn a_dropped_request_leaves_the_queue_and_gives_back_what_it_got() {
     drop(last);
     assert_eq!(format!("{budget:?}"), "[(0, 10), (0, 10), (0, 10), (0, 10)]");
 }
+
+/// Whether compaction leaves the device alone after a request that went while `others` were there and as they came.
+fn rests_after(others: &[IoClass], come_before: bool) -> bool {
+    let budget = DeviceBudget::new(CONFIG);
+    let come = || others.iter().map(|class| hold(&budget, *class, 1)).collect::<Vec<_>>();
+    let before = if come_before { come() } else { Vec::new() };
+    let background = hold(&budget, IoClass::Compaction, 1);
+    if !come_before {
+        come();
+    }
+    let began = background.started;
+    while began.elapsed().is_zero() {}
+    drop((background, before));
+    budget.yielding.rests_until.get() > began
+}
+
+#[test]
+fn compaction_rests_where_someone_waits_for_the_device() {
+    for come_before in [false, true] {
+        for class in [IoClass::Journal, IoClass::Append, IoClass::TailRead] {
+            assert!(rests_after(&[class], come_before), "{class:?}");
+        }
+        assert!(!rests_after(&[], come_before) && !rests_after(&[IoClass::Checkpoint], come_before));
+    }
+}

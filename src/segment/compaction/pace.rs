@@ -29,6 +29,7 @@ const TURN_BYTES: usize = 32 << 20;
 #[derive(Clone)]
 pub struct CompactionBudget {
     turns: Semaphore,
+    turn_bytes: usize,
     key_bytes_free: Rc<Cell<usize>>,
 }
 
@@ -40,7 +41,14 @@ impl CompactionBudget {
     /// free when it begins, and gives back what it does not need once it knows its keys.
     #[must_use]
     pub fn new(key_bytes_max: usize) -> CompactionBudget {
-        CompactionBudget { turns: Semaphore::new(1), key_bytes_free: Rc::new(Cell::new(key_bytes_max)) }
+        let (turns, key_bytes_free) = (Semaphore::new(1), Rc::new(Cell::new(key_bytes_max)));
+        CompactionBudget { turns, turn_bytes: TURN_BYTES, key_bytes_free }
+    }
+
+    /// The same with other turns.
+    #[cfg(test)]
+    pub(crate) fn with_turns_of(self, turn_bytes: usize) -> CompactionBudget {
+        CompactionBudget { turn_bytes, ..self }
     }
 
     /// Half of the memory that is free.
@@ -93,6 +101,7 @@ impl Drop for KeyBytes {
 pub(super) struct Pace {
     turns: Semaphore,
     turn: Option<Permit>,
+    turn_bytes_max: usize,
     /// Bytes that were read in this turn, and in all.
     turn_bytes: usize,
     bytes_read: u64,
@@ -105,12 +114,12 @@ impl Pace {
     pub(super) async fn new(budget: &CompactionBudget) -> Pace {
         let turns = budget.turns.clone();
         let turn = Some(turns.acquire(1).await);
-        Pace { turns, turn, turn_bytes: 0, bytes_read: 0, spent: 0 }
+        Pace { turns, turn, turn_bytes_max: budget.turn_bytes, turn_bytes: 0, bytes_read: 0, spent: 0 }
     }
 
     /// Waits for another turn where this one has had its share. The log may be closed meanwhile.
     pub(super) async fn take_turn(&mut self) {
-        if self.turn_bytes >= TURN_BYTES {
+        if self.turn_bytes >= self.turn_bytes_max {
             self.turn_bytes = 0;
             // Whoever waits comes first.
             self.turn = None;

@@ -7,6 +7,7 @@
 //! - `model`: appends and reads against a vector
 //! - `damage`: every region of every file, damaged
 //! - `compaction`: what stays of keyed logs, and at which steps it may be interrupted
+//! - `compaction_cost`: what compaction reads and writes, and how it shares a core
 //! - `hostile_batches`: batches that compaction would make much longer, or cannot read
 //! - `inspect`: what is told of damaged logs, and their repair
 //! - `steps`: every step of making room, failing
@@ -16,6 +17,7 @@
 //! - `real_disk`: the same code on io_uring
 
 mod compaction;
+mod compaction_cost;
 mod crash_loop;
 mod damage;
 mod full_disk;
