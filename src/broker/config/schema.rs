@@ -144,8 +144,9 @@ table! {
         retention_interval_ms: u64 = 30_000, Valid::Integer(100..=DAY_MS);
         /// How often each shard looks for partitions to compact, in milliseconds, among those whose `cleanup` asks for it.
         compaction_interval_ms: u64 = 15_000, Valid::Integer(100..=DAY_MS);
-        /// Memory of each shard for the keys of the partition that it is compacting, in bytes; a key takes up to 57. Those that
-        /// do not fit wait for the next round.
+        /// Memory of each shard for the keys of the partitions that it is compacting, in bytes; a key takes up to 57. One
+        /// partition gets half of what is free. Keys that do not fit wait for the next round, which reads all before them
+        /// again.
         compaction_key_bytes_max: u64 = 32 * MIB, Valid::Integer(64 * KIB..=16 * GIB);
         /// How fast each shard reads its sealed segments again to find what has rotted, once a day, in bytes a second; 0 turns
         /// it off. It gives way to everything else that needs the disk.
