@@ -230,7 +230,7 @@ fn shapes() -> [Shape; 5] {
 fn whatever_the_batches_are_like_it_computes_in_slices() {
     /// What is worked on in one slice, about. A record counts for a little more than its bytes.
     const SLICE_BYTES: usize = 128 << 10;
-    const RECORD_BYTES: usize = 256;
+    const RECORD_BYTES: usize = 512;
     for shape in shapes() {
         sim(6).run(move || async move {
             let (log, _) = open_one().await;
