@@ -139,7 +139,7 @@ pub(crate) struct DeviceBudget {
 struct Yielding {
     /// Requests that went before it, of the lanes of one class each: someone waits for them.
     foreground: Cell<u64>,
-    rests_until: Cell<Instant>,
+    rests_until: Cell<Option<Instant>>,
 }
 
 /// One bound and those who wait for it, by class.
@@ -220,7 +220,7 @@ impl DeviceBudget {
             Lane::new(config.tail_read_bytes_max, 1),
             Lane::new(config.background_bytes_max, 3),
         ];
-        let yielding = Yielding { foreground: Cell::default(), rests_until: Cell::new(Instant::now()) };
+        let yielding = Yielding { foreground: Cell::default(), rests_until: Cell::default() };
         DeviceBudget { lanes: Rc::new(RefCell::new(lanes)), stats: Rc::default(), yielding: Rc::new(yielding) }
     }
 
@@ -236,7 +236,7 @@ impl DeviceBudget {
 
     /// How long [`IoClass::Compaction`] is to leave the device alone.
     pub(crate) fn rest(&self) -> Duration {
-        self.yielding.rests_until.get().saturating_duration_since(Instant::now())
+        self.yielding.rests_until.get().map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
     /// Waits until `bytes` of that class may go to the device.
@@ -354,7 +354,7 @@ impl Drop for InFlight {
         let yielding = &self.budget.yielding;
         let others_came = yielding.foreground.get() > self.others || self.budget.is_foreground_busy();
         if self.class == IoClass::Compaction && others_came {
-            yielding.rests_until.set(Instant::now() + took * REST_FACTOR);
+            yielding.rests_until.set(Some(Instant::now() + took * REST_FACTOR));
         }
         self.budget.leave(self.class, self.bytes);
     }

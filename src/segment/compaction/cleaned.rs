@@ -239,7 +239,8 @@ impl OpenFrame {
     async fn take(&mut self, batch: &[u8], pace: &mut Pace) {
         // It stood for what lies before this batch.
         self.placeholder = None;
-        self.bytes.reserve(batch.len());
+        // The padding too, or a long frame would move for it.
+        self.bytes.reserve(batch.len() + BLOCK_BYTES);
         for piece in batch.chunks(PIECE_BYTES) {
             self.bytes.extend_from_slice(piece);
             pace.spend(piece.len()).await;
