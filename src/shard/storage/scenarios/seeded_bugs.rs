@@ -8,7 +8,7 @@ use super::crash_loop::lives_with;
 use super::relaxed;
 
 /// Seeds within which each bug is found.
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 3000;
 
 /// Whether some seed finds the bug.
 fn is_found(bug: SeededBug) -> bool {
