@@ -314,10 +314,11 @@ impl Log {
         writer::wake(&self.0);
     }
 
-    /// Puts what is staged into frames, so that the journal need not keep it.
-    pub fn checkpoint(&self) {
-        let end = self.0.state.borrow().end;
-        self.0.write_until(end);
+    /// Puts into frames what is staged below `below`, and whatever else the journal has already, so that it need not keep
+    /// it.
+    pub fn checkpoint(&self, below: Offset) {
+        let readable = self.0.state.borrow().readable;
+        self.0.write_until(readable.max(below));
         writer::wake(&self.0);
     }
 
@@ -401,7 +402,7 @@ impl Log {
     async fn checkpoint_all(&self) {
         loop {
             let moved = self.0.writer_moved.listen();
-            self.checkpoint();
+            self.checkpoint(self.offsets().end);
             {
                 let state = self.0.state.borrow();
                 let written = state.queue.is_empty() && state.staging.is_empty() && state.window.in_flight() == 0;

@@ -217,7 +217,7 @@ fn next_group(log: &LogCore) -> Result<(Next, Listener), RedoError> {
         return Err(RedoError::Io(io::Error::new(poison.source.kind(), poison.clone())));
     }
     let in_flight = state.window.in_flight();
-    let next = match state.staging.next_group(log.config().shared_frame_bytes_max()) {
+    let next = match state.staging.next_group(log.config().shared_frame_bytes_max(), Offset::MAX) {
         Some(group) if group.may_go(in_flight, log.config().writes_in_flight_max) => Next::Group(group),
         None if in_flight == 0 => Next::Nothing,
         _ => Next::Wait,

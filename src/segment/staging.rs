@@ -12,6 +12,9 @@
 //!    are at the device. A smaller one goes only while fewer than [`SMALL_WRITES_IN_FLIGHT_MAX`] are: each costs a
 //!    flush of the device whatever its size, so those that come meanwhile had better share one.
 //!
+//! 3. **What nobody waits for**, because the journal has it, goes in frames of at most [`CHECKPOINT_FRAME_BYTES_MAX`], few at
+//!    a time: what someone waits for is never behind much of it, at the device or on the core.
+//!
 //! An append that finds the log idle is written at once: nothing waits for a timer.
 
 use std::collections::VecDeque;
@@ -33,6 +36,12 @@ pub(crate) const FULL_FRAME_BYTES: usize = 64 * 1024;
 /// Writes that may be at the device when a frame of less than [`FULL_FRAME_BYTES`] joins them: one under way and one
 /// queued behind it.
 pub(crate) const SMALL_WRITES_IN_FLIGHT_MAX: usize = 2;
+
+/// A frame of what the journal has is at most so long: a fraction of a millisecond of the device, and of the core that
+/// copies it together.
+pub(crate) const CHECKPOINT_FRAME_BYTES_MAX: usize = 256 * 1024;
+/// And so many of a log are at the device.
+pub(crate) const CHECKPOINT_WRITES_IN_FLIGHT_MAX: usize = 2;
 
 /// Tells an append's caller how it ended.
 pub(crate) type Waiter = Sender<Result<Appended, AppendError>>;
@@ -141,6 +150,8 @@ pub(crate) struct Staging {
     appends: VecDeque<Staged>,
     /// What all of them take of a segment, each in a frame of its own.
     frame_bytes: u64,
+    /// The bytes of their batches.
+    payload_bytes: usize,
 }
 
 /// The appends that would make up the next frame.
@@ -168,6 +179,7 @@ impl Group {
 impl Staging {
     pub(crate) fn push(&mut self, staged: Staged) {
         self.frame_bytes += staged.own_frame_bytes() as u64;
+        self.payload_bytes += staged.payload_bytes();
         self.appends.push_back(staged);
     }
 
@@ -180,12 +192,17 @@ impl Staging {
         self.frame_bytes
     }
 
+    /// The bytes of the batches that wait for a frame.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        self.payload_bytes
+    }
+
     pub(crate) fn first(&self) -> Option<&Staged> {
         self.appends.front()
     }
 
-    /// The next frame as it would be now; `None` when nothing is staged.
-    pub(crate) fn next_group(&self, frame_bytes_max: usize) -> Option<Group> {
+    /// The next frame as it would be now, of appends below `until` alone; `None` when nothing is staged.
+    pub(crate) fn next_group(&self, frame_bytes_max: usize, until: Offset) -> Option<Group> {
         let mut appends = self.appends.iter();
         let first = appends.next()?;
         let (payload_bytes, records) = (first.payload_bytes(), first.record_count);
@@ -194,7 +211,8 @@ impl Staging {
             for staged in appends {
                 let together = group.payload_bytes + staged.payload_bytes();
                 let Some(records) = group.records.checked_add(staged.record_count) else { break };
-                if !staged.goes_with(first) || frame_bytes_for(together) > frame_bytes_max {
+                let fits = frame_bytes_for(together) <= frame_bytes_max && staged.next_offset <= until;
+                if !staged.goes_with(first) || !fits {
                     break;
                 }
                 group = Group { appends: group.appends + 1, payload_bytes: together, records, frame_bytes: 0 };
@@ -208,6 +226,7 @@ impl Staging {
     pub(crate) fn take(&mut self, group: Group) -> impl ExactSizeIterator<Item = Staged> + '_ {
         let taken = self.appends.iter().take(group.appends).map(|staged| staged.own_frame_bytes() as u64);
         self.frame_bytes -= taken.sum::<u64>();
+        self.payload_bytes -= group.payload_bytes;
         self.appends.drain(..group.appends)
     }
 
@@ -215,6 +234,7 @@ impl Staging {
     pub(crate) fn cut(&mut self, end: Offset) {
         while let Some(last) = self.appends.pop_back_if(|last| last.next_offset > end) {
             self.frame_bytes -= last.own_frame_bytes() as u64;
+            self.payload_bytes -= last.payload_bytes();
         }
     }
 

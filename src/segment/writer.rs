@@ -4,7 +4,8 @@
 //! A small append is handed to the journal of its core, which makes it durable together with those of other logs; it is
 //! put into a frame later. A large one goes straight into a frame, and what is staged before it goes along (rule 1 of
 //! the storage protocol). A log that has so much waiting for the journal that it fills a frame by itself goes straight,
-//! too: then a frame of its own costs no more than its part of the journal, and is written once.
+//! too, if what is staged before it is not much more: then a frame of its own costs no more than its part of the journal,
+//! and is written once.
 //!
 //! # Rounds
 //! Staging takes no time, and is done as appends come. What takes time is done by a task that runs while there is
@@ -21,7 +22,7 @@ use ringmq_runtime::buffer::{AlignedBuf, IoBuf};
 use ringmq_runtime::file::{File, IoClass};
 use ringmq_runtime::local::Listener;
 use ringmq_runtime::seeded_bug::SeededBug;
-use ringmq_runtime::{fs, time};
+use ringmq_runtime::{fs, task, time};
 use ringmq_wire::batch::{BatchHeader, set_base_offset, set_leader_epoch};
 use ringmq_wire::{LeaderEpoch, Offset, Timestamp};
 
@@ -34,9 +35,14 @@ use crate::payload::{FrameBuf, Payload, frame_bytes_for};
 use crate::producers::{Known, OutOfSequence};
 use crate::room::{self, NoRoom};
 use crate::segment::ActiveSegment;
-use crate::staging::{FULL_FRAME_BYTES, Group, Queued, Staged, StagedBatches};
+use crate::staging::{
+    CHECKPOINT_FRAME_BYTES_MAX, CHECKPOINT_WRITES_IN_FLIGHT_MAX, FULL_FRAME_BYTES, Group, Queued, Staged, StagedBatches,
+};
 use crate::state::{LogCore, LogState};
 use crate::window::FlightNumber;
+
+/// So many times as much as waits for the journal may be staged when a log goes straight for it.
+const STAGED_PER_QUEUED: usize = 4;
 
 const OFFSETS_USED_UP: &str = "the partition's offsets are used up; go on with a new topic";
 
@@ -68,8 +74,8 @@ enum Step {
     Stage,
     /// The first append of the queue needs none: its producer sent it before, or out of its sequence.
     Answer(Result<Appended, OutOfSequence>),
-    /// The next frame can go.
-    Launch(Group),
+    /// The next frame can go; not waited for is what the journal has.
+    Launch { group: Group, is_waited_for: bool },
     /// There is no room for the first append of the queue.
     MakeRoom(Room),
 }
@@ -99,7 +105,12 @@ async fn write(log: Rc<LogCore>) {
             Step::Wait => moved.await,
             Step::Stage => stage(&log),
             Step::Answer(known) => answer(&log, known),
-            Step::Launch(group) => launch(&log, group),
+            Step::Launch { group, is_waited_for } => {
+                launch(&log, group);
+                if !is_waited_for {
+                    task::yield_to_io().await;
+                }
+            }
             Step::MakeRoom(room) => {
                 let made = make_room_beside_reserve(&log, room).await;
                 log.state.borrow_mut().making_room = false;
@@ -139,9 +150,17 @@ fn decide(log: &LogCore, state: &LogState) -> Step {
     if write_until <= state.window.written() {
         return Step::Stop;
     }
-    match state.staging.next_group(log.config().shared_frame_bytes_max()) {
+    let (frame_bytes_max, writes_max) = (log.config().shared_frame_bytes_max(), log.config().writes_in_flight_max);
+    let is_waited_for = write_until > state.readable;
+    let (frame_bytes_max, writes_max, until) = if is_waited_for {
+        (frame_bytes_max, writes_max, Offset::MAX)
+    } else {
+        let writes_max = writes_max.min(CHECKPOINT_WRITES_IN_FLIGHT_MAX);
+        (frame_bytes_max.min(CHECKPOINT_FRAME_BYTES_MAX), writes_max, state.readable)
+    };
+    match state.staging.next_group(frame_bytes_max, until) {
         None => Step::Stop,
-        Some(group) if group.may_go(state.window.in_flight(), log.config().writes_in_flight_max) => Step::Launch(group),
+        Some(group) if group.may_go(state.window.in_flight(), writes_max) => Step::Launch { group, is_waited_for },
         Some(_) => Step::Wait,
     }
 }
@@ -310,7 +329,7 @@ fn stage(log: &Rc<LogCore>) {
         state.relaxed_end = next_offset;
     }
     state.queued_for_journal += batches.len();
-    if state.queued_for_journal >= FULL_FRAME_BYTES {
+    if goes_straight_for_its_queue(state.queued_for_journal, state.staging.payload_bytes()) {
         state.write_until = next_offset;
     }
     drop(state);
@@ -319,6 +338,12 @@ fn stage(log: &Rc<LogCore>) {
     if way == Way::Relaxed {
         room::reserve_ahead(log);
     }
+}
+
+/// Whether so much of a log waits for the journal that it had better fill a frame. All that is staged goes before it: where
+/// that is much more, a device that is slow for a moment would get all of it on top, of every log at the same time.
+fn goes_straight_for_its_queue(queued_bytes: usize, staged_bytes: usize) -> bool {
+    queued_bytes >= FULL_FRAME_BYTES && staged_bytes / queued_bytes < STAGED_PER_QUEUED
 }
 
 /// By which journal an append goes.
@@ -334,7 +359,8 @@ impl Way {
     /// The journal that is the shorter way, if one is: for a small append, unless a frame is waiting to be made that takes
     /// it along, or it would be durable before what the relaxed journal has.
     fn of(log: &LogCore, state: &LogState, append: &Append) -> Option<Way> {
-        let frame_waits = state.window.written() < state.write_until;
+        // Behind what nobody waits for it would wait for all of that.
+        let frame_waits = state.window.written() < state.write_until && state.write_until > state.readable;
         let fits = |way: &Way| append.payload_bytes() <= way.queue(log).append_bytes_max() && !frame_waits;
         if log.config().flush_interval.is_some() {
             if log.relaxed_journal.append_bytes_max() > 0 {

@@ -26,7 +26,7 @@ fn staging(sizes: &[usize]) -> Staging {
 
 fn group_sizes(mut staging: Staging) -> Vec<usize> {
     let mut sizes = Vec::new();
-    while let Some(group) = staging.next_group(FRAME_MAX) {
+    while let Some(group) = staging.next_group(FRAME_MAX, Offset::MAX) {
         assert_eq!(staging.take(group).count(), group.appends);
         assert_eq!(group.records as usize, group.appends);
         sizes.push(group.appends);
@@ -54,15 +54,22 @@ fn a_frame_ends_at_its_bound_padding_counted() {
     assert_eq!(sizes.iter().sum::<usize>(), 50);
     assert_eq!(sizes[0], 20);
     let all = staging(&[50_000; 50]);
-    let group = all.next_group(FRAME_MAX).expect("something waits");
+    let group = all.next_group(FRAME_MAX, Offset::MAX).expect("something waits");
     assert!(group.frame_bytes <= FRAME_MAX && group.frame_bytes >= group.payload_bytes + 128);
+}
+
+#[test]
+fn a_frame_of_what_nobody_waits_for_ends_where_someone_does() {
+    let staging = staging(&[10, 20, 30]);
+    let group = staging.next_group(FRAME_MAX, Offset::new(2)).expect("something waits");
+    assert_eq!((group.appends, group.payload_bytes, staging.payload_bytes()), (2, 30, 60));
 }
 
 #[test]
 fn what_is_staged_has_a_frame_of_its_own_reserved() {
     let mut staging = staging(&[10, 5000, 10]);
     assert_eq!(staging.frame_bytes(), 4096 + 8192 + 4096);
-    let group = staging.next_group(FRAME_MAX).expect("something waits");
+    let group = staging.next_group(FRAME_MAX, Offset::MAX).expect("something waits");
     assert_eq!(group.frame_bytes, 8192, "together they take less");
     staging.cut(Offset::new(1));
     assert_eq!((staging.frame_bytes(), staging.from(Offset::ZERO).count()), (4096, 1));

@@ -75,7 +75,7 @@ impl Ledger {
     /// Every log that needs anything of the journal puts it into frames.
     pub(super) fn checkpoint_all(&self) {
         let needs = self.blocks.iter().flat_map(|block| &block.needs);
-        needs.filter(|need| need.is(JournalNeed::UntilCheckpoint)).for_each(|need| need.log.checkpoint());
+        needs.filter(|need| need.is(JournalNeed::UntilCheckpoint)).for_each(|need| need.log.checkpoint(need.below));
     }
 
     /// The first block that is needed; all below are not. `None` when none is.
@@ -91,14 +91,14 @@ impl Ledger {
         let from = asked_through.map_or(0, |through| blocks.partition_point(|block| block.number <= through));
         for block in blocks.range_mut(from..).take_while(|block| block.number.get() - first.get() < units) {
             for need in block.needs.iter_mut().filter(|need| !need.asked && need.is(JournalNeed::UntilCheckpoint)) {
-                // A log that was asked writes all that it has staged, for later blocks too.
+                // A log that was asked writes all that the journal has of it, for later blocks too.
                 if !asked.iter().any(|(log, _)| log.id() == need.log.id()) {
                     if asked.len() == LOGS_AT_ONCE {
                         return;
                     }
                     asked.push((need.log.clone(), need.below));
                 }
-                need.log.checkpoint();
+                need.log.checkpoint(need.below);
                 need.asked = true;
             }
             *asked_through = Some(block.number);

@@ -15,7 +15,7 @@ use super::retries::sequenced;
 use super::support::*;
 
 async fn checkpointed(log: &Log) {
-    log.checkpoint();
+    log.checkpoint(log.offsets().end);
     until(|| log.frames_end() == log.offsets().end).await;
 }
 
@@ -149,7 +149,7 @@ fn rule_06_a_partition_that_goes_offline_does_not_hold_up_the_others_and_loses_n
             let core = Core::start(2).await;
             journaled(core.log(0), 1).await;
             disk.inject(Fault::on(Operation::Write, segment_path(0, 0).display().to_string()));
-            core.log(0).checkpoint();
+            core.log(0).checkpoint(Offset::new(1));
             until(|| core.log(0).poisoned().is_some()).await;
             assert_eq!(core.log(0).journal_need(Offset::new(1)), JournalNeed::UntilRecovery);
             turn_the_ring(core.log(1), 10..10 + LAPS).await;
