@@ -11,7 +11,6 @@
 //! 2. **When it goes.** A frame of [`FULL_FRAME_BYTES`] or more goes while fewer than `writes_in_flight_max` writes
 //!    are at the device. A smaller one goes only while fewer than [`SMALL_WRITES_IN_FLIGHT_MAX`] are: each costs a
 //!    flush of the device whatever its size, so those that come meanwhile had better share one.
-//!
 //! 3. **What nobody waits for**, because the journal has it, goes in frames of at most [`CHECKPOINT_FRAME_BYTES_MAX`], few at
 //!    a time: what someone waits for is never behind much of it, at the device or on the core.
 //!
@@ -201,7 +200,8 @@ impl Staging {
         self.appends.front()
     }
 
-    /// The next frame as it would be now, of appends below `until` alone; `None` when nothing is staged.
+    /// The next frame as it would be now; behind its first append only such that end at or below `until` join it. `None`
+    /// when nothing is staged.
     pub(crate) fn next_group(&self, frame_bytes_max: usize, until: Offset) -> Option<Group> {
         let mut appends = self.appends.iter();
         let first = appends.next()?;

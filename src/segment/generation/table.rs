@@ -2,7 +2,7 @@
 //! next gathers meanwhile. A table that has grown is written again with what is still of use.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -46,18 +46,14 @@ struct Inner {
 }
 
 struct State {
-    /// What is known of the logs that this core recorded something of since the history was read.
-    own: BTreeMap<LogId, Known>,
+    /// What this core added or changed since the history was read. `None`: removed.
+    own: BTreeMap<LogId, Option<LogGenerations>>,
+    /// Logs of the history that this core recorded as removed: older tables speak of them.
+    removed: BTreeSet<(LogId, LogNumber)>,
     queue: Vec<Waiting>,
     writing: bool,
     file: Option<OpenTable>,
     failed: Option<Arc<io::Error>>,
-}
-
-/// What is known of a log now.
-enum Known {
-    There(LogGenerations),
-    Removed(LogNumber),
 }
 
 #[derive(Clone)]
@@ -114,7 +110,14 @@ impl Generations {
     #[must_use]
     pub fn with_reserve(dir: &Path, shard: ShardIndex, history: GenerationHistory, reserve: Reserve) -> Generations {
         let table = TableId { start: history.start, writer: TableWriter::Shard(shard) };
-        let state = State { own: BTreeMap::new(), queue: Vec::new(), writing: false, file: None, failed: None };
+        let state = State {
+            own: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            queue: Vec::new(),
+            writing: false,
+            file: None,
+            failed: None,
+        };
         Generations(Rc::new(Inner { dir: dir.to_owned(), table, history, reserve, state: RefCell::new(state) }))
     }
 
@@ -128,11 +131,7 @@ impl Generations {
 
     /// What is known of a log; `None` when nothing was ever appended to it.
     pub(crate) fn of(&self, id: LogId) -> Option<LogGenerations> {
-        match self.0.state.borrow().own.get(&id) {
-            Some(Known::There(known)) => Some(known.clone()),
-            Some(Known::Removed(_)) => None,
-            None => self.0.history.of(id),
-        }
+        self.0.of(&self.0.state.borrow(), id)
     }
 
     /// Whether the tables say by themselves what became of the end of the log: it was stopped cleanly or repaired, and
@@ -290,14 +289,10 @@ impl Inner {
 
     /// What this core's table has to say beside those of before. A log that came and went since is not spoken of.
     fn facts_of_use(&self) -> Vec<Fact> {
-        let mut state = self.state.borrow_mut();
-        let history = &self.history;
-        state.own.retain(|id, known| matches!(known, Known::There(_)) || history.logs.contains_key(id));
-        let facts = state.own.iter().flat_map(|(id, known)| match known {
-            Known::There(known) => known.facts(*id).collect(),
-            Known::Removed(number) => vec![Fact::Removed { id: *id, number: *number }],
-        });
-        facts.collect()
+        let state = self.state.borrow();
+        let removed = state.removed.iter().map(|&(id, number)| Fact::Removed { id, number });
+        let there = state.own.iter().filter_map(|(id, known)| known.as_ref().map(|known| known.facts(*id)));
+        removed.chain(there.flatten()).collect()
     }
 
     async fn open_new(&self) -> io::Result<File> {
@@ -335,26 +330,37 @@ impl Inner {
         }
     }
 
+    fn of(&self, state: &State, id: LogId) -> Option<LogGenerations> {
+        state.own.get(&id).cloned().unwrap_or_else(|| self.history.of(id))
+    }
+
     fn learn(&self, fact: Fact) {
         let mut state = self.state.borrow_mut();
         let (id, number) = fact.log();
-        if let Fact::Removed { .. } = fact {
-            state.own.insert(id, Known::Removed(number));
-            return;
+        let known = self.of(&state, id);
+        let log = match fact {
+            Fact::Removed { .. } => {
+                if self.history.of(id).is_some_and(|older| older.number() == number) {
+                    state.removed.insert((id, number));
+                }
+                None
+            }
+            Fact::Opened { generation, start, .. } => {
+                let mut log = known.unwrap_or_else(|| LogGenerations::new(number, generation, start));
+                log.opened(generation, start);
+                Some(log)
+            }
+            // Of a log that was never opened there is nothing else to learn.
+            _ => known.map(|mut log| {
+                log.learn(&fact);
+                log
+            }),
+        };
+        if log.is_none() && self.history.of(id).is_none() {
+            state.own.remove(&id);
+        } else {
+            state.own.insert(id, log);
         }
-        let known = match state.own.remove(&id) {
-            Some(Known::There(known)) => Some(known),
-            Some(Known::Removed(_)) => None,
-            None => self.history.of(id),
-        };
-        let known = match (known, fact) {
-            (None, Fact::Opened { generation, start, .. }) => Some(LogGenerations::new(number, generation, start)),
-            (known, _) => known,
-        };
-        // Of a log that was never opened there is nothing else to learn.
-        let Some(mut known) = known else { return };
-        known.learn(&fact);
-        state.own.insert(id, Known::There(known));
     }
 }
 
@@ -366,20 +372,30 @@ enum Rewriting {
     InDoubt(io::Error),
 }
 
-/// Puts a table with these facts alone in the place of `table`, whose facts they are, and opens it.
-async fn rewrite(dir: &Path, table: TableId, facts: &[Fact]) -> Result<OpenTable, Rewriting> {
-    let temporary = write_temporary(dir, table, facts).await.map_err(Rewriting::Unchanged)?;
-    let in_place = async {
-        let path = dir.join(table.file_name());
-        fs::rename(&temporary, &path).await?;
-        fs::sync_dir(dir).await?;
-        let file = File::open(&path, OpenOptions { write: true, create_new: false, dsync: true }).await?;
-        lock(&file)?;
-        let blocks = blocks_for(facts.len())?;
-        let rewritten_at = blocks.saturating_mul(REWRITTEN_GROWTH).max(REWRITTEN_PAIRS_MIN);
-        Ok(OpenTable { file, blocks, room_bytes: pair_position(blocks), rewritten_at })
+/// Puts a table with these facts alone in the place of `table`, whose facts they are. Whatever can be missing is asked for
+/// before anything is changed.
+async fn rewrite(dir_path: &Path, table: TableId, facts: &[Fact]) -> Result<OpenTable, Rewriting> {
+    let blocks = blocks_for(facts.len()).map_err(Rewriting::Unchanged)?;
+    let dir = Dir::open(dir_path).await.map_err(Rewriting::Unchanged)?;
+    let temporary = write_temporary(dir_path, table, facts).await.map_err(Rewriting::Unchanged)?;
+    let file = match open_to_go_on(&temporary).await {
+        Ok(file) => file,
+        Err(error) => {
+            // Where that fails, too, the next start removes it.
+            let _ = fs::remove_file(&temporary).await;
+            return Err(Rewriting::Unchanged(error));
+        }
     };
-    in_place.await.map_err(Rewriting::InDoubt)
+    fs::rename(&temporary, &dir_path.join(table.file_name())).await.map_err(Rewriting::InDoubt)?;
+    dir.sync().await.map_err(Rewriting::InDoubt)?;
+    let rewritten_at = blocks.saturating_mul(REWRITTEN_GROWTH).max(REWRITTEN_PAIRS_MIN);
+    Ok(OpenTable { file, blocks, room_bytes: pair_position(blocks), rewritten_at })
+}
+
+async fn open_to_go_on(path: &Path) -> io::Result<File> {
+    let file = File::open(path, OpenOptions { write: true, create_new: false, dsync: true }).await?;
+    lock(&file)?;
+    Ok(file)
 }
 
 fn lock(file: &File) -> io::Result<()> {

@@ -103,6 +103,55 @@ fn a_log_of_an_older_table_stays_removed() {
 }
 
 #[test]
+fn what_is_told_of_a_removed_log_does_not_bring_it_back_nor_does_another_one_of_its_name() {
+    const ANOTHER: LogNumber = LogNumber(8);
+    let sim = sim(5);
+    sim.run(|| async {
+        let tables = load().await;
+        for partition in 0..3 {
+            record(&tables, opened(partition)).await;
+        }
+    });
+    sim.crash();
+    sim.run(|| async {
+        let tables = load().await;
+        record(&tables, removed(0)).await;
+        record(&tables, started(0, 5)).await;
+        record(&tables, removed(1)).await;
+        let (generation, start) = (Generation::FIRST, Offset::ZERO);
+        record(&tables, Fact::Opened { id: log(1), number: ANOTHER, generation, start }).await;
+        for start in 1..=200 {
+            record(&tables, started(2, start)).await;
+        }
+        assert_eq!([0, 1, 2].map(|partition| log_start(&tables, partition)), [None, Some(0), Some(200)]);
+        assert!(table_bytes(&tables).await < 100 * PAIR_BYTES as u64, "it was written anew");
+    });
+    sim.crash();
+    sim.run(|| async {
+        let tables = load().await;
+        assert_eq!([0, 1, 2].map(|partition| log_start(&tables, partition)), [None, Some(0), Some(200)]);
+        assert_eq!(tables.of(log(1)).map(|known| known.number()), Some(ANOTHER));
+    });
+}
+
+#[test]
+fn without_a_descriptor_for_the_new_table_the_old_one_goes_on() {
+    let sim = sim(6);
+    sim.run(|| async {
+        let tables = load().await;
+        record(&tables, opened(0)).await;
+        // The first opens it to write it, the second to go on with it.
+        sim.disk().inject(Fault::on(Operation::Open, "*.tmp").after(1).os_error(24));
+        for start in 1..=100 {
+            record(&tables, started(0, start)).await;
+        }
+        assert!(table_bytes(&tables).await > 90 * PAIR_BYTES as u64, "it was not written anew");
+    });
+    sim.crash();
+    sim.run(|| async { assert_eq!(log_start(&load().await, 0), Some(100)) });
+}
+
+#[test]
 fn where_a_table_cannot_be_written_anew_it_grows_on() {
     let sim = sim(3);
     sim.run(|| async {
@@ -182,8 +231,6 @@ fn what_was_recorded_is_known_after_every_crash() {
 
 /// How many trims are durable beyond `known`, each in a block of its own when it was recorded.
 fn recorded_since(known: i64, state: &State) -> i64 {
-    match state.own.get(&log(0)) {
-        Some(Known::There(log)) => log.log_start().get() - known,
-        _ => 0,
-    }
+    let log = state.own.get(&log(0)).and_then(Option::as_ref);
+    log.map_or(0, |log| log.log_start().get() - known)
 }

@@ -49,6 +49,36 @@ fn a_disk_that_stalls_for_seconds_delays_and_loses_nothing() {
     }
 }
 
+#[test]
+fn small_appends_go_on_by_the_journal_while_a_checkpoint_waits_for_the_disk() {
+    let sim = sim(8, true);
+    start_with_journal(&sim);
+    sim.run(|| {
+        let disk = sim.disk();
+        async move {
+            let core = Core::start(1).await;
+            let log = core.log(0);
+            for tag in 1..=12 {
+                log.append(append(tag, 1, 3_000)).await.expect("acknowledged");
+            }
+            disk.stall("*.log", SECONDS);
+            let begun = time::Instant::now();
+            log.checkpoint(log.offsets().end);
+            for tag in 13..=15 {
+                log.append(append(tag, 1, 100)).await.expect("acknowledged");
+            }
+            assert!(begun.elapsed() < SECONDS, "behind the frames they would have waited for all of them");
+            assert_eq!(log.frames_end(), Offset::ZERO, "which are more than may be at the device at a time");
+            time::sleep(SECONDS).await;
+            until(|| log.frames_end() >= Offset::new(12)).await;
+            assert_eq!(log.frames_end(), Offset::new(12), "what came behind is for another checkpoint");
+            assert_eq!(tags_of(log).await, (1..=15).collect::<Vec<_>>());
+        }
+    });
+    sim.crash();
+    sim.run(|| async { assert_eq!(tags_of(Core::start(1).await.log(0)).await, (1..=15).collect::<Vec<_>>()) });
+}
+
 /// Two partitions with something in frames and something that the journal alone has, killed.
 fn two_partitions(sim: &Sim) {
     start_with_journal(sim);
