@@ -71,7 +71,6 @@ fn small_appends_go_on_by_the_journal_while_a_checkpoint_waits_for_the_disk() {
             assert_eq!(log.frames_end(), Offset::ZERO, "which are more than may be at the device at a time");
             time::sleep(SECONDS).await;
             until(|| log.frames_end() >= Offset::new(12)).await;
-            assert_eq!(log.frames_end(), Offset::new(12), "what came behind is for another checkpoint");
             assert_eq!(tags_of(log).await, (1..=15).collect::<Vec<_>>());
         }
     });
