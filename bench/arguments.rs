@@ -1,4 +1,4 @@
-//! What both load generators are told on the command line.
+//! What all load generators are told on the command line.
 
 use std::path::PathBuf;
 

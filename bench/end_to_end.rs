@@ -1,7 +1,8 @@
 //! `ringmq-bench end-to-end`: how long records are on their way from producers to consumers.
 //!
 //! Producers send batches at a constant rate, and each batch says in its first record when it was due. Consumers have one
-//! fetch waiting at the broker for each of their partitions, so that a batch is answered as soon as it may be seen. All are
+//! fetch waiting at the broker for each of their partitions, so that a batch is answered as soon as it may be seen (by
+//! Kafka, which works on one request of a connection at a time, once those before it are answered). All are
 //! threads of this process, and read one clock. The latency of a batch is from when it was due to when its last byte was
 //! received and its checksum found right: a stall on any side counts in full.
 

@@ -108,10 +108,17 @@ impl Report {
         Self { rate: rate.map(|rate| rate.to_string()), ..self }
     }
 
-    /// What was read of a backlog meanwhile.
+    /// What was read of a backlog meanwhile. Processor time is for all bytes then: nobody can tell which it was for.
     pub(crate) fn backlog_read(self, read: Volume) -> Self {
         let bytes_per_second = if self.seconds > 0.0 { read.bytes as f64 / self.seconds } else { 0.0 };
-        Self { backlog_bytes_per_second: Some(bytes_per_second), ..self }
+        let own_part = self.bytes_per_second / (self.bytes_per_second + bytes_per_second);
+        let for_all = |figure: f64| figure * own_part;
+        Self {
+            backlog_bytes_per_second: Some(bytes_per_second),
+            broker_cpu_seconds_per_gb: self.broker_cpu_seconds_per_gb.map(for_all),
+            generator_cpu_seconds_per_gb: self.generator_cpu_seconds_per_gb.map(for_all),
+            ..self
+        }
     }
 
     /// How long acknowledgements took.

@@ -97,11 +97,13 @@ impl<'a> Compared<'a> {
         Self { file: stem(path), results: &read.results }
     }
 
-    /// A line for each result, with ratios to the result of `base` that has the same name, or is at the same place.
+    /// A line for each result, with ratios to the result of `base` that has the same name, or to its only one where there
+    /// is one of each.
     fn write(&self, base: Option<&Compared<'_>>, out: &mut String) {
-        for (index, report) in self.results.iter().enumerate() {
-            let same = base.and_then(|base| {
-                base.results.iter().find(|other| other.name == report.name).or(base.results.get(index))
+        for report in self.results {
+            let same = base.and_then(|base| match (self.results, base.results) {
+                ([_], [only]) => Some(only),
+                _ => base.results.iter().find(|other| other.name == report.name),
             });
             let ratio = |figure: fn(&Report) -> Option<f64>| {
                 let ratio =
@@ -111,7 +113,7 @@ impl<'a> Compared<'a> {
             let Latency { p50, p99, p999, .. } = report.latency_us;
             let _ = writeln!(
                 out,
-                "{}: {}\n  {:.1} MB/s{}  p50 {:.0}{}  p99 {:.0}{}  p99.9 {:.0}{} µs  broker {:.2}{} CPU s/GB",
+                "{}: {}\n  {:.1} MB/s{}  p50 {:.0}{}  p99 {:.0}{}  p99.9 {:.0}{} µs  broker {}{} CPU s/GB",
                 self.file,
                 report.name,
                 report.bytes_per_second / 1e6,
@@ -122,7 +124,7 @@ impl<'a> Compared<'a> {
                 ratio(|report| Some(report.latency_us.p99)),
                 p999,
                 ratio(|report| Some(report.latency_us.p999)),
-                report.broker_cpu_seconds_per_gb.unwrap_or(f64::NAN),
+                report.broker_cpu_seconds_per_gb.map_or_else(|| "–".to_owned(), |seconds| format!("{seconds:.2}")),
                 ratio(|report| report.broker_cpu_seconds_per_gb),
             );
         }

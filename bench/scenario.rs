@@ -139,15 +139,11 @@ pub fn run(arguments: &Arguments) -> Result<(), ScenarioError> {
 
     let mut results = Results { title: scenario.title, results: Vec::new() };
     let failure = steps.iter().try_for_each(|step| step.carry_out(arguments.json, &mut results)).err();
-    if arguments.json {
-        results.print().map_err(ScenarioError::Output)?;
-    }
-    if let Some(path) = &arguments.html {
-        results.write_html(path).map_err(ScenarioError::Output)?;
-    }
+    let printed = if arguments.json { results.print().map_err(ScenarioError::Output) } else { Ok(()) };
+    let page = arguments.html.as_ref().map_or(Ok(()), |path| results.write_html(path).map_err(ScenarioError::Output));
     let deleted = if arguments.keep { Ok(()) } else { delete_topics(arguments, &scenario.steps, &id) };
-    // Where a step failed, that says more than what it did to the deletion.
-    failure.map_or(Ok(()), Err).and(deleted.map_err(ScenarioError::from))
+    // Where a step failed, that says more than what it did to the rest.
+    failure.map_or(Ok(()), Err).and(printed).and(page).and(deleted.map_err(ScenarioError::from))
 }
 
 impl Scenario {

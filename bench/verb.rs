@@ -41,11 +41,10 @@ impl Verb {
     /// [`LoadError`]; figures of a run in which connections failed are printed all the same.
     pub fn run(&self) -> Result<(), LoadError> {
         let (report, failure) = self.measure()?;
-        report.print(self.target().json).map_err(LoadError::Output)?;
-        if let Some(path) = &self.target().html {
-            html::write(path, &report.name, std::slice::from_ref(&report)).map_err(LoadError::Output)?;
-        }
-        failure.map_or(Ok(()), Err)
+        let printed = report.print(self.target().json);
+        let page = self.target().html.as_ref();
+        let page = page.map_or(Ok(()), |path| html::write(path, &report.name, std::slice::from_ref(&report)));
+        failure.map_or(Ok(()), Err).and(printed.and(page).map_err(LoadError::Output))
     }
 
     fn target(&self) -> &Target {

@@ -1,7 +1,7 @@
 //! Kafka's protocol (<https://kafka.apache.org/protocol>), as far as a load takes it: for Kafka itself, and for whatever speaks
 //! it.
 //!
-//! The oldest version of each request that Kafka 4 still takes is used: without tagged fields, and with lengths of fixed size,
+//! An old version of each request that Kafka 4 still takes is used: without tagged fields, and with lengths of fixed size,
 //! so that a prepared batch goes behind a prepared head. Responses are decoded within bounds, like everything from outside.
 
 mod fields;
@@ -136,7 +136,8 @@ impl Driver for Kafka {
             return if whole { Err(cut().into()) } else { Ok(None) };
         };
         let taken = fields.taken();
-        if taken + records_bytes > head.body_bytes as usize {
+        // What would be left over would be read as the next response.
+        if taken + records_bytes != head.body_bytes as usize {
             return Err(cut().into());
         }
         let error = (error != 0).then(|| refusal(error));

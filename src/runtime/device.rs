@@ -126,6 +126,8 @@ const PASSED_OVER_MAX: u32 = 8;
 
 /// How many times as long as a request of [`IoClass::Compaction`] took, the next one waits for the sake of others.
 const REST_FACTOR: u32 = 2;
+/// And at most: a device that stalled is not to keep who rests from being told to stop.
+const REST_MAX: Duration = Duration::from_secs(1);
 
 /// The budget of one executor.
 #[derive(Clone)]
@@ -354,7 +356,7 @@ impl Drop for InFlight {
         let yielding = &self.budget.yielding;
         let others_came = yielding.foreground.get() > self.others || self.budget.is_foreground_busy();
         if self.class == IoClass::Compaction && others_came {
-            yielding.rests_until.set(Some(Instant::now() + took * REST_FACTOR));
+            yielding.rests_until.set(Some(Instant::now() + took.saturating_mul(REST_FACTOR).min(REST_MAX)));
         }
         self.budget.leave(self.class, self.bytes);
     }

@@ -110,6 +110,7 @@ impl KafkaTopics {
                 Ok(())
             })?;
             match listed_offset(&mut Fields::of(&body)).ok_or_else(cut)? {
+                (0, offset) if offset < 0 => return Err(invalid("a listed offset is negative").into()),
                 (0, offset) => offsets[place.partition.as_usize()] = offset,
                 (error, _) => return Ok(Err(error)),
             }

@@ -24,6 +24,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ringmq_runtime::time::Instant;
 use ringmq_wire::{Offset, Timestamp};
 
 use crate::failure::Corruption;
@@ -90,7 +91,7 @@ pub enum CompactError {
     #[error("the log is closed")]
     Closed,
     /// A segment is damaged: nothing from there on is compacted.
-    #[error("{0}. Nothing was changed; restore the file from a copy while the broker is stopped")]
+    #[error("{0}. Nothing from there on was compacted; restore the file from a copy while the broker is stopped")]
     Corrupt(Box<Corruption>),
     /// The disk has no room for the new segment beside the old ones. It is tried again.
     #[error("partition {id}: no room to write a compacted segment: {source}. Free space on the disk")]
@@ -141,18 +142,33 @@ impl Log {
         budget: &CompactionBudget,
         is_over: &dyn Fn() -> bool,
     ) -> Result<Option<Compacted>, CompactError> {
-        let log = self.core();
+        let (log, clock) = (self.core(), Clock { now, began: Instant::now() });
         let Some(policy) = log.config().compaction else { return Ok(None) };
         let Ok(_pass) = log.gate.enter() else { return Err(CompactError::Closed) };
         let _alone = log.reshaping.acquire(1).await;
         let mut pace = Pace::new(budget).await;
         let Some(due) = due(log, &policy, now) else { return Ok(None) };
-        let compacted = Round { log, policy, now, is_over, due }.run(budget.take_keys(), &mut pace).await;
+        let compacted = Round { log, policy, clock, is_over, due }.run(budget.take_keys(), &mut pace).await;
         if compacted.is_err() {
-            let rest = i64::try_from(REST.as_millis()).unwrap_or(i64::MAX);
-            log.state.borrow_mut().compaction_rests_until = Timestamp::new(now.get().saturating_add(rest));
+            log.state.borrow_mut().compaction_rests_until = clock.after(REST);
         }
         compacted.map(Some)
+    }
+}
+
+/// The time that the caller gave, going on: a round may take long, and wait for turns before it.
+#[derive(Clone, Copy)]
+struct Clock {
+    now: Timestamp,
+    began: Instant,
+}
+
+impl Clock {
+    /// The time so much later than it is.
+    fn after(self, wait: Duration) -> Timestamp {
+        let since = self.began.elapsed().saturating_add(wait);
+        let since_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        Timestamp::new(self.now.get().saturating_add(since_ms))
     }
 }
 
@@ -168,7 +184,9 @@ struct Due {
 
 fn due(log: &LogCore, policy: &CompactionPolicy, now: Timestamp) -> Option<Due> {
     let state = log.state.borrow();
-    if now < state.compaction_rests_until {
+    // A clock that was set back since does not make the rest longer.
+    let rest_ms = state.compaction_rests_until.get().saturating_sub(now.get());
+    if rest_ms > 0 && u128::from(rest_ms.unsigned_abs()) <= REST.as_millis() {
         return None;
     }
     let end = state.active.as_ref()?.segment.base;

@@ -13,7 +13,7 @@ use super::frames::Frames;
 use super::latest::LatestOffsets;
 use super::pace::{KeyBytes, Pace, RECORD_BYTES};
 use super::sift::{self, Sieve};
-use super::{CompactError, Compacted, CompactionPolicy, DECOMPRESSED_BYTES_MAX, Due, swap};
+use super::{Clock, CompactError, Compacted, CompactionPolicy, DECOMPRESSED_BYTES_MAX, Due, swap};
 use crate::generation::Fact;
 use crate::producer_snapshots;
 use crate::segment::Segment;
@@ -23,7 +23,7 @@ use crate::state::LogCore;
 pub(super) struct Round<'a> {
     pub(super) log: &'a Rc<LogCore>,
     pub(super) policy: CompactionPolicy,
-    pub(super) now: Timestamp,
+    pub(super) clock: Clock,
     pub(super) is_over: &'a dyn Fn() -> bool,
     pub(super) due: Due,
 }
@@ -38,9 +38,7 @@ struct Written {
 impl Round<'_> {
     pub(super) async fn run(self, memory: KeyBytes, pace: &mut Pace) -> Result<Compacted, CompactError> {
         let (latest, until) = self.latest_offsets(memory, pace).await?;
-        let horizon = i64::try_from(self.policy.tombstone_retention.as_millis()).unwrap_or(i64::MAX);
-        let horizon = Timestamp::new(self.now.get().saturating_add(horizon));
-        let mut sieve = Sieve::new(latest, until, self.now, horizon);
+        let mut sieve = Sieve::new(latest, until, self.clock, self.policy.tombstone_retention);
         let written = self.sift(&mut sieve, until, pace).await;
         let (records_removed, tombstones_due) = (sieve.removed(), sieve.tombstones_due());
         sieve.free(pace).await;

@@ -1,5 +1,7 @@
 //! Which records of a batch stay.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use ringmq_wire::batch::{
     BatchRewriter, BatchView, Compression, DecompressLimits, FinishingBatch, HeaderCheck, OpeningBatch, RawRecord,
@@ -7,9 +9,9 @@ use ringmq_wire::batch::{
 };
 use ringmq_wire::{Offset, Timestamp};
 
-use super::DECOMPRESSED_BYTES_MAX;
 use super::latest::LatestOffsets;
 use super::pace::{PIECE_BYTES, Pace, RECORD_BYTES};
+use super::{Clock, DECOMPRESSED_BYTES_MAX};
 
 /// How many times as long a batch may become when it is written again: other compressors do somewhat better than ours. One
 /// that was made to become hundreds of times as long stays as it is.
@@ -44,9 +46,9 @@ pub(super) struct Sieve {
     latest: LatestOffsets,
     /// Beyond it no key is known.
     until: Offset,
-    now: Timestamp,
-    /// When the tombstones may go that are met for the first time.
-    horizon: Timestamp,
+    clock: Clock,
+    /// How long tombstones stay that are met for the first time.
+    tombstone_retention: Duration,
     scratch: Scratch,
     at: Mark,
 }
@@ -61,9 +63,9 @@ pub(super) struct Mark {
 }
 
 impl Sieve {
-    pub(super) fn new(latest: LatestOffsets, until: Offset, now: Timestamp, horizon: Timestamp) -> Sieve {
+    pub(super) fn new(latest: LatestOffsets, until: Offset, clock: Clock, tombstone_retention: Duration) -> Sieve {
         let scratch = Scratch::new(DecompressLimits { decompressed_bytes_max: DECOMPRESSED_BYTES_MAX });
-        Sieve { latest, until, now, horizon, scratch, at: Mark::default() }
+        Sieve { latest, until, clock, tombstone_retention, scratch, at: Mark::default() }
     }
 
     /// Gives its memory back.
@@ -112,7 +114,7 @@ impl Sieve {
         // What a tombstone deletes is gone only as far as the keys are known.
         let deleted_is_gone = header.next_offset() <= self.until && !self.at.met_unreadable;
         let first_met = kept.tombstones && !header.attributes.has_delete_horizon() && deleted_is_gone;
-        let horizon = first_met.then_some(self.horizon);
+        let horizon = first_met.then(|| self.clock.after(self.tombstone_retention));
         if all && horizon.is_none() && count > 0 {
             self.expect(kept.tombstones.then(|| delete_horizon(batch)).flatten());
             return Some(Left::Everything);
@@ -127,7 +129,7 @@ impl Sieve {
     }
 
     async fn look(&self, batch: &BatchView<'_>, records: RawRecords<'_>, pace: &mut Pace) -> Option<Kept> {
-        let is_over = delete_horizon(batch).is_some_and(|horizon| horizon <= self.now);
+        let is_over = delete_horizon(batch).is_some_and(|horizon| horizon <= self.clock.now);
         let tombstones_go = is_over && !self.at.met_unreadable;
         let mut kept = Kept { records: Vec::new(), bytes: 0, tombstones: false };
         for record in records {

@@ -60,7 +60,7 @@ fn rule_02_what_the_journal_has_of_the_newest_generation_is_not_passed_over_when
 
 #[test]
 fn rule_06_the_ring_that_tells_of_lost_records_stays_until_their_partition_can_be_judged() {
-    let sim = lost_first_block(13);
+    let sim = lost_first_block(13, 2);
     cannot_open_first(&sim);
     sim.run(|| async {
         let core = Core::start(2).await;
@@ -147,7 +147,7 @@ fn rule_06_an_aside_that_rots_while_its_log_cannot_be_opened_is_no_empty_log() {
 
 #[test]
 fn rule_06_what_tells_of_lost_records_stays_while_the_metadata_lacks_their_topic() {
-    let sim = lost_first_block(33);
+    let sim = lost_first_block(33, 1);
     sim.run(|| async {
         let core = Core::start_knowing(0, |_| false).await.expect("a start");
         core.journal_is_in_use().await;

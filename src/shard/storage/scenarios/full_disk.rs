@@ -104,7 +104,7 @@ fn offsets_that_may_be_lost_are_skipped_on_a_full_disk() {
 
 #[test]
 fn a_verdict_is_recorded_on_a_full_disk() {
-    let sim = lost_first_block(3);
+    let sim = lost_first_block(3, 1);
     fill_disk(&sim);
     for expected in [Damage::JournalLost, Damage::FoundBefore] {
         sim.run(|| async {

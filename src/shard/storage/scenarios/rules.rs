@@ -21,7 +21,7 @@ async fn checkpointed(log: &Log) {
 
 #[test]
 fn rule_05_a_block_behind_tells_of_one_that_rots_and_the_verdict_outlives_the_ring_rule_06() {
-    let sim = lost_first_block(3);
+    let sim = lost_first_block(3, 2);
     sim.run(|| async {
         let core = Core::start(2).await;
         assert_eq!(corruption(&core.logs[0]), Damage::JournalLost);

@@ -289,11 +289,11 @@ pub(super) async fn journaled(log: &Log, tag: u64) {
 
 /// The first record of partition 0 was acknowledged; the process is gone, and the block of the journal that alone had it
 /// has rotted. The closing block behind it tells so.
-pub(super) fn lost_first_block(seed: u64) -> Sim {
+pub(super) fn lost_first_block(seed: u64, partitions: u32) -> Sim {
     let sim = sim(seed, true);
     start_with_journal(&sim);
     sim.run(|| async {
-        let core = Core::start(1).await;
+        let core = Core::start(partitions).await;
         journaled(core.log(0), 1).await;
         idle().await;
     });
