@@ -108,6 +108,20 @@ impl Consumer {
         list_offsets_each(&self.cluster, topic, &all, at, &mut retry).await
     }
 
+    /// As [`Consumer::list_offsets_each`], for these partitions, in their order.
+    ///
+    /// # Errors
+    /// As [`Consumer::list_offsets_each`]; outer as well: [`Error::Broker`] when the topic has no such partition.
+    pub async fn list_offsets_of(
+        &self,
+        topic: &str,
+        partitions: &[PartitionIndex],
+        at: OffsetSpec,
+    ) -> Result<Vec<Result<PartitionOffset, Error>>, Error> {
+        let mut retry = Retry::new("list offsets", self.cluster.options.timeout);
+        list_offsets_each(&self.cluster, topic, partitions, at, &mut retry).await
+    }
+
     /// As [`Consumer::list_offsets`], for one partition.
     ///
     /// # Errors

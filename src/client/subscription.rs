@@ -5,7 +5,7 @@
 //! it on; it asks again only when the reader has room for the answer. When it meets an error that may pass (the
 //! partition has moved, the broker restarts) it hands its positions back, and the guide groups anew.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +58,9 @@ pub enum Until {
 pub struct SubscribeOptions {
     /// Where it starts. Default [`Start::Earliest`].
     pub start: Start,
+    /// Where single partitions start instead, as [`RecordStream::positions`] gave it to a program that now goes on where
+    /// it ended. Default: none.
+    pub positions: BTreeMap<PartitionIndex, Offset>,
     /// When it ends. Default [`Until::Cancelled`].
     pub until: Until,
     /// The partitions; `None`, the default, for all.
@@ -74,6 +77,7 @@ impl Default for SubscribeOptions {
     fn default() -> Self {
         Self {
             start: Start::default(),
+            positions: BTreeMap::new(),
             until: Until::default(),
             partitions: None,
             fetch: FetchOptions::default(),
@@ -91,6 +95,10 @@ pub struct RecordStream {
     response: Option<Response>,
     reader: Option<BatchReader>,
     records: VecDeque<ConsumedRecord>,
+    /// Behind what was given out of the batches before this one.
+    positions: BTreeMap<PartitionIndex, Offset>,
+    /// Behind what was given last.
+    position: Option<(PartitionIndex, Offset)>,
     /// Behind its end, or behind an error.
     is_over: bool,
     /// Its tasks end when it is dropped.
@@ -114,18 +122,44 @@ struct Section {
 
 impl RecordStream {
     pub(crate) async fn start(cluster: Arc<Cluster>, topic: &str, options: SubscribeOptions) -> Result<Self, Error> {
-        let (topic, positions) = positions(&cluster, topic, &options).await?;
+        let (topic, starts) = positions(&cluster, topic, &options).await?;
+        let positions = starts.iter().map(|start| (start.partition, start.next)).collect();
         let (sender, responses) = mpsc::unbounded_channel();
         let mut guide = JoinSet::new();
         let shared = Shared { cluster, topic, sender, options };
         guide.spawn(async move {
-            if let Err(error) = shared.guide(positions).await {
+            if let Err(error) = shared.guide(starts).await {
                 // A reader that left does not want to know.
                 let _ = shared.sender.send(Err(error));
             }
         });
         let (response, reader, records) = (None, None, VecDeque::new());
-        Ok(Self { responses, response, reader, records, is_over: false, _guide: guide })
+        Ok(Self { responses, response, reader, records, positions, position: None, is_over: false, _guide: guide })
+    }
+
+    /// Of every partition the offset behind the last record that was given, or where it started: what a program saves,
+    /// once it is done with these records, to go on there by [`SubscribeOptions::positions`].
+    ///
+    /// ```no_run
+    /// # async fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::SubscribeOptions;
+    /// let consumer = client.consumer();
+    /// let mut stream = consumer.stream("orders", SubscribeOptions::default()).await?;
+    /// let first = stream.next().await?;
+    /// let positions = stream.positions();
+    /// drop(stream);
+    ///
+    /// // Later: the record behind the first one of its partition, and what no partition has given yet.
+    /// let mut stream = consumer.stream("orders", SubscribeOptions { positions, ..SubscribeOptions::default() }).await?;
+    /// # let _ = (first, stream.next().await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn positions(&self) -> BTreeMap<PartitionIndex, Offset> {
+        let mut positions = self.positions.clone();
+        positions.extend(self.position);
+        positions
     }
 
     /// The next record; `None` when the subscription's end is reached.
@@ -141,7 +175,9 @@ impl RecordStream {
                 return Ok(None);
             }
         }
-        Ok(self.records.pop_front())
+        let record = self.records.pop_front();
+        self.position = record.as_ref().and_then(behind).or(self.position);
+        Ok(record)
     }
 
     /// As [`RecordStream::next`], with all records of the next batch at once; they are of one partition.
@@ -154,6 +190,7 @@ impl RecordStream {
                 return Ok(None);
             }
         }
+        self.position = self.records.back().and_then(behind).or(self.position);
         Ok(Some(std::mem::take(&mut self.records).into()))
     }
 
@@ -162,6 +199,8 @@ impl RecordStream {
         if self.is_over {
             return Ok(false);
         }
+        // The records of one batch are of one partition.
+        self.positions.extend(self.position.take());
         let filled = self.try_fill().await;
         self.is_over = !matches!(filled, Ok(true));
         filled
@@ -191,6 +230,11 @@ impl RecordStream {
     }
 }
 
+/// The position behind a record.
+fn behind(record: &ConsumedRecord) -> Option<(PartitionIndex, Offset)> {
+    record.offset.checked_add(1).map(|next| (record.partition, next))
+}
+
 /// How far a partition has been fetched, and how far it is to be.
 #[derive(Debug, Clone, Copy)]
 struct Position {
@@ -217,6 +261,11 @@ async fn positions(
         Some(chosen) => chosen.clone(),
         None => route.indexes(),
     };
+    if let Some(other) = options.positions.keys().find(|partition| !partitions.contains(partition)) {
+        return Err(Error::Argument(format!(
+            "there is a position of partition {other}, which is not subscribed to; subscribe to it, or leave it out"
+        )));
+    }
     let mut ask = async |at| list_offsets(cluster, topic, &partitions, at, &mut retry).await;
     let known = |listed: &PartitionOffset| {
         listed.offset.ok_or_else(|| Error::Nonsense(format!("partition {} has no such offset", listed.partition)))
@@ -234,6 +283,7 @@ async fn positions(
     };
     let position = |((&partition, next), &latest)| {
         let until = (options.until == Until::CurrentEnd).then_some(latest);
+        let next = options.positions.get(&partition).copied().unwrap_or(next);
         Position { partition, next, until }
     };
     Ok((route.topic.clone(), partitions.iter().zip(start).zip(&latest).map(position).collect()))

@@ -76,6 +76,35 @@ async fn some_partitions_can_be_chosen() {
 }
 
 #[tokio::test]
+async fn it_goes_on_in_every_partition_where_another_one_ended() {
+    let (_broker, client) = with_topic().await;
+    fill(&client, 30).await;
+    let mut found: BTreeMap<u32, Vec<i64>> = BTreeMap::new();
+    let mut positions = BTreeMap::new();
+    // Steps that end within batches and at their ends; the last one finds nothing.
+    for wanted in [7, 0, 33, 1, 79, 5] {
+        let options = SubscribeOptions { positions, ..to_the_end(Start::Earliest) };
+        let mut stream = client.consumer().stream("t", options).await.unwrap();
+        for _ in 0..wanted {
+            let Some(record) = stream.next().await.unwrap() else { break };
+            found.entry(record.partition.get()).or_default().push(record.offset.get());
+        }
+        positions = stream.positions();
+    }
+    assert_eq!(found, each_partition(0..30));
+
+    let ends: BTreeMap<_, _> = (0..4).map(|partition| (PartitionIndex::new(partition), Offset::new(30))).collect();
+    assert_eq!(positions, ends);
+    let stray = SubscribeOptions {
+        positions: ends,
+        partitions: Some(vec![PartitionIndex::new(1)]),
+        ..SubscribeOptions::default()
+    };
+    let error = client.consumer().stream("t", stray).await.unwrap_err();
+    assert!(error.to_string().contains("partition 0, which is not subscribed to"), "{error}");
+}
+
+#[tokio::test]
 async fn what_is_written_later_comes_too() {
     let (_broker, client) = with_topic().await;
     let mut stream = client.consumer().stream("t", SubscribeOptions::default()).await.unwrap();

@@ -30,6 +30,9 @@ pub(crate) enum CommandError {
     /// The input of `produce` cannot be read.
     #[error(transparent)]
     Input(#[from] super::produce::InputError),
+    /// The positions of `consume --resume` cannot be read, used or saved.
+    #[error(transparent)]
+    Resume(#[from] super::consume::ResumeError),
     /// An offset that the log does not have (any more, or yet).
     #[error(
         "offset {offset} of partition {partition} of topic `{topic}` is out of range; valid: {start} to {end}, or \

@@ -13,6 +13,7 @@ mod error;
 mod interrupt;
 pub(crate) mod log;
 pub(crate) mod produce;
+mod progress;
 pub(crate) mod stats;
 pub(crate) mod topic;
 

@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
-use ringmq::cli::{Cli, Command as Typed, OutputFormat, RecordFormat, TopicCommand, TrimBefore, VERSION};
+use ringmq::cli::{Cli, Command as Typed, ConsumeTo, OutputFormat, RecordFormat, TopicCommand, TrimBefore, VERSION};
 use ringmq_client::{Offset, Start, Timestamp};
 use ringmq_controller::metadata::SettingKey;
 
@@ -127,6 +127,14 @@ fn produce_and_consume_take_what_scripts_use() {
     let Typed::Consume(args) = parse(&flags).expect("valid") else { panic!("consume") };
     assert_eq!((args.from, args.count, args.follow), (Start::Time(Timestamp::new(1_763_820_000_000)), Some(3), true));
     assert_eq!(args.format, RecordFormat::Json);
+
+    let flags = ["consume", "t", "--partition", "0,2-3", "--to", "17", "--resume", "p.json", "--format", r"%k\n"];
+    let Typed::Consume(args) = parse(&flags).expect("valid") else { panic!("consume") };
+    let partitions = args.partition.expect("a list");
+    assert_eq!(partitions.as_slice().iter().map(|one| one.get()).collect::<Vec<_>>(), [0, 2, 3]);
+    assert_eq!((args.to, args.resume), (Some(ConsumeTo::Offset(Offset::new(17))), Some("p.json".into())));
+    assert_eq!(args.null, r"\N");
+    assert!(matches!(args.format, RecordFormat::Template(_)));
 }
 
 #[test]
@@ -154,7 +162,7 @@ fn a_topic_is_trimmed_before_an_offset_a_time_or_its_end() {
 
 #[test]
 fn what_contradicts_itself_is_refused() {
-    let refused: [&[&str]; 16] = [
+    let refused: [&[&str]; 22] = [
         &["topic", "trim", "t"],
         &["topic", "trim", "t", "--before", "earliest"],
         &["produce", "t", "--count", "2"],
@@ -163,6 +171,12 @@ fn what_contradicts_itself_is_refused() {
         &["produce", "t", "--key", "k", "--key-separator", ":"],
         &["produce", "t", "--key-separator", ""],
         &["consume", "t", "--from", "yesterday"],
+        &["consume", "t", "--to", "latest"],
+        &["consume", "t", "--to", "@now"],
+        &["consume", "t", "--to", "7", "--follow"],
+        &["consume", "t", "--partition", "3-1"],
+        &["consume", "t", "--format", "jsno"],
+        &["consume", "t", "--format", "%q"],
         &["consume", "t", "--timeout", "0s"],
         &["consume", "t", "--timeout", "5"],
         &["consume", "t", "--brokers", "host:0"],

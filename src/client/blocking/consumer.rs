@@ -1,5 +1,6 @@
 //! Fetching records, asking for offsets, subscribing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ringmq_wire::protocol::OffsetSpec;
@@ -76,6 +77,19 @@ impl Consumer {
         self.thread.wait(self.inner.list_offsets_each(topic, at))
     }
 
+    /// As [`crate::Consumer::list_offsets_of`].
+    ///
+    /// # Errors
+    /// As [`crate::Consumer::list_offsets_of`].
+    pub fn list_offsets_of(
+        &self,
+        topic: &str,
+        partitions: &[PartitionIndex],
+        at: OffsetSpec,
+    ) -> Result<Vec<Result<PartitionOffset, Error>>, Error> {
+        self.thread.wait(self.inner.list_offsets_of(topic, partitions, at))
+    }
+
     /// As [`crate::Consumer::list_offset`].
     ///
     /// # Errors
@@ -130,6 +144,22 @@ impl Consumer {
 pub struct RecordStream {
     inner: crate::RecordStream,
     thread: Arc<RuntimeThread>,
+}
+
+impl RecordStream {
+    /// As [`crate::RecordStream::positions`].
+    #[must_use]
+    pub fn positions(&self) -> BTreeMap<PartitionIndex, Offset> {
+        self.inner.positions()
+    }
+
+    /// As [`crate::RecordStream::next_batch`].
+    ///
+    /// # Errors
+    /// As [`crate::RecordStream::next_batch`].
+    pub fn next_batch(&mut self) -> Result<Option<Vec<ConsumedRecord>>, Error> {
+        self.thread.wait(self.inner.next_batch())
+    }
 }
 
 impl Iterator for RecordStream {

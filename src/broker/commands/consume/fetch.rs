@@ -36,6 +36,8 @@ pub(super) struct Chunk {
     pub range: Range,
     /// Whole batches; the first may start before what is wanted.
     pub batches: Bytes,
+    /// The offset behind the last of them.
+    pub next: Offset,
 }
 
 /// Starts to read `ranges`; the receiver ends when all of them are read or have met an error.
@@ -102,7 +104,7 @@ impl Reader {
             return Ok(Some(range.from));
         }
         let next = next_offset(range.partition, range.from, &batches)?;
-        let sent = self.chunks.send(Ok(Chunk { range, batches })).await;
+        let sent = self.chunks.send(Ok(Chunk { range, batches, next })).await;
         Ok(sent.is_ok().then_some(next))
     }
 }

@@ -1,7 +1,7 @@
 //! Records as they are printed.
 
 use std::borrow::Cow;
-use std::io;
+use std::io::{self, Write};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,30 +9,76 @@ use ringmq_wire::PartitionIndex;
 use ringmq_wire::batch::Record;
 use serde::Serialize;
 
-use crate::cli::RecordFormat;
+use crate::cli::{Part, RecordFormat};
 
-/// Appends one record to `out`.
-///
-/// # Errors
-/// When it cannot be written as JSON, which does not happen to bytes in memory.
-pub(super) fn write_record(
-    format: RecordFormat,
-    partition: PartitionIndex,
-    record: &Record<'_>,
-    out: &mut Vec<u8>,
-) -> io::Result<()> {
-    match format {
-        RecordFormat::Raw => out.extend_from_slice(record.value.unwrap_or_default()),
-        RecordFormat::Text => {
-            out.extend_from_slice(record.value.unwrap_or_default());
-            out.push(b'\n');
+/// Prints records of one topic in one form.
+#[derive(Debug)]
+pub(super) struct RecordWriter {
+    /// The form.
+    pub format: RecordFormat,
+    /// The topic, for format strings.
+    pub topic: String,
+    /// What stands for null in text and format strings.
+    pub null: String,
+}
+
+impl RecordWriter {
+    /// Appends one record to `out`.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON, which does not happen to bytes in memory.
+    pub(super) fn write(&self, partition: PartitionIndex, record: &Record<'_>, out: &mut Vec<u8>) -> io::Result<()> {
+        match &self.format {
+            RecordFormat::Raw => out.extend_from_slice(record.value.unwrap_or_default()),
+            RecordFormat::Text => {
+                out.extend_from_slice(self.or_null(record.value));
+                out.push(b'\n');
+            }
+            RecordFormat::Json => {
+                serde_json::to_writer(&mut *out, &JsonRecord::new(Some(partition), record))?;
+                out.push(b'\n');
+            }
+            RecordFormat::Template(template) => {
+                for part in template.parts() {
+                    self.write_part(part, partition, record, out)?;
+                }
+            }
         }
-        RecordFormat::Json => {
-            serde_json::to_writer(&mut *out, &JsonRecord::new(Some(partition), record))?;
-            out.push(b'\n');
-        }
+        Ok(())
     }
-    Ok(())
+
+    fn write_part(
+        &self,
+        part: &Part,
+        partition: PartitionIndex,
+        record: &Record<'_>,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        match part {
+            Part::Literal(bytes) => out.extend_from_slice(bytes),
+            Part::Topic => out.extend_from_slice(self.topic.as_bytes()),
+            Part::Partition => write!(out, "{partition}")?,
+            Part::Offset => write!(out, "{}", record.offset)?,
+            Part::Key => out.extend_from_slice(self.or_null(record.key)),
+            Part::Value => out.extend_from_slice(self.or_null(record.value)),
+            Part::Timestamp => write!(out, "{}", record.timestamp.get())?,
+            Part::Headers => {
+                for (place, header) in record.headers().enumerate() {
+                    if place > 0 {
+                        out.push(b',');
+                    }
+                    out.extend_from_slice(header.key);
+                    out.push(b'=');
+                    out.extend_from_slice(self.or_null(header.value));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn or_null<'b>(&'b self, bytes: Option<&'b [u8]>) -> &'b [u8] {
+        bytes.unwrap_or(self.null.as_bytes())
+    }
 }
 
 /// Bytes are a string where they are UTF-8, and Base64 under another name where they are not.
@@ -120,7 +166,9 @@ mod tests {
 
     const TIME: Timestamp = Timestamp::new(1_763_820_000_000);
 
-    fn printed(format: RecordFormat, record: RecordRef<'_>) -> Vec<u8> {
+    fn printed(format: &str, record: RecordRef<'_>) -> Vec<u8> {
+        let (format, topic, null) = (format.parse().expect("a format"), "orders".to_owned(), r"\N".to_owned());
+        let writer = RecordWriter { format, topic, null };
         let mut builder = BatchBuilder::new(Compression::None);
         builder.append(&record).expect("fits");
         let bytes = builder.finish().expect("a batch");
@@ -128,7 +176,7 @@ mod tests {
         let mut scratch = Scratch::default();
         let mut out = Vec::new();
         for record in view.records(&mut scratch).expect("records") {
-            write_record(format, PartitionIndex::new(3), &record.expect("a record"), &mut out).expect("printed");
+            writer.write(PartitionIndex::new(3), &record.expect("a record"), &mut out).expect("printed");
         }
         out
     }
@@ -136,10 +184,25 @@ mod tests {
     #[test]
     fn text_and_raw_pass_bytes_unchanged() {
         let record = RecordRef { timestamp: TIME, key: Some(b"k"), value: Some(b"a\xff\r"), headers: &[] };
-        assert_eq!(printed(RecordFormat::Text, record), b"a\xff\r\n");
-        assert_eq!(printed(RecordFormat::Raw, record), b"a\xff\r");
+        assert_eq!(printed("text", record), b"a\xff\r\n");
+        assert_eq!(printed("raw", record), b"a\xff\r");
         let deletion = RecordRef { value: None, ..record };
-        assert_eq!(printed(RecordFormat::Text, deletion), b"\n");
+        assert_eq!(printed("text", deletion), b"\\N\n");
+        assert_eq!(printed("raw", deletion), b"");
+        let empty = RecordRef { value: Some(b""), ..record };
+        assert_eq!(printed("text", empty), b"\n");
+    }
+
+    #[test]
+    fn a_format_string_prints_its_fields_and_nothing_else() {
+        let headers = [("a", Some(&b"1"[..])), ("none", None), ("empty", Some(b""))];
+        let record = RecordRef { timestamp: TIME, key: Some(b"\xff"), value: None, headers: &headers };
+        let printed_as = |format| printed(format, record);
+        assert_eq!(printed_as(r"%t %p %o %T\n"), b"orders 3 0 1763820000000\n");
+        assert_eq!(printed_as("%k=%v"), b"\xff=\\N");
+        assert_eq!(printed_as("[%h]"), b"[a=1,none=\\N,empty=]");
+        let plain = RecordRef { key: None, headers: &[], ..record };
+        assert_eq!(printed("%k[%h]%%", plain), b"\\N[]%");
     }
 
     #[test]
@@ -148,7 +211,7 @@ mod tests {
         let value = "\u{e9}\"".as_bytes();
         let record = RecordRef { timestamp: TIME, key: Some(b"k"), value: Some(value), headers: &headers };
         assert_eq!(
-            String::from_utf8(printed(RecordFormat::Json, record)).expect("text"),
+            String::from_utf8(printed("json", record)).expect("text"),
             "{\"partition\":3,\"offset\":0,\"timestamp\":1763820000000,\"key\":\"k\",\"value\":\"\u{e9}\\\"\",\
              \"headers\":[{\"key\":\"trace\",\"value\":\"1\"},{\"key\":\"empty\",\"value\":null}]}\n"
         );
@@ -157,7 +220,7 @@ mod tests {
     #[test]
     fn json_encodes_what_is_not_text() {
         let record = RecordRef { timestamp: TIME, key: None, value: Some(b"\xff\x00"), headers: &[] };
-        let text = String::from_utf8(printed(RecordFormat::Json, record)).expect("text");
+        let text = String::from_utf8(printed("json", record)).expect("text");
         assert!(text.contains("\"key\":null,\"value_base64\":\"/wA=\",\"headers\":[]"), "{text}");
         assert!(!text.contains("\"value\":"), "{text}");
     }

@@ -1,13 +1,15 @@
 //! `ringmq consume`: the records of a topic on standard output.
 //!
-//! `from` reads where to begin, `range` finds where each partition begins and ends, `fetch` brings batches as they are stored, `format` turns
-//! their records into output; `run` ties them together.
+//! `from` reads where to begin, `range` finds where each partition begins and ends, `fetch` brings batches as they are
+//! stored, `format` turns their records into output, `resume` keeps positions in a file; `run` ties them together.
 
 mod fetch;
 mod format;
 pub(crate) mod from;
 mod range;
+mod resume;
 mod run;
 
 pub(crate) use format::JsonRecord;
+pub(crate) use resume::ResumeError;
 pub(crate) use run::run;

@@ -1,17 +1,24 @@
-//! The walk of one `consume`: find the offsets, fetch ahead, print.
+//! The walk of one `consume`: find the offsets, fetch ahead, print, save the positions.
 
 use std::collections::BTreeSet;
-use std::io::{self, StdoutLock, Write};
+use std::io::{self, IsTerminal, StdoutLock, Write};
+use std::time::{Duration, Instant};
 
-use ringmq_wire::PartitionIndex;
+use ringmq_client::{Client, TopicId};
 use ringmq_wire::batch::{Scratch, split_batches};
+use ringmq_wire::{Offset, PartitionIndex};
 
 use super::fetch::{self, Chunk, damaged};
-use super::format::write_record;
-use super::range;
-use crate::cli::{ConsumeArgs, RecordFormat};
-use crate::commands::{CommandError, connect};
+use super::format::RecordWriter;
+use super::range::{self, Range};
+use super::resume::Positions;
+use crate::cli::ConsumeArgs;
+use crate::commands::progress::{Progress, Total};
+use crate::commands::{CommandError, Interrupt, connect};
 use crate::exit::{self, Exit};
+
+/// How often positions are saved.
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Prints the records that were asked for. Runs on a thread that may block: standard output may be a slow pipe, and
 /// the fetching goes on meanwhile. A partition that cannot be read is told on standard error; the others go on.
@@ -21,16 +28,40 @@ use crate::exit::{self, Exit};
 pub(crate) async fn run(args: &ConsumeArgs) -> Result<Exit, CommandError> {
     let client = connect(&args.connection).await?;
     let consumer = client.consumer();
-    let ranges = range::ranges(&consumer, args).await?;
+    let mut saver = Saver::open(args, &client).await?;
+    let ranges = range::ranges(&consumer, args, &saver.positions).await?;
     ranges.unreadable.iter().for_each(|error| exit::report(error));
-    let mut exit = if ranges.unreadable.is_empty() { Exit::Done } else { Exit::Failed };
-    let mut chunks = fetch::start(&consumer, &args.topic, ranges.readable);
-    let mut printer = Printer::new(args.record_format(), args.count);
-    while printer.wants_more()
-        && let Some(chunk) = chunks.recv().await
-    {
-        match chunk.and_then(|chunk| printer.print(&chunk)) {
-            Ok(()) => {}
+    let exit = if ranges.unreadable.is_empty() { Exit::Done } else { Exit::Failed };
+    ranges.readable.iter().for_each(|range| saver.positions.set(range.partition, range.from));
+    let mut printer = Printer::new(args, &ranges.readable);
+    let chunks = fetch::start(&consumer, &args.topic, ranges.readable);
+    let ended = print(chunks, &mut printer, &mut saver).await;
+    printer.progress.finish();
+    saver.save()?;
+    Ok(match ended? {
+        Exit::Done => exit,
+        other => other,
+    })
+}
+
+/// Prints chunks until enough is printed, or there are no more.
+async fn print(
+    mut chunks: tokio::sync::mpsc::Receiver<Result<Chunk, CommandError>>,
+    printer: &mut Printer,
+    saver: &mut Saver,
+) -> Result<Exit, CommandError> {
+    let mut exit = Exit::Done;
+    while printer.wants_more() {
+        let chunk = tokio::select! {
+            biased;
+            () = saver.interrupted() => return Ok(Exit::Interrupted),
+            chunk = chunks.recv() => match chunk {
+                Some(chunk) => chunk,
+                None => break,
+            },
+        };
+        match chunk.and_then(|chunk| printer.print(&chunk, &mut saver.positions)) {
+            Ok(()) => saver.save_now_and_then()?,
             Err(error) if error.is_of_one_partition() => {
                 exit::report(&error);
                 exit = Exit::Failed;
@@ -41,8 +72,48 @@ pub(crate) async fn run(args: &ConsumeArgs) -> Result<Exit, CommandError> {
     Ok(exit)
 }
 
+/// Keeps the positions, and saves them where that was asked for.
+struct Saver {
+    positions: Positions,
+    /// The topic that they are of, and whoever wants to end it before they are saved.
+    saving: Option<(String, TopicId, Interrupt)>,
+    saved: Instant,
+}
+
+impl Saver {
+    async fn open(args: &ConsumeArgs, client: &Client) -> Result<Self, CommandError> {
+        let (mut positions, mut saving) = (Positions::default(), None);
+        if let Some(file) = &args.resume {
+            let topic = client.admin().describe_topic(&args.topic).await?;
+            positions = Positions::read(file, &topic.name, topic.topic_id)?;
+            saving = Some((topic.name, topic.topic_id, Interrupt::listen().map_err(CommandError::Setup)?));
+        }
+        Ok(Self { positions, saving, saved: Instant::now() })
+    }
+
+    /// Waits for an interrupt; for ever where nothing is saved, and it ends the process by itself.
+    async fn interrupted(&mut self) {
+        match &mut self.saving {
+            Some((_, _, interrupt)) => interrupt.received().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn save_now_and_then(&mut self) -> Result<(), CommandError> {
+        if self.saving.is_some() && self.saved.elapsed() >= SAVE_INTERVAL { self.save() } else { Ok(()) }
+    }
+
+    fn save(&mut self) -> Result<(), CommandError> {
+        if let Some((topic, topic_id, _)) = &self.saving {
+            self.positions.save(topic, *topic_id)?;
+            self.saved = Instant::now();
+        }
+        Ok(())
+    }
+}
+
 struct Printer {
-    format: RecordFormat,
+    writer: RecordWriter,
     out: StdoutLock<'static>,
     /// What one chunk is printed as; written in one go.
     text: Vec<u8>,
@@ -51,20 +122,38 @@ struct Printer {
     left: Option<u64>,
     /// Partitions with a damaged batch: what lies behind it is not shown as if nothing were missing.
     damaged: BTreeSet<PartitionIndex>,
+    progress: Progress,
+}
+
+/// What was made of a chunk.
+struct Rendered {
+    records: u64,
+    /// Where the partition goes on.
+    next: Offset,
+    outcome: Result<(), CommandError>,
 }
 
 impl Printer {
-    fn new(format: RecordFormat, count: Option<u64>) -> Self {
-        let (text, scratch, damaged) = (Vec::new(), Scratch::default(), BTreeSet::new());
-        Self { format, out: io::stdout().lock(), text, scratch, left: count, damaged }
+    fn new(args: &ConsumeArgs, ranges: &[Range]) -> Self {
+        let (format, topic, null) = (args.record_format(), args.topic.clone(), args.null.clone());
+        Self {
+            writer: RecordWriter { format, topic, null },
+            out: io::stdout().lock(),
+            text: Vec::new(),
+            scratch: Scratch::default(),
+            left: args.count,
+            damaged: BTreeSet::new(),
+            progress: progress(args, ranges),
+        }
     }
 
     fn wants_more(&self) -> bool {
         self.left != Some(0)
     }
 
-    fn print(&mut self, chunk: &Chunk) -> Result<(), CommandError> {
-        if self.damaged.contains(&chunk.range.partition) {
+    fn print(&mut self, chunk: &Chunk, positions: &mut Positions) -> Result<(), CommandError> {
+        let partition = chunk.range.partition;
+        if self.damaged.contains(&partition) {
             return Ok(());
         }
         self.text.clear();
@@ -72,13 +161,25 @@ impl Printer {
         let rendered = self.render(chunk);
         self.out.write_all(&self.text)?;
         self.out.flush()?;
-        if rendered.is_err() {
-            self.damaged.insert(chunk.range.partition);
+        positions.set(partition, rendered.next);
+        self.progress.add(rendered.records, self.text.len() as u64);
+        if rendered.outcome.is_err() {
+            self.damaged.insert(partition);
+        }
+        rendered.outcome
+    }
+
+    fn render(&mut self, chunk: &Chunk) -> Rendered {
+        let mut rendered = Rendered { records: 0, next: chunk.range.from, outcome: Ok(()) };
+        rendered.outcome = self.try_render(chunk, &mut rendered);
+        if rendered.outcome.is_ok() && self.wants_more() {
+            // Also past what compaction has taken away behind the last record.
+            rendered.next = chunk.range.end.map_or(chunk.next, |end| chunk.next.min(end));
         }
         rendered
     }
 
-    fn render(&mut self, chunk: &Chunk) -> Result<(), CommandError> {
+    fn try_render(&mut self, chunk: &Chunk, rendered: &mut Rendered) -> Result<(), CommandError> {
         let range = chunk.range;
         let failed = |source| damaged(range.partition, range.from, source);
         for batch in split_batches(&chunk.batches) {
@@ -94,9 +195,20 @@ impl Printer {
                     Some(left) => *left -= 1,
                     None => {}
                 }
-                write_record(self.format, range.partition, &record, &mut self.text)?;
+                self.writer.write(range.partition, &record, &mut self.text)?;
+                rendered.records += 1;
+                rendered.next = record.offset.checked_add(1).unwrap_or(record.offset);
             }
         }
         Ok(())
     }
+}
+
+/// A display for what goes into a file or a pipe; on a terminal the records are to be seen themselves.
+fn progress(args: &ConsumeArgs, ranges: &[Range]) -> Progress {
+    if io::stdout().is_terminal() || args.follow {
+        return Progress::none();
+    }
+    let total: u64 = ranges.iter().filter_map(Range::len).sum();
+    Progress::new(Total::Records(args.count.map_or(total, |count| count.min(total))), "printed")
 }

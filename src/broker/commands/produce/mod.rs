@@ -6,7 +6,6 @@
 mod batcher;
 mod input;
 mod lines;
-mod progress;
 mod run;
 mod sender;
 mod tally;

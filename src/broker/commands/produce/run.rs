@@ -11,16 +11,19 @@ use tokio::time::Instant;
 use super::batcher::{Batcher, RecordError, SourceRecord, Target};
 use super::input::{Input, InputError};
 use super::lines::{Line, LineSplitter, LineTooLong};
-use super::progress::Progress;
 use super::sender::{Sender, Sent};
 use super::tally::Tally;
 use crate::cli::{OutputFormat, ProduceArgs};
+use crate::commands::progress::{Progress, Total};
 use crate::commands::{CommandError, Interrupt, connect};
 use crate::exit::{self, Exit};
 use crate::output;
 
 /// A record waits this long for more in its batch when the input pauses.
 const LINGER: Duration = Duration::from_millis(5);
+
+/// What the progress counts.
+const ACKNOWLEDGED: &str = "acknowledged";
 
 /// A topic that does not say how large its batches may be is of an older broker; this was its bound.
 const BATCH_BYTES_MAX_ASSUMED: usize = 1 << 20;
@@ -52,10 +55,14 @@ pub(crate) async fn run(args: &ProduceArgs) -> Result<Exit, CommandError> {
     let mut produce = Produce::new(args, &client, &topic)?;
     let mut interrupt = Interrupt::listen().map_err(CommandError::Setup)?;
     let ended = match &args.message {
-        Some(text) => produce.send_message(text, args.count, &mut interrupt).await,
+        Some(text) => {
+            produce.progress = Progress::new(Total::Records(args.count), ACKNOWLEDGED);
+            produce.send_message(text, args.count, &mut interrupt).await
+        }
         None => {
             let mut input = Input::open(&args.file)?;
-            produce.progress = Progress::new(input.bytes_total());
+            let total = input.bytes_total().map_or(Total::Unknown, Total::Bytes);
+            produce.progress = Progress::new(total, ACKNOWLEDGED);
             produce.send_lines(&mut input, &mut interrupt).await
         }
     };
@@ -109,7 +116,7 @@ impl Produce {
             sender: Sender::new(client.producer(), topic.name.clone()),
             keys,
             tally: Tally::default(),
-            progress: Progress::new(None),
+            progress: Progress::none(),
         })
     }
 
@@ -195,7 +202,7 @@ impl Produce {
             sent.outcome.map_err(|source| Early::NotAcknowledged { first, last, source: Box::new(source) })?;
         let records = u64::from(sent.records);
         self.tally.add(sent.partition.get(), delivered.offsets.start.get(), records);
-        self.progress.acknowledged(records, sent.input_bytes);
+        self.progress.add(records, sent.input_bytes);
         Ok(())
     }
 

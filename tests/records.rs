@@ -1,0 +1,119 @@
+//! Records at the command line: how they are chosen, printed and gone on with.
+
+use ringmq_client::blocking::Client;
+use ringmq_client::{Header, PartitionIndex, Record, Timestamp};
+use ringmq_tests::{Broker, Lines, send_signal};
+
+/// What `consume` with these flags prints.
+fn consumed(broker: &Broker, flags: &[&str]) -> String {
+    broker.run(&[&["consume"], flags].concat(), b"").expect_success().stdout_text()
+}
+
+#[test]
+fn a_format_string_tells_null_from_empty() {
+    let broker = Broker::start();
+    broker.create_topic("t", 2);
+    let null_header = Header { key: "none".into(), value: None };
+    let mut full = Record::value("v").with_key("k").with_header("trace", "1").with_timestamp(Timestamp::new(1_763_820));
+    full.headers.push(null_header);
+    let deletion = Record { value: None, ..Record::value("").with_key("k") };
+    let empty = Record::value("").with_key("");
+    let plain = Record::value("plain");
+    let client = Client::connect(broker.address().to_string()).expect("it answers");
+    let producer = client.producer();
+    producer.send_batch("t", PartitionIndex::new(1), vec![full, deletion, empty, plain]).expect("stored");
+
+    let format = r"%t:%p:%o %k=%v [%h]\n";
+    let printed = consumed(&broker, &["t", "--format", format]);
+    assert_eq!(printed, "t:1:0 k=v [trace=1,none=\\N]\nt:1:1 k=\\N []\nt:1:2 = []\nt:1:3 \\N=plain []\n");
+    let marked = consumed(&broker, &["t", "--format", "%k=%v;", "--null", "<null>"]);
+    assert_eq!(marked, "k=v;k=<null>;=;<null>=plain;");
+    assert_eq!(consumed(&broker, &["t", "--format", "%T%%", "--count", "1"]), "1763820%");
+    assert_eq!(consumed(&broker, &["t"]), "v\n\\N\n\nplain\n");
+    let json = consumed(&broker, &["t", "--output", "json"]);
+    let records: Vec<serde_json::Value> =
+        json.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+    assert_eq!(
+        records[0]["headers"],
+        serde_json::json!([{"key": "trace", "value": "1"}, {"key": "none", "value": null}])
+    );
+    assert_eq!((&records[1]["value"], &records[2]["value"]), (&serde_json::Value::Null, &serde_json::json!("")));
+    assert_eq!((&records[3]["key"], &records[2]["key"]), (&serde_json::Value::Null, &serde_json::json!("")));
+}
+
+#[test]
+fn some_partitions_up_to_an_offset_or_a_time_are_read() {
+    let broker = Broker::start();
+    broker.create_topic("t", 4);
+    let client = Client::connect(broker.address().to_string()).expect("it answers");
+    for partition in 0..4 {
+        let record = |n: i64| Record::value(format!("{partition}.{n}")).with_timestamp(Timestamp::new(1000 + n));
+        let records = (0..5).map(record).collect();
+        client.producer().send_batch("t", PartitionIndex::new(partition), records).expect("stored");
+    }
+    let sorted = |flags: &[&str]| {
+        let printed = consumed(&broker, &[&["t", "--format", r"%v "], flags].concat());
+        let mut values: Vec<&str> = printed.split_whitespace().collect();
+        values.sort_unstable();
+        values.join(" ")
+    };
+    assert_eq!(sorted(&["--partition", "1,3", "--from", "3"]), "1.3 1.4 3.3 3.4");
+    assert_eq!(sorted(&["--partition", "0-1", "--to", "2"]), "0.0 0.1 1.0 1.1");
+    assert_eq!(sorted(&["--partition", "2", "--from", "@1001", "--to", "@1003"]), "2.1 2.2");
+    assert_eq!(sorted(&["--partition", "2", "--from", "4", "--to", "4"]), "");
+    assert_eq!(sorted(&["--partition", "2", "--from", "3", "--to", "@9999"]), "2.3 2.4");
+    assert_eq!(sorted(&["--from", "4"]), "0.4 1.4 2.4 3.4");
+
+    let missing = broker.run(&["consume", "t", "--partition", "3,4"], b"");
+    assert_eq!(missing.code, Some(1));
+    assert!(missing.stderr.contains('4') && missing.stdout.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn a_consume_goes_on_where_the_one_before_ended() {
+    let broker = Broker::start();
+    broker.create_topic("t", 3);
+    let file = broker.directory().join("positions.json");
+    let resume = file.to_str().expect("a text path");
+    let text: String = (0..100).map(|n| format!("{n}\n")).collect();
+    broker.run(&["produce", "t", "-"], text.as_bytes()).expect_success();
+
+    let mut seen: Vec<u32> = Vec::new();
+    let mut read_on = |flags: &[&str]| {
+        let printed = consumed(&broker, &[&["t", "--resume", resume], flags].concat());
+        let before = seen.len();
+        seen.extend(printed.lines().map(|line| line.parse::<u32>().expect("a number")));
+        seen.len() - before
+    };
+    assert_eq!([read_on(&["--count", "1"]), read_on(&["--count", "40"])], [1, 40]);
+    assert_eq!([read_on(&[]), read_on(&[])], [59, 0]);
+    // A partition that comes later begins as --from says; those that the file has do not.
+    broker.run(&["topic", "alter", "t", "--partitions", "4"], b"").expect_success();
+    broker.run(&["produce", "t", "--partition", "3", "-"], b"100\n101\n").expect_success();
+    assert_eq!(read_on(&["--from", "earliest"]), 2);
+    seen.sort_unstable();
+    assert_eq!(seen, (0..=101).collect::<Vec<_>>());
+
+    // An interrupt saves what was printed.
+    let mut following = broker.command(&["consume", "t", "--resume", resume, "--follow"]).spawn().expect("it starts");
+    let lines = Lines::of(following.stdout.take().expect("piped"));
+    broker.run(&["produce", "t", "--message", "102"], b"").expect_success();
+    assert_eq!(lines.next().as_deref(), Some("102"));
+    send_signal(&following, "INT");
+    assert_eq!(following.wait().expect("it ends").code(), Some(130));
+    assert_eq!(consumed(&broker, &["t", "--resume", resume]), "");
+
+    // What the file says is no longer there.
+    broker.run(&["topic", "trim", "t", "--before", "latest"], b"").expect_success();
+    let saved = std::fs::read_to_string(&file).expect("it is there");
+    let mut old: serde_json::Value = serde_json::from_str(&saved).expect("JSON");
+    old["positions"]["0"] = 1.into();
+    std::fs::write(&file, old.to_string()).expect("written");
+    let refused = broker.run(&["consume", "t", "--resume", resume], b"");
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("goes on with offset 1 of partition 0"), "{}", refused.stderr);
+    broker.run(&["topic", "delete", "t"], b"").expect_success();
+    broker.create_topic("t", 3);
+    let refused = broker.run(&["consume", "t", "--resume", resume], b"");
+    assert!(refused.stderr.contains("topic `t` that was deleted"), "{}", refused.stderr);
+}
