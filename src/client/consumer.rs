@@ -188,7 +188,7 @@ impl Consumer {
         while let Some(record) = stream.next().await? {
             let (partition, offset) = (record.partition, record.offset);
             let handled = handler(record).await;
-            handled.map_err(|error| Error::Handler { partition, offset, source: error.into() })?;
+            handled.map_err(|error| Error::of_handler(partition, offset, error.into()))?;
         }
         Ok(())
     }

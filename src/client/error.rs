@@ -1,5 +1,6 @@
 //! What can go wrong in the client, with causes and advice.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringmq_wire::batch::{BatchError, BuildError};
@@ -13,7 +14,9 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why an operation failed. The text names what happened, where, and what to do; causes are in it already, and
 /// [`source`](std::error::Error::source) leads to them one by one.
-#[derive(Debug, thiserror::Error)]
+///
+/// A clone is the same error, for another who waits for the same thing.
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Text that is not a broker address.
@@ -105,7 +108,7 @@ pub enum Error {
     Nonsense(String),
     /// Records that cannot be put into a batch.
     #[error("the records cannot be put into one batch: {0}")]
-    Batch(#[from] BuildError),
+    Batch(#[source] Arc<BuildError>),
     /// A subscription's handler failed, which ends the subscription. The record it failed on counts as not handled.
     #[error("the handler failed on partition {partition}, offset {offset}: {source}")]
     Handler {
@@ -114,7 +117,7 @@ pub enum Error {
         /// The record's offset: where to start again.
         offset: Offset,
         /// The handler's error.
-        source: BoxError,
+        source: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// The blocking face's thread could not be started, or a task of the client ended without a result.
     #[error("the client's own runtime failed: {0}")]
@@ -160,25 +163,6 @@ impl Error {
         }
     }
 
-    /// The same once more, for another caller; without causes that cannot be told twice, whose text it has.
-    pub(crate) fn alike(&self) -> Self {
-        match self {
-            Self::Unreachable { attempts } => Self::Unreachable { attempts: attempts.clone() },
-            Self::Connection { operation, address, may_have_arrived, source } => Self::Connection {
-                operation,
-                address: address.clone(),
-                may_have_arrived: *may_have_arrived,
-                source: source.clone(),
-            },
-            Self::Broker { subject, source } => Self::Broker { subject: subject.clone(), source: source.clone() },
-            Self::TimedOut { operation, timeout, last } => {
-                let last = last.as_ref().map(|last| Box::new(last.alike()));
-                Self::TimedOut { operation, timeout: *timeout, last }
-            }
-            other => Self::Argument(other.to_string()),
-        }
-    }
-
     /// The failure of a request as a whole.
     pub(crate) fn of_request(operation: &'static str, address: &BrokerAddress, error: RequestError) -> Self {
         match error {
@@ -189,6 +173,11 @@ impl Error {
         }
     }
 
+    /// What a handler said of the record that it failed on.
+    pub(crate) fn of_handler(partition: PartitionIndex, offset: Offset, source: BoxError) -> Self {
+        Self::Handler { partition, offset, source: source.into() }
+    }
+
     /// The broker's refusal for one topic.
     pub(crate) fn about_topic(topic: &str, source: WireError) -> Self {
         Self::Broker { subject: format!("topic `{topic}`"), source }
@@ -197,6 +186,12 @@ impl Error {
     /// The broker's refusal for one partition.
     pub(crate) fn about_partition(topic: &str, partition: PartitionIndex, source: WireError) -> Self {
         Self::Broker { subject: format!("partition {partition} of topic `{topic}`"), source }
+    }
+}
+
+impl From<BuildError> for Error {
+    fn from(error: BuildError) -> Self {
+        Self::Batch(Arc::new(error))
     }
 }
 
@@ -221,6 +216,81 @@ impl std::fmt::Display for LastError<'_> {
         match self.0 {
             Some(last) => write!(f, "; the last attempt: {last}"),
             None => f.write_str("; check the network and the broker's load, or give it more time"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+    use crate::Timestamp;
+
+    fn broken() -> Error {
+        Error::Connection {
+            operation: "produce",
+            address: BrokerAddress::new("localhost", 9092),
+            may_have_arrived: true,
+            source: ConnectionError::Io(Arc::new(std::io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    /// One of each variant, by its place.
+    fn each() -> Vec<Error> {
+        let partition = PartitionIndex::new(3);
+        let refused = || Error::about_topic("t", WireError::new(ErrorCode::Overloaded, "later"));
+        let attempts = vec![Attempt { address: BrokerAddress::new("a", 1), error: ConnectionError::Closed }];
+        let name = "a b".to_owned();
+        vec![
+            Error::Address(AddressError::Empty),
+            Error::TopicName { source: TopicName::parse(&name).unwrap_err(), name },
+            Error::Argument("nothing".to_owned()),
+            Error::Unreachable { attempts },
+            broken(),
+            refused(),
+            Error::TimedOut { operation: "fetch", timeout: Duration::from_secs(1), last: Some(Box::new(refused())) },
+            Error::MaybeStored { topic: "t".to_owned(), partition, source: Box::new(broken()) },
+            Error::Unreadable {
+                topic: TopicName::parse("t").unwrap(),
+                partition,
+                offset: Offset::new(7),
+                source: BatchError::UnsupportedCompression { compression: crate::Compression::Zstd },
+            },
+            Error::Nonsense("no word".to_owned()),
+            Error::from(BuildError::Timestamp { timestamp: Timestamp::new(-1) }),
+            Error::of_handler(partition, Offset::ZERO, "enough".into()),
+            Error::Runtime("gone".to_owned()),
+        ]
+    }
+
+    /// Without a wildcard: a variant that is added has to be added above as well.
+    fn place(error: &Error) -> usize {
+        match error {
+            Error::Address(_) => 0,
+            Error::TopicName { .. } => 1,
+            Error::Argument(_) => 2,
+            Error::Unreachable { .. } => 3,
+            Error::Connection { .. } => 4,
+            Error::Broker { .. } => 5,
+            Error::TimedOut { .. } => 6,
+            Error::MaybeStored { .. } => 7,
+            Error::Unreadable { .. } => 8,
+            Error::Nonsense(_) => 9,
+            Error::Batch(_) => 10,
+            Error::Handler { .. } => 11,
+            Error::Runtime(_) => 12,
+        }
+    }
+
+    #[test]
+    fn a_clone_is_the_same_error() {
+        for (number, error) in each().into_iter().enumerate() {
+            let clone = error.clone();
+            assert_eq!((place(&error), place(&clone)), (number, number), "{error}");
+            assert_eq!(clone.to_string(), error.to_string());
+            assert_eq!((clone.is_retriable(), clone.code()), (error.is_retriable(), error.code()), "{error}");
+            assert_eq!(clone.source().map(ToString::to_string), error.source().map(ToString::to_string));
         }
     }
 }

@@ -310,7 +310,7 @@ impl Lane {
     /// only leave open whether their records are stored.
     fn give_up_all(&mut self, error: &Error) {
         for batch in std::mem::take(&mut self.batches) {
-            let outcome = if batch.may_be_stored { self.may_be_stored(error.alike()) } else { error.alike() };
+            let outcome = if batch.may_be_stored { self.may_be_stored(error.clone()) } else { error.clone() };
             batch.answer(Err(outcome));
         }
         self.begin_epoch();
@@ -370,7 +370,7 @@ impl Lane {
     /// Tells the first batch's caller why, and begins a new epoch. Of others that may have been stored in this one, that
     /// stays open.
     fn give_up_first(&mut self, error: Error) {
-        let reason = error.alike();
+        let reason = error.clone();
         if let Some(first) = self.batches.pop_front() {
             let outcome = if first.may_be_stored { self.may_be_stored(error) } else { error };
             first.answer(Err(outcome));
@@ -379,7 +379,7 @@ impl Lane {
             std::mem::take(&mut self.batches).into_iter().partition(|batch| batch.may_be_stored);
         self.batches = left;
         for batch in open {
-            batch.answer(Err(self.may_be_stored(reason.alike())));
+            batch.answer(Err(self.may_be_stored(reason.clone())));
         }
         self.begin_epoch();
     }
@@ -391,7 +391,7 @@ impl Lane {
     /// Leaves word for callers whose time is up before the next attempt ends.
     fn note(&self, error: &Error) {
         for batch in &self.batches {
-            batch.outgoing.trace.note(batch.may_be_stored, Some(error.alike()));
+            batch.outgoing.trace.note(batch.may_be_stored, Some(error.clone()));
         }
     }
 }

@@ -60,6 +60,36 @@ fn it_works_inside_a_runtime_and_can_be_dropped_there() {
     });
 }
 
+/// More calls than a tokio task may make progress before it has to return to its scheduler.
+fn send_and_read_many(client: &Client) {
+    const RECORDS: usize = 300;
+    client.admin().create_topic(NewTopic::new("many")).unwrap();
+    let producer = client.producer();
+    for number in 0..RECORDS {
+        producer.send("many", number.to_string()).unwrap();
+    }
+    let until_now = SubscribeOptions { until: Until::CurrentEnd, ..SubscribeOptions::default() };
+    let read = client.consumer().stream("many", until_now).unwrap().map(|record| record.unwrap().value.unwrap());
+    assert!(read.eq((0..RECORDS).map(|number| number.to_string())));
+}
+
+#[test]
+fn many_calls_in_one_task_do_not_use_up_what_its_runtime_grants() {
+    for threads in [1, 2] {
+        let broker = Broker::start();
+        let address = broker.address();
+        let other = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap();
+        other.block_on(async { send_and_read_many(&Client::connect(address).unwrap()) });
+        let broker = Broker::start();
+        let address = broker.address();
+        let spawned = other.spawn(async move { send_and_read_many(&Client::connect(address).unwrap()) });
+        other.block_on(spawned).unwrap();
+    }
+    let broker = Broker::start();
+    let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    other.block_on(async { send_and_read_many(&Client::connect(broker.address()).unwrap()) });
+}
+
 #[test]
 fn many_threads_share_a_client() {
     let broker = Broker::start();

@@ -7,6 +7,7 @@ use std::thread::{JoinHandle, Thread};
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+use tokio::task::coop::unconstrained;
 
 use crate::error::Error;
 
@@ -35,11 +36,14 @@ impl RuntimeThread {
     }
 
     /// Runs `future` on the calling thread until it is done. Its sockets and timers are the runtime thread's.
+    ///
+    /// Within a task of a tokio runtime each step would be counted against what that task may do before it returns to its
+    /// scheduler, which it does not before this does: used up, nothing would ever be ready again. So nothing is counted.
     pub(super) fn wait<F: Future>(&self, future: F) -> F::Output {
         let _entered = self.handle.enter();
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         let mut context = Context::from_waker(&waker);
-        let mut future = pin!(future);
+        let mut future = pin!(unconstrained(future));
         loop {
             if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
                 return output;

@@ -179,6 +179,16 @@ async fn a_batch_that_is_refused_for_good_fails_alone() {
 }
 
 #[tokio::test]
+async fn everyone_whose_records_wait_for_a_partition_gets_the_same_error() {
+    let (_broker, client) = with_topic().await;
+    let producer = client.producer();
+    let sent = ["x", "y", "z"].map(|value| producer.send_to("not a name", FIRST, value));
+    for outcome in all(sent.into()).await {
+        assert!(matches!(outcome, Err(Error::TopicName { .. })), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
 async fn after_errors_of_its_sequence_a_producer_begins_anew() {
     let (broker, client) = with_topic().await;
     let producer = client.producer();
