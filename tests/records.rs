@@ -2,7 +2,7 @@
 
 use ringmq_client::blocking::Client;
 use ringmq_client::{Header, PartitionIndex, Record, Timestamp};
-use ringmq_tests::{Broker, Lines, send_signal};
+use ringmq_tests::{Broker, Lines, run_ringmq, send_signal};
 
 /// What `consume` with these flags prints.
 fn consumed(broker: &Broker, flags: &[&str]) -> String {
@@ -116,4 +116,44 @@ fn a_consume_goes_on_where_the_one_before_ended() {
     broker.create_topic("t", 3);
     let refused = broker.run(&["consume", "t", "--resume", resume], b"");
     assert!(refused.stderr.contains("topic `t` that was deleted"), "{}", refused.stderr);
+}
+
+#[test]
+fn headers_nulls_and_compression_go_out_and_come_back() {
+    let broker = Broker::start();
+    broker.create_topic("t", 1);
+    let lines = b"k1\tv1\nk2\t\\N\n\\N\tv3\nk4\t\n";
+    let flags = ["--key-separator", r"\t", "--null", r"\N", "--header", "source=shop", "--header", "none"];
+    let produce = [&["produce", "t", "-"], &flags[..], &["--compression", "lz4"]].concat();
+    broker.run(&produce, lines).expect_success();
+    let printed = consumed(&broker, &["t", "--format", r"%k\t%v\n"]);
+    assert_eq!(printed.as_bytes(), lines, "what one prints the other takes");
+    let json = consumed(&broker, &["t", "--output", "json", "--from", "1", "--count", "1"]);
+    let record: serde_json::Value = serde_json::from_str(&json).expect("a line of JSON");
+    assert_eq!((&record["key"], &record["value"]), (&serde_json::json!("k2"), &serde_json::Value::Null));
+    let headers = serde_json::json!([{"key": "source", "value": "shop"}, {"key": "none", "value": null}]);
+    assert_eq!(record["headers"], headers);
+
+    let message = ["produce", "t", "--message", "gone", "--null", "gone", "--key", "k", "--count", "2"];
+    broker.run(&message, b"").expect_success();
+    assert_eq!(consumed(&broker, &["t", "--from", "4", "--format", "%k=%v;"]), "k=\\N;k=\\N;");
+
+    // The first batch is what was compressed.
+    let dump = |path: &std::path::Path| run_ringmq(&["log", "dump", path.to_str().expect("text"), "--batches"], b"");
+    let data = broker.data_dir();
+    let broker_ended = broker.terminate();
+    let log = partition_dirs(&data).into_iter().find_map(|dir| {
+        let text = dump(&dir).stdout_text();
+        text.contains("lz4").then_some(text)
+    });
+    assert!(log.is_some(), "a batch is stored as it was sent, in {}", broker_ended.directory.path().display());
+}
+
+/// The directories of all partitions below a data directory.
+fn partition_dirs(data: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let dirs = |dir: &std::path::Path| -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(dir).expect("a directory");
+        entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_dir()).collect()
+    };
+    dirs(data).iter().flat_map(|topic| dirs(topic)).collect()
 }

@@ -22,8 +22,8 @@ pub use doctor::DoctorArgs;
 pub use log::{LogCheckArgs, LogCommand, LogDumpArgs, LogRepairArgs};
 pub use output::{OutputArgs, OutputFormat};
 pub use partitions::PartitionList;
-pub use produce::ProduceArgs;
-pub use record_format::{Part, RecordFormat, Template};
+pub use produce::{Codec, ProduceArgs};
+pub use record_format::{EscapedText, Part, RecordFormat, Template};
 pub use serve::ServeArgs;
 pub use stats::StatsArgs;
 pub use topic::{

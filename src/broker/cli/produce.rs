@@ -2,14 +2,18 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use ringmq_client::Compression;
 
-use super::{ConnectionArgs, OutputArgs};
+use super::{ConnectionArgs, EscapedText, OutputArgs};
 
 const PRODUCE_HELP: &str = "\
 A record is the bytes of one line, unchanged and without its newline; an empty line is an empty record, and a last \
 line without newline counts. The topic must exist. Records with the same key go to the same partition in the order of \
 the input; records without a key are spread over all partitions.
+
+A record whose value is null deletes its key in a compacted topic. What `consume --format '%k\\t%v\\n'` prints, \
+`produce --key-separator '\\t' --null '\\N'` takes, null or not, as long as no key or value has a tab or a newline in it.
 
 When it ends, also when it ends early, standard output has one line for each partition with the first offset, the last \
 offset and the count of what was acknowledged. Progress goes to standard error.
@@ -26,15 +30,24 @@ Exit codes:
 pub struct ProduceArgs {
     /// The topic; it must exist.
     pub topic: String,
-    /// Send everything to this partition.
+    /// Send everything to this partition [default: as the key says, or all in turn]
     #[arg(long, value_name = "N")]
     pub partition: Option<u32>,
-    /// The key of every record.
+    /// The key of every record [default: none]
     #[arg(long, value_name = "KEY", conflicts_with = "key_separator")]
     pub key: Option<String>,
-    /// Split each line at the first of these: what is before it is the key, what is behind it the value.
-    #[arg(long, value_name = "SEPARATOR", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub key_separator: Option<String>,
+    /// Split each line at the first of these, such as : or '\t': what is before it is the key, what is behind it the value.
+    #[arg(long, value_name = "SEPARATOR", value_parser = separator)]
+    pub key_separator: Option<EscapedText>,
+    /// A header of every record; without `=`, its value is null. May be given several times.
+    #[arg(long = "header", value_name = "KEY=VALUE", value_parser = header)]
+    pub headers: Vec<(String, Option<String>)>,
+    /// Send a value, or a key, that is exactly this text as null, such as '\N' [default: nothing is null]
+    #[arg(long, value_name = "TEXT")]
+    pub null: Option<String>,
+    /// How batches are compressed, by this command; they are stored and read as they are sent.
+    #[arg(long, value_name = "CODEC", default_value = "none")]
+    pub compression: Codec,
     /// Send this text instead of a file's lines.
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["file", "key_separator"])]
     pub message: Option<String>,
@@ -50,4 +63,40 @@ pub struct ProduceArgs {
     /// How results are printed.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// How `produce` compresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Codec {
+    /// Not at all.
+    None,
+    /// The LZ4 frame format: fast.
+    Lz4,
+}
+
+impl From<Codec> for Compression {
+    fn from(codec: Codec) -> Self {
+        match codec {
+            Codec::None => Self::None,
+            Codec::Lz4 => Self::Lz4,
+        }
+    }
+}
+
+/// What `produce --key-separator` says.
+fn separator(text: &str) -> Result<EscapedText, String> {
+    let separator: EscapedText = text.parse()?;
+    if separator.as_bytes().is_empty() { Err("nothing separates nothing".to_owned()) } else { Ok(separator) }
+}
+
+/// What `produce --header` says.
+fn header(text: &str) -> Result<(String, Option<String>), String> {
+    let (key, value) = match text.split_once('=') {
+        Some((key, value)) => (key, Some(value.to_owned())),
+        None => (text, None),
+    };
+    if key.is_empty() {
+        return Err(format!("`{text}` has no key; write KEY=VALUE, or KEY for a value that is null"));
+    }
+    Ok((key.to_owned(), value))
 }

@@ -92,6 +92,33 @@ impl FromStr for Template {
     }
 }
 
+/// Text in which `\n`, `\t` and the like stand for bytes, such as a separator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EscapedText(Vec<u8>);
+
+impl EscapedText {
+    /// The bytes that it stands for.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl FromStr for EscapedText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut bytes = Vec::with_capacity(text.len());
+        let mut rest = text.chars();
+        while let Some(read) = rest.next() {
+            match read {
+                '\\' => bytes.push(escaped(&mut rest)?),
+                other => bytes.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        Ok(Self(bytes))
+    }
+}
+
 /// The bytes since the last field, if any.
 fn take_literal(literal: &mut Vec<u8>) -> Option<Part> {
     (!literal.is_empty()).then(|| Part::Literal(std::mem::take(literal)))
@@ -164,6 +191,12 @@ mod tests {
         ];
         assert_eq!(template.parts(), expected);
         assert_eq!("".parse::<Template>().expect("valid").parts(), []);
+    }
+
+    #[test]
+    fn escapes_stand_for_bytes_elsewhere_too() {
+        assert_eq!(r"\t:\x00é".parse::<EscapedText>().expect("valid").as_bytes(), b"\t:\0\xc3\xa9");
+        assert!(r"\q".parse::<EscapedText>().expect_err("no escape").starts_with(r"\q is no escape"));
     }
 
     #[test]

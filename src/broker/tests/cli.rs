@@ -4,7 +4,9 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
-use ringmq::cli::{Cli, Command as Typed, ConsumeTo, OutputFormat, RecordFormat, TopicCommand, TrimBefore, VERSION};
+use ringmq::cli::{
+    Cli, Codec, Command as Typed, ConsumeTo, OutputFormat, RecordFormat, TopicCommand, TrimBefore, VERSION,
+};
 use ringmq_client::{Offset, Start, Timestamp};
 use ringmq_controller::metadata::SettingKey;
 
@@ -121,7 +123,17 @@ fn produce_and_consume_take_what_scripts_use() {
 
     let typed = parse(&["produce", "t", "--key-separator", ":", "file.txt"]);
     let Typed::Produce(args) = typed.expect("valid") else { panic!("produce") };
-    assert_eq!((args.key_separator.as_deref(), args.file.to_str()), (Some(":"), Some("file.txt")));
+    let separator = args.key_separator.expect("a separator");
+    assert_eq!((separator.as_bytes(), args.file.to_str()), (&b":"[..], Some("file.txt")));
+    assert_eq!((args.headers, args.null, args.compression), (vec![], None, Codec::None));
+
+    let flags = ["produce", "t", "--header", "a=1=2", "--header", "b", "--header", "c=", "--null", r"\N"];
+    let flags = [&flags[..], &["--compression", "lz4", "--key-separator", r"\t"]].concat();
+    let Typed::Produce(args) = parse(&flags).expect("valid") else { panic!("produce") };
+    let headers = [("a", Some("1=2")), ("b", None), ("c", Some(""))];
+    assert_eq!(args.headers, headers.map(|(key, value)| (key.to_owned(), value.map(str::to_owned))));
+    assert_eq!((args.null.as_deref(), args.compression), (Some(r"\N"), Codec::Lz4));
+    assert_eq!(args.key_separator.expect("a separator").as_bytes(), b"\t");
 
     let flags = ["consume", "t", "--from", "@2025-11-22T14:00:00Z", "--count", "3", "--follow", "--format", "json"];
     let Typed::Consume(args) = parse(&flags).expect("valid") else { panic!("consume") };
@@ -162,7 +174,7 @@ fn a_topic_is_trimmed_before_an_offset_a_time_or_its_end() {
 
 #[test]
 fn what_contradicts_itself_is_refused() {
-    let refused: [&[&str]; 22] = [
+    let refused: [&[&str]; 25] = [
         &["topic", "trim", "t"],
         &["topic", "trim", "t", "--before", "earliest"],
         &["produce", "t", "--count", "2"],
@@ -171,6 +183,9 @@ fn what_contradicts_itself_is_refused() {
         &["produce", "t", "--key", "k", "--key-separator", ":"],
         &["produce", "t", "--key-separator", ""],
         &["consume", "t", "--from", "yesterday"],
+        &["produce", "t", "--key-separator", r"\q"],
+        &["produce", "t", "--header", "=1"],
+        &["produce", "t", "--compression", "rar"],
         &["consume", "t", "--to", "latest"],
         &["consume", "t", "--to", "@now"],
         &["consume", "t", "--to", "7", "--follow"],

@@ -15,6 +15,9 @@ const OPEN_BYTES_MAX: usize = 64 << 20;
 /// However many partitions there are, batches are not cut smaller than this.
 const BATCH_BYTES_MIN: usize = 16 << 10;
 
+/// What does not shrink grows a little: one part of so many of the topic's bound is left free for that.
+const COMPRESSED_GROWTH_SHARE: usize = 8;
+
 /// Which partition a record goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
@@ -83,7 +86,9 @@ pub(super) struct SourceRecord<'a> {
     /// Its key.
     pub key: Option<&'a [u8]>,
     /// Its value.
-    pub value: &'a [u8],
+    pub value: Option<&'a [u8]>,
+    /// Its headers.
+    pub headers: &'a [(&'a str, Option<&'a [u8]>)],
 }
 
 /// The open batches. Memory stays below [`OPEN_BYTES_MAX`], or [`BATCH_BYTES_MIN`] a partition.
@@ -98,20 +103,26 @@ pub(super) struct Batcher {
     fill_bytes: usize,
     /// The topic's bound: a single record may go up to it.
     batch_bytes_max: usize,
+    compression: Compression,
 }
 
 impl Batcher {
     /// A batcher for a topic with this many partitions and this bound on a batch.
-    pub(super) fn new(target: Target, partitions: u32, batch_bytes_max: usize) -> Self {
+    pub(super) fn new(target: Target, partitions: u32, batch_bytes_max: usize, compression: Compression) -> Self {
         let partitions = usize::try_from(partitions).unwrap_or(usize::MAX).max(1);
         let share = (OPEN_BYTES_MAX / partitions).clamp(BATCH_BYTES_MIN, BATCH_BYTES);
+        let growth = match compression {
+            Compression::None => 0,
+            _ => batch_bytes_max / COMPRESSED_GROWTH_SHARE,
+        };
         Self {
             partitioner: Partitioner::new(),
             target,
             open: (0..partitions).map(|_| None).collect(),
-            empty: BatchBuilder::new(Compression::None),
-            fill_bytes: share.min(batch_bytes_max),
+            empty: BatchBuilder::new(compression),
+            fill_bytes: share.min(batch_bytes_max - growth),
             batch_bytes_max,
+            compression,
         }
     }
 
@@ -130,7 +141,7 @@ impl Batcher {
         timestamp: Timestamp,
     ) -> Result<Option<ReadyBatch>, RecordError> {
         let line = record.line;
-        let content = RecordRef { timestamp, key: record.key, value: Some(record.value), headers: &[] };
+        let content = RecordRef { timestamp, key: record.key, value: record.value, headers: record.headers };
         let bytes = self.empty.len_bytes_with(&content);
         if bytes > self.batch_bytes_max {
             return Err(RecordError::TooLarge { line, bytes, bytes_max: self.batch_bytes_max });
@@ -141,7 +152,8 @@ impl Batcher {
         };
         let full = slot.take_if(|open| open.builder.len_bytes_with(&content) > self.fill_bytes);
         let ready = full.map(|open| open.finish(partition)).transpose()?;
-        slot.get_or_insert_with(|| OpenBatch::new(self.fill_bytes, line)).append(&record, &content)?;
+        let empty = || OpenBatch::new(self.compression, self.fill_bytes, line);
+        slot.get_or_insert_with(empty).append(&record, &content)?;
         Ok(ready)
     }
 
@@ -178,8 +190,8 @@ struct OpenBatch {
 }
 
 impl OpenBatch {
-    fn new(fill_bytes: usize, line: u64) -> Self {
-        let builder = BatchBuilder::with_capacity(Compression::None, fill_bytes);
+    fn new(compression: Compression, fill_bytes: usize, line: u64) -> Self {
+        let builder = BatchBuilder::with_capacity(compression, fill_bytes);
         Self { builder, input_bytes: 0, lines: (line, line) }
     }
 
@@ -208,7 +220,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::new(1_763_820_000_000);
 
     fn record<'a>(line: u64, key: Option<&'static [u8]>, value: &'a [u8]) -> SourceRecord<'a> {
-        SourceRecord { line, input_bytes: value.len() + 1, key, value }
+        SourceRecord { line, input_bytes: value.len() + 1, key, value: Some(value), headers: &[] }
     }
 
     fn values(batch: &ReadyBatch) -> Vec<Vec<u8>> {
@@ -220,7 +232,7 @@ mod tests {
 
     #[test]
     fn records_without_a_key_reach_every_partition() {
-        let mut batcher = Batcher::new(Target::Any, 4, 1 << 20);
+        let mut batcher = Batcher::new(Target::Any, 4, 1 << 20, Compression::None);
         for line in 1..=100 {
             assert!(batcher.push(record(line, None, b"value"), NOW).expect("fits").is_none());
         }
@@ -232,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_key_keeps_its_partition_and_its_order() {
-        let mut batcher = Batcher::new(Target::Any, 4, 1 << 20);
+        let mut batcher = Batcher::new(Target::Any, 4, 1 << 20, Compression::None);
         for line in 1..=10 {
             let value = line.to_string();
             batcher.push(record(line, Some(b"key"), value.as_bytes()), NOW).expect("fits");
@@ -247,7 +259,7 @@ mod tests {
     #[test]
     fn batches_are_filled_to_their_bound_and_no_record_is_lost() {
         let bytes_max = 1000;
-        let mut batcher = Batcher::new(Target::Only(PartitionIndex::new(2)), 3, bytes_max);
+        let mut batcher = Batcher::new(Target::Only(PartitionIndex::new(2)), 3, bytes_max, Compression::None);
         let mut batches = Vec::new();
         for line in 1..=100 {
             batches.extend(batcher.push(record(line, None, &[7; 90]), NOW).expect("fits"));
@@ -260,14 +272,34 @@ mod tests {
     }
 
     #[test]
+    fn compressed_batches_stay_within_the_bound_whatever_is_in_them() {
+        let bytes_max = 4096;
+        let mut batcher = Batcher::new(Target::Only(PartitionIndex::new(0)), 1, bytes_max, Compression::Lz4);
+        // What a generator gives does not shrink.
+        let mut state = 1_u64;
+        let mut noise = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state.to_le_bytes()[7]
+        };
+        let mut batches = Vec::new();
+        for line in 1..=500 {
+            let value: Vec<u8> = (0..40).map(|_| noise()).collect();
+            batches.extend(batcher.push(record(line, None, &value), NOW).expect("fits"));
+        }
+        assert!(batches.len() > 4 && batches.iter().all(|batch| batch.bytes.len() <= bytes_max));
+        let view = BatchView::parse(&batches[0].bytes).expect("a batch");
+        assert_eq!(view.header().compression(), Compression::Lz4);
+    }
+
+    #[test]
     fn a_record_of_exactly_the_bound_passes_and_one_byte_more_is_named() {
         let bytes_max = 1000;
         let fits = (0..bytes_max).rev().find(|length| {
-            let mut batcher = Batcher::new(Target::Any, 1, bytes_max);
+            let mut batcher = Batcher::new(Target::Any, 1, bytes_max, Compression::None);
             batcher.push(record(1, None, &vec![0; *length]), NOW).is_ok()
         });
         let fits = fits.expect("an empty record fits");
-        let mut batcher = Batcher::new(Target::Any, 1, bytes_max);
+        let mut batcher = Batcher::new(Target::Any, 1, bytes_max, Compression::None);
         batcher.push(record(1, None, &vec![0; fits]), NOW).expect("fits");
         let error = batcher.push(record(17, None, &vec![0; fits + 1]), NOW).expect_err("too large").to_string();
         assert!(error.starts_with("line 17 makes a batch of 1001 bytes"), "{error}");

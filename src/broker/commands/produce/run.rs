@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use ringmq_client::{Client, Error, TopicDescription};
 use ringmq_wire::{PartitionIndex, Timestamp};
 use thiserror::Error as ThisError;
@@ -13,7 +12,7 @@ use super::input::{Input, InputError};
 use super::lines::{Line, LineSplitter, LineTooLong};
 use super::sender::{Sender, Sent};
 use super::tally::Tally;
-use crate::cli::{OutputFormat, ProduceArgs};
+use crate::cli::{EscapedText, OutputFormat, ProduceArgs};
 use crate::commands::progress::{Progress, Total};
 use crate::commands::{CommandError, Interrupt, connect};
 use crate::exit::{self, Exit};
@@ -35,8 +34,8 @@ enum Early {
     Input(#[from] InputError),
     #[error(transparent)]
     Line(#[from] LineTooLong),
-    #[error("line {line} has no key: there is no {separator:?} in it")]
-    NoKey { line: u64, separator: String },
+    #[error("line {line} has no key: there is no \"{}\" in it", .separator.escape_ascii())]
+    NoKey { line: u64, separator: Vec<u8> },
     #[error(transparent)]
     Record(#[from] RecordError),
     #[error("a batch from lines {first} to {last} was not acknowledged: {source}")]
@@ -81,18 +80,68 @@ pub(crate) async fn run(args: &ProduceArgs) -> Result<Exit, CommandError> {
 struct Produce {
     batcher: Batcher,
     sender: Sender,
-    keys: Keys,
+    form: Form,
     tally: Tally,
     progress: Progress,
+}
+
+/// What becomes of a line.
+struct Form {
+    keys: Keys,
+    headers: Vec<(String, Option<String>)>,
+    /// What stands for null.
+    null: Option<String>,
 }
 
 /// Where keys come from.
 enum Keys {
     None,
     /// Every record has this one.
-    Fixed(Bytes),
+    Fixed(String),
     /// What stands before this in each line.
-    Before(String),
+    Before(EscapedText),
+}
+
+impl Form {
+    fn new(args: &ProduceArgs) -> Self {
+        let keys = match (&args.key, &args.key_separator) {
+            (Some(key), _) => Keys::Fixed(key.clone()),
+            (None, Some(separator)) => Keys::Before(separator.clone()),
+            (None, None) => Keys::None,
+        };
+        Self { keys, headers: args.headers.clone(), null: args.null.clone() }
+    }
+
+    /// The headers of every record, as batches take them.
+    fn headers(&self) -> Vec<(&str, Option<&[u8]>)> {
+        self.headers.iter().map(|(key, value)| (key.as_str(), value.as_deref().map(str::as_bytes))).collect()
+    }
+
+    /// The record that a line holds.
+    fn record<'l>(
+        &'l self,
+        line: &Line<'l>,
+        headers: &'l [(&'l str, Option<&'l [u8]>)],
+    ) -> Result<SourceRecord<'l>, Early> {
+        let (key, value) = match &self.keys {
+            Keys::None => (None, line.bytes),
+            Keys::Fixed(key) => (Some(key.as_bytes()), line.bytes),
+            Keys::Before(separator) => {
+                let separator = separator.as_bytes();
+                let (key, value) = split_at_first(line.bytes, separator)
+                    .ok_or_else(|| Early::NoKey { line: line.number, separator: separator.to_vec() })?;
+                (Some(key), value)
+            }
+        };
+        let present = |bytes: &&[u8]| self.null.as_ref().is_none_or(|null| null.as_bytes() != *bytes);
+        Ok(SourceRecord {
+            line: line.number,
+            input_bytes: line.bytes.len() + 1,
+            key: key.filter(present),
+            value: Some(value).filter(present),
+            headers,
+        })
+    }
 }
 
 impl Produce {
@@ -106,15 +155,10 @@ impl Produce {
                 return Err(CommandError::NoSuchPartition { topic: name, partition, partitions });
             }
         };
-        let keys = match (&args.key, &args.key_separator) {
-            (Some(key), _) => Keys::Fixed(Bytes::copy_from_slice(key.as_bytes())),
-            (None, Some(separator)) => Keys::Before(separator.clone()),
-            (None, None) => Keys::None,
-        };
         Ok(Self {
-            batcher: Batcher::new(target, partitions, batch_bytes_max(topic)),
+            batcher: Batcher::new(target, partitions, batch_bytes_max(topic), args.compression.into()),
             sender: Sender::new(client.producer(), topic.name.clone()),
-            keys,
+            form: Form::new(args),
             tally: Tally::default(),
             progress: Progress::none(),
         })
@@ -171,16 +215,8 @@ impl Produce {
 
     /// Puts one line into a batch, and a full batch on its way.
     fn push(&mut self, line: &Line<'_>, timestamp: Timestamp) -> Result<(), Early> {
-        let (key, value) = match &self.keys {
-            Keys::None => (None, line.bytes),
-            Keys::Fixed(key) => (Some(&key[..]), line.bytes),
-            Keys::Before(separator) => {
-                let (key, value) = split_at_first(line.bytes, separator.as_bytes())
-                    .ok_or_else(|| Early::NoKey { line: line.number, separator: separator.clone() })?;
-                (Some(key), value)
-            }
-        };
-        let record = SourceRecord { line: line.number, input_bytes: line.bytes.len() + 1, key, value };
+        let headers = self.form.headers();
+        let record = self.form.record(line, &headers)?;
         if let Some(batch) = self.batcher.push(record, timestamp)? {
             self.sender.send(batch);
         }
