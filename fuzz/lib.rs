@@ -17,6 +17,10 @@ use ringmq_wire::{LeaderEpoch, Offset, Timestamp};
 const MEMORY_FACTOR_MAX: u64 = 32;
 const MEMORY_BASE_BYTES: u64 = 4096;
 
+/// Every way to compress.
+pub const COMPRESSIONS: [Compression; 5] =
+    [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+
 /// What a compressed batch may grow to here.
 const DECOMPRESSED_BYTES_MAX: usize = 1024 * 1024;
 
@@ -58,8 +62,8 @@ pub fn decode_sections<H: SectionHead + PartialEq + Debug>(body: &[u8]) {
     read_section(sections);
 }
 
-/// Reads bytes as the records of a batch whose header says what it must.
-pub fn read_records(record_count: u32, records: &[u8]) {
+/// Reads bytes as the records of a batch, compressed like that, whose header says what it must.
+pub fn read_records(record_count: u32, compression: Compression, records: &[u8]) {
     let size_bytes = BATCH_HEADER_BYTES + records.len();
     let Ok(batch_length) = u32::try_from(size_bytes - BATCH_LENGTH_PREFIX_BYTES) else { return };
     let header = BatchHeader {
@@ -67,7 +71,7 @@ pub fn read_records(record_count: u32, records: &[u8]) {
         batch_length,
         partition_leader_epoch: None,
         crc: 0,
-        attributes: Attributes::new(Compression::None),
+        attributes: Attributes::new(compression),
         last_offset_delta: record_count.saturating_sub(1),
         base_timestamp: Timestamp::new(1_700_000_000_000),
         max_timestamp: Timestamp::new(1_700_000_000_000),
@@ -152,7 +156,7 @@ fn build_again(batch: &BatchView<'_>, scratch: &mut Scratch) {
     {
         return;
     }
-    for compression in [Compression::None, Compression::Lz4] {
+    for compression in COMPRESSIONS {
         let mut builder = BatchBuilder::new(compression);
         for record in &records {
             let headers: Vec<_> =

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use ringmq_runtime::task;
-use ringmq_wire::batch::{BatchView, DecompressLimits, Scratch, split_batches};
+use ringmq_wire::batch::{BatchView, DecompressLimits, RawRecords, Scratch, split_batches};
 use ringmq_wire::{Offset, Timestamp};
 
 use crate::cache::CachedFrame;
@@ -11,8 +11,8 @@ use crate::reader::{PIECE_BYTES_MIN, ReadError, frames_from, open_sealed, readab
 use crate::segment::Segment;
 use crate::state::LogCore;
 
-/// The most that the records of one batch are decompressed to, in bytes: some milliseconds of the core. A batch that grows
-/// beyond that is answered with as a whole.
+/// The most that the records of one batch are decompressed to, in bytes: some milliseconds of the core, in steps. A batch
+/// that grows beyond that is answered with as a whole.
 const DECOMPRESSED_BYTES_MAX: usize = 4 << 20;
 
 /// Records that are looked at before the core looks at its sockets and files again: some 200 µs.
@@ -116,8 +116,8 @@ async fn find_in_frame(frame: &CachedFrame, start: Offset, timestamp: Timestamp)
     None
 }
 
-/// The record in a batch. What a producer's records hold is not looked at when they enter: where they cannot be read here
-/// (another compression, or too large) or are not what the header says, the batch's first offset and latest timestamp
+/// The record in a batch. What a producer's records hold is not looked at when they enter: where they cannot be read
+/// (damaged, or too large) or are not what the header says, the batch's first offset and latest timestamp
 /// stand for them. `None` when only deleted records of it are late enough.
 async fn find_in_batch(batch: &BatchView<'_>, start: Offset, timestamp: Timestamp) -> Option<(Offset, Timestamp)> {
     let header = *batch.header();
@@ -126,7 +126,7 @@ async fn find_in_batch(batch: &BatchView<'_>, start: Offset, timestamp: Timestam
         return whole_batch;
     }
     let mut scratch = Scratch::new(DecompressLimits { decompressed_bytes_max: DECOMPRESSED_BYTES_MAX });
-    let Ok(records) = batch.records(&mut scratch) else { return whole_batch };
+    let Some(records) = open(batch, &mut scratch).await else { return whole_batch };
     for (seen, record) in (1..).zip(records) {
         match record {
             Ok(record) if record.offset >= start && record.timestamp >= timestamp => {
@@ -140,4 +140,13 @@ async fn find_in_batch(batch: &BatchView<'_>, start: Offset, timestamp: Timestam
         }
     }
     if header.base_offset < start { None } else { whole_batch }
+}
+
+/// The batch's records, decompressed in steps; `None` where that cannot be done.
+async fn open<'s>(batch: &BatchView<'s>, scratch: &'s mut Scratch) -> Option<RawRecords<'s>> {
+    let mut opening = batch.open(scratch).ok()?;
+    while !opening.step().ok()? {
+        task::yield_to_io().await;
+    }
+    opening.records().ok()
 }

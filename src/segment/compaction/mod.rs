@@ -11,7 +11,7 @@
 //!   gets the time of its end only when everything that it deletes is gone before it.
 //! - It works at the lowest priority of the device in short reads and writes, computes in slices of some 100 µs, whatever
 //!   the batches are like, and takes turns with the other logs of its core (`pace`).
-//! - Records without a key, and batches whose records cannot be read here (another compression), replace nothing and are
+//! - Records without a key, and batches whose records cannot be read (malformed, or too large), replace nothing and are
 //!   replaced by nothing: they stay. What such a batch holds is not known, so no tombstone behind it goes: it may be what
 //!   deletes a key in there.
 //! - Nothing is left out but for one of these reasons: where something else is in the way, the round ends.

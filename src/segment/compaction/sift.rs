@@ -171,7 +171,7 @@ struct Kept {
     tombstones: bool,
 }
 
-/// The batch's records, decompressed; `None` where that cannot be done here.
+/// The batch's records, decompressed; `None` where that cannot be done.
 pub(super) async fn open<'s>(
     batch: &BatchView<'s>,
     scratch: &'s mut Scratch,
@@ -222,7 +222,7 @@ async fn rewrite(
             return Some(rewritten)
                 .filter(|rewritten| rewritten.len() <= batch.bytes().len().saturating_mul(GROWTH_MAX));
         }
-        // Compressing is slow.
+        // Compressing is slow: each step is a slice of its own.
         pace.spend(FinishingBatch::STEP_BYTES * if is_compressed { 2 } else { 1 }).await;
     }
 }

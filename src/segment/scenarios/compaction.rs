@@ -33,6 +33,9 @@ fn tombstone(key: u8) -> Keyed {
     Keyed { key: Some(key), value: None }
 }
 
+const COMPRESSIONS: [Compression; 5] =
+    [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+
 /// Long enough that some tens of records fill a segment.
 const VALUE_BYTES: usize = 1_500;
 
@@ -241,7 +244,7 @@ fn a_log_that_is_not_to_be_compacted_is_left_alone() {
     });
 }
 
-/// The batch as if it were compressed in a way that nobody here can read.
+/// A batch that says it is compressed, and is not.
 fn unreadable(records: &[Keyed]) -> Append {
     let mut batch = batch_of(records, Compression::None).to_vec();
     // The attributes: gzip. The checksum covers them.
@@ -249,6 +252,34 @@ fn unreadable(records: &[Keyed]) -> Append {
     let checksum = crc_fast::crc32_iscsi(&batch[21..]);
     batch[17..21].copy_from_slice(&checksum.to_be_bytes());
     Append::validated(Payload::Copied(batch.into()), &BatchLimits::default()).expect("a sound batch")
+}
+
+#[test]
+fn a_batch_stays_compressed_as_it_was() {
+    sim(16).run(|| async {
+        let (log, _) = open_one().await;
+        let mut sent = BTreeMap::new();
+        for (key, compression) in (10..).zip(COMPRESSIONS) {
+            // The first is replaced, twice: in its batch and behind it.
+            let records = [set(1, 1), set(1, 2), set(key, 3), set(key, 4), tombstone(key + 100)];
+            let appended = log.append(append(&records, compression)).await.expect("acknowledged");
+            sent.extend((appended.base_offset.get()..).zip(records));
+        }
+        sent.extend(fill(&log, 1, |number| set(1, number)).await);
+        let done = compact(&log, &always()).await.expect("enough is new");
+        let left = contents(&log, 1 << 20).await;
+        assert!(left.iter().all(|(offset, record)| sent.get(offset) == Some(record)), "nothing is changed");
+        assert_eq!(table(&left), table(&sent));
+        assert_eq!(left.values().filter(|record| record.key != Some(1)).count(), 2 * COMPRESSIONS.len());
+        assert!(done.records_removed >= 3 * COMPRESSIONS.len() as u64, "{done:?}");
+
+        let read = log.read(Offset::ZERO, 1 << 20).await.expect("readable");
+        let batches = read.slices.iter().flat_map(|slice| split_batches(slice));
+        let batches: Vec<_> = batches.map(|batch| *batch.expect("whole").header()).collect();
+        let compressions: Vec<_> = batches.iter().map(|header| header.compression()).collect();
+        assert_eq!(compressions[..COMPRESSIONS.len()], COMPRESSIONS);
+        assert!(batches[..COMPRESSIONS.len()].iter().all(|header| header.record_count == 2), "{batches:?}");
+    });
 }
 
 #[test]
@@ -432,7 +463,7 @@ async fn live(sent: Sent, life_ms: u64) {
             let key = u8::try_from(random::u64() % 6).expect("small");
             let value = u32::try_from(random::u64() % 1_000_000).expect("small");
             let record = if random::u64().is_multiple_of(4) { tombstone(key) } else { set(key, value) };
-            let compression = if random::u64() & 1 == 0 { Compression::None } else { Compression::Lz4 };
+            let compression = COMPRESSIONS[usize::try_from(random::u64() % 5).expect("small")];
             let records = [record, set(key ^ 1, value)];
             // Whether it is stored is known only once it is answered; the last one of a life may be.
             let next = log.offsets().end.get();

@@ -199,7 +199,7 @@ struct Shape {
     records: usize,
 }
 
-fn shapes() -> [Shape; 5] {
+fn shapes() -> Vec<Shape> {
     let many = || 0..20_000_u64;
     let long = vec![7; 8 << 20];
     let headers = vec![("h", None); 1_000_000];
@@ -211,11 +211,17 @@ fn shapes() -> [Shape; 5] {
     let kept_bytes = with_headers.len();
     let one_by_one = many().map(|key| batch_of([key], b"value", Compression::None)).collect();
     let in_one = |value: &[u8], compression| vec![batch_of(many(), value, compression)];
-    let compressed = in_one(&[7; 150], Compression::Lz4);
-    [
+    let compressed = |name, compression| {
+        let batches = in_one(&[7; 150], compression);
+        Shape { name, batches, kept_bytes: 20_000 * 150, records: 20_000 }
+    };
+    vec![
         Shape { name: "small batches", batches: one_by_one, kept_bytes: 0, records: 20_000 },
         Shape { name: "small records", batches: in_one(b"value", Compression::None), kept_bytes: 0, records: 20_000 },
-        Shape { name: "compressed", batches: compressed, kept_bytes: 20_000 * 150, records: 20_000 },
+        compressed("gzip", Compression::Gzip),
+        compressed("snappy", Compression::Snappy),
+        compressed("lz4", Compression::Lz4),
+        compressed("zstd", Compression::Zstd),
         Shape {
             name: "one long record",
             batches: vec![batch_of([7], &long, Compression::None)],

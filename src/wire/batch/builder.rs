@@ -43,12 +43,6 @@ pub enum BuildError {
     /// A batch holds at least one record.
     #[error("the batch is empty; append a record before it is finished")]
     Empty,
-    /// This crate does not write that compression.
-    #[error("batches cannot be compressed with {compression} here; use none or lz4")]
-    UnsupportedCompression {
-        /// Which one.
-        compression: Compression,
-    },
     /// The compressor failed.
     #[error("the batch cannot be compressed: {0}")]
     Compress(#[from] std::io::Error),
@@ -150,13 +144,11 @@ impl BatchBuilder {
     /// Ends the batch: compresses it where asked, and writes header and checksum.
     ///
     /// # Errors
-    /// [`BuildError::Empty`], [`BuildError::UnsupportedCompression`], or what the compressor reports.
+    /// [`BuildError::Empty`], or what the compressor reports.
     pub fn finish(mut self) -> Result<Bytes, BuildError> {
         let Some(last_offset_delta) = self.record_count.checked_sub(1) else { return Err(BuildError::Empty) };
-        match self.compression {
-            Compression::None => {}
-            Compression::Lz4 => self.bytes = compressed(&self.bytes)?,
-            compression => return Err(BuildError::UnsupportedCompression { compression }),
+        if self.compression != Compression::None {
+            self.bytes = compressed(self.compression, &self.bytes)?;
         }
         let header = BatchHeader {
             base_offset: Offset::ZERO,
@@ -177,11 +169,11 @@ impl BatchBuilder {
 }
 
 /// The batch, whose records stand behind room for the header, with them compressed.
-fn compressed(batch: &[u8]) -> Result<BytesMut, BuildError> {
+fn compressed(compression: Compression, batch: &[u8]) -> Result<BytesMut, BuildError> {
     let records = &batch[BATCH_HEADER_BYTES..];
     let mut compressed = BytesMut::with_capacity(BATCH_HEADER_BYTES + records.len() / 2);
     compressed.put_bytes(0, BATCH_HEADER_BYTES);
-    let mut compressor = Compressor::new(compressed)?;
+    let mut compressor = Compressor::new(compression, records.len(), compressed)?;
     compressor.write(records)?;
     Ok(compressor.finish()?)
 }

@@ -102,12 +102,6 @@ pub enum BatchError {
         /// The number.
         number: u16,
     },
-    /// The compression is known, but not to this crate's own builder and iterator.
-    #[error("the batch is compressed with {compression}, which cannot be read or written here; use none or lz4")]
-    UnsupportedCompression {
-        /// Which one.
-        compression: Compression,
-    },
     /// The compressed bytes are damaged.
     #[error("the batch's {compression} data cannot be decompressed: {reason}")]
     Decompress {
@@ -189,7 +183,7 @@ impl BatchError {
                 ErrorCode::BatchTooLarge
             }
             Self::RecordTooLarge { .. } => ErrorCode::RecordTooLarge,
-            Self::UnknownCompression { .. } | Self::UnsupportedCompression { .. } => ErrorCode::UnsupportedCompression,
+            Self::UnknownCompression { .. } => ErrorCode::UnsupportedCompression,
             Self::Timestamps { .. } => ErrorCode::InvalidTimestamp,
             _ => ErrorCode::InvalidBatch,
         }

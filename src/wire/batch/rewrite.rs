@@ -114,7 +114,7 @@ impl BatchRewriter {
     /// Ends the batch: compresses it as it was, and writes header and checksum.
     ///
     /// # Errors
-    /// [`BuildError::UnsupportedCompression`], or what the compressor reports.
+    /// What the compressor reports.
     pub fn finish(self) -> Result<Bytes, BuildError> {
         let mut finishing = self.finish_in_steps()?;
         loop {
@@ -132,8 +132,7 @@ impl BatchRewriter {
         let Self { header, batch } = self;
         let stage = match header.compression() {
             Compression::None => Stage::of_checksum(header, batch)?,
-            Compression::Lz4 => Stage::of_compression(header, batch)?,
-            compression => return Err(BuildError::UnsupportedCompression { compression }),
+            compression => Stage::of_compression(compression, header, batch)?,
         };
         Ok(FinishingBatch { stage })
     }
@@ -173,11 +172,12 @@ impl fmt::Debug for FinishingBatch {
 
 impl Stage {
     /// The records stand behind room for the header.
-    fn of_compression(header: BatchHeader, batch: BytesMut) -> Result<Stage, BuildError> {
+    fn of_compression(compression: Compression, header: BatchHeader, batch: BytesMut) -> Result<Stage, BuildError> {
         let mut compressed = BytesMut::with_capacity(BATCH_HEADER_BYTES + batch.len() / 2);
         compressed.put_bytes(0, BATCH_HEADER_BYTES);
-        let compressor = Compressor::new(compressed)?;
-        Ok(Stage::Compress { header, records: batch.freeze().slice(BATCH_HEADER_BYTES..), compressor })
+        let records = batch.freeze().slice(BATCH_HEADER_BYTES..);
+        let compressor = Compressor::new(compression, records.len(), compressed)?;
+        Ok(Stage::Compress { header, records, compressor })
     }
 
     fn of_checksum(mut header: BatchHeader, mut batch: BytesMut) -> Result<Stage, BuildError> {
@@ -189,7 +189,7 @@ impl Stage {
     fn step(self) -> Result<(Stage, Option<Bytes>), BuildError> {
         match self {
             Stage::Compress { header, mut records, mut compressor } => {
-                compressor.write(&records.split_to(STEP_BYTES.min(records.len())))?;
+                compressor.step(&mut records)?;
                 match records.is_empty() {
                     true => Ok((Stage::of_checksum(header, compressor.finish()?)?, None)),
                     false => Ok((Stage::Compress { header, records, compressor }, None)),
@@ -247,6 +247,9 @@ mod tests {
     use super::*;
     use crate::batch::{BatchBuilder, BatchView, Record, RecordRef, Scratch, set_base_offset};
 
+    const COMPRESSIONS: [Compression; 5] =
+        [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+
     type Given = (u16, Option<u8>, Option<Vec<u8>>);
     type Owned = (i64, i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(Vec<u8>, Option<Vec<u8>>)>);
 
@@ -301,10 +304,9 @@ mod tests {
             records in prop::collection::vec((any::<u16>(), any::<Option<u8>>(), any::<Option<Vec<u8>>>()), 1..20),
             kept in prop::collection::vec(any::<bool>(), 20),
             again in prop::collection::vec(any::<bool>(), 20),
-            lz4: bool,
+            compression in prop::sample::select(&COMPRESSIONS[..]),
             horizon in any::<Option<u32>>(),
         ) {
-            let compression = if lz4 { Compression::Lz4 } else { Compression::None };
             let before = batch(&records, compression);
             let horizon = horizon.map(|horizon| Timestamp::new(i64::from(horizon)));
             let after = rewrite(&before, horizon, |at| kept[at]);

@@ -50,7 +50,7 @@ impl<'a> BatchView<'a> {
     /// which serves one batch after the other.
     ///
     /// # Errors
-    /// When the records cannot be decompressed here, or would be larger than the scratch's limit.
+    /// When the records cannot be decompressed, or would be larger than the scratch's limit.
     pub fn records<'s>(&self, scratch: &'s mut Scratch) -> Result<RecordIter<'s>, BatchError>
     where
         'a: 's,
@@ -82,7 +82,7 @@ impl<'a> BatchView<'a> {
     /// ```
     ///
     /// # Errors
-    /// When the records cannot be decompressed here.
+    /// When the decompressor cannot be set up.
     pub fn open<'s>(&self, scratch: &'s mut Scratch) -> Result<OpeningBatch<'s>, BatchError>
     where
         'a: 's,
@@ -111,8 +111,8 @@ impl<'s> OpeningBatch<'s> {
     /// Bytes that one step gives, at most.
     pub const STEP_BYTES: usize = STEP_BYTES;
 
-    /// Goes on for some tens of microseconds; `true` when that was the last step. A batch in one block of 4 MiB (LZ4's
-    /// largest) takes some milliseconds all the same.
+    /// Goes on for some tens of microseconds, a hundred or two with gzip and zstd; `true` when that was the last step. A batch
+    /// in one block of 4 MiB (LZ4's largest) takes some milliseconds all the same.
     ///
     /// # Errors
     /// When the bytes cannot be decompressed, or there are more than the scratch may hold.
