@@ -139,7 +139,7 @@ impl Producer {
         self
     }
 
-    /// The same producer with other compression: none (the default) or LZ4.
+    /// The same producer with other compression; none is the default.
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = compression;
