@@ -245,3 +245,47 @@ fn stats_count_what_a_broker_does() {
     send_signal(&watching, "INT");
     assert_eq!(watching.wait().expect("it ends").code(), Some(130));
 }
+
+#[test]
+fn many_topics_go_in_one_call_and_each_is_told_of() {
+    let broker = Broker::start();
+    let run = |args: &[&str]| broker.run(args, b"");
+    let created = run(&["topic", "create", "a", "b", "../c", "d", "--partitions", "2"]);
+    assert_eq!(created.code, Some(1), "{created:?}");
+    let lines = "created topic a with 2 partition(s)\ncreated topic b with 2 partition(s)\ncreated topic d with 2 partition(s)\n";
+    assert_eq!(created.stdout_text(), lines, "what can be done is done");
+    assert!(created.stderr.contains("topic `../c`: INVALID_TOPIC_NAME"), "{}", created.stderr);
+
+    run(&["topic", "alter", "a", "b", "--set", "segment_age_ms=60000"]).expect_success();
+    let described = run(&["topic", "describe", "a", "b", "nothing", "--output", "json"]);
+    assert_eq!(described.code, Some(1));
+    let names: Vec<String> = described
+        .stdout_text()
+        .lines()
+        .map(|line| {
+            let topic: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
+            let age = topic["settings"].as_array().expect("settings").iter().find(|one| one["key"] == "segment_age_ms");
+            assert_eq!(age.expect("it is there")["value"], "60000");
+            topic["name"].as_str().expect("a name").to_owned()
+        })
+        .collect();
+    assert_eq!(names, ["a", "b"]);
+    assert!(described.stderr.contains("there is no topic \"nothing\""), "{}", described.stderr);
+
+    for topic in ["a", "b"] {
+        run(&["produce", topic, "--partition", "1", "--message", "m", "--count", "3"]).expect_success();
+    }
+    let trimmed = run(&["topic", "trim", "a", "b", "nothing", "--partition", "1", "--before", "2"]);
+    assert_eq!(trimmed.code, Some(1));
+    let rows: Vec<Vec<String>> = trimmed
+        .stdout_text()
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().map(str::to_owned).collect())
+        .collect();
+    assert_eq!(rows, [["a", "1", "2"], ["b", "1", "2"]]);
+
+    let deleted = run(&["topic", "delete", "a", "nothing", "b"]);
+    assert_eq!((deleted.code, deleted.stdout_text().as_str()), (Some(1), "deleted topic a\ndeleted topic b\n"));
+    assert_eq!(run(&["topic", "list"]).expect_success().stdout_text().lines().count(), 2, "a head and d");
+}

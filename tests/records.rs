@@ -138,7 +138,14 @@ fn headers_nulls_and_compression_go_out_and_come_back() {
     broker.run(&message, b"").expect_success();
     assert_eq!(consumed(&broker, &["t", "--from", "4", "--format", "%k=%v;"]), "k=\\N;k=\\N;");
 
-    // The first batch is what was compressed.
+    for codec in ["gzip", "snappy", "lz4", "zstd"] {
+        broker.create_topic(codec, 1);
+        let text: String = (0..5_000).map(|n| format!("{codec} {n}\n")).collect();
+        broker.run(&["produce", codec, "-", "--compression", codec], text.as_bytes()).expect_success();
+        assert_eq!(consumed(&broker, &[codec]), text);
+    }
+
+    // What was compressed is stored so.
     let dump = |path: &std::path::Path| run_ringmq(&["log", "dump", path.to_str().expect("text"), "--batches"], b"");
     let data = broker.data_dir();
     let broker_ended = broker.terminate();

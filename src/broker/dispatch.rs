@@ -3,15 +3,32 @@
 use std::future::Future;
 use std::process::ExitCode;
 
-use crate::cli::{Command, LogCommand, TopicCommand};
-use crate::commands::{CommandError, consume, doctor, log, produce, stats, topic};
+use crate::cli::{ClusterCommand, Command, LogCommand, TopicCommand};
+use crate::commands::{
+    CommandError, cluster, command_file, consume, demo, doctor, documents, log, produce, stats, topic,
+};
 use crate::exit::{self, Exit};
 use crate::serve;
 
 /// Does what `command` says, and tells on standard error when it fails.
 pub fn run(command: &Command) -> ExitCode {
-    let done = match command {
-        Command::Serve(args) => return serve::run(args).into(),
+    let ended = done(command).unwrap_or_else(|error| {
+        if error.exit() != Exit::Done {
+            exit::report(&error);
+        }
+        error.exit()
+    });
+    ended.into()
+}
+
+fn done(command: &Command) -> Result<Exit, CommandError> {
+    match command {
+        Command::Serve(args) => Ok(serve::run(args)),
+        Command::Run(args) => done(&command_file::read(args)?),
+        Command::Completions(args) => documents::completions(args),
+        Command::Man(args) => documents::man(args),
+        Command::Demo(args) => on_tokio(demo::run(args)),
+        Command::Cluster(ClusterCommand::Describe(args)) => on_tokio(cluster::describe(args)),
         Command::Doctor(args) => doctor::run(args),
         Command::Log(LogCommand::Check(args)) => log::check(args),
         Command::Log(LogCommand::Dump(args)) => log::dump(args),
@@ -25,14 +42,7 @@ pub fn run(command: &Command) -> ExitCode {
         Command::Produce(args) => on_tokio(produce::run(args)),
         Command::Consume(args) => on_tokio(consume::run(args)),
         Command::Stats(args) => on_tokio(stats::run(args)),
-    };
-    let ended = done.unwrap_or_else(|error| {
-        if error.exit() != Exit::Done {
-            exit::report(&error);
-        }
-        error.exit()
-    });
-    ended.into()
+    }
 }
 
 /// Runs a client command: this thread computes and prints, and may block; another one keeps the connections going.

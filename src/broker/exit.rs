@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use crate::output;
+
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -46,5 +48,5 @@ Exit codes:
 pub(crate) fn report(error: &dyn Display) {
     use std::io::Write;
     // Nobody is left to tell when standard error itself is gone.
-    let _ = writeln!(std::io::stderr(), "ringmq: {error}");
+    let _ = writeln!(std::io::stderr(), "{} {error}", output::alarm("ringmq:"));
 }

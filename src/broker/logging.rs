@@ -1,10 +1,9 @@
 //! The broker's log: one stream on standard error, as text for people or JSON for collectors.
 
-use std::io::IsTerminal;
-
 use tracing::level_filters::LevelFilter;
 
 use crate::config::values::{LogFormat, LogLevel};
+use crate::output;
 
 impl From<LogLevel> for LevelFilter {
     fn from(level: LogLevel) -> Self {
@@ -24,7 +23,7 @@ pub(crate) fn start(level: LogLevel, format: LogFormat) {
         .with_max_level(LevelFilter::from(level))
         .with_writer(std::io::stderr)
         .with_thread_names(true)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(output::is_coloured(&std::io::stderr()));
     // An error means that a log was started before, by a test of the same process.
     let _ = match format {
         LogFormat::Text => builder.try_init(),

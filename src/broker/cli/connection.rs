@@ -25,7 +25,7 @@ pub struct ConnectionArgs {
 /// The longest time-out that makes sense: a longer one is a typing error.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 
-fn timeout(text: &str) -> Result<Duration, String> {
+pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     let wanted = || format!("`{text}` is not a duration from 1ms to 24h, such as 5s, 500ms or 1m30s");
     let duration: jiff::SignedDuration = text.parse().map_err(|_| wanted())?;
     let duration = Duration::try_from(duration).map_err(|_| wanted())?;

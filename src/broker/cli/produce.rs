@@ -70,15 +70,24 @@ pub struct ProduceArgs {
 pub enum Codec {
     /// Not at all.
     None,
+    /// gzip: small and slow.
+    Gzip,
+    /// Snappy, in the framing of Kafka's clients: fast.
+    Snappy,
     /// The LZ4 frame format: fast.
     Lz4,
+    /// Zstandard: small, and faster than gzip.
+    Zstd,
 }
 
 impl From<Codec> for Compression {
     fn from(codec: Codec) -> Self {
         match codec {
             Codec::None => Self::None,
+            Codec::Gzip => Self::Gzip,
+            Codec::Snappy => Self::Snappy,
             Codec::Lz4 => Self::Lz4,
+            Codec::Zstd => Self::Zstd,
         }
     }
 }

@@ -3,25 +3,25 @@
 use clap::{ArgGroup, Args, Subcommand};
 use ringmq_client::{Offset, Start, Timestamp};
 
-use super::{ConnectionArgs, OutputArgs};
+use super::{ConnectionArgs, OutputArgs, PartitionList};
 use crate::commands::consume::from;
 use crate::exit;
 
 /// What can be done with topics.
 #[derive(Debug, Subcommand)]
 pub enum TopicCommand {
-    /// Create a topic.
+    /// Create topics.
     Create(CreateTopicArgs),
     /// List all topics.
     List(ListTopicsArgs),
-    /// Show a topic's settings and partitions.
-    Describe(TopicNameArgs),
-    /// Change a topic's settings, or give it more partitions, while it is in use.
+    /// Show the settings and partitions of topics.
+    Describe(TopicNamesArgs),
+    /// Change the settings of topics, or give them more partitions, while they are in use.
     Alter(AlterTopicArgs),
-    /// Delete a topic's oldest records.
+    /// Delete the oldest records of topics.
     Trim(TrimTopicArgs),
-    /// Delete a topic and its records.
-    Delete(TopicNameArgs),
+    /// Delete topics and their records.
+    Delete(TopicNamesArgs),
 }
 
 /// The settings of a topic, for those who look for what `--set` takes.
@@ -40,8 +40,9 @@ configs/broker.toml says what each is for, and its range):
 #[derive(Debug, Args)]
 #[command(after_help = exit::HELP, after_long_help = create_help())]
 pub struct CreateTopicArgs {
-    /// Name: 1 to 249 of letters, digits, `.`, `_` and `-`.
-    pub name: String,
+    /// Names: 1 to 249 of letters, digits, `.`, `_` and `-`.
+    #[arg(value_name = "TOPIC", required = true)]
+    pub topics: Vec<String>,
     /// Number of partitions.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub partitions: u32,
@@ -74,8 +75,9 @@ running reads the partitions that there were when it started.";
 #[command(after_help = exit::HELP, after_long_help = alter_help())]
 #[command(group(ArgGroup::new("change").required(true).multiple(true)))]
 pub struct AlterTopicArgs {
-    /// The topic.
-    pub name: String,
+    /// The topics.
+    #[arg(value_name = "TOPIC", required = true)]
+    pub topics: Vec<String>,
     /// Give a setting a value, such as segment_bytes=268435456; may be given several times.
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting, group = "change")]
     pub set: Vec<(String, String)>,
@@ -125,18 +127,19 @@ Deleted is deleted: nobody reads these records again, also after a crash. Offset
 those that it has, and new records go on where the log ends. Space is given back by whole segments. Consumers below the \
 new start are told that their offset is out of range.
 
-Standard output has one line for each partition with the offset that it begins at now. A partition that cannot be \
-trimmed is named on standard error; the others are trimmed, and the exit code is 1.";
+Standard output has one line for each partition with the offset that it begins at now. A topic or a partition that \
+cannot be trimmed is named on standard error; the others are trimmed, and the exit code is 1.";
 
 /// Flags of `topic trim`.
 #[derive(Debug, Args)]
 #[command(after_help = exit::HELP, after_long_help = trim_help())]
 pub struct TrimTopicArgs {
-    /// The topic.
-    pub name: String,
-    /// Only this partition; all of them without it.
-    #[arg(long, value_name = "N")]
-    pub partition: Option<u32>,
+    /// The topics.
+    #[arg(value_name = "TOPIC", required = true)]
+    pub topics: Vec<String>,
+    /// Trim these partitions only, such as 3 or 0,2,5-7 [default: all]
+    #[arg(long, value_name = "LIST")]
+    pub partition: Option<PartitionList>,
     /// Delete what comes before it: an offset; @TIME, as milliseconds since 1970 or such as @2025-11-22T14:00:00Z, for
     /// the first record of that time or later; or latest, for everything.
     #[arg(long, value_name = "OFFSET|@TIME|latest", value_parser = trim_before)]
@@ -168,9 +171,10 @@ pub struct ListTopicsArgs {
 /// Flags of `topic describe` and `topic delete`.
 #[derive(Debug, Args)]
 #[command(after_help = exit::HELP)]
-pub struct TopicNameArgs {
-    /// The topic.
-    pub name: String,
+pub struct TopicNamesArgs {
+    /// The topics.
+    #[arg(value_name = "TOPIC", required = true)]
+    pub topics: Vec<String>,
     /// Where the brokers are.
     #[command(flatten)]
     pub connection: ConnectionArgs,

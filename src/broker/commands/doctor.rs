@@ -129,7 +129,7 @@ fn existing(dir: &Path) -> PathBuf {
 fn render(checks: &[Check]) -> String {
     let mut lines = Vec::new();
     for check in checks {
-        let verdict = if check.ok { "ok     " } else { "problem" };
+        let verdict = if check.ok { output::green("ok     ") } else { output::red("problem") };
         lines.push(format!("{verdict}  {}: {}", check.subject, check.detail));
         lines.extend(check.how_to_mend.iter().map(|how| format!("         {how}")));
     }

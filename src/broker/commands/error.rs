@@ -60,6 +60,15 @@ pub(crate) enum CommandError {
         /// What is wrong.
         source: ringmq_wire::batch::BatchError,
     },
+    /// The demonstration failed.
+    #[error(transparent)]
+    Demo(#[from] super::demo::DemoError),
+    /// A file that is to hold a command does not.
+    #[error(transparent)]
+    CommandFile(#[from] super::command_file::CommandFileError),
+    /// A manual page cannot be made.
+    #[error(transparent)]
+    Man(#[from] super::documents::ManError),
     /// The files of a stopped broker cannot be looked into, or repaired.
     #[error(transparent)]
     Log(#[from] super::log::LogError),
@@ -96,7 +105,7 @@ impl CommandError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::OutputClosed => Exit::Done,
-            Self::Config(_) | Self::Log(_) => Exit::Usage,
+            Self::Config(_) | Self::Log(_) | Self::CommandFile(_) | Self::Man(_) => Exit::Usage,
             _ => Exit::Failed,
         }
     }

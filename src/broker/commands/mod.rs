@@ -6,9 +6,13 @@
     reason = "a client command runs on threads and sockets of its own: there is no shard in its process"
 )]
 
+pub(crate) mod cluster;
+pub(crate) mod command_file;
 mod connection;
 pub(crate) mod consume;
+pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod documents;
 mod error;
 mod interrupt;
 pub(crate) mod log;

@@ -1,35 +1,56 @@
 //! `ringmq topic`: create, list, describe, alter, trim and delete topics.
 
-use ringmq_client::{NewTopic, TopicAlteration, TopicDescription};
+use ringmq_client::{Error, NewTopic, TopicAlteration, TopicDescription};
 use serde::Serialize;
 
 use super::{CommandError, connect};
-use crate::cli::{AlterTopicArgs, CreateTopicArgs, ListTopicsArgs, OutputFormat, TopicNameArgs};
-use crate::exit::Exit;
+use crate::cli::{AlterTopicArgs, CreateTopicArgs, ListTopicsArgs, OutputFormat, TopicNamesArgs};
+use crate::exit::{self, Exit};
 use crate::output;
 
 mod trim;
 
 pub(crate) use trim::trim;
 
-/// Creates a topic.
+/// Creates topics, each with the same partitions and settings.
 ///
 /// # Errors
-/// When the broker refuses or none answers.
+/// When no broker answers. What is refused is told of on standard error.
 pub(crate) async fn create(args: &CreateTopicArgs) -> Result<Exit, CommandError> {
-    let mut topic = NewTopic::new(&args.name).partitions(args.partitions).replicas(args.replicas);
-    for (key, value) in &args.settings {
-        topic = topic.setting(key, value);
-    }
-    let topic_id = connect(&args.connection).await?.admin().create_topic(topic).await?;
-    let created = Created { name: &args.name, topic_id: topic_id.to_string(), partitions: args.partitions };
-    match args.output.output {
-        OutputFormat::Text => {
-            output::print(&format!("created topic {} with {} partition(s)", args.name, args.partitions))?;
+    let topic = |name: &String| {
+        let topic = NewTopic::new(name).partitions(args.partitions).replicas(args.replicas);
+        args.settings.iter().fold(topic, |topic, (key, value)| topic.setting(key, value))
+    };
+    let admin = connect(&args.connection).await?.admin();
+    let created = admin.create_topics(args.topics.iter().map(topic).collect()).await?;
+    each(&args.topics, created, |name, topic_id| match args.output.output {
+        OutputFormat::Text => output::print(&format!("created topic {name} with {} partition(s)", args.partitions)),
+        OutputFormat::Json => {
+            output::print_json(&Created { name, topic_id: topic_id.to_string(), partitions: args.partitions })
         }
-        OutputFormat::Json => output::print_json(&created)?,
+    })
+}
+
+/// Prints what became of each topic; what was refused goes to standard error.
+///
+/// # Errors
+/// When standard output fails.
+fn each<T>(
+    topics: &[String],
+    outcomes: Vec<Result<T, Error>>,
+    mut print: impl FnMut(&str, T) -> std::io::Result<()>,
+) -> Result<Exit, CommandError> {
+    let mut exit = Exit::Done;
+    for (topic, outcome) in topics.iter().zip(outcomes) {
+        match outcome {
+            Ok(done) => print(topic, done)?,
+            Err(error) => {
+                exit::report(&error);
+                exit = Exit::Failed;
+            }
+        }
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 /// Lists all topics by name.
@@ -59,56 +80,58 @@ pub(crate) async fn list(args: &ListTopicsArgs) -> Result<Exit, CommandError> {
     Ok(Exit::Done)
 }
 
-/// Shows a topic's settings and partitions.
+/// Shows the settings and partitions of topics.
 ///
 /// # Errors
-/// When there is no such topic or no broker answers.
-pub(crate) async fn describe(args: &TopicNameArgs) -> Result<Exit, CommandError> {
-    let topic = connect(&args.connection).await?.admin().describe_topic(&args.name).await?;
-    let described = Described::new(&topic);
-    match args.output.output {
-        OutputFormat::Text => output::print(&described.to_text())?,
-        OutputFormat::Json => output::print_json(&described)?,
-    }
-    Ok(Exit::Done)
+/// When no broker answers. A topic that is not there is told of on standard error.
+pub(crate) async fn describe(args: &TopicNamesArgs) -> Result<Exit, CommandError> {
+    let described = connect(&args.connection).await?.admin().describe_topics(&args.topics).await?;
+    let mut is_first = true;
+    each(&args.topics, described, |_, topic| {
+        let described = Described::new(&topic);
+        let between = if std::mem::take(&mut is_first) { "" } else { "\n" };
+        match args.output.output {
+            OutputFormat::Text => output::print(&format!("{between}{}", described.to_text())),
+            OutputFormat::Json => output::print_json(&described),
+        }
+    })
 }
 
-/// Changes a topic's settings and number of partitions.
+/// Changes the settings and numbers of partitions of topics.
 ///
 /// # Errors
-/// When the broker refuses or none answers.
+/// When no broker answers. What is refused is told of on standard error.
 pub(crate) async fn alter(args: &AlterTopicArgs) -> Result<Exit, CommandError> {
-    let mut alteration = TopicAlteration::new(&args.name);
-    for (key, value) in &args.set {
-        alteration = alteration.set(key, value);
-    }
-    for key in &args.unset {
-        alteration = alteration.unset(key);
-    }
-    if let Some(partitions) = args.partitions {
-        alteration = alteration.partitions(partitions);
-    }
+    let alteration = |name: &String| {
+        let alteration = TopicAlteration::new(name);
+        let alteration = args.set.iter().fold(alteration, |alteration, (key, value)| alteration.set(key, value));
+        let alteration = args.unset.iter().fold(alteration, TopicAlteration::unset);
+        match args.partitions {
+            Some(partitions) => alteration.partitions(partitions),
+            None => alteration,
+        }
+    };
     let admin = connect(&args.connection).await?.admin();
-    admin.alter_topic(alteration).await?;
-    match args.output.output {
-        OutputFormat::Text => output::print(&format!("altered topic {}", args.name))?,
-        // What it is like now, whoever else has altered it.
-        OutputFormat::Json => output::print_json(&Described::new(&admin.describe_topic(&args.name).await?))?,
+    let altered = admin.alter_topics(args.topics.iter().map(alteration).collect()).await?;
+    if args.output.output == OutputFormat::Text {
+        return each(&args.topics, altered, |name, ()| output::print(&format!("altered topic {name}")));
     }
-    Ok(Exit::Done)
+    // What they are like now, whoever else has altered them.
+    let now = admin.describe_topics(&args.topics).await?;
+    let outcomes = altered.into_iter().zip(now).map(|(altered, now)| altered.and(now)).collect();
+    each(&args.topics, outcomes, |_, topic| output::print_json(&Described::new(&topic)))
 }
 
-/// Deletes a topic and its records.
+/// Deletes topics and their records.
 ///
 /// # Errors
-/// When there is no such topic or no broker answers.
-pub(crate) async fn delete(args: &TopicNameArgs) -> Result<Exit, CommandError> {
-    connect(&args.connection).await?.admin().delete_topic(&args.name).await?;
-    match args.output.output {
-        OutputFormat::Text => output::print(&format!("deleted topic {}", args.name))?,
-        OutputFormat::Json => output::print_json(&Deleted { name: &args.name })?,
-    }
-    Ok(Exit::Done)
+/// When no broker answers. A topic that is not there is told of on standard error.
+pub(crate) async fn delete(args: &TopicNamesArgs) -> Result<Exit, CommandError> {
+    let deleted = connect(&args.connection).await?.admin().delete_topics(&args.topics).await?;
+    each(&args.topics, deleted, |name, ()| match args.output.output {
+        OutputFormat::Text => output::print(&format!("deleted topic {name}")),
+        OutputFormat::Json => output::print_json(&Deleted { name }),
+    })
 }
 
 #[derive(Serialize)]
@@ -201,7 +224,7 @@ impl<'a> Described<'a> {
                 partition.log_start_offset.to_string(),
                 partition.log_end_offset.to_string(),
                 partition.size_bytes.to_string(),
-                if partition.offline { "offline" } else { "online" }.to_owned(),
+                if partition.offline { output::red("offline") } else { "online".to_owned() },
             ]
         });
         let head = ["PARTITION", "LEADER", "SHARD", "START", "END", "BYTES", "STATE"];

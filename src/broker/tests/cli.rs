@@ -166,9 +166,10 @@ fn a_topic_is_trimmed_before_an_offset_a_time_or_its_end() {
         ("@1763820000000", TrimBefore::Time(Timestamp::new(1_763_820_000_000))),
         ("latest", TrimBefore::Latest),
     ] {
-        let flags = ["topic", "trim", "t", "--partition", "3", "--before", before];
+        let flags = ["topic", "trim", "t", "u", "--partition", "3", "--before", before];
         let Typed::Topic(TopicCommand::Trim(args)) = parse(&flags).expect("valid") else { panic!("trim") };
-        assert_eq!((args.before, args.partition), (expected, Some(3)));
+        assert_eq!((args.before, args.partition), (expected, Some("3".parse().expect("a list"))));
+        assert_eq!(args.topics, ["t", "u"]);
     }
 }
 

@@ -1,6 +1,6 @@
-//! `ringmq topic trim`: delete the oldest records of a topic.
+//! `ringmq topic trim`: delete the oldest records of topics.
 
-use ringmq_client::{Client, DeleteBefore, Error, OffsetSpec, PartitionIndex, PartitionOffset, PartitionStart};
+use ringmq_client::{Client, DeleteBefore, Error, OffsetSpec, PartitionOffset, PartitionStart};
 use serde::Serialize;
 
 use super::super::{CommandError, connect};
@@ -11,47 +11,54 @@ use crate::output;
 /// Deletes the records, and prints where each partition begins.
 ///
 /// # Errors
-/// When the topic is unknown or no broker answers. A partition that cannot be trimmed is told of on standard error.
+/// When standard output fails. A topic or a partition that cannot be trimmed is told of on standard error.
 pub(crate) async fn trim(args: &TrimTopicArgs) -> Result<Exit, CommandError> {
     let client = connect(&args.connection).await?;
-    let (wanted, mut failed) = wanted(&client, args).await?;
-    let mut trimmed = Vec::new();
-    if !wanted.is_empty() {
-        for outcome in client.admin().delete_records_each(&args.name, &wanted).await? {
+    let (mut exit, mut trimmed) = (Exit::Done, Vec::new());
+    for topic in &args.topics {
+        for outcome in trim_topic(&client, topic, args).await.unwrap_or_else(|error| vec![Err(error)]) {
             match outcome {
-                Ok(start) => trimmed.push(start),
-                Err(error) => failed.push(error),
+                Ok(PartitionStart { partition, log_start }) => {
+                    trimmed.push(Trimmed { topic, partition: partition.get(), log_start_offset: log_start.get() });
+                }
+                Err(error) => {
+                    exit::report(&error);
+                    exit = Exit::Failed;
+                }
             }
         }
     }
-    failed.iter().for_each(|error| exit::report(error));
     print(args.output.output, &trimmed)?;
-    Ok(if failed.is_empty() { Exit::Done } else { Exit::Failed })
+    Ok(exit)
 }
 
-/// Up to where each partition is to be trimmed, and why some cannot be.
-async fn wanted(
+/// What became of each partition of one topic.
+async fn trim_topic(
     client: &Client,
+    topic: &str,
     args: &TrimTopicArgs,
-) -> Result<(Vec<(PartitionIndex, DeleteBefore)>, Vec<Error>), CommandError> {
+) -> Result<Vec<Result<PartitionStart, Error>>, Error> {
     let at = match args.before {
         TrimBefore::Time(time) => OffsetSpec::Timestamp(time),
         // These ask for nothing but which partitions there are.
         TrimBefore::Offset(_) | TrimBefore::Latest => OffsetSpec::Latest,
     };
     let consumer = client.consumer();
-    let listed = match args.partition {
-        None => consumer.list_offsets_each(&args.name, at).await?,
-        Some(partition) => vec![Ok(consumer.list_offset(&args.name, PartitionIndex::new(partition), at).await?)],
+    let listed = match &args.partition {
+        None => consumer.list_offsets_each(topic, at).await?,
+        Some(partitions) => consumer.list_offsets_of(topic, partitions.as_slice(), at).await?,
     };
-    let (mut wanted, mut failed) = (Vec::new(), Vec::new());
+    let (mut wanted, mut outcomes) = (Vec::new(), Vec::new());
     for listed in listed {
         match listed {
             Ok(found) => wanted.push((found.partition, delete_before(args.before, found))),
-            Err(error) => failed.push(error),
+            Err(error) => outcomes.push(Err(error)),
         }
     }
-    Ok((wanted, failed))
+    if !wanted.is_empty() {
+        outcomes.extend(client.admin().delete_records_each(topic, &wanted).await?);
+    }
+    Ok(outcomes)
 }
 
 fn delete_before(before: TrimBefore, found: PartitionOffset) -> DeleteBefore {
@@ -62,25 +69,23 @@ fn delete_before(before: TrimBefore, found: PartitionOffset) -> DeleteBefore {
     }
 }
 
-fn print(format: OutputFormat, trimmed: &[PartitionStart]) -> Result<(), CommandError> {
+fn print(format: OutputFormat, trimmed: &[Trimmed<'_>]) -> Result<(), CommandError> {
     match format {
         OutputFormat::Text if trimmed.is_empty() => {}
         OutputFormat::Text => {
-            let row = |start: &PartitionStart| vec![start.partition.to_string(), start.log_start.to_string()];
-            output::print(&output::table(&["PARTITION", "START"], trimmed.iter().map(row)))?;
+            let row = |one: &Trimmed<'_>| {
+                vec![one.topic.to_owned(), one.partition.to_string(), one.log_start_offset.to_string()]
+            };
+            output::print(&output::table(&["TOPIC", "PARTITION", "START"], trimmed.iter().map(row)))?;
         }
-        OutputFormat::Json => {
-            let trimmed = trimmed
-                .iter()
-                .map(|start| Trimmed { partition: start.partition.get(), log_start_offset: start.log_start.get() });
-            output::print_json(&trimmed.collect::<Vec<_>>())?;
-        }
+        OutputFormat::Json => output::print_json(&trimmed)?,
     }
     Ok(())
 }
 
 #[derive(Serialize)]
-struct Trimmed {
+struct Trimmed<'a> {
+    topic: &'a str,
     partition: u32,
     log_start_offset: i64,
 }
