@@ -255,7 +255,7 @@ mod tests {
                 topic: TopicName::parse("t").unwrap(),
                 partition,
                 offset: Offset::new(7),
-                source: BatchError::UnsupportedCompression { compression: crate::Compression::Zstd },
+                source: BatchError::DecompressedTooLarge { bytes_max: 1 },
             },
             Error::Nonsense("no word".to_owned()),
             Error::from(BuildError::Timestamp { timestamp: Timestamp::new(-1) }),
