@@ -71,6 +71,9 @@ fn read_body(request_type: RequestType, body: &[u8]) {
         RequestType::AlterTopics => decode_exact::<AlterTopicsRequest>(body),
         RequestType::DeleteRecords => decode_exact::<DeleteRecordsRequest>(body),
         RequestType::InitProducerId => decode_exact::<InitProducerIdRequest>(body),
+        RequestType::Subscribe => decode_exact::<SubscribeRequest>(body),
+        RequestType::GrantCredit => decode_exact::<GrantCreditRequest>(body),
+        RequestType::Unsubscribe => decode_exact::<UnsubscribeRequest>(body),
     }
 }
 

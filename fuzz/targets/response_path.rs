@@ -82,11 +82,15 @@ fn read_response(request_type: RequestType, body: &[u8]) {
         RequestType::AlterTopics => decode_alike::<AlterTopicsResponse>(body),
         RequestType::DeleteRecords => decode_alike::<DeleteRecordsResponse>(body),
         RequestType::InitProducerId => decode_alike::<InitProducerIdResponse>(body),
+        RequestType::Subscribe => decode_sections::<SubscribedHead>(body),
+        RequestType::GrantCredit => decode_exact::<GrantCreditResponse>(body),
+        RequestType::Unsubscribe => decode_exact::<UnsubscribeResponse>(body),
     }
 }
 
 fn every_response(bytes: &[u8]) {
     decode_alike::<FetchResponseHead>(bytes);
+    decode_alike::<SubscribedHead>(bytes);
     for request_type in RequestType::ALL {
         read_response(request_type, bytes);
     }

@@ -16,10 +16,11 @@ use ringmq_runtime::time;
 use ringmq_wire::codec::Codec;
 use ringmq_wire::protocol::frame::{FrameError, REQUEST_HEAD_BYTES, RequestHead, decode_request_head};
 use ringmq_wire::protocol::preamble::{ClientPreamble, PREAMBLE_BYTES};
-use ringmq_wire::protocol::{Hello, Message, RequestType};
+use ringmq_wire::protocol::{Hello, Message, RequestType, SubscribeRequest};
 use ringmq_wire::{CorrelationId, ErrorCode, WireError};
 
 use crate::frame_reader::{FrameReader, ReadEnd};
+use crate::handlers::fetch::subscribe;
 use crate::handlers::{
     alter_topics, create_topics, delete_records, delete_topics, describe_cluster, describe_topics, discover_controller,
     fetch, init_producer_id, list_offsets, list_topics, metadata, produce, stats,
@@ -232,6 +233,9 @@ async fn handle(
         RequestType::AlterTopics => start(session, call, body, AnswerSize::OfRequest, alter_topics::handle),
         RequestType::Stats => start(session, call, body, AnswerSize::OfCluster, stats::handle),
         RequestType::InitProducerId => start(session, call, body, AnswerSize::OfRequest, init_producer_id::handle),
+        RequestType::Subscribe => start_subscription(session, call, body),
+        RequestType::GrantCredit => start(session, call, body, AnswerSize::OfRequest, subscribe::grant_credit),
+        RequestType::Unsubscribe => start(session, call, body, AnswerSize::OfRequest, subscribe::unsubscribe),
         RequestType::Produce => {}
     }
     reader.consume(body_bytes);
@@ -266,6 +270,23 @@ fn start_fetch(session: &Rc<Session>, call: Call, body: &[u8]) {
     match Codec::decode_whole(body) {
         Ok(request) => session.spawn("fetch", fetch::handle(session.clone(), call, request)),
         Err(error) => session.refuse(call, &WireError::from(&error)),
+    }
+}
+
+/// Opens a subscription, which answers for itself until it ends. It is known by its id before the next request is read.
+fn start_subscription(session: &Rc<Session>, call: Call, body: &[u8]) {
+    let request: SubscribeRequest = match Codec::decode_whole(body) {
+        Ok(request) => request,
+        Err(error) => return session.refuse(call, &WireError::from(&error)),
+    };
+    match session.subscriptions.open(call.correlation, request.credit_bytes) {
+        Ok(subscription) => {
+            let session_of = session.clone();
+            session.spawn("subscription", async move {
+                subscribe::handle(session_of, call, request, &subscription).await;
+            });
+        }
+        Err(error) => session.refuse(call, &error),
     }
 }
 

@@ -48,8 +48,8 @@ impl Deref for Slice {
 /// What a response keeps until the kernel has it.
 #[derive(Debug)]
 pub(crate) struct Hold {
-    /// Its place among the connection's requests in flight.
-    pub(crate) _slot: Permit,
+    /// Its place among the connection's requests in flight, unless more answers to the request come.
+    pub(crate) _slot: Option<Permit>,
     /// Its turn among those of its kind, where there are few.
     pub(crate) _turn: Option<Permit>,
     /// Room for itself, and for its records, in the bounds of what the connection and the shard hold until peers take it.

@@ -14,6 +14,7 @@ use ringmq_wire::protocol::Message;
 use ringmq_wire::protocol::frame::{FrameError, RequestHead, encode_error_response, encode_response};
 use ringmq_wire::{CorrelationId, ErrorCode, WireError};
 
+use crate::handlers::fetch::subscribe::Subscriptions;
 use crate::limits::{ALLOWANCE_BYTES, ALLOWANCE_PARTS, Limits};
 use crate::outbox::{Hold, Outbox, Slice};
 use crate::reply_bytes::Account;
@@ -40,6 +41,8 @@ pub(crate) struct Session {
     pub(crate) responses: Room,
     /// Record bytes that other shards have sent and that the peer has not taken yet.
     pub(crate) forwarded_bytes: Account,
+    /// Subscriptions of the peer that are open.
+    pub(crate) subscriptions: Subscriptions,
     in_flight: Semaphore,
     request_bytes: Room,
     request_parts: Room,
@@ -102,7 +105,7 @@ impl Call {
 
     /// What its answer keeps. The request's own room is given back: only the answer has to go out still.
     fn into_hold(self, room: Held, stage: (Stage, Instant)) -> Hold {
-        Hold { _slot: self.slot, _turn: None, _room: room, stage }
+        Hold { _slot: Some(self.slot), _turn: None, _room: room, stage }
     }
 }
 
@@ -145,6 +148,7 @@ impl Session {
             control: Semaphore::new(limits.control_in_flight_max),
             responses: Room::new(ALLOWANCE_BYTES, limits.connection_response_bytes_max, &shard.response_bytes),
             forwarded_bytes: Account::new(limits.connection_response_bytes_max),
+            subscriptions: Subscriptions::default(),
             in_flight: Semaphore::new(limits.in_flight_max as usize),
             request_bytes: Room::new(ALLOWANCE_BYTES, limits.connection_bytes_max, &shard.request_bytes),
             request_parts: Room::new(ALLOWANCE_PARTS, limits.shard_parts_max, &shard.request_parts),
@@ -210,6 +214,25 @@ impl Session {
         }
     }
 
+    /// Puts out one of the answers to a request of which more come, with its records and room for both. Where there is no
+    /// room it is waited for here.
+    pub(crate) async fn put_part(
+        &self,
+        correlation: CorrelationId,
+        encode: impl FnOnce(&mut BytesMut) -> Result<(), FrameError>,
+        (room, records): (Held, Vec<Slice>),
+        stage: (Stage, Instant),
+    ) {
+        let encoded = self.encode(correlation, encode);
+        let room = match room.is_none() {
+            true => self.outbox.or_broken(self.responses.acquire(encoded.len())).await,
+            false => Some(room),
+        };
+        // Without room nobody is there to take the answer.
+        let Some(room) = room else { return };
+        self.put_encoded(Hold { _slot: None, _turn: None, _room: room, stage }, encoded, records);
+    }
+
     /// Answers a request other than produce and fetch. `turn` is kept until the peer has taken the answer. One that finds
     /// no room, because this peer or others do not take their answers, is refused: it can be asked for again.
     pub(crate) async fn answer<M: Message>(&self, call: Call, turn: Permit, response: &M) {
@@ -242,7 +265,7 @@ impl Session {
         self.shard.stats.add(Counter::Errors, 1);
         let slot = self.in_flight.acquire(1).await;
         let stage = (Stage::OtherAnswered, Instant::now());
-        self.put_error(Hold { _slot: slot, _turn: None, _room: Held::default(), stage }, correlation, error);
+        self.put_error(Hold { _slot: Some(slot), _turn: None, _room: Held::default(), stage }, correlation, error);
     }
 
     /// Errors are short: how many may wait is bounded by `OUTBOX_BYTES_MAX` and the requests in flight.

@@ -95,6 +95,14 @@ impl<A> Merged<A> {
     }
 }
 
+impl<T, E> Merged<Result<T, E>> {
+    /// Those that failed already, with their places.
+    pub(crate) fn into_errors(self) -> Vec<(usize, E)> {
+        let answers = self.answers.into_iter().enumerate();
+        answers.filter_map(|(place, answer)| answer?.err().map(|error| (place, error))).collect()
+    }
+}
+
 /// Cuts a request by owner: `wanted` are its partitions in order, each with what is wanted of it, and `part` makes of
 /// that what its owner is asked. A partition that is nowhere has its answer at once.
 ///

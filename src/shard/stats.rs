@@ -100,7 +100,7 @@ pub(crate) struct Stats {
 }
 
 /// Request types are numbered from 1.
-const REQUEST_TYPES: usize = 16;
+const REQUEST_TYPES: usize = 18;
 
 impl Stats {
     pub(crate) fn new() -> Self {

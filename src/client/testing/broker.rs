@@ -280,6 +280,9 @@ impl State {
             RequestType::DeleteRecords => encode(id, &self.delete_records(request.decode(), refusal)),
             RequestType::DescribeCluster => panic!("clusters are described by real brokers"),
             RequestType::Stats => panic!("real brokers have statistics"),
+            RequestType::Subscribe | RequestType::GrantCredit | RequestType::Unsubscribe => {
+                panic!("real brokers have subscriptions")
+            }
         })
     }
 

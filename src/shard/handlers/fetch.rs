@@ -9,6 +9,7 @@
 //! exceed it by a batch a shard.
 
 mod share;
+pub(crate) mod subscribe;
 
 use std::future::Future;
 use std::ops::DerefMut;
@@ -24,7 +25,7 @@ use ringmq_runtime::channel::{self, OneshotReceiver, OneshotSender};
 use ringmq_runtime::task;
 use ringmq_runtime::time::Instant;
 use ringmq_wire::protocol::frame::encode_response_head;
-use ringmq_wire::protocol::{FetchRequest, FetchResponseHead, FetchedPartition, FetchedTopic};
+use ringmq_wire::protocol::{FetchRequest, FetchResponseHead, FetchTopic, FetchedPartition, FetchedTopic};
 use ringmq_wire::{Detail, ErrorCode, Offset, PartitionIndex, WireError};
 
 use crate::error::Details;
@@ -53,12 +54,11 @@ pub(crate) struct ForwardedFetch {
 /// Answers a fetch when there is enough to read, no time left, or no room to wait in.
 pub(crate) async fn handle(session: Rc<Session>, mut call: Call, request: FetchRequest) {
     let shard = &session.shard;
-    let parts = request.topics.iter().map(|topic| topic.partitions.len()).sum();
-    let weight = FETCH_BYTES + request.topics.len() * FETCH_TOPIC_BYTES + parts * FETCH_PART_BYTES;
-    let FetchPlace { room, wanted, is_wanted } = shard.fetches.enter(weight).await;
+    let parts = part_count(&request.topics);
+    let FetchPlace { room, wanted, is_wanted } = shard.fetches.enter(weight(&request.topics)).await;
     call.trade_room(room);
 
-    let (split, mut merged) = match split(shard, parts, &request).await {
+    let (split, mut merged) = match split(shard, parts, &request.topics).await {
         Ok(split) => split,
         Err(error) => return session.refuse(call, &error),
     };
@@ -66,12 +66,8 @@ pub(crate) async fn handle(session: Rc<Session>, mut call: Call, request: FetchR
     let may_wait = merged.is_empty() && request.min_bytes > 0 && !is_wanted;
     let terms = terms(&request, parts, &shard.config.limits, call.received, may_wait);
     let shares = split.into_shares();
-    let mut hurry = pin!(first_of(session.ended.stopped(), wanted));
-    let answers = match &shares[..] {
-        [] => Vec::new(),
-        [share] => vec![ask(&session, share, terms, hurry).await],
-        _ => ask_all(&session, &shares, terms, &mut hurry).await,
-    };
+    let hurry = pin!(first_of(session.ended.stopped(), wanted));
+    let answers = ask_shares(&session, &shares, terms, hurry).await;
     let ready = Instant::now();
     shard.stats.record(Stage::FetchReady, ready.saturating_duration_since(call.received));
 
@@ -89,6 +85,15 @@ pub(crate) async fn handle(session: Rc<Session>, mut call: Call, request: FetchR
     if let Err(unplaced) = session.put(call, encode, (room, slices), (Stage::FetchAnswered, ready)) {
         unplaced.put(&session).await;
     }
+}
+
+fn part_count(topics: &[FetchTopic]) -> usize {
+    topics.iter().map(|topic| topic.partitions.len()).sum()
+}
+
+/// What a request is taken to weigh while it is under way.
+fn weight(topics: &[FetchTopic]) -> usize {
+    FETCH_BYTES + topics.len() * FETCH_TOPIC_BYTES + part_count(topics) * FETCH_PART_BYTES
 }
 
 fn terms(request: &FetchRequest, parts: usize, limits: &Limits, received: Instant, may_wait: bool) -> Terms {
@@ -159,9 +164,9 @@ async fn copy(found: Found<IoBuf>, room: &Arc<ReplyRoom>) -> Vec<Outcome<CopiedB
 async fn split(
     shard: &Shard,
     count: usize,
-    request: &FetchRequest,
+    topics: &[FetchTopic],
 ) -> Result<(Split<Part>, Merged<Outcome<Slice>>), WireError> {
-    let parts = request.topics.iter().flat_map(|topic| {
+    let parts = topics.iter().flat_map(|topic| {
         topic
             .partitions
             .iter()
@@ -169,6 +174,20 @@ async fn split(
     });
     let part = |id, (from, bytes_max): (Offset, u32)| Part { id, from, bytes_max: bytes_max.max(1) as usize };
     split::by_owner(shard, count, parts, part).await
+}
+
+/// Asks for the shares; `hurry` makes everyone answer with what there is.
+async fn ask_shares(
+    session: &Rc<Session>,
+    shares: &[Share<Part>],
+    terms: Terms,
+    mut hurry: Pin<&mut impl Future<Output = ()>>,
+) -> Vec<Found<Slice>> {
+    match shares {
+        [] => Vec::new(),
+        [share] => vec![ask(session, share, terms, hurry).await],
+        _ => ask_all(session, shares, terms, &mut hurry).await,
+    }
 }
 
 /// Asks every shard for its share until all together have enough, or `hurry` is done.

@@ -5,8 +5,8 @@
 //! its own with the request, the response and their layouts; a layout is the struct's fields in order (see
 //! [`crate::codec`]). `docs/formats/native-protocol.md` shows every byte.
 //!
-//! Most messages are the whole body of their frame ([`Message`]). Produce requests and Fetch responses are a *head*
-//! followed by *sections* of record batches ([`SectionHead`]), so that records are received straight into the buffer
+//! Most messages are the whole body of their frame ([`Message`]). Produce requests, Fetch responses and the frames of a
+//! subscription are a *head* followed by *sections* of record batches ([`SectionHead`]), so that records are received straight into the buffer
 //! that is written, and sent from where they were read.
 
 pub mod frame;
@@ -29,6 +29,7 @@ mod metadata;
 mod produce;
 mod request_type;
 mod stats;
+mod subscribe;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -61,3 +62,6 @@ pub use produce::{
 };
 pub use request_type::RequestType;
 pub use stats::{DeviceUse, NamedValue, ShardStats, StageLatency, StatsRequest, StatsResponse, TaskStall};
+pub use subscribe::{
+    GrantCreditRequest, GrantCreditResponse, SubscribeRequest, SubscribedHead, UnsubscribeRequest, UnsubscribeResponse,
+};

@@ -35,11 +35,17 @@ pub enum RequestType {
     Stats = 13,
     /// Ask for an identity for an idempotent producer.
     InitProducerId = 14,
+    /// Have record batches of partitions sent as they come.
+    Subscribe = 15,
+    /// Let more bytes of a subscription come.
+    GrantCredit = 16,
+    /// End a subscription.
+    Unsubscribe = 17,
 }
 
 impl RequestType {
     /// Every type, by rising number.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Produce,
         Self::Fetch,
         Self::ListOffsets,
@@ -54,6 +60,9 @@ impl RequestType {
         Self::DeleteRecords,
         Self::Stats,
         Self::InitProducerId,
+        Self::Subscribe,
+        Self::GrantCredit,
+        Self::Unsubscribe,
     ];
 
     /// The type behind a number, if there is one.
@@ -88,6 +97,9 @@ impl RequestType {
             Self::DeleteRecords => "DeleteRecords",
             Self::Stats => "Stats",
             Self::InitProducerId => "InitProducerId",
+            Self::Subscribe => "Subscribe",
+            Self::GrantCredit => "GrantCredit",
+            Self::Unsubscribe => "Unsubscribe",
         }
     }
 }

@@ -115,6 +115,12 @@ properties_of_every_message! {
     stats_response: StatsResponse;
     init_producer_id_request: InitProducerIdRequest;
     init_producer_id_response: InitProducerIdResponse;
+    subscribe_request: SubscribeRequest;
+    subscribed_head: SubscribedHead;
+    grant_credit_request: GrantCreditRequest;
+    grant_credit_response: GrantCreditResponse;
+    unsubscribe_request: UnsubscribeRequest;
+    unsubscribe_response: UnsubscribeResponse;
 }
 
 const ID: CorrelationId = CorrelationId::new(7);
@@ -183,6 +189,7 @@ proptest! {
     fn a_head_is_decoded_from_any_bytes_without_harm(body: Vec<u8>, body_bytes in prop_oneof![0u32..64, any::<u32>()]) {
         let _ = ProduceHead::decode_head(&body, body_bytes);
         let _ = FetchResponseHead::decode_head(&body, body_bytes);
+        let _ = SubscribedHead::decode_head(&body, body_bytes);
     }
 
     #[test]
@@ -366,5 +373,5 @@ fn every_type_comes_back_from_its_number_and_has_a_range_of_versions() {
         assert!(!request_type.versions().is_empty());
     }
     assert_eq!(RequestType::from_u16(0), None);
-    assert_eq!(RequestType::from_u16(15), None);
+    assert_eq!(RequestType::from_u16(18), None);
 }

@@ -40,6 +40,8 @@ macro_rules! every_struct {
             DeletedRecords
             StatsRequest StatsResponse ShardStats NamedValue StageLatency DeviceUse TaskStall
             InitProducerIdRequest InitProducerIdResponse
+            SubscribeRequest SubscribedHead
+            GrantCreditRequest GrantCreditResponse UnsubscribeRequest UnsubscribeResponse
         }
     };
 }
@@ -168,6 +170,11 @@ fn check_response(vector: &Value, bytes: &[u8]) {
     match text(vector, "struct") {
         "FetchResponseHead" => {
             let value = FetchResponseHead::from_json(fields);
+            encode_response_head(id, &value, &mut encoded).expect("short");
+            check_sections(value, vector, body, head.body_bytes, &mut encoded);
+        }
+        "SubscribedHead" => {
+            let value = SubscribedHead::from_json(fields);
             encode_response_head(id, &value, &mut encoded).expect("short");
             check_sections(value, vector, body, head.body_bytes, &mut encoded);
         }

@@ -51,7 +51,7 @@ pub(super) struct Read<B> {
     pub(super) batches: Vec<B>,
     pub(super) bytes: usize,
     /// Where to read on.
-    next: Offset,
+    pub(super) next: Offset,
     /// More is there, but did not fit.
     cut: bool,
 }

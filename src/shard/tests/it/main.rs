@@ -13,4 +13,5 @@ mod hostile;
 mod idempotence;
 mod lifecycle;
 mod peer;
+mod subscribe;
 mod wrong_shard;

@@ -78,10 +78,15 @@ impl Peer {
     /// Sends a request without waiting for its answer.
     pub(crate) fn send<R: Request + Message>(&mut self, request: &R) -> CorrelationId {
         let id = self.next_id();
+        self.send_as(id, request);
+        id
+    }
+
+    /// The same with that id.
+    pub(crate) fn send_as<R: Request + Message>(&mut self, id: CorrelationId, request: &R) {
         let mut frame = BytesMut::new();
         encode_request(id, request, &mut frame).expect("a frame holds it");
         self.stream.write_all(&frame).expect("the request is taken");
-        id
     }
 
     /// Sends a request and decodes its answer.

@@ -1,11 +1,13 @@
 //! Every type of request, sent to every shard, whoever owns what it asks for.
 
+use std::io::Write;
+
 use bytes::Bytes;
 use ringmq_wire::protocol::{
-    AlterTopicsRequest, CreateTopicsRequest, DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
-    DeleteTopicsRequest, DescribeClusterRequest, DescribeTopicsRequest, DiscoverControllerRequest,
+    Acks, AlterTopicsRequest, CreateTopicsRequest, DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
+    DeleteTopicsRequest, DescribeClusterRequest, DescribeTopicsRequest, DiscoverControllerRequest, GrantCreditRequest,
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, ListTopicsRequest, MetadataRequest, NamedValue,
-    NewTopic, OffsetSpec, RequestType, Setting, StatsRequest, TopicAlteration,
+    NewTopic, OffsetSpec, RequestType, Setting, StatsRequest, TopicAlteration, UnsubscribeRequest,
 };
 use ringmq_wire::{BrokerId, ErrorCode, Offset, PartitionIndex, ShardIndex, TopicName};
 
@@ -13,6 +15,7 @@ use crate::broker::{Broker, Options, data_dir};
 use crate::data::{batch, create, tagged, values};
 use crate::idempotence::producer_id;
 use crate::peer::{Peer, fetch_request};
+use crate::subscribe::{Subscriber, subscribe_request};
 
 const SHARDS: u16 = 3;
 const PARTITIONS: u32 = 6;
@@ -43,6 +46,13 @@ fn check(request_type: RequestType, broker: &Broker, shard: usize) {
         }
         RequestType::DescribeTopics => describe_topics(&mut peer),
         RequestType::Stats => stats(&mut peer),
+        RequestType::Subscribe => subscribe(&mut peer, shard),
+        RequestType::GrantCredit => {
+            peer.call(&GrantCreditRequest { subscription: 1, credit_bytes: 1 }).expect("it is answered");
+        }
+        RequestType::Unsubscribe => {
+            peer.call(&UnsubscribeRequest { subscription: 1 }).expect("it is answered");
+        }
         RequestType::DescribeCluster => {
             let described = peer.call(&DescribeClusterRequest {}).expect("it is answered");
             let shards = &described.brokers[0].shards;
@@ -99,6 +109,21 @@ fn fetch(peer: &mut Peer) {
         assert_eq!((partition.error, partition.high_watermark.get()), (ErrorCode::None, 6), "{}", partition.detail);
         assert_eq!(values(section, Offset::new(4)), tagged(&format!("p{}", partition.partition), 2));
     }
+}
+
+/// Records of every partition come, whoever owns it.
+fn subscribe(peer: &mut Peer, shard: usize) {
+    let topic = format!("subscribed-{shard}");
+    create(peer, &topic, PARTITIONS);
+    let partitions: Vec<(u32, Offset)> = (0..PARTITIONS).map(|partition| (partition, Offset::ZERO)).collect();
+    let mut subscriber = Subscriber::start(peer, &subscribe_request(&topic, &partitions));
+    let sections: Vec<(u32, Bytes)> = partitions.iter().map(|&(at, _)| (at, batch("new", 2, 100))).collect();
+    let produced = peer.produce_frame(&topic, Acks::None, &sections).1;
+    peer.stream.write_all(&produced).expect("the request is taken");
+    while subscriber.count() < 2 * PARTITIONS as usize {
+        subscriber.take(&peer.receive());
+    }
+    assert_eq!(subscriber.values, vec![tagged("new", 2); PARTITIONS as usize]);
 }
 
 fn list_offsets(peer: &mut Peer) {
