@@ -281,9 +281,9 @@ fn start_subscription(session: &Rc<Session>, call: Call, body: &[u8]) {
     };
     match session.subscriptions.open(call.correlation, request.credit_bytes) {
         Ok(subscription) => {
-            let session_of = session.clone();
+            let serving = session.clone();
             session.spawn("subscription", async move {
-                subscribe::handle(session_of, call, request, &subscription).await;
+                subscribe::handle(serving, call, request, &subscription).await;
             });
         }
         Err(error) => session.refuse(call, &error),

@@ -151,7 +151,8 @@ pub(crate) async fn handle(
         Err(error) => return session.refuse(call, &error),
     };
     let mut turns = Turns::default();
-    loop {
+    // Where the connection is broken nobody is left to take anything.
+    while !session.outbox.is_broken() {
         let hurried = Cell::new(is_wanted);
         let mut hurry = pin!(async {
             let ended = first_of(session.ended.stopped(), shard.stop.stopped());
