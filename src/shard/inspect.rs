@@ -185,18 +185,26 @@ impl StoppedBroker {
     }
 
     /// Goes over all that was selected, to the last record, and over what the partitions have in common. Changes nothing.
+    /// `progress` hears of each partition once it has been read, and of how many there are.
     ///
     /// # Errors
     /// When there is no such topic or partition. What is damaged is no error.
-    pub async fn check(self, selection: &Selection) -> Result<DirectoryCheck, InspectError> {
+    pub async fn check(
+        self,
+        selection: &Selection,
+        mut progress: impl FnMut(&PartitionCheck, usize),
+    ) -> Result<DirectoryCheck, InspectError> {
         let selected = self.selected(selection)?;
+        let count = selected.len();
         let unknown_topics = self.unknown_topics().await?;
         let metadata_lost = self.image.applied() == Offset::ZERO && !unknown_topics.is_empty();
         let mut partitions = Vec::new();
         if let (Ok(history), Ok(journals)) = (&self.generations, &self.journals) {
             for (topic, id) in selected {
                 let log = check_log(self.directory.path(), id, history, &journals.of(id)).await;
-                partitions.push(PartitionCheck { topic, log });
+                let checked = PartitionCheck { topic, log };
+                progress(&checked, count);
+                partitions.push(checked);
             }
         }
         let journals = self.journals.as_ref().map(|journals| self.check_journals(&journals.found));

@@ -36,7 +36,7 @@ Exit codes:
 #[derive(Debug, Args)]
 #[command(after_long_help = CONSUME_HELP)]
 pub struct ConsumeArgs {
-    /// The topic.
+    /// The topic's name.
     pub topic: String,
     /// Read these partitions only, such as 3 or 0,2,5-7 [default: all]
     #[arg(long, value_name = "LIST")]
@@ -50,7 +50,7 @@ pub struct ConsumeArgs {
     /// Go on where the last `consume --resume FILE` of this topic ended, and save there how far this one comes.
     #[arg(long, value_name = "FILE")]
     pub resume: Option<PathBuf>,
-    /// End after this many records.
+    /// End after this many records [default: at the end, or never with --follow]
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
     /// Go on with what is produced from now on.

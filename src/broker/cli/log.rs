@@ -35,10 +35,10 @@ pub struct LogCheckArgs {
     /// The data directory.
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// Look at the partitions of this topic only.
+    /// Look at the partitions of this topic only [default: all]
     #[arg(long, value_name = "TOPIC")]
     pub topic: Option<String>,
-    /// Look at partitions with this number only.
+    /// Look at partitions with this number only [default: all]
     #[arg(long, value_name = "N")]
     pub partition: Option<u32>,
     /// How results are printed.
@@ -74,7 +74,7 @@ pub struct LogDumpArgs {
     /// Begin with this offset.
     #[arg(long, value_name = "OFFSET", default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
     pub from: i64,
-    /// End after that many lines.
+    /// End after that many lines [default: all]
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
     /// How results are printed.
@@ -110,10 +110,10 @@ pub struct LogRepairArgs {
     /// The data directory.
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// The topic.
+    /// The topic's name.
     #[arg(long, value_name = "TOPIC")]
     pub topic: String,
-    /// The partition.
+    /// The partition's number.
     #[arg(long, value_name = "N")]
     pub partition: u32,
     /// Do it, and not only explain.

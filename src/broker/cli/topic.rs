@@ -75,7 +75,7 @@ running reads the partitions that there were when it started.";
 #[command(after_help = exit::HELP, after_long_help = alter_help())]
 #[command(group(ArgGroup::new("change").required(true).multiple(true)))]
 pub struct AlterTopicArgs {
-    /// The topics.
+    /// Topics, by their names; several go in one call.
     #[arg(value_name = "TOPIC", required = true)]
     pub topics: Vec<String>,
     /// Give a setting a value, such as segment_bytes=268435456; may be given several times.
@@ -84,7 +84,7 @@ pub struct AlterTopicArgs {
     /// Have a setting follow the broker's default again; may be given several times.
     #[arg(long, value_name = "KEY", group = "change")]
     pub unset: Vec<String>,
-    /// Number of partitions from now on; at least as many as there are.
+    /// Number of partitions from now on; at least as many as there are [default: as many as there are]
     #[arg(long, value_name = "N", group = "change")]
     pub partitions: Option<u32>,
     /// Where the brokers are.
@@ -134,7 +134,7 @@ cannot be trimmed is named on standard error; the others are trimmed, and the ex
 #[derive(Debug, Args)]
 #[command(after_help = exit::HELP, after_long_help = trim_help())]
 pub struct TrimTopicArgs {
-    /// The topics.
+    /// Topics, by their names; several go in one call.
     #[arg(value_name = "TOPIC", required = true)]
     pub topics: Vec<String>,
     /// Trim these partitions only, such as 3 or 0,2,5-7 [default: all]
@@ -172,7 +172,7 @@ pub struct ListTopicsArgs {
 #[derive(Debug, Args)]
 #[command(after_help = exit::HELP)]
 pub struct TopicNamesArgs {
-    /// The topics.
+    /// Topics, by their names; several go in one call.
     #[arg(value_name = "TOPIC", required = true)]
     pub topics: Vec<String>,
     /// Where the brokers are.

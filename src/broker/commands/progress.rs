@@ -17,6 +17,8 @@ pub(crate) enum Total {
     Bytes(u64),
     /// So many records.
     Records(u64),
+    /// So many partitions.
+    Partitions(u64),
 }
 
 /// The display.
@@ -27,6 +29,7 @@ pub(crate) struct Progress {
     /// What happens to the records, such as `acknowledged`.
     done: &'static str,
     started: Instant,
+    partitions: u64,
     records: u64,
     bytes: u64,
 }
@@ -56,7 +59,7 @@ impl Progress {
     }
 
     fn hidden(total: Total, done: &'static str, started: Instant) -> Self {
-        Self { form: Form::Nothing, total, done, started, records: 0, bytes: 0 }
+        Self { form: Form::Nothing, total, done, started, partitions: 0, records: 0, bytes: 0 }
     }
 
     /// Counts records, and the bytes that they stand for.
@@ -65,9 +68,13 @@ impl Progress {
         self.bytes += bytes;
         match &mut self.form {
             Form::Bar(bar) => {
-                let by_records = matches!(self.total, Total::Records(_));
-                bar.set_position(if by_records { self.records } else { self.bytes });
-                bar.set_message(if by_records { HumanBytes(self.bytes).to_string() } else { count(self.records) });
+                let (position, message) = match self.total {
+                    Total::Unknown | Total::Bytes(_) => (self.bytes, count(self.records)),
+                    Total::Records(_) => (self.records, HumanBytes(self.bytes).to_string()),
+                    Total::Partitions(_) => (self.partitions, HumanBytes(self.bytes).to_string()),
+                };
+                bar.set_position(position);
+                bar.set_message(message);
             }
             Form::Lines { next } => {
                 let now = Instant::now();
@@ -78,6 +85,12 @@ impl Progress {
             }
             Form::Nothing => {}
         }
+    }
+
+    /// Counts one partition more, with what is in it.
+    pub(crate) fn add_partition(&mut self, records: u64, bytes: u64) {
+        self.partitions += 1;
+        self.add(records, bytes);
     }
 
     /// Takes the bar away and says the sum.
@@ -112,6 +125,9 @@ fn bar(total: Total, done: &str) -> ProgressBar {
             Some(records),
             format!("{{bar:30}} {{human_pos}}/{{human_len}} records {done}  {{per_sec}}  {{msg}}  {{eta}} left"),
         ),
+        Total::Partitions(partitions) => {
+            (Some(partitions), format!("{{bar:30}} {{pos}}/{{len}} partitions {done}  {{msg}}  {{eta}} left"))
+        }
         Total::Unknown => (None, format!("{{spinner}} {{bytes}}  {{binary_bytes_per_sec}}  {{msg}} records {done}")),
     };
     let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr());

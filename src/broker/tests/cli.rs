@@ -32,6 +32,35 @@ fn the_definitions_are_consistent() {
     Cli::command().debug_assert();
 }
 
+/// Every command that does something, with its name.
+fn leaves(command: &clap::Command, name: &str) -> Vec<(String, clap::Command)> {
+    let below: Vec<_> = command
+        .get_subcommands()
+        .filter(|below| below.get_name() != "help")
+        .flat_map(|below| leaves(below, format!("{name} {}", below.get_name()).trim()))
+        .collect();
+    if below.is_empty() { vec![(name.to_owned(), command.clone())] } else { below }
+}
+
+#[test]
+fn every_command_says_how_it_ends_and_what_its_flags_take() {
+    let commands = leaves(&Cli::command(), "");
+    assert!(commands.len() > 20, "{commands:?}");
+    for (name, mut command) in commands {
+        for arg in command.get_arguments() {
+            let told = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            assert!(told.len() > 10, "{name} {}: {told:?}", arg.get_id());
+            // What takes a number says of what, and what may be left out what holds then.
+            let is_number = arg.get_value_names().is_some_and(|names| names.iter().any(|name| name == "N"));
+            let names_default = told.contains("[default:") || !arg.get_default_values().is_empty();
+            let is_clear = !is_number || arg.is_required_set() || arg.is_positional() || names_default;
+            assert!(is_clear, "{name} --{}: there is no default in {told:?}", arg.get_id());
+        }
+        let help = command.render_long_help().to_string();
+        assert!(help.contains("Exit codes:"), "{name}:\n{help}");
+    }
+}
+
 #[test]
 fn the_help_names_every_setting_of_a_topic() {
     for command in ["create", "alter"] {

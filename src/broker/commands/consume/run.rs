@@ -1,7 +1,9 @@
 //! The walk of one `consume`: find the offsets, fetch ahead, print, save the positions.
 
 use std::collections::BTreeSet;
-use std::io::{self, IsTerminal, StdoutLock, Write};
+use std::fs::File;
+use std::io::{self, StdoutLock, Write};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use ringmq_client::{Client, TopicId};
@@ -185,6 +187,10 @@ impl Printer {
         for batch in split_batches(&chunk.batches) {
             let batch = batch.map_err(failed)?;
             batch.verify_checksum().map_err(failed)?;
+            // Marks the end of a transaction, and holds nothing for consumers.
+            if batch.header().attributes.is_control() {
+                continue;
+            }
             for record in batch.records(&mut self.scratch).map_err(failed)? {
                 let record = record.map_err(failed)?;
                 if record.offset < range.from || range.end.is_some_and(|end| record.offset >= end) {
@@ -204,11 +210,17 @@ impl Printer {
     }
 }
 
-/// A display for what goes into a file or a pipe; on a terminal the records are to be seen themselves.
+/// A display for what goes into a file: on a terminal the records are to be seen themselves, and what reads a pipe may
+/// print there.
 fn progress(args: &ConsumeArgs, ranges: &[Range]) -> Progress {
-    if io::stdout().is_terminal() || args.follow {
+    if args.follow || !is_file(&io::stdout()).unwrap_or(false) {
         return Progress::none();
     }
     let total: u64 = ranges.iter().filter_map(Range::len).sum();
     Progress::new(Total::Records(args.count.map_or(total, |count| count.min(total))), "printed")
+}
+
+fn is_file(stream: &impl AsFd) -> io::Result<bool> {
+    let file = File::from(stream.as_fd().try_clone_to_owned()?);
+    Ok(file.metadata()?.is_file())
 }

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use ringmq_shard::inspect::{
-    DamagedPlace, DirectoryCheck, JournalCheck, LogCheck, NextStart, OpenError, Part, PartitionCheck, Selection,
-    SnapshotCheck, SnapshotDamage, StoppedBroker,
+    DamagedPlace, DirectoryCheck, JournalCheck, LogCheck, NextStart, OpenError, Part, PartitionCheck, SegmentCheck,
+    Selection, SnapshotCheck, SnapshotDamage, StoppedBroker,
 };
 use ringmq_wire::PartitionIndex;
 use serde::Serialize;
@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{LogError, on_executor};
 use crate::cli::{LogCheckArgs, OutputFormat};
 use crate::commands::CommandError;
+use crate::commands::progress::{Progress, Total};
 use crate::exit::Exit;
 use crate::output;
 
@@ -22,7 +23,21 @@ use crate::output;
 pub(crate) fn run(args: &LogCheckArgs) -> Result<Exit, CommandError> {
     let (dir, topic, partition) = (args.dir.clone(), args.topic.clone(), args.partition.map(PartitionIndex::new));
     let selection = Selection { topic, partition };
-    let check = on_executor(move || async move { StoppedBroker::open(&dir).await?.check(&selection).await })?;
+    let check = on_executor(move || async move {
+        let broker = StoppedBroker::open(&dir).await?;
+        let mut progress = None;
+        let told = |checked: &PartitionCheck, count: usize| {
+            let sum = |of: fn(&SegmentCheck) -> u64| checked.log.segments.iter().map(of).sum();
+            let total = Total::Partitions(count as u64);
+            let progress = progress.get_or_insert_with(|| Progress::new(total, "checked"));
+            progress.add_partition(sum(|segment| segment.records), sum(|segment| segment.frame_bytes));
+        };
+        let check = broker.check(&selection, told).await;
+        if let Some(progress) = progress {
+            progress.finish();
+        }
+        check
+    })?;
     let report = Report::new(&check.map_err(LogError::from)?);
     match args.output.output {
         OutputFormat::Text => output::print(report.to_text().trim_end())?,
