@@ -115,6 +115,28 @@ fn a_batch_that_would_become_many_times_as_long_stays_as_it_is() {
 }
 
 #[test]
+fn a_batch_that_grows_too_large_when_it_is_read_stays_as_it_is() {
+    for compression in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+        sim(4).run(move || async move {
+            let log = open_log().await;
+            let mut bomb = BatchBuilder::new(compression);
+            for key in 0..3_u32 {
+                let (key, timestamp) = (key.to_be_bytes(), Timestamp::new(EPOCH_MS));
+                let record = RecordRef { timestamp, key: Some(&key), value: Some(&[7; 2 << 20]), headers: &[] };
+                bomb.append(&record).expect("a record");
+            }
+            let bomb = bomb.finish().expect("a batch").to_vec();
+            assert!(bomb.len() < 400_000, "{compression}: {} bytes for 6 MiB", bomb.len());
+            append(&log, bomb).await;
+            append(&log, records([3, 3], 10)).await;
+            let done = compact_behind(&log, 0..2).await;
+            assert_eq!(done.records_removed, 1, "{compression}: {done:?}");
+            assert_eq!(keys(&log).await[..4], [(0, 0), (1, 1), (2, 2), (4, 3)], "{compression}");
+        });
+    }
+}
+
+#[test]
 fn batches_that_grow_go_on_in_another_frame() {
     let sim = sim(2);
     sim.run(|| async {

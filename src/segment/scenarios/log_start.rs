@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use ringmq_runtime::sim::{DiskConfig, Fault, LatencyConfig, Operation, Sim};
 use ringmq_runtime::{task, time};
+use ringmq_wire::batch::{BatchBuilder, BatchLimits, Compression, RecordRef};
 use ringmq_wire::{Offset, Timestamp};
 
 use super::support::*;
 use crate::{
-    Damage, DeleteRecordsError, GenerationHistory, Log, LogConfig, LogOffsets, OpenError, ReadError, RecordError,
-    Recovery,
+    Append, Damage, DeleteRecordsError, GenerationHistory, Log, LogConfig, LogOffsets, OpenError, Payload, ReadError,
+    RecordError, Recovery,
 };
 
 /// Appends of 20 KiB in their frames: three to a segment.
@@ -250,6 +251,30 @@ fn timestamps_are_looked_up_among_what_is_left() {
         }
         delete_below(&log, 10).await;
         assert_eq!(find(45).await.expect("readable"), None);
+    });
+}
+
+#[test]
+fn timestamps_are_looked_up_in_batches_of_every_compression() {
+    sim(872).run(|| async {
+        let (log, _) = open_one().await;
+        for compression in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+            let base = log.offsets().end;
+            let mut builder = BatchBuilder::new(compression);
+            // More than one step, with the record in question in the middle.
+            for number in 0..200_i64 {
+                let timestamp = Timestamp::new(1_000 * (1 + base.get()) + number);
+                builder
+                    .append(&RecordRef { timestamp, key: None, value: Some(&[7; 1_000]), headers: &[] })
+                    .expect("a record");
+            }
+            let batch = Payload::Copied(builder.finish().expect("a batch"));
+            let append = Append::validated(batch, &BatchLimits::default()).expect("a sound batch");
+            log.append(append).await.expect("acknowledged");
+            let wanted = Timestamp::new(1_000 * (1 + base.get()) + 123);
+            let found = log.find_timestamp(wanted).await.expect("readable");
+            assert_eq!(found, Some((Offset::new(base.get() + 123), wanted)), "{compression}");
+        }
     });
 }
 
