@@ -34,7 +34,7 @@ fn key(number: u32) -> String {
 /// One value for every key.
 fn send_round(client: &Client, round: u32) {
     let records = (0..KEYS).map(|number| Record::value(value(round)).with_key(key(number))).collect();
-    client.producer().send_batch(TOPIC, PARTITION, records).expect("acknowledged");
+    client.producer().send_batch_to(TOPIC, PARTITION, records).expect("acknowledged");
 }
 
 /// All records from the log's start on, by offset.
@@ -98,10 +98,13 @@ fn a_topic_keeps_the_latest_record_of_each_key() {
 
     // Every account but one is closed.
     let closed = (1..KEYS).map(|number| Record { key: Some(key(number).into()), ..Record::default() }).collect();
-    client.producer().send_batch(TOPIC, PARTITION, closed).expect("acknowledged");
+    client.producer().send_batch_to(TOPIC, PARTITION, closed).expect("acknowledged");
     let open = |number: u32| Record::value(value(number)).with_key(key(0));
     for round in 0..60 {
-        client.producer().send_batch(TOPIC, PARTITION, (0..KEYS).map(|_| open(round)).collect()).expect("acknowledged");
+        client
+            .producer()
+            .send_batch_to(TOPIC, PARTITION, (0..KEYS).map(|_| open(round)).collect())
+            .expect("acknowledged");
     }
     let is_gone =
         |all: &BTreeMap<i64, Record>| all.values().all(|record| record.key.as_deref() == Some(key(0).as_bytes()));

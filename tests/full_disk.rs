@@ -93,14 +93,17 @@ fn start_in(disk: &SmallDisk, directory: TempDir) -> Result<Broker, String> {
     Broker::start_in(directory, options).map_err(|exit| exit.log)
 }
 
+/// For what a full disk refuses.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
 fn connect(broker: &Broker) -> Client {
-    Client::connect_with(ringmq_client::Client::builder().brokers(broker.address()).timeout(Duration::from_secs(2)))
+    Client::connect_with(ringmq_client::Client::builder().brokers(broker.address()).timeout(TIMEOUT))
         .expect("connected")
 }
 
 /// Sends records of so many bytes until there is no room for another; the end.
 fn send_until_full(client: &Client, topic: &str, bytes: usize) -> i64 {
-    let producer = client.producer().idempotent(false);
+    let producer = client.producer().idempotent(false).delivery_timeout(TIMEOUT);
     loop {
         match producer.send_to(topic, FIRST, Record::value(vec![b'x'; bytes])) {
             Ok(_) => {}
@@ -142,7 +145,8 @@ fn a_full_disk_is_started_from_trimmed_and_written_to_again() {
     );
     let all = client.consumer().fetch("small", FIRST, Offset::ZERO, FetchOptions::no_wait()).expect("readable");
     assert_eq!(all.records[0].value.as_deref(), Some(&b"a record"[..]));
-    let refused = client.producer().send_to("large", FIRST, Record::value(vec![b'x'; 900_000]));
+    let refused =
+        client.producer().delivery_timeout(TIMEOUT).send_to("large", FIRST, Record::value(vec![b'x'; 900_000]));
     assert!(refused.is_err(), "the disk is full");
 
     // What deletes works: a trim, a topic, retention.

@@ -88,8 +88,8 @@ async fn a_log_of_more_segments_than_files_may_be_open_is_written_and_read() {
 /// Sends a record to each partition of topic `wide`: which ones took it, at which offset, and what the others said.
 async fn send_to_each(broker: &Broker, partitions: u32) -> (BTreeMap<u32, i64>, Vec<String>) {
     // Refusals are tried again for as long.
-    let client = connect(broker, Duration::from_secs(3)).await;
-    let producer = client.producer();
+    let timeout = Duration::from_secs(3);
+    let producer = connect(broker, timeout).await.producer().delivery_timeout(timeout);
     let send = |partition: u32| {
         let producer = producer.clone();
         tokio::spawn(async move { producer.send_to("wide", PartitionIndex::new(partition), "here").await })

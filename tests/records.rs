@@ -21,7 +21,7 @@ fn a_format_string_tells_null_from_empty() {
     let plain = Record::value("plain");
     let client = Client::connect(broker.address().to_string()).expect("it answers");
     let producer = client.producer();
-    producer.send_batch("t", PartitionIndex::new(1), vec![full, deletion, empty, plain]).expect("stored");
+    producer.send_batch_to("t", PartitionIndex::new(1), vec![full, deletion, empty, plain]).expect("stored");
 
     let format = r"%t:%p:%o %k=%v [%h]\n";
     let printed = consumed(&broker, &["t", "--format", format]);
@@ -49,7 +49,7 @@ fn some_partitions_up_to_an_offset_or_a_time_are_read() {
     for partition in 0..4 {
         let record = |n: i64| Record::value(format!("{partition}.{n}")).with_timestamp(Timestamp::new(1000 + n));
         let records = (0..5).map(record).collect();
-        client.producer().send_batch("t", PartitionIndex::new(partition), records).expect("stored");
+        client.producer().send_batch_to("t", PartitionIndex::new(partition), records).expect("stored");
     }
     let sorted = |flags: &[&str]| {
         let printed = consumed(&broker, &[&["t", "--format", r"%v "], flags].concat());

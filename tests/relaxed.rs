@@ -21,7 +21,7 @@ fn create(broker: &Broker, flush_interval_ms: &str) -> Client {
 fn send(client: &Client, numbers: std::ops::Range<u32>) -> Vec<i64> {
     let send = |number: u32| {
         let record = Record::value(format!("record {number}"));
-        client.producer().send_batch(TOPIC, PARTITION, vec![record]).expect("acknowledged").offsets.start.get()
+        client.producer().send_batch_to(TOPIC, PARTITION, vec![record]).expect("acknowledged").offsets.start.get()
     };
     numbers.map(send).collect()
 }

@@ -30,7 +30,7 @@ fn send(client: &Client, numbers: std::ops::Range<i64>) {
     for number in numbers {
         let mut value = format!("record {number} ").into_bytes();
         value.resize(100_000, b'.');
-        let sent = client.producer().send_batch(TOPIC, PARTITION, vec![Record::value(value)]);
+        let sent = client.producer().send_batch_to(TOPIC, PARTITION, vec![Record::value(value)]);
         assert_eq!(sent.expect("acknowledged").offsets.start.get(), number, "offsets go on");
     }
 }

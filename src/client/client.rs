@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use crate::accumulator::{Accumulator, StartLane};
 use crate::address::{AddressError, BrokerAddress, DEFAULT_PORT, IntoBrokers};
 use crate::admin::Admin;
 use crate::cluster::Cluster;
 use crate::consumer::Consumer;
 use crate::error::Error;
-use crate::idempotence::Idempotence;
+use crate::lane::Lane;
 use crate::options::ClientOptions;
+use crate::plain_lane::PlainLane;
 use crate::producer::Producer;
 
 /// A client of one cluster. Clones, and everything made from them, share its connections and what it has learnt.
@@ -21,7 +24,7 @@ use crate::producer::Producer;
 pub struct Client {
     cluster: Arc<Cluster>,
     /// What its producers share. Not a part of the cluster's: its tasks hold that, and end when no producer is left.
-    idempotence: Arc<Idempotence>,
+    accumulator: Arc<Accumulator>,
 }
 
 impl Client {
@@ -66,7 +69,7 @@ impl Client {
 
     /// Sends records. All of a client's producers are one to the brokers.
     pub fn producer(&self) -> Producer {
-        Producer::new(self.cluster.clone(), self.idempotence.clone())
+        Producer::new(self.cluster.clone(), self.accumulator.clone())
     }
 
     /// Fetches records and subscribes to topics.
@@ -125,6 +128,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets [`ClientOptions::producer_bytes_max`].
+    pub fn producer_bytes_max(mut self, bytes: u32) -> Self {
+        self.options.producer_bytes_max = bytes;
+        self
+    }
+
     /// Sets [`ClientOptions::metadata_age_max`].
     pub fn metadata_age_max(mut self, age: Duration) -> Self {
         self.options.metadata_age_max = age;
@@ -148,6 +157,21 @@ impl ClientBuilder {
         }
         let cluster = Cluster::new(brokers, self.options);
         cluster.any_broker(Instant::now() + cluster.options.timeout).await?;
-        Ok(Client { cluster: Arc::new(cluster), idempotence: Arc::default() })
+        let cluster = Arc::new(cluster);
+        let accumulator = Accumulator::new(cluster.options.producer_bytes_max, start_lanes(cluster.clone()));
+        Ok(Client { accumulator: Arc::new(accumulator), cluster })
     }
+}
+
+/// On the runtime that this is called in.
+fn start_lanes(cluster: Arc<Cluster>) -> StartLane {
+    let runtime = Handle::current();
+    Box::new(move |queue, has_identity| {
+        // Made before it runs: on a runtime that has ended it is dropped at once, and tells so.
+        if has_identity {
+            runtime.spawn(Lane::new(cluster.clone(), queue).run());
+        } else {
+            runtime.spawn(PlainLane::new(cluster.clone(), queue).run());
+        }
+    })
 }

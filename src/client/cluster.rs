@@ -198,6 +198,11 @@ impl Cluster {
         }
     }
 
+    /// How many partitions a topic has, if that is known and not too old.
+    pub(crate) fn cached_partition_count(&self, topic: &str) -> Option<u32> {
+        self.metadata.topic(topic).map(|route| route.partition_count())
+    }
+
     /// As [`Cluster::route`], and sure that the topic has `partition`.
     pub(crate) async fn route_to(
         &self,

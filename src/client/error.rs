@@ -109,6 +109,33 @@ pub enum Error {
     /// Records that cannot be put into a batch.
     #[error("the records cannot be put into one batch: {0}")]
     Batch(#[source] Arc<BuildError>),
+    /// The records that producers of the client hold are as many as they may be.
+    #[error(
+        "the client's producers hold {bytes_max} bytes of records that are not acknowledged; wait for some of them, or \
+         raise producer_bytes_max"
+    )]
+    Full {
+        /// [`ClientOptions::producer_bytes_max`](crate::ClientOptions::producer_bytes_max).
+        bytes_max: u32,
+    },
+    /// Nobody has asked yet how many partitions a topic has, and there was no time to.
+    #[error("how many partitions topic `{topic}` has is not known yet; await `partition_count` once, or use `enqueue`")]
+    PartitionsUnknown {
+        /// The topic.
+        topic: String,
+    },
+    /// The producer was closed. The record was not sent.
+    #[error("the producer is closed; send before that, or with another producer of the client")]
+    Closed,
+    /// Of the records that were handed over, some were not acknowledged.
+    #[error("{records} of the records handed over were not acknowledged; the first that failed: {first}")]
+    Undelivered {
+        /// How many.
+        records: u64,
+        /// Why the first of them failed.
+        #[source]
+        first: Box<Error>,
+    },
     /// A subscription's handler failed, which ends the subscription. The record it failed on counts as not handled.
     #[error("the handler failed on partition {partition}, offset {offset}: {source}")]
     Handler {
@@ -140,7 +167,7 @@ impl Error {
             Self::Unreachable { attempts } => attempts.iter().any(|attempt| attempt.error.is_retriable()),
             Self::Connection { source, .. } => source.is_retriable(),
             Self::Broker { source, .. } => source.is_retriable(),
-            Self::TimedOut { .. } => true,
+            Self::TimedOut { .. } | Self::Full { .. } | Self::PartitionsUnknown { .. } => true,
             Self::Address(_)
             | Self::TopicName { .. }
             | Self::Argument(_)
@@ -148,6 +175,8 @@ impl Error {
             | Self::Unreadable { .. }
             | Self::Nonsense(_)
             | Self::Batch(_)
+            | Self::Closed
+            | Self::Undelivered { .. }
             | Self::Handler { .. }
             | Self::Runtime(_) => false,
         }
@@ -159,8 +188,16 @@ impl Error {
             Self::Broker { source, .. } => Some(source.code),
             Self::TimedOut { last, .. } => last.as_ref().and_then(|last| last.code()),
             Self::MaybeStored { source, .. } => source.code(),
+            Self::Undelivered { first, .. } => first.code(),
             _ => None,
         }
+    }
+
+    /// The runtime that carried the client's tasks is gone.
+    pub(crate) fn runtime_ended() -> Self {
+        Self::Runtime(
+            "the task that sends to the partition has ended; keep the runtime as long as the client".to_owned(),
+        )
     }
 
     /// The failure of a request as a whole.
@@ -260,7 +297,11 @@ mod tests {
             Error::Nonsense("no word".to_owned()),
             Error::from(BuildError::Timestamp { timestamp: Timestamp::new(-1) }),
             Error::of_handler(partition, Offset::ZERO, "enough".into()),
-            Error::Runtime("gone".to_owned()),
+            Error::runtime_ended(),
+            Error::Full { bytes_max: 1 },
+            Error::PartitionsUnknown { topic: "t".to_owned() },
+            Error::Closed,
+            Error::Undelivered { records: 2, first: Box::new(refused()) },
         ]
     }
 
@@ -280,6 +321,10 @@ mod tests {
             Error::Batch(_) => 10,
             Error::Handler { .. } => 11,
             Error::Runtime(_) => 12,
+            Error::Full { .. } => 13,
+            Error::PartitionsUnknown { .. } => 14,
+            Error::Closed => 15,
+            Error::Undelivered { .. } => 16,
         }
     }
 

@@ -14,66 +14,28 @@
 //!   one: its callers are told.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use ringmq_wire::batch::{BatchProducer, set_producer};
-use ringmq_wire::protocol::{Acks, InitProducerIdRequest};
-use ringmq_wire::{ErrorCode, PartitionIndex, ProducerEpoch, ProducerId, Sequence, TopicName};
-use tokio::sync::{mpsc, oneshot};
+use ringmq_wire::protocol::InitProducerIdRequest;
+use ringmq_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence, TopicName};
 use tokio::time::Instant;
 
+use crate::accumulator::{EncodedBatch, PartitionQueue, Promise};
 use crate::address::BrokerAddress;
 use crate::cluster::Cluster;
 use crate::connection::{Connection, PendingProduce};
+use crate::delivery::Deliveries;
 use crate::error::Error;
 use crate::produce::{self, Failure};
-use crate::producer::Deliveries;
 use crate::retry::Retry;
 
-/// Batches that the lane takes in at a time.
-const WAITING_MAX: usize = 64;
 /// Requests in flight: what the broker recognises at least, whoever else sends to the partition.
-const IN_FLIGHT_MAX: usize = 5;
+pub(crate) const IN_FLIGHT_MAX: usize = 5;
 /// After so long without a word the partition may have forgotten the producer.
 const KNOWN_FOR: Duration = Duration::from_secs(30);
-
-/// A batch that somebody waits for.
-#[derive(Debug)]
-pub(crate) struct Outgoing {
-    /// Without an identity.
-    pub(crate) batch: Bytes,
-    pub(crate) record_count: u32,
-    pub(crate) acks: Acks,
-    pub(crate) deadline: Instant,
-    pub(crate) trace: Arc<Trace>,
-    pub(crate) reply: oneshot::Sender<Result<Deliveries, Error>>,
-}
-
-/// What has become of a batch so far, for a caller whose time is up.
-#[derive(Debug, Default)]
-pub(crate) struct Trace(Mutex<Tried>);
-
-#[derive(Debug, Default)]
-struct Tried {
-    may_be_stored: bool,
-    last: Option<Error>,
-}
-
-impl Trace {
-    fn note(&self, may_be_stored: bool, last: Option<Error>) {
-        let mut tried = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tried.may_be_stored = may_be_stored;
-        tried.last = last.or(tried.last.take());
-    }
-
-    /// Whether it may be stored, and the last attempt's error.
-    pub(crate) fn outcome(&self) -> (bool, Option<Error>) {
-        let mut tried = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (tried.may_be_stored, tried.last.take())
-    }
-}
 
 /// How the partition's owner is reached.
 type Route = (BrokerAddress, Connection);
@@ -87,7 +49,7 @@ struct Identity {
 
 /// A batch on its way.
 struct Batch {
-    outgoing: Outgoing,
+    encoded: EncodedBatch,
     /// With its identity, once it was sent for the first time.
     sequenced: Option<Bytes>,
     /// Whether an attempt in this epoch left it open.
@@ -95,61 +57,86 @@ struct Batch {
 }
 
 impl Batch {
-    /// Whether its caller has left, or was told that the time is up.
+    fn promise(&self) -> &Promise {
+        &self.encoded.promise
+    }
+
+    /// Whether those who wait for it were told that the time is up.
     fn is_abandoned(&self) -> bool {
-        self.outgoing.reply.is_closed()
+        self.promise().is_done()
     }
 
     fn answer(self, outcome: Result<Deliveries, Error>) {
-        // Whoever asked may be gone.
-        let _ = self.outgoing.reply.send(outcome);
+        // Who waits for it may use its room at once.
+        drop(self.encoded.room);
+        self.encoded.promise.complete(outcome);
     }
 }
 
-struct Lane {
+/// Sends what one queue has, under an identity of its own.
+pub(crate) struct Lane {
     cluster: Arc<Cluster>,
-    topic: String,
-    partition: PartitionIndex,
+    queue: Arc<PartitionQueue>,
     identity: Option<Identity>,
     next_sequence: Sequence,
     /// When the partition last answered that it stored something of this identity.
     known_at: Option<Instant>,
-    /// In the order in which they are to be stored. The first ones may have been sent.
+    /// Those that have been taken from the queue, in the order in which they are to be stored. The first ones may have
+    /// been sent.
     batches: VecDeque<Batch>,
 }
 
-/// Sends what comes, until nobody can send any more and everything is answered or given up.
-pub(crate) async fn run(
-    cluster: Arc<Cluster>,
-    topic: String,
-    partition: PartitionIndex,
-    mut outgoing: mpsc::Receiver<Outgoing>,
-) {
-    let (identity, next_sequence, known_at, batches) = (None, Sequence::ZERO, None, VecDeque::new());
-    let mut lane = Lane { cluster, topic, partition, identity, next_sequence, known_at, batches };
-    let mut failed = 0;
-    loop {
-        lane.forget_abandoned();
-        if lane.batches.is_empty() {
-            failed = 0;
-            match outgoing.recv().await {
-                Some(first) => lane.push(first),
-                None => return,
-            }
+impl Lane {
+    pub(crate) fn new(cluster: Arc<Cluster>, queue: Arc<PartitionQueue>) -> Self {
+        let (identity, next_sequence, known_at, batches) = (None, Sequence::ZERO, None, VecDeque::new());
+        Self { cluster, queue, identity, next_sequence, known_at, batches }
+    }
+
+    /// Sends what comes, until nobody can send any more and everything is answered or given up.
+    pub(crate) async fn run(mut self) {
+        let queue = self.queue.clone();
+        tokio::select! {
+            () = self.send_until_retired() => {}
+            () = queue.watch_deadlines() => {}
         }
-        let mut retry = Retry::until("produce", lane.deadline(), lane.cluster.options.timeout, failed);
-        match lane.send_all(&mut retry, &mut outgoing).await {
-            Ok(()) => failed = 0,
-            Err(Stopped::Again(error)) => {
-                lane.note(&error);
-                if let Err(too_late) = retry.pause_after_answer(error).await {
-                    tokio::time::sleep_until(retry.deadline()).await;
-                    lane.give_up_all(&too_late);
+    }
+
+    async fn send_until_retired(&mut self) {
+        let mut failed = 0;
+        loop {
+            self.forget_abandoned();
+            if self.batches.is_empty() {
+                failed = 0;
+                self.queue.rest();
+                if !self.queue.filled(true).await {
+                    return;
                 }
-                failed = retry.failed();
+                self.take();
+                continue;
             }
-            Err(Stopped::GivenUp) => {}
+            let mut retry = self.retry(failed);
+            match self.send_all(&mut retry).await {
+                Ok(()) => failed = 0,
+                Err(Stopped::Again(error)) => {
+                    self.note(&error);
+                    if let Err(too_late) = retry.pause_after_answer(error).await {
+                        tokio::time::sleep_until(retry.deadline()).await;
+                        self.give_up_all(&too_late);
+                    }
+                    failed = retry.failed();
+                }
+                Err(Stopped::GivenUp) => {}
+            }
         }
+    }
+}
+
+impl Drop for Lane {
+    /// Its runtime ends, unless there is nothing left.
+    fn drop(&mut self) {
+        let taken = self.batches.iter().filter(|batch| !batch.is_abandoned());
+        let taken: u64 = taken.map(|batch| u64::from(batch.encoded.record_count)).sum();
+        produce::warn_of_lost(&self.queue, taken + self.queue.abandon());
     }
 }
 
@@ -162,14 +149,22 @@ enum Stopped {
 }
 
 impl Lane {
-    fn push(&mut self, outgoing: Outgoing) {
-        self.batches.push_back(Batch { outgoing, sequenced: None, may_be_stored: false });
+    /// Takes the next batch of the queue, if there is one that is to go now.
+    fn take(&mut self) -> bool {
+        match self.queue.take(self.batches.is_empty()) {
+            Some(encoded) => self.batches.push_back(Batch { encoded, sequenced: None, may_be_stored: false }),
+            None => return false,
+        }
+        true
     }
 
-    /// When the last caller's time is up.
-    fn deadline(&self) -> Instant {
+    /// The time that there is until the last of the batches is given up.
+    fn retry(&self, failed: u32) -> Retry {
         let waiting = self.batches.iter().filter(|batch| !batch.is_abandoned());
-        waiting.map(|batch| batch.outgoing.deadline).max().unwrap_or_else(Instant::now)
+        let last = waiting.map(Batch::promise).max_by_key(|promise| promise.deadline());
+        let (deadline, timeout) =
+            last.map_or((Instant::now(), Duration::ZERO), |promise| (promise.deadline(), promise.timeout()));
+        Retry::until("produce", deadline, timeout, failed).attempts_within(self.cluster.options.timeout)
     }
 
     /// Drops what nobody waits for, but for batches that were sent and stand before others.
@@ -192,20 +187,19 @@ impl Lane {
     }
 
     /// Sends everything, what was sent before first, and what comes meanwhile.
-    async fn send_all(&mut self, retry: &mut Retry, outgoing: &mut mpsc::Receiver<Outgoing>) -> Result<(), Stopped> {
+    async fn send_all(&mut self, retry: &mut Retry) -> Result<(), Stopped> {
         let attempt = self.open(retry).await;
         let (topic, connection) = match attempt {
             Ok(opened) => opened,
             Err(error) => return Err(self.cannot_open(error)),
         };
+        let queue = self.queue.clone();
         let mut pending: VecDeque<PendingProduce> = VecDeque::new();
         loop {
-            while self.batches.len() < WAITING_MAX
-                && let Ok(next) = outgoing.try_recv()
-            {
-                self.push(next);
-            }
-            while pending.len() < self.in_flight_max().min(self.batches.len()) {
+            while pending.len() < self.in_flight_max() {
+                if pending.len() == self.batches.len() && !self.take() {
+                    break;
+                }
                 match self.submit(pending.len(), &topic, &connection).await {
                     Ok(sent) => pending.push_back(sent),
                     // What was sent before it comes first.
@@ -213,18 +207,18 @@ impl Lane {
                     Err(error) => return Err(self.failed(Failure::of(error), &topic, &mut pending).await),
                 }
             }
+            let has_room = pending.len() < self.in_flight_max();
             let Some(first) = pending.front_mut() else { return Ok(()) };
-            let has_room = self.batches.len() < WAITING_MAX;
             tokio::select! {
                 answer = first.wait() => {
                     pending.pop_front();
                     let answer = answer.map_err(|error| Error::of_request("produce", &connection.0, error));
-                    match produce::outcome(&topic, self.partition, answer.map(Some)) {
+                    match produce::outcome(&topic, self.queue.partition, answer.map(Some)) {
                         Ok(stored) => self.stored(stored),
                         Err(failure) => return Err(self.failed(failure, &topic, &mut pending).await),
                     }
                 }
-                Some(next) = outgoing.recv(), if has_room => self.push(next),
+                true = queue.filled(false), if has_room => {}
             }
         }
     }
@@ -234,12 +228,13 @@ impl Lane {
     /// An identity, and a connection to the partition's owner.
     async fn open(&mut self, retry: &mut Retry) -> Result<(TopicName, Route), Error> {
         if self.identity.is_none() {
-            let timeout_ms = u32::try_from(retry.remaining().as_millis()).unwrap_or(u32::MAX);
+            let timeout_ms = retry.attempt_ms();
             let asked = self.cluster.ask_any("init producer id", &InitProducerIdRequest { timeout_ms }, retry).await?;
             self.identity = Some(Identity { id: asked.producer_id, epoch: asked.producer_epoch });
         }
-        let route = self.cluster.route_to(&self.topic, self.partition, retry).await?;
-        let owner = self.cluster.owner(&route, self.partition, retry.attempt_deadline()).await?;
+        let PartitionQueue { topic, partition, .. } = &*self.queue;
+        let route = self.cluster.route_to(topic, *partition, retry).await?;
+        let owner = self.cluster.owner(&route, *partition, retry.attempt_deadline()).await?;
         Ok((route.topic.clone(), owner))
     }
 
@@ -256,13 +251,13 @@ impl Lane {
         (address, connection): &Route,
     ) -> Result<PendingProduce, Error> {
         let batch = self.sequenced(place)?;
-        let acks = self.batches[place].outgoing.acks;
+        let acks = self.batches[place].encoded.acks;
         // A round may last long: what comes meanwhile has time of its own.
-        let retry = Retry::until("produce", self.deadline(), self.cluster.options.timeout, 0);
-        let head = produce::head(topic, self.partition, &batch, acks, &retry)?;
+        let retry = self.retry(0);
+        let head = produce::head(topic, self.queue.partition, &batch, acks, &retry)?;
         let submitted = connection.submit_produce(&head, [batch], retry.attempt_deadline()).await;
         let submitted = submitted.map_err(|error| Error::of_request("produce", address, error))?;
-        self.batches[place].outgoing.trace.note(true, None);
+        self.batches[place].promise().note(true, None);
         Ok(submitted)
     }
 
@@ -274,15 +269,15 @@ impl Lane {
         if let Some(sequenced) = &batch.sequenced {
             return Ok(sequenced.clone());
         }
-        let mut bytes = match std::mem::take(&mut batch.outgoing.batch).try_into_mut() {
+        let mut bytes = match std::mem::take(&mut batch.encoded.batch).try_into_mut() {
             Ok(bytes) => bytes,
             Err(shared) => BytesMut::from(&shared[..]),
         };
         set_producer(&mut bytes, BatchProducer { id, epoch, base_sequence: self.next_sequence });
-        self.next_sequence = self.next_sequence.advance(batch.outgoing.record_count);
+        self.next_sequence = self.next_sequence.advance(batch.encoded.record_count);
         let bytes = bytes.freeze();
         // What it is made anew of, should there be another epoch.
-        batch.outgoing.batch = bytes.clone();
+        batch.encoded.batch = bytes.clone();
         batch.sequenced = Some(bytes.clone());
         Ok(bytes)
     }
@@ -290,15 +285,15 @@ impl Lane {
     /// The first batch is stored.
     fn stored(&mut self, stored: Option<Deliveries>) {
         self.known_at = Some(Instant::now());
-        let unanswered = || Error::Nonsense("a produce request was answered without offsets".to_owned());
         if let Some(first) = self.batches.pop_front() {
-            first.answer(stored.ok_or_else(unanswered));
+            let stored = produce::offsets_of(first.encoded.record_count, stored);
+            first.answer(stored);
         }
     }
 
     /// Nothing was sent in this round.
     fn cannot_open(&mut self, error: Error) -> Stopped {
-        self.cluster.doubt(&self.topic, &error);
+        self.cluster.doubt(&self.queue.topic, &error);
         if error.is_retriable() {
             return Stopped::Again(error);
         }
@@ -327,7 +322,7 @@ impl Lane {
         if let Some(first) = self.batches.front_mut() {
             first.may_be_stored |= left_open;
         }
-        self.cluster.doubt(&self.topic, &error);
+        self.cluster.doubt(&self.queue.topic, &error);
         self.look_at_others(topic, pending).await;
         match error.code() {
             Some(ErrorCode::DuplicateSequence) => {
@@ -356,9 +351,10 @@ impl Lane {
         for (place, mut answer) in pending.drain(..).enumerate() {
             let answer = answer.wait().await;
             let open = match answer {
-                Ok(response) => {
-                    !matches!(produce::outcome(topic, self.partition, Ok(Some(response))), Err(Failure::NotStored(_)))
-                }
+                Ok(response) => !matches!(
+                    produce::outcome(topic, self.queue.partition, Ok(Some(response))),
+                    Err(Failure::NotStored(_))
+                ),
                 Err(error) => error.may_have_arrived(),
             };
             if let Some(batch) = self.batches.get_mut(place + 1) {
@@ -385,13 +381,13 @@ impl Lane {
     }
 
     fn may_be_stored(&self, source: Error) -> Error {
-        produce::may_be_stored(&self.topic, self.partition, source)
+        produce::may_be_stored(&self.queue.topic, self.queue.partition, source)
     }
 
-    /// Leaves word for callers whose time is up before the next attempt ends.
+    /// Leaves word for those whose time is up before the next attempt ends.
     fn note(&self, error: &Error) {
         for batch in &self.batches {
-            batch.outgoing.trace.note(batch.may_be_stored, Some(error.clone()));
+            batch.promise().note(batch.may_be_stored, Some(error));
         }
     }
 }

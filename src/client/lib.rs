@@ -23,7 +23,7 @@
 //! |---|---|
 //! | connect, with one address or several | [`Client::connect`], [`Client::builder`] |
 //! | create, alter, delete, list and describe topics, delete old records, see statistics, find the controller | [`Admin`] |
-//! | send records, one by one or in batches | [`Producer`] |
+//! | send records, one by one or many, waiting for each or not | [`Producer`] |
 //! | fetch from an offset, ask for offsets, subscribe | [`Consumer`] |
 //! | speak the protocol on a connection of one's own | [`Connection`], with the messages of the crate `ringmq-wire` |
 //!
@@ -31,13 +31,14 @@
 //! broker's public port where that one cannot be reached. Operations on topics go to the controller, which is discovered
 //! and, when it moves, discovered again.
 //!
-//! **Time-outs and retries.** An operation has [`ClientOptions::timeout`] for all its attempts. Errors that may pass are
-//! tried again with growing, random pauses; the broker recognises records that it gets again and stores them once: see
-//! [`Producer`].
+//! **Time-outs and retries.** An operation has [`ClientOptions::timeout`] for all its attempts; records have longer, their
+//! [delivery time-out](Producer::delivery_timeout). Errors that may pass are tried again with growing, random pauses; the
+//! broker recognises records that it gets again and stores them once: see [`Producer`].
 //!
 //! **Compatibility.** Keys choose partitions by the hash of Kafka's clients; batches have Kafka's v2 layout.
 #![forbid(unsafe_code)]
 
+mod accumulator;
 mod address;
 mod admin;
 pub mod blocking;
@@ -46,17 +47,18 @@ mod cluster;
 mod connection;
 mod consumer;
 mod delete_records;
+mod delivery;
 mod each_partition;
 mod error;
 mod fetch;
 mod fetched;
-mod idempotence;
 mod lane;
 mod list_offsets;
 mod metadata;
 mod murmur2;
 mod options;
 mod partitioner;
+mod plain_lane;
 mod pool;
 mod produce;
 mod producer;
@@ -79,6 +81,7 @@ pub use ringmq_wire::{
     TopicNameError, WireError,
 };
 
+pub use accumulator::PendingDelivery;
 pub use address::{AddressError, BrokerAddress, DEFAULT_PORT, HostPort, IntoBrokers};
 pub use admin::{Admin, NewTopic, TopicAlteration, TopicDescription};
 pub use client::{Client, ClientBuilder};
@@ -86,12 +89,13 @@ pub use cluster::ControllerInfo;
 pub use connection::{Connection, ConnectionError, FetchResponse, RequestError};
 pub use consumer::Consumer;
 pub use delete_records::{DeleteBefore, PartitionStart};
+pub use delivery::{Deliveries, Delivery};
 pub use error::{Attempt, BoxError, Error};
 pub use fetch::{FetchFrom, FetchOptions, Fetched, RawFetched};
 pub use list_offsets::PartitionOffset;
 pub use metadata::PartitionAddresses;
 pub use options::ClientOptions;
 pub use partitioner::Partitioner;
-pub use producer::{AckedBy, Deliveries, Delivery, Producer};
+pub use producer::{AckedBy, Producer};
 pub use record::{ConsumedRecord, Header, Record};
 pub use subscription::{RecordStream, Start, SubscribeOptions, Until};

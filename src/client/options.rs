@@ -6,7 +6,8 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ClientOptions {
-    /// The time an operation may take, with all its attempts. Default 5 s.
+    /// The time an operation may take, with all its attempts. Default 5 s. Of producers it is the time for one request:
+    /// their records have a [delivery time-out](crate::Producer::delivery_timeout).
     pub timeout: Duration,
     /// The time to open one connection, when several addresses are to be tried. Default 2 s, never more than what is
     /// left of the operation's time.
@@ -15,6 +16,9 @@ pub struct ClientOptions {
     pub in_flight_max: u32,
     /// The longest response that is accepted, in bytes. Default 128 MiB.
     pub response_bytes_max: u32,
+    /// What the client's producers hold at most of records that are not acknowledged, in bytes, before compression;
+    /// further ones wait. Default 64 MiB.
+    pub producer_bytes_max: u32,
     /// How long cached metadata is used before it is asked for again. Errors that show it to be stale do so at once.
     /// Default 5 min.
     pub metadata_age_max: Duration,
@@ -29,6 +33,7 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(2),
             in_flight_max: 64,
             response_bytes_max: 128 * 1024 * 1024,
+            producer_bytes_max: 64 * 1024 * 1024,
             metadata_age_max: Duration::from_secs(5 * 60),
             unreachable_for: Duration::from_secs(30),
         }

@@ -6,8 +6,8 @@ use ringmq_wire::PartitionIndex;
 
 use crate::murmur2::murmur2;
 
-/// Chooses by the key's hash as Kafka's clients do, and goes round where there is no key: what
-/// [`Producer::send`](crate::Producer::send) does, for programs that build batches themselves.
+/// Chooses by the key's hash as Kafka's clients do, and goes round where there is no key: for programs that build batches
+/// themselves. [`Producer`](crate::Producer) does the same with keys, and without one fills a batch before it goes on.
 ///
 /// ```
 /// use ringmq_client::Partitioner;

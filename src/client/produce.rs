@@ -4,8 +4,10 @@ use bytes::Bytes;
 use ringmq_wire::protocol::{Acks, ProduceHead, ProducePartition, ProduceResponse, ProduceTopic, ProducedPartition};
 use ringmq_wire::{ErrorCode, PartitionIndex, TopicName, WireError};
 
+use crate::accumulator::PartitionQueue;
+use crate::cluster::Cluster;
+use crate::delivery::Deliveries;
 use crate::error::Error;
-use crate::producer::Deliveries;
 use crate::retry::Retry;
 
 /// Why records were not acknowledged, and whether they can have been stored.
@@ -27,9 +29,53 @@ pub(crate) fn head(
     let partitions = vec![ProducePartition { partition, records_bytes }];
     Ok(ProduceHead {
         acks,
-        timeout_ms: u32::try_from(retry.remaining().as_millis()).unwrap_or(u32::MAX),
+        timeout_ms: retry.attempt_ms(),
         topics: vec![ProduceTopic { topic: topic.clone(), partitions }],
     })
+}
+
+/// Sends one request, again and again as long as its records surely were not stored. `note` hears of each attempt whether
+/// it may have stored them, before it and behind it.
+pub(crate) async fn until_open(
+    cluster: &Cluster,
+    topic: &str,
+    partition: PartitionIndex,
+    (batches, acks): (Bytes, Acks),
+    retry: &mut Retry,
+    note: impl Fn(bool, Option<&Error>),
+) -> Result<Option<Deliveries>, Error> {
+    loop {
+        match attempt(cluster, topic, partition, (&batches, acks), retry, &note).await {
+            Ok(stored) => return Ok(stored),
+            Err(Failure::NotStored(error)) => {
+                note(false, Some(&error));
+                cluster.doubt(topic, &error);
+                retry.pause_after_answer(error).await?;
+            }
+            Err(Failure::MaybeStored(error)) => {
+                cluster.doubt(topic, &error);
+                return Err(may_be_stored(topic, partition, error));
+            }
+        }
+    }
+}
+
+async fn attempt(
+    cluster: &Cluster,
+    topic: &str,
+    partition: PartitionIndex,
+    (batches, acks): (&Bytes, Acks),
+    retry: &mut Retry,
+    note: impl Fn(bool, Option<&Error>),
+) -> Result<Option<Deliveries>, Failure> {
+    let route = cluster.route_to(topic, partition, retry).await.map_err(Failure::NotStored)?;
+    let deadline = retry.only_attempt_deadline();
+    let owner = cluster.owner(&route, partition, deadline).await;
+    let (address, connection) = owner.map_err(Failure::NotStored)?;
+    let head = head(&route.topic, partition, batches, acks, retry).map_err(Failure::NotStored)?;
+    note(true, None);
+    let answer = connection.produce(&head, [batches.clone()], deadline).await;
+    outcome(&route.topic, partition, answer.map_err(|error| Error::of_request("produce", &address, error)))
 }
 
 /// What an answer says about the one partition that was asked for.
@@ -74,6 +120,21 @@ impl Failure {
             _ => false,
         };
         if may_be_stored { Failure::MaybeStored(error) } else { Failure::NotStored(error) }
+    }
+}
+
+/// The offsets of a batch with so many records.
+pub(crate) fn offsets_of(record_count: u32, stored: Option<Deliveries>) -> Result<Deliveries, Error> {
+    let nonsense = |what: &str| Error::Nonsense(format!("a produce request was answered {what}"));
+    let stored = stored.ok_or_else(|| nonsense("without offsets"))?;
+    if stored.count() == u64::from(record_count) { Ok(stored) } else { Err(nonsense("with offsets of other records")) }
+}
+
+/// Says how many records are lost with a runtime that ended before they were acknowledged.
+pub(crate) fn warn_of_lost(queue: &PartitionQueue, records: u64) {
+    if records > 0 {
+        let PartitionQueue { topic, partition, .. } = queue;
+        tracing::warn!(topic = &**topic, %partition, records, "the client's runtime ended before records were acknowledged");
     }
 }
 

@@ -1,24 +1,32 @@
 //! Sending records.
 
-use std::ops::Range;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use ringmq_wire::batch::{BATCH_HEADER_BYTES, BatchBuilder, Compression, split_batches};
 use ringmq_wire::protocol::Acks;
-use ringmq_wire::{Offset, PartitionIndex, Timestamp};
-use tokio::sync::oneshot;
-use tokio::time::timeout_at;
+use ringmq_wire::{PartitionIndex, Timestamp};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
+use crate::accumulator::{
+    Accumulator, BatchSettings, OnDelivery, OpenAccount, Parcel, PendingDelivery, Sender, Target, size_bound,
+};
 use crate::cluster::Cluster;
+use crate::delivery::{Deliveries, Delivery};
 use crate::error::Error;
-use crate::idempotence::Idempotence;
-use crate::lane::{Outgoing, Trace};
 use crate::partitioner::Partitioner;
-use crate::produce::{self, Failure};
+use crate::produce;
 use crate::record::Record;
 use crate::retry::Retry;
+
+/// The least delivery time-out that is given by default.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
+/// By default, as Kafka's since 4.0 (KIP-1030).
+const LINGER: Duration = Duration::from_millis(5);
+/// By default.
+const BATCH_BYTES_MAX: usize = 256 * 1024;
 
 /// Whose disk an acknowledgement speaks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,128 +47,167 @@ impl AckedBy {
     }
 }
 
-/// Sends records. Clones share connections, the round of partitions, and an identity.
+/// Sends records.
+///
+/// | to | use |
+/// |---|---|
+/// | send a record and know where it is | [`send`](Producer::send), [`send_to`](Producer::send_to) |
+/// | go on while records are on their way | [`enqueue`](Producer::enqueue), or with a callback [`enqueue_with`](Producer::enqueue_with) |
+/// | never wait for room | [`try_enqueue`](Producer::try_enqueue) |
+/// | send many | [`send_batch`](Producer::send_batch); in one piece [`send_batch_to`](Producer::send_batch_to) |
+/// | be sure that everything has arrived | [`flush`](Producer::flush), [`close`](Producer::close) |
+///
+/// ```no_run
+/// # async fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
+/// use ringmq_client::Record;
+/// let producer = client.producer();
+/// let delivery = producer.send("orders", Record::value("12.50").with_key("order 7")).await?;
+/// println!("on disk in partition {} at offset {}", delivery.partition, delivery.offset);
+///
+/// for number in 0..1_000_000 {
+///     // Waits only while the client's producers hold as much as they may.
+///     producer.enqueue_with("numbers", number.to_string(), |delivery| {
+///         if let Err(error) = delivery {
+///             eprintln!("{error}");
+///         }
+///     }).await?;
+/// }
+/// producer.flush().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// **Clones** are one producer: what one hands over, another flushes. Each call of
+/// [`Client::producer`](crate::Client::producer) gives a producer of its own; all of a client share connections, batches,
+/// the bound on memory, and an identity for each partition.
+///
+/// **Batches.** A record is sent at once while nothing is in flight to its partition. While something is, records gather,
+/// until that is acknowledged, a batch is [full](Producer::batch_bytes_max), or [`linger`](Producer::linger) is over. So
+/// the batches of an idle producer are small and quick, those of a busy one large. Memory is bounded by
+/// [`producer_bytes_max`](crate::ClientOptions::producer_bytes_max) over everything that is gathered or in flight; who hands
+/// over more waits, first come, first served.
+///
+/// **Partitions.** A record that [names one](Record::to_partition) goes there. Records of one key go to one partition, the
+/// one that Kafka's clients choose. The others go to one partition after the other: record by record while these are idle,
+/// otherwise batch by batch.
+///
+/// **Order.** Records of one partition, and so of one key, are stored in the order in which they were handed over, as long
+/// as one task does so: also where several requests are in flight (five at most), and where they have to be sent again.
 ///
 /// **Retries.** A producer is idempotent: the broker recognises what it sends again, stores it once, and answers with the
-/// first offset. So whatever may pass is tried again until the client's time-out: a broker that is away or full, a
-/// connection that breaks, an acknowledgement that is lost. [`Error::MaybeStored`] says that the time was up before it was
+/// first offset. So whatever may pass is tried again until the [delivery time-out](Producer::delivery_timeout): a broker
+/// that is away or full, a connection that breaks, an acknowledgement that is lost or takes longer than the client's
+/// [`timeout`](crate::ClientOptions::timeout). [`Error::MaybeStored`] says that the time was up before it was
 /// known whether records are stored; they are stored once or not at all, and if the program itself sends them again, they
 /// are other records to the broker. Two things are left to the program: several batches in one
 /// [`Producer::send_encoded`], and [`Producer::send_unacknowledged`], go without the identity. And a partition remembers a producer for as long as the
 /// broker's `producer_expiry_ms` says, a day by default.
 ///
-/// With [`idempotent(false)`](Producer::idempotent) only what surely was not stored is sent again.
+/// With [`idempotent(false)`](Producer::idempotent) only what surely was not stored is sent again, and not in order then.
 ///
-/// **Order.** Records of one partition are stored in the order of the calls, also where a later call does not wait for the
-/// end of an earlier one, as long as they are made by one task. Five requests are in flight for a partition at the same
-/// time, and further ones wait: [`Producer::send_batch`] makes more of each.
+/// **Errors.** When the broker refuses a batch for good, the records in that one alone fail. [`ErrorCode::OutOfOrderSequence`]:
+/// the partition has lost something that this producer was told to be stored. Whatever it is, the producer goes on: it begins
+/// a new epoch by itself, or takes a new identity.
 ///
-/// **Errors.** When the broker refuses a batch for good, that one alone fails. [`ErrorCode::OutOfOrderSequence`]: the
-/// partition has lost something that this producer was told to be stored. Whatever it is, the producer goes on: it begins a
-/// new epoch by itself, or takes a new identity.
+/// **Its end.** Records that were handed over are sent also when the producer is dropped, as long as the runtime lives that
+/// the client was connected on. Dropping the last clone with records on their way logs how many; so does the end of the
+/// runtime, which loses them. [`Producer::close`] waits for them instead.
 ///
 /// [`ErrorCode::OutOfOrderSequence`]: ringmq_wire::ErrorCode::OutOfOrderSequence
-///
-/// **Cancelling.** Dropping a future before its records have left sends nothing; later, they may be stored or not.
-///
-/// ```no_run
-/// # async fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
-/// use ringmq_client::Record;
-/// let delivery = client.producer().send("orders", Record::value("12.50").with_key("order 7")).await?;
-/// println!("on disk in partition {} at offset {}", delivery.partition, delivery.offset);
-/// # Ok(())
-/// # }
-/// ```
 #[derive(Debug, Clone)]
 pub struct Producer {
     cluster: Arc<Cluster>,
+    accumulator: Arc<Accumulator>,
+    account: Arc<OpenAccount>,
     partitioner: Arc<Partitioner>,
-    acked_by: AckedBy,
-    compression: Compression,
-    /// `None`: without an identity.
-    idempotence: Option<Arc<Idempotence>>,
-}
-
-/// Where one record was stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Delivery {
-    /// The partition.
-    pub partition: PartitionIndex,
-    /// Its offset there.
-    pub offset: Offset,
-}
-
-/// Where records that were sent together were stored: in one partition, one after the other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deliveries {
-    /// The partition.
-    pub partition: PartitionIndex,
-    /// From the first record's offset to the one after the last record's.
-    pub offsets: Range<Offset>,
-    /// The time that the broker gave them, on a topic that asks for that.
-    pub append_time: Option<Timestamp>,
-}
-
-impl Deliveries {
-    /// How many records there are.
-    pub fn count(&self) -> u64 {
-        self.offsets.end.checked_sub(self.offsets.start).unwrap_or(0)
-    }
-
-    /// Where each record is, in the order in which they were sent.
-    pub fn iter(&self) -> impl Iterator<Item = Delivery> + use<> {
-        let partition = self.partition;
-        let offsets = self.offsets.start.get()..self.offsets.end.get();
-        offsets.map(move |offset| Delivery { partition, offset: Offset::new(offset) })
-    }
+    settings: BatchSettings,
+    is_idempotent: bool,
 }
 
 impl Producer {
-    pub(crate) fn new(cluster: Arc<Cluster>, idempotence: Arc<Idempotence>) -> Self {
-        let (acked_by, compression) = (AckedBy::default(), Compression::None);
-        let idempotence = Some(idempotence);
-        Self { cluster, partitioner: Arc::new(Partitioner::new()), acked_by, compression, idempotence }
+    pub(crate) fn new(cluster: Arc<Cluster>, accumulator: Arc<Accumulator>) -> Self {
+        let settings = BatchSettings {
+            acks: AckedBy::default().to_wire(),
+            compression: Compression::None,
+            linger: LINGER,
+            batch_bytes_max: BATCH_BYTES_MAX,
+            delivery_timeout: DELIVERY_TIMEOUT.max(cluster.options.timeout),
+        };
+        let (account, partitioner) = (Arc::default(), Arc::new(Partitioner::new()));
+        Self { cluster, accumulator, account, partitioner, settings, is_idempotent: true }
     }
 
     /// The same producer, with or without an identity. Default: with one, so that nothing is stored twice (see
-    /// [Retries](Producer)). Without one, nothing is sent again that may have been stored, and requests for one partition
-    /// are not held back to [five in flight](Producer).
+    /// [Retries](Producer)). Without one, nothing is sent again that may have been stored.
     #[must_use]
-    pub fn idempotent(mut self, idempotent: bool) -> Self {
-        let shared = self.idempotence.take();
-        self.idempotence = idempotent.then(|| shared.unwrap_or_default());
-        self
+    pub fn idempotent(self, idempotent: bool) -> Self {
+        Self { is_idempotent: idempotent, ..self }
     }
 
     /// The same producer, waiting for other acknowledgements. Default [`AckedBy::All`].
     #[must_use]
     pub fn acked_by(mut self, acked_by: AckedBy) -> Self {
-        self.acked_by = acked_by;
+        self.settings.acks = acked_by.to_wire();
         self
     }
 
     /// The same producer with other compression; none is the default.
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
-        self.compression = compression;
+        self.settings.compression = compression;
         self
     }
 
-    /// Sends one record. Its key chooses the partition, by the same hash as Kafka's clients; without a key the
-    /// partitions take turns.
+    /// The same producer, gathering records for another time at most while earlier ones are on their way. Default 5 ms.
+    /// With zero a batch never waits while fewer than five are in flight to its partition.
     ///
-    /// # Errors
-    /// [`Error::Broker`] when the broker refuses; [`Error::MaybeStored`] when the time is up and the acknowledgement has
-    /// not come.
-    pub async fn send(&self, topic: &str, record: impl Into<Record>) -> Result<Delivery, Error> {
-        let record = record.into();
-        let mut retry = self.retry();
-        let partition = self.choose(topic, record.key.as_deref(), &mut retry).await?;
-        let stored = self.send_records(topic, partition, &[record], &mut retry).await?;
-        Ok(Delivery { partition, offset: stored.offsets.start })
+    /// ```no_run
+    /// # fn example(client: ringmq_client::Client) {
+    /// use std::time::Duration;
+    /// let bulk = client.producer().linger(Duration::from_millis(50)).batch_bytes_max(1 << 20);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.settings.linger = linger;
+        self
     }
 
-    /// Sends one record to a partition.
+    /// The same producer with batches of another size at most, in bytes before compression. Default 256 KiB. A record
+    /// that is larger goes alone. Topics bound batches too, by their setting `batch_bytes_max` (1 MiB by default): stay
+    /// below it, or whole batches are refused.
+    #[must_use]
+    pub fn batch_bytes_max(mut self, bytes: usize) -> Self {
+        self.settings.batch_bytes_max = bytes;
+        self
+    }
+
+    /// The same producer with another time from a call until its record is acknowledged or given up, the wait for room and
+    /// all attempts included. Default 30 s, or the client's [`timeout`](crate::ClientOptions::timeout) if that is longer:
+    /// that one bounds a single request. A record that joined a batch in which others wait may be given up earlier by an
+    /// eighth of it.
+    #[must_use]
+    pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.delivery_timeout = timeout;
+        self
+    }
+
+    /// Sends one record, and waits until it is acknowledged.
+    ///
+    /// # Cancellation
+    /// Dropping the future before there is room for the record sends nothing. Later the record is sent all the same.
+    ///
+    /// # Errors
+    /// [`Error::Broker`] when the broker refuses; [`Error::TimedOut`] when the delivery time-out is over and it is not
+    /// stored, [`Error::MaybeStored`] when it may be; [`Error::Closed`] when the producer is closed.
+    pub async fn send(&self, topic: &str, record: impl Into<Record>) -> Result<Delivery, Error> {
+        self.enqueue(topic, record).await?.await
+    }
+
+    /// Sends one record to a partition, and waits until it is acknowledged.
+    ///
+    /// # Cancellation
+    /// As [`Producer::send`].
     ///
     /// # Errors
     /// As [`Producer::send`].
@@ -170,22 +217,177 @@ impl Producer {
         partition: PartitionIndex,
         record: impl Into<Record>,
     ) -> Result<Delivery, Error> {
-        let stored = self.send_records(topic, partition, &[record.into()], &mut self.retry()).await?;
-        Ok(Delivery { partition, offset: stored.offsets.start })
+        self.send(topic, record.into().to_partition(partition)).await
     }
 
-    /// Sends records to a partition as one batch: all are stored, side by side, or none. A topic bounds the size of a
-    /// batch (1 MiB by default).
+    /// Sends records, each to its partition, and waits until all are answered: what became of each, in their order.
+    ///
+    /// Those of one partition are stored in their order, though not side by side: see [`Producer::send_batch_to`].
+    ///
+    /// ```no_run
+    /// # async fn example(producer: ringmq_client::Producer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::Record;
+    /// let records = ["a", "b", "c"].map(|key| Record::value("1").with_key(key));
+    /// for delivery in producer.send_batch("counts", records).await? {
+    ///     println!("{:?}", delivery?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves those unsent for which there was no room yet. The others are sent.
+    ///
+    /// # Errors
+    /// When nothing was sent, as [`Producer::partition_count`] and [`Error::Closed`]; of each record as
+    /// [`Producer::send`].
+    pub async fn send_batch(
+        &self,
+        topic: &str,
+        records: impl IntoIterator<Item = impl Into<Record>>,
+    ) -> Result<Vec<Result<Delivery, Error>>, Error> {
+        self.account.check_open()?;
+        let deadline = self.deadline();
+        self.count_partitions(topic, deadline).await?;
+        let mut pending = Vec::new();
+        for record in records {
+            pending.push(self.hand_over(topic, record.into(), deadline, None).await);
+        }
+        let mut outcomes = Vec::with_capacity(pending.len());
+        for pending in pending {
+            outcomes.push(match pending {
+                Ok(pending) => pending.await,
+                Err(error) => Err(error),
+            });
+        }
+        Ok(outcomes)
+    }
+
+    /// Sends records to a partition as one batch, and waits until it is acknowledged: all are stored, side by side, or
+    /// none. A topic bounds the size of a batch (1 MiB by default).
+    ///
+    /// # Cancellation
+    /// As [`Producer::send`], for all of them.
     ///
     /// # Errors
     /// As [`Producer::send`]; [`Error::Argument`] without a record.
-    pub async fn send_batch(
+    pub async fn send_batch_to(
         &self,
         topic: &str,
         partition: PartitionIndex,
         records: Vec<Record>,
     ) -> Result<Deliveries, Error> {
-        self.send_records(topic, partition, &records, &mut self.retry()).await
+        if records.is_empty() {
+            return Err(Error::Argument("a batch needs at least one record; give it one, or send nothing".to_owned()));
+        }
+        let batch = encode(&records, self.settings.compression)?;
+        let record_count = u32::try_from(records.len()).map_err(|_| too_many(records.len()))?;
+        drop(records);
+        self.send_whole(topic, partition, (batch, record_count), self.settings.acks).await
+    }
+
+    /// Hands one record over: waits for room, and not for its acknowledgement. It is on its way when this returns, whatever
+    /// becomes of what it returns: a future that tells where the record is stored.
+    ///
+    /// # Cancellation
+    /// Dropping the future before there is room for the record sends nothing; later there is nothing to drop.
+    ///
+    /// # Errors
+    /// As [`Producer::partition_count`] unless the record names its partition; [`Error::TimedOut`] when there is no room
+    /// within the delivery time-out; [`Error::Closed`]; [`Error::Argument`] and [`Error::Batch`] for a record that no batch
+    /// can hold. Everything else is told by what it returns.
+    pub async fn enqueue(&self, topic: &str, record: impl Into<Record>) -> Result<PendingDelivery, Error> {
+        self.hand_over(topic, record.into(), self.deadline(), None).await
+    }
+
+    /// As [`Producer::enqueue`], with a callback that hears what became of the record, once. It is called on the client's
+    /// runtime, in the order of the records of a partition: it should be quick and must not block. It is not called where
+    /// this fails.
+    ///
+    /// # Cancellation
+    /// As [`Producer::enqueue`].
+    ///
+    /// # Errors
+    /// As [`Producer::enqueue`].
+    pub async fn enqueue_with(
+        &self,
+        topic: &str,
+        record: impl Into<Record>,
+        on_delivery: impl FnOnce(Result<Delivery, Error>) + Send + 'static,
+    ) -> Result<(), Error> {
+        let pending = self.hand_over(topic, record.into(), self.deadline(), Some(Box::new(on_delivery))).await?;
+        drop(pending);
+        Ok(())
+    }
+
+    /// As [`Producer::enqueue`], at once or not at all, from any thread. A clone of a record costs little: keep one to try
+    /// again.
+    ///
+    /// ```no_run
+    /// # async fn example(producer: ringmq_client::Producer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::Error;
+    /// producer.partition_count("metrics").await?;
+    /// match producer.try_enqueue("metrics", "load 0.7") {
+    ///     Ok(pending) => drop(pending),
+    ///     Err(Error::Full { .. }) => println!("one measurement is left out"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Full`] when there is no room; [`Error::PartitionsUnknown`] when the client has not heard yet how many
+    /// partitions the topic has, and the record names none; otherwise as [`Producer::enqueue`].
+    pub fn try_enqueue(&self, topic: &str, record: impl Into<Record>) -> Result<PendingDelivery, Error> {
+        let record = record.into();
+        let count = || {
+            let known = self.cluster.cached_partition_count(topic).or_else(|| self.accumulator.partition_count(topic));
+            known.ok_or_else(|| Error::PartitionsUnknown { topic: topic.to_owned() })
+        };
+        let target = match record.partition {
+            Some(partition) => Target::Partition(partition),
+            None => self.target(topic, &record, count()?)?,
+        };
+        let room = self.accumulator.try_room(size_bound(&record))?;
+        self.put(topic, target, record, room, self.deadline(), None)
+    }
+
+    /// Sends what is gathered without waiting for more, and waits until every record that this producer and its clones have
+    /// handed over before is acknowledged or given up. It ends after the delivery time-out at the latest.
+    ///
+    /// ```no_run
+    /// # async fn example(producer: ringmq_client::Producer) -> Result<(), ringmq_client::Error> {
+    /// for line in ["one", "two"] {
+    ///     drop(producer.enqueue("lines", line).await?);
+    /// }
+    /// // `Ok`: both are on disk.
+    /// producer.flush().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future loses nothing: the records are sent, and the next flush tells what failed.
+    ///
+    /// # Errors
+    /// [`Error::Undelivered`] when records have failed since the last flush, also such whose failure was told already.
+    pub async fn flush(&self) -> Result<(), Error> {
+        self.accumulator.flush(&self.account).await;
+        self.account.take_failures()
+    }
+
+    /// Refuses further records, of clones too, and waits for those that it has as [`Producer::flush`] does. Closing again
+    /// does no harm. Other producers of the client go on.
+    ///
+    /// # Cancellation
+    /// Dropping the future loses nothing: the records are sent, and the producer is closed.
+    ///
+    /// # Errors
+    /// As [`Producer::flush`].
+    pub async fn close(&self) -> Result<(), Error> {
+        self.account.close();
+        self.flush().await
     }
 
     /// Sends batches that are encoded already (see [`ringmq_wire::batch`]) to a partition: all are stored, side by side,
@@ -196,6 +398,10 @@ impl Producer {
     ///
     /// `None` without acknowledgement ([`Acks::None`]): the records were handed to the operating system, no more.
     ///
+    /// # Cancellation
+    /// As [`Producer::send`] for what gets this producer's identity. Other batches may be stored or not once they have
+    /// been written.
+    ///
     /// # Errors
     /// As [`Producer::send`].
     pub async fn send_encoded(
@@ -205,140 +411,158 @@ impl Producer {
         batches: Bytes,
         acks: Acks,
     ) -> Result<Option<Deliveries>, Error> {
-        let mut retry = self.retry();
-        if let Some(idempotence) = self.idempotence.as_ref().filter(|_| acks != Acks::None)
+        if self.is_idempotent
+            && acks != Acks::None
             && let Some(record_count) = records_of_plain_batch(&batches)
         {
-            let batch = (batches, record_count);
-            return self.send_once(idempotence, topic, partition, batch, acks, &retry).await.map(Some);
+            return self.send_whole(topic, partition, (batches, record_count), acks).await.map(Some);
         }
-        self.produce(topic, partition, batches, acks, &mut retry).await
+        self.send_aside(topic, partition, batches, acks).await
     }
 
     /// Sends one record and waits for no acknowledgement, only until the operating system has taken it. A record that
     /// the broker refuses is lost without a word. Gives the partition that it went to.
     ///
+    /// # Cancellation
+    /// Dropping the future before the record was written sends nothing.
+    ///
     /// # Errors
     /// When no connection can be opened, or it breaks meanwhile.
     pub async fn send_unacknowledged(&self, topic: &str, record: impl Into<Record>) -> Result<PartitionIndex, Error> {
         let record = record.into();
-        let mut retry = self.retry();
-        let partition = self.choose(topic, record.key.as_deref(), &mut retry).await?;
-        let batch = encode(&[record], self.compression)?;
-        self.produce(topic, partition, batch, Acks::None, &mut retry).await?;
+        let partition = match record.partition {
+            Some(partition) => partition,
+            None => self.partition_for(topic, record.key.as_deref()).await?,
+        };
+        let batch = encode(&[record], self.settings.compression)?;
+        self.send_aside(topic, partition, batch, Acks::None).await?;
         Ok(partition)
     }
 
-    /// The partition to which [`Producer::send`] would send a record with this key; without a key, the next in turn.
+    /// The partition to which [`Producer::send`] would send a record with this key; without a key, one after the other.
+    ///
+    /// # Cancellation
+    /// Dropping the future changes nothing.
     ///
     /// # Errors
-    /// [`Error::Broker`] when the topic is unknown; when no broker answers.
+    /// As [`Producer::partition_count`].
     pub async fn partition_for(&self, topic: &str, key: Option<&[u8]>) -> Result<PartitionIndex, Error> {
-        self.choose(topic, key, &mut self.retry()).await
+        let count = self.count_partitions(topic, self.deadline()).await?;
+        self.partitioner.choose(key, count).ok_or_else(|| no_partition(topic))
     }
 
     /// How many partitions a topic has.
     ///
+    /// # Cancellation
+    /// Dropping the future changes nothing.
+    ///
     /// # Errors
-    /// [`Error::Broker`] when the topic is unknown; when no broker answers.
+    /// [`Error::Broker`] when the topic is unknown; when no broker answers within the delivery time-out.
     pub async fn partition_count(&self, topic: &str) -> Result<u32, Error> {
-        self.cluster.route(topic, &mut self.retry()).await.map(|route| route.partition_count())
+        self.count_partitions(topic, self.deadline()).await
     }
 
-    async fn choose(&self, topic: &str, key: Option<&[u8]>, retry: &mut Retry) -> Result<PartitionIndex, Error> {
-        let route = self.cluster.route(topic, retry).await?;
-        let chosen = self.partitioner.choose(key, route.partition_count());
-        chosen.ok_or_else(|| Error::Nonsense(format!("topic `{topic}` has no partition")))
+    async fn hand_over(
+        &self,
+        topic: &str,
+        record: Record,
+        deadline: Instant,
+        on_delivery: Option<OnDelivery>,
+    ) -> Result<PendingDelivery, Error> {
+        self.account.check_open()?;
+        let target = match record.partition {
+            Some(partition) => Target::Partition(partition),
+            None => self.target(topic, &record, self.count_partitions(topic, deadline).await?)?,
+        };
+        let room = self.accumulator.room(size_bound(&record), deadline).await?;
+        self.put(topic, target, record, room, deadline, on_delivery)
     }
 
-    async fn send_records(
+    fn put(
+        &self,
+        topic: &str,
+        target: Target,
+        record: Record,
+        room: OwnedSemaphorePermit,
+        deadline: Instant,
+        on_delivery: Option<OnDelivery>,
+    ) -> Result<PendingDelivery, Error> {
+        let bytes = size_bound(&record);
+        let parcel = Parcel { record, on_delivery, sender: self.sender(self.settings.acks, deadline, room)? };
+        self.accumulator.append(topic, target, self.is_idempotent, parcel, bytes)
+    }
+
+    /// By the partition's lane, as a batch of its own.
+    async fn send_whole(
         &self,
         topic: &str,
         partition: PartitionIndex,
-        records: &[Record],
-        retry: &mut Retry,
-    ) -> Result<Deliveries, Error> {
-        if records.is_empty() {
-            return Err(Error::Argument("a batch needs at least one record; give it one, or send nothing".to_owned()));
-        }
-        let batch = encode(records, self.compression)?;
-        let acks = self.acked_by.to_wire();
-        if let Some(idempotence) = &self.idempotence {
-            let record_count = u32::try_from(records.len()).map_err(|_| too_many(records.len()))?;
-            return self.send_once(idempotence, topic, partition, (batch, record_count), acks, retry).await;
-        }
-        let stored = self.produce(topic, partition, batch, acks, retry).await?;
-        stored.ok_or_else(|| Error::Nonsense("a produce request was answered without offsets".to_owned()))
-    }
-
-    /// By the partition's lane, which sends it again until it is answered or the time is up.
-    async fn send_once(
-        &self,
-        idempotence: &Idempotence,
-        topic: &str,
-        partition: PartitionIndex,
-        (batch, record_count): (Bytes, u32),
+        batch: (Bytes, u32),
         acks: Acks,
-        retry: &Retry,
     ) -> Result<Deliveries, Error> {
-        let (deadline, trace) = (retry.deadline(), Arc::new(Trace::default()));
-        let ended =
-            || Error::Runtime("the task that sends to the partition has ended; keep the client's runtime".into());
-        let (reply, answer) = oneshot::channel();
-        let outgoing = Outgoing { batch, record_count, acks, deadline, trace: trace.clone(), reply };
-        let lane = idempotence.lane(&self.cluster, topic, partition);
-        match timeout_at(deadline, lane.send(outgoing)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(ended()),
-            Err(_) => return Err(retry.timed_out(None)),
-        }
-        match timeout_at(deadline, answer).await {
-            Ok(answer) => answer.unwrap_or_else(|_| Err(ended())),
-            Err(_) => {
-                let (is_open, last) = trace.outcome();
-                let timed_out = retry.timed_out(last);
-                Err(if is_open { produce::may_be_stored(topic, partition, timed_out) } else { timed_out })
-            }
-        }
+        self.account.check_open()?;
+        let deadline = self.deadline();
+        let room = self.accumulator.room(batch.0.len(), deadline).await?;
+        let sender = self.sender(acks, deadline, room)?;
+        self.accumulator.append_batch(topic, partition, self.is_idempotent, batch, sender)?.await
     }
 
-    async fn produce(
+    /// Past the lanes, in no order to what they send.
+    async fn send_aside(
         &self,
         topic: &str,
         partition: PartitionIndex,
         batches: Bytes,
         acks: Acks,
-        retry: &mut Retry,
     ) -> Result<Option<Deliveries>, Error> {
-        loop {
-            let route = self.cluster.route_to(topic, partition, retry).await?;
-            let owner = self.cluster.owner(&route, partition, retry.deadline()).await;
-            let attempt = match owner {
-                Ok((address, connection)) => {
-                    let head = produce::head(&route.topic, partition, &batches, acks, retry)?;
-                    let answer = connection.produce(&head, [batches.clone()], retry.deadline()).await;
-                    let answer = answer.map_err(|error| Error::of_request("produce", &address, error));
-                    produce::outcome(&route.topic, partition, answer)
-                }
-                Err(error) => Err(Failure::NotStored(error)),
-            };
-            match attempt {
-                Ok(stored) => return Ok(stored),
-                Err(Failure::NotStored(error)) => {
-                    self.cluster.doubt(topic, &error);
-                    retry.pause_after_answer(error).await?;
-                }
-                Err(Failure::MaybeStored(error)) => {
-                    self.cluster.doubt(topic, &error);
-                    return Err(produce::may_be_stored(topic, partition, error));
-                }
-            }
-        }
+        self.account.check_open()?;
+        let mut retry = self.retry(self.deadline());
+        let _room = self.accumulator.room(batches.len(), retry.deadline()).await?;
+        produce::until_open(&self.cluster, topic, partition, (batches, acks), &mut retry, |_, _| {}).await
     }
 
-    fn retry(&self) -> Retry {
-        Retry::new("produce", self.cluster.options.timeout)
+    /// # Errors
+    /// [`Error::Closed`]: that may have happened while there was no room.
+    fn sender(&self, acks: Acks, deadline: Instant, room: OwnedSemaphorePermit) -> Result<Sender, Error> {
+        self.account.check_open()?;
+        let settings = BatchSettings { acks, ..self.settings };
+        Ok(Sender { account: (**self.account).clone(), settings, deadline, room })
     }
+
+    /// Where a record goes that names no partition, out of `count`.
+    fn target(&self, topic: &str, record: &Record, count: u32) -> Result<Target, Error> {
+        match &record.key {
+            Some(key) => self.partitioner.choose(Some(key), count).map(Target::Partition),
+            None => Some(Target::AnyOf(count)).filter(|_| count > 0),
+        }
+        .ok_or_else(|| no_partition(topic))
+    }
+
+    async fn count_partitions(&self, topic: &str, deadline: Instant) -> Result<u32, Error> {
+        if let Some(count) = self.cluster.cached_partition_count(topic) {
+            return Ok(count);
+        }
+        let count = self.cluster.route(topic, &mut self.retry(deadline)).await?.partition_count();
+        self.accumulator.set_partition_count(topic, count);
+        Ok(count)
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.settings.delivery_timeout
+    }
+
+    fn retry(&self, deadline: Instant) -> Retry {
+        let retry = Retry::until("produce", deadline, self.settings.delivery_timeout, 0);
+        retry.attempts_within(self.cluster.options.timeout)
+    }
+}
+
+fn no_partition(topic: &str) -> Error {
+    Error::Nonsense(format!("topic `{topic}` has no partition"))
+}
+
+fn too_many(records: usize) -> Error {
+    Error::Argument(format!("{records} records are more than one batch can hold; send them in several"))
 }
 
 /// How many records there are, if this is one sound batch of nobody's.
@@ -349,20 +573,9 @@ fn records_of_plain_batch(batches: &Bytes) -> Option<u32> {
     (is_plain && batch.verify_checksum().is_ok()).then_some(batch.header().record_count)
 }
 
-fn too_many(records: usize) -> Error {
-    Error::Argument(format!("{records} records are more than one batch can hold; send them in several"))
-}
-
 /// One batch of `records`, in their order.
 fn encode(records: &[Record], compression: Compression) -> Result<Bytes, Error> {
-    let payload = |record: &Record| {
-        let headers =
-            record.headers.iter().map(|header| header.key.len() + header.value.as_ref().map_or(0, Bytes::len));
-        let sides = record.key.as_ref().map_or(0, Bytes::len) + record.value.as_ref().map_or(0, Bytes::len);
-        // Lengths, deltas and counts of a small record take fewer bytes.
-        sides + headers.sum::<usize>() + 24
-    };
-    let capacity = BATCH_HEADER_BYTES + records.iter().map(payload).sum::<usize>();
+    let capacity = BATCH_HEADER_BYTES + records.iter().map(size_bound).sum::<usize>();
     let mut builder = BatchBuilder::with_capacity(compression, capacity);
     let now = Timestamp::from(SystemTime::now());
     for record in records {

@@ -29,6 +29,8 @@ pub struct Record {
     pub headers: Vec<Header>,
     /// When the record came into being; `None` is now, by this machine's clock.
     pub timestamp: Option<Timestamp>,
+    /// The partition that it goes to; `None` leaves that to the key.
+    pub partition: Option<PartitionIndex>,
 }
 
 impl Record {
@@ -48,6 +50,20 @@ impl Record {
     #[must_use]
     pub fn with_header(mut self, key: impl Into<String>, value: impl Into<Bytes>) -> Self {
         self.headers.push(Header { key: key.into(), value: Some(value.into()) });
+        self
+    }
+
+    /// The same record, to go to this partition whatever its key is.
+    ///
+    /// ```
+    /// use ringmq_client::{PartitionIndex, Record};
+    /// let record = Record::value("12.50").with_key("order 7").to_partition(PartitionIndex::new(3));
+    /// assert_eq!(record.partition, Some(PartitionIndex::new(3)));
+    /// ```
+    #[must_use]
+    #[allow(clippy::wrong_self_convention, reason = "it names where the record goes, as `send_to` does")]
+    pub fn to_partition(mut self, partition: PartitionIndex) -> Self {
+        self.partition = Some(partition);
         self
     }
 

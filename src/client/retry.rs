@@ -21,17 +21,24 @@ pub(crate) struct Retry {
     timeout: Duration,
     deadline: Instant,
     failed: u32,
+    /// What one attempt may take at most.
+    attempt_max: Duration,
 }
 
 impl Retry {
     /// An operation that starts now and may take `timeout`.
     pub(crate) fn new(operation: &'static str, timeout: Duration) -> Self {
-        Self { operation, timeout, deadline: Instant::now() + timeout, failed: 0 }
+        Self::until(operation, Instant::now() + timeout, timeout, 0)
     }
 
     /// An operation that goes on until `deadline`, behind so many failed attempts; of all its time it tells as `timeout`.
     pub(crate) fn until(operation: &'static str, deadline: Instant, timeout: Duration, failed: u32) -> Self {
-        Self { operation, timeout, deadline, failed }
+        Self { operation, timeout, deadline, failed, attempt_max: Duration::MAX }
+    }
+
+    /// The same with attempts that take no longer than this.
+    pub(crate) fn attempts_within(self, attempt_max: Duration) -> Self {
+        Self { attempt_max, ..self }
     }
 
     /// Attempts that failed, one after the other.
@@ -48,12 +55,24 @@ impl Retry {
     pub(crate) fn attempt_deadline(&self) -> Instant {
         let now = Instant::now();
         let left = self.deadline.saturating_duration_since(now);
-        now + (left / 2).max(left.min(SHORTEST_ATTEMPT))
+        now + (left / 2).max(left.min(SHORTEST_ATTEMPT)).min(self.attempt_max)
     }
 
     /// What is left of the operation's time.
     pub(crate) fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// The deadline of an attempt at something that is not asked again once it may have been done: all that is left.
+    pub(crate) fn only_attempt_deadline(&self) -> Instant {
+        Instant::now() + self.remaining().min(self.attempt_max)
+    }
+
+    /// The time that a broker may take over an attempt, in milliseconds: that of all the operation where attempts have no
+    /// bound of their own.
+    pub(crate) fn attempt_ms(&self) -> u32 {
+        let left = self.remaining().min(self.attempt_max);
+        u32::try_from(left.as_millis()).unwrap_or(u32::MAX)
     }
 
     /// Waits before the next attempt.

@@ -30,6 +30,20 @@ fn use_everything(client: &Client) {
         consumer.stream("t", until_now).unwrap().map(|record| record.unwrap().value.unwrap()).collect();
     assert_eq!(values, ["hello"]);
 
+    let producer = client.producer();
+    let pending: Vec<_> = (0..10).map(|number| producer.enqueue("t", number.to_string()).unwrap()).collect();
+    for pending in pending {
+        pending.wait().unwrap();
+    }
+    producer.try_enqueue("t", "at once").unwrap().wait().unwrap();
+    let (sender, told) = std::sync::mpsc::channel();
+    producer.enqueue_with("t", "told", move |delivery| sender.send(delivery.is_ok()).unwrap()).unwrap();
+    producer.flush().unwrap();
+    assert!(told.recv().unwrap());
+    assert!(producer.send_batch("t", ["one", "two"]).unwrap().iter().all(Result::is_ok));
+    producer.close().unwrap();
+    assert!(matches!(producer.send("t", "three"), Err(Error::Closed)));
+
     let mut handled = 0;
     let error = consumer.subscribe("t", Start::Earliest, |_| {
         handled += 1;

@@ -8,7 +8,7 @@ const FIRST: PartitionIndex = PartitionIndex::new(0);
 
 async fn send(client: &Client, partition: u32, values: &[&'static str]) {
     let records = values.iter().map(|value| Record::value(*value)).collect();
-    client.producer().send_batch("t", PartitionIndex::new(partition), records).await.unwrap();
+    client.producer().send_batch_to("t", PartitionIndex::new(partition), records).await.unwrap();
 }
 
 #[tokio::test]
@@ -52,7 +52,7 @@ async fn offsets_are_listed_by_partition() {
     let (_broker, client) = with_topic().await;
     let record = |value: &'static str, time| Record::value(value).with_timestamp(Timestamp::new(time));
     let records = vec![record("a", 10), record("b", 20)];
-    client.producer().send_batch("t", PartitionIndex::new(2), records).await.unwrap();
+    client.producer().send_batch_to("t", PartitionIndex::new(2), records).await.unwrap();
     let consumer = client.consumer();
     let offsets = async |at| {
         let listed = consumer.list_offsets("t", at).await.unwrap();

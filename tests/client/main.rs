@@ -7,6 +7,8 @@ mod blocking;
 #[cfg(test)]
 mod consumer;
 #[cfg(test)]
+mod gathering;
+#[cfg(test)]
 mod outage;
 #[cfg(test)]
 mod producer;

@@ -47,7 +47,7 @@ async fn absent_differs_from_empty() {
     let header = Header { key: "h".to_owned(), value: None };
     let absent = Record { headers: vec![header], ..Record::default() };
     let empty = Record::value("").with_key("");
-    client.producer().send_batch("t", FIRST, vec![absent.clone(), empty.clone()]).await.unwrap();
+    client.producer().send_batch_to("t", FIRST, vec![absent.clone(), empty.clone()]).await.unwrap();
     let fetched = client.consumer().fetch("t", FIRST, Offset::ZERO, FetchOptions::no_wait()).await.unwrap();
     for (found, sent) in fetched.records.iter().zip([absent, empty]) {
         assert_eq!((&found.key, &found.value, &found.headers), (&sent.key, &sent.value, &sent.headers));
@@ -78,12 +78,12 @@ async fn a_batch_is_stored_side_by_side() {
     let (_broker, client) = with_topic().await;
     let producer = client.producer();
     producer.send_to("t", FIRST, "0").await.unwrap();
-    let stored = producer.send_batch("t", FIRST, ["1", "2", "3"].map(Record::value).to_vec()).await.unwrap();
+    let stored = producer.send_batch_to("t", FIRST, ["1", "2", "3"].map(Record::value).to_vec()).await.unwrap();
     assert_eq!((stored.count(), stored.offsets.clone()), (3, Offset::new(1)..Offset::new(4)));
     let offsets: Vec<i64> = stored.iter().map(|delivery| delivery.offset.get()).collect();
     assert_eq!(offsets, [1, 2, 3]);
     assert_eq!(values(&client, FIRST).await, ["0", "1", "2", "3"]);
-    assert!(matches!(producer.send_batch("t", FIRST, Vec::new()).await, Err(Error::Argument(_))));
+    assert!(matches!(producer.send_batch_to("t", FIRST, Vec::new()).await, Err(Error::Argument(_))));
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn encoded_batches_are_stored_as_they_are() {
     let (_broker, client) = with_topic().await;
     // With an identity they would be another producer's, and the same batch twice.
     let producer = client.producer().idempotent(false);
-    producer.send_batch("t", FIRST, ["a", "b"].map(Record::value).to_vec()).await.unwrap();
+    producer.send_batch_to("t", FIRST, ["a", "b"].map(Record::value).to_vec()).await.unwrap();
     let raw = client.consumer().fetch_raw("t", FIRST, Offset::ZERO, FetchOptions::no_wait()).await.unwrap();
     assert_eq!(raw.high_watermark, Offset::new(2));
     let other = PartitionIndex::new(3);

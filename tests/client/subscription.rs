@@ -16,7 +16,7 @@ async fn fill(client: &Client, count: i64) {
             let compression = if place % 2 == 0 { Compression::None } else { Compression::Lz4 };
             let record = |offset: &i64| Record::value(offset.to_string()).with_timestamp(Timestamp::new(*offset));
             let records = batch.iter().map(record).collect();
-            client.producer().compression(compression).send_batch("t", partition, records).await.unwrap();
+            client.producer().compression(compression).send_batch_to("t", partition, records).await.unwrap();
         }
     }
 }

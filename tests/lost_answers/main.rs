@@ -45,7 +45,8 @@ mod tests {
 
     /// Sends records with these numbers, several at a time, to all partitions; where each is, as it was answered.
     async fn send(client: &Client, numbers: std::ops::Range<u64>) -> Vec<(u64, Result<Delivery, Error>)> {
-        let producer = client.producer();
+        // A request for each record.
+        let producer = client.producer().batch_bytes_max(1);
         let sending = numbers.map(|number| {
             let producer = producer.clone();
             let partition = PartitionIndex::new(u32::try_from(number % u64::from(PARTITIONS)).expect("a partition"));

@@ -128,7 +128,7 @@ async fn send_batch(
     let text_bytes: usize = records.iter().map(|record| record.value.as_ref().map_or(0, |line| line.len() + 1)).sum();
     progress.shared.in_flight.fetch_add(1, Ordering::Relaxed);
     // While the broker is down the producer tries on by itself.
-    let answer = client.producer().send_batch(TOPIC, partition, records).await;
+    let answer = client.producer().send_batch_to(TOPIC, partition, records).await;
     progress.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
     if answer.is_ok() {
         progress.shared.acknowledged.fetch_add(text_bytes as u64, Ordering::Relaxed);

@@ -95,7 +95,7 @@ async fn produce(
         let tags: Vec<u64> = (0..count).map(|_| TAGS.fetch_add(1, Ordering::Relaxed)).collect();
         let records = tags.iter().map(|tag| Record::value(value(*tag))).collect();
         // The producer tries again by itself, longer than a broker is down.
-        let sent = client.producer().send_batch(TOPIC, partition, records).await;
+        let sent = client.producer().send_batch_to(TOPIC, partition, records).await;
         let deliveries = sent.map_err(|error| format!("partition {partition}: {error}"))?;
         ledger.acknowledge(partition, deliveries.offsets.start, &tags)?;
     }

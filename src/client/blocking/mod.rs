@@ -5,7 +5,7 @@
 //! where they block the worker that makes them.
 //!
 //! What the async types say about errors, retries, order and time-outs holds here. A call cannot be cancelled; it ends
-//! with the client's time-out.
+//! with its time-out.
 //!
 //! ```no_run
 //! use ringmq_client::blocking::Client;
@@ -28,4 +28,4 @@ mod runtime_thread;
 pub use admin::Admin;
 pub use client::Client;
 pub use consumer::{Consumer, RecordStream};
-pub use producer::Producer;
+pub use producer::{PendingDelivery, Producer};

@@ -1,6 +1,7 @@
 //! Sending records.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ringmq_wire::PartitionIndex;
@@ -8,8 +9,9 @@ use ringmq_wire::batch::Compression;
 use ringmq_wire::protocol::Acks;
 
 use super::runtime_thread::RuntimeThread;
+use crate::delivery::{Deliveries, Delivery};
 use crate::error::Error;
-use crate::producer::{AckedBy, Deliveries, Delivery};
+use crate::producer::AckedBy;
 use crate::record::Record;
 
 /// As [`crate::Producer`].
@@ -42,6 +44,24 @@ impl Producer {
         Self { inner: self.inner.idempotent(idempotent), thread: self.thread }
     }
 
+    /// As [`crate::Producer::linger`].
+    #[must_use]
+    pub fn linger(self, linger: Duration) -> Self {
+        Self { inner: self.inner.linger(linger), thread: self.thread }
+    }
+
+    /// As [`crate::Producer::batch_bytes_max`].
+    #[must_use]
+    pub fn batch_bytes_max(self, bytes: usize) -> Self {
+        Self { inner: self.inner.batch_bytes_max(bytes), thread: self.thread }
+    }
+
+    /// As [`crate::Producer::delivery_timeout`].
+    #[must_use]
+    pub fn delivery_timeout(self, timeout: Duration) -> Self {
+        Self { inner: self.inner.delivery_timeout(timeout), thread: self.thread }
+    }
+
     /// As [`crate::Producer::send`].
     ///
     /// # Errors
@@ -70,10 +90,81 @@ impl Producer {
     pub fn send_batch(
         &self,
         topic: &str,
+        records: impl IntoIterator<Item = impl Into<Record>>,
+    ) -> Result<Vec<Result<Delivery, Error>>, Error> {
+        self.thread.wait(self.inner.send_batch(topic, records))
+    }
+
+    /// As [`crate::Producer::send_batch_to`].
+    ///
+    /// # Errors
+    /// As [`crate::Producer::send_batch_to`].
+    pub fn send_batch_to(
+        &self,
+        topic: &str,
         partition: PartitionIndex,
         records: Vec<Record>,
     ) -> Result<Deliveries, Error> {
-        self.thread.wait(self.inner.send_batch(topic, partition, records))
+        self.thread.wait(self.inner.send_batch_to(topic, partition, records))
+    }
+
+    /// As [`crate::Producer::enqueue`]: waits for room alone.
+    ///
+    /// ```no_run
+    /// # fn example(producer: ringmq_client::blocking::Producer) -> Result<(), ringmq_client::Error> {
+    /// let pending: Result<Vec<_>, _> = (0..1000).map(|number| producer.enqueue("numbers", number.to_string())).collect();
+    /// for pending in pending? {
+    ///     println!("offset {}", pending.wait()?.offset);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`crate::Producer::enqueue`].
+    pub fn enqueue(&self, topic: &str, record: impl Into<Record>) -> Result<PendingDelivery, Error> {
+        let inner = self.thread.wait(self.inner.enqueue(topic, record))?;
+        Ok(PendingDelivery { inner, thread: self.thread.clone() })
+    }
+
+    /// As [`crate::Producer::enqueue_with`]. The callback runs on the client's thread, and must not wait for anything of
+    /// this client.
+    ///
+    /// # Errors
+    /// As [`crate::Producer::enqueue_with`].
+    pub fn enqueue_with(
+        &self,
+        topic: &str,
+        record: impl Into<Record>,
+        on_delivery: impl FnOnce(Result<Delivery, Error>) + Send + 'static,
+    ) -> Result<(), Error> {
+        self.thread.wait(self.inner.enqueue_with(topic, record, on_delivery))
+    }
+
+    /// As [`crate::Producer::try_enqueue`].
+    ///
+    /// # Errors
+    /// As [`crate::Producer::try_enqueue`].
+    pub fn try_enqueue(&self, topic: &str, record: impl Into<Record>) -> Result<PendingDelivery, Error> {
+        let inner = self.inner.try_enqueue(topic, record)?;
+        Ok(PendingDelivery { inner, thread: self.thread.clone() })
+    }
+
+    /// As [`crate::Producer::flush`].
+    ///
+    /// # Errors
+    /// As [`crate::Producer::flush`].
+    pub fn flush(&self) -> Result<(), Error> {
+        self.thread.wait(self.inner.flush())
+    }
+
+    /// As [`crate::Producer::close`]. Without it, what is on its way is lost when the client and all that was made from it
+    /// are dropped: their thread ends then.
+    ///
+    /// # Errors
+    /// As [`crate::Producer::close`].
+    pub fn close(&self) -> Result<(), Error> {
+        self.thread.wait(self.inner.close())
     }
 
     /// As [`crate::Producer::send_encoded`].
@@ -112,5 +203,23 @@ impl Producer {
     /// As [`crate::Producer::partition_count`].
     pub fn partition_count(&self, topic: &str) -> Result<u32, Error> {
         self.thread.wait(self.inner.partition_count(topic))
+    }
+}
+
+/// As [`crate::PendingDelivery`]: a record that is on its way. It keeps the client's thread.
+#[derive(Debug)]
+#[must_use = "whether the record is stored is known when this has waited; drop it where a flush is to tell"]
+pub struct PendingDelivery {
+    inner: crate::PendingDelivery,
+    thread: Arc<RuntimeThread>,
+}
+
+impl PendingDelivery {
+    /// Waits until the record is acknowledged or given up.
+    ///
+    /// # Errors
+    /// As [`crate::Producer::send`].
+    pub fn wait(self) -> Result<Delivery, Error> {
+        self.thread.wait(self.inner)
     }
 }

@@ -15,7 +15,7 @@ const FIRST: PartitionIndex = PartitionIndex::new(0);
 
 async fn send(client: &Client, partition: u32, values: &[&'static str]) {
     let records = values.iter().map(|value| Record::value(*value)).collect();
-    client.producer().send_batch("t", PartitionIndex::new(partition), records).await.unwrap();
+    client.producer().send_batch_to("t", PartitionIndex::new(partition), records).await.unwrap();
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod admin;
 mod consumer;
+mod gathering;
 mod producer;
 mod routing;
 mod subscription;

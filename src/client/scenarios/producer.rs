@@ -56,7 +56,8 @@ async fn what_surely_was_not_stored_is_told_as_such_when_the_time_is_up() {
     for _ in 0..100 {
         broker.fail_next(RequestType::Produce, Fault::RefuseItems(ErrorCode::StorageNotReady));
     }
-    let (one, other) = (client.producer(), client.producer());
+    let short = std::time::Duration::from_secs(1);
+    let (one, other) = (client.producer().delivery_timeout(short), client.producer().delivery_timeout(short));
     let (one, other) = tokio::join!(one.send_to("t", FIRST, "x"), other.send_to("t", FIRST, "y"));
     for error in [one.unwrap_err(), other.unwrap_err()] {
         assert!(matches!(error, Error::TimedOut { .. }), "{error}");
@@ -86,7 +87,7 @@ async fn a_silent_broker_leaves_it_open_whether_records_are_stored() {
     let client = Client::builder().brokers(broker.address()).timeout(short).connect().await.unwrap();
     client.producer().partition_count("t").await.unwrap();
     broker.fail_next(RequestType::Produce, Fault::Silence);
-    let error = client.producer().send_to("t", FIRST, "x").await.unwrap_err();
+    let error = client.producer().delivery_timeout(short).send_to("t", FIRST, "x").await.unwrap_err();
     assert!(matches!(error, Error::MaybeStored { .. }), "{error}");
 }
 
@@ -135,7 +136,7 @@ async fn a_lost_acknowledgement_is_asked_for_until_it_comes_and_nothing_is_store
 #[tokio::test]
 async fn what_is_in_flight_stays_in_order_when_a_connection_is_lost() {
     let (broker, client) = with_topic().await;
-    let producer = client.producer();
+    let producer = client.producer().batch_bytes_max(1);
     producer.send_to("t", FIRST, "first").await.unwrap();
     for fault in [Fault::CloseAfterDoing, Fault::CloseUnread, Fault::RefuseItems(ErrorCode::StorageFull)] {
         let before = usize::try_from(broker.end("t", 0)).unwrap();
@@ -168,7 +169,7 @@ async fn all<T>(futures: Vec<impl Future<Output = T>>) -> Vec<T> {
 #[tokio::test]
 async fn a_batch_that_is_refused_for_good_fails_alone() {
     let (broker, client) = with_topic().await;
-    let producer = client.producer();
+    let producer = client.producer().batch_bytes_max(1);
     producer.send_to("t", FIRST, "0").await.unwrap();
     broker.fail_next(RequestType::Produce, Fault::RefuseItems(ErrorCode::RecordTooLarge));
     let sent = ["refused", "1", "2", "3"].map(|name| producer.send_to("t", FIRST, name));
@@ -209,7 +210,7 @@ async fn what_was_given_up_is_not_stored_behind_what_comes_later() {
     let (broker, _) = with_topic().await;
     let short = std::time::Duration::from_millis(300);
     let client = Client::builder().brokers(broker.address()).timeout(short).connect().await.unwrap();
-    let producer = client.producer();
+    let producer = client.producer().delivery_timeout(short);
     producer.send_to("t", FIRST, "0").await.unwrap();
     for _ in 0..8 {
         broker.fail_next(RequestType::Produce, Fault::Silence);
@@ -249,7 +250,7 @@ async fn a_lane_that_is_never_idle_gives_each_batch_its_own_time() {
     let client = Client::builder().brokers(broker.address()).timeout(timeout).connect().await.unwrap();
     let begun = tokio::time::Instant::now();
     let senders = (0..8).map(|sender| {
-        let producer = client.producer();
+        let producer = client.producer().delivery_timeout(timeout);
         tokio::spawn(async move {
             let mut sent = 0;
             while begun.elapsed() < 3 * timeout {

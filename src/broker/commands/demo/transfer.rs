@@ -34,7 +34,7 @@ pub(super) async fn send(client: &Client, topic: &str, partitions: u32, lines: &
         if batch.is_empty() {
             break;
         }
-        producer.send_batch(topic, PartitionIndex::new(partition), batch).await?;
+        producer.send_batch_to(topic, PartitionIndex::new(partition), batch).await?;
         batches += 1;
     }
     Ok(batches)

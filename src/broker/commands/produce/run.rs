@@ -157,7 +157,7 @@ impl Produce {
         };
         Ok(Self {
             batcher: Batcher::new(target, partitions, batch_bytes_max(topic), args.compression.into()),
-            sender: Sender::new(client.producer(), topic.name.clone()),
+            sender: Sender::new(client.producer().delivery_timeout(client.options().timeout), topic.name.clone()),
             form: Form::new(args),
             tally: Tally::default(),
             progress: Progress::none(),

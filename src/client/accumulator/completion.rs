@@ -1,0 +1,281 @@
+//! What becomes of one batch, and who hears of it.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use ringmq_wire::{Offset, PartitionIndex};
+use tokio::time::Instant;
+
+use super::account::Account;
+use crate::delivery::{Deliveries, Delivery};
+use crate::error::Error;
+use crate::produce;
+
+/// What a program wants to be called with.
+pub(crate) type OnDelivery = Box<dyn FnOnce(Result<Delivery, Error>) + Send>;
+
+/// The outcome of one batch, once there is one.
+pub(crate) struct Completion {
+    topic: Arc<str>,
+    partition: PartitionIndex,
+    deadline: Instant,
+    /// What the deadline was made of.
+    timeout: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    outcome: Option<Result<Deliveries, Error>>,
+    /// Whether it may be stored, as far as it has got.
+    may_be_stored: bool,
+    last_failure: Option<Error>,
+    wakers: Vec<Waker>,
+    /// By the record's place in the batch.
+    callbacks: Vec<(u32, OnDelivery)>,
+    /// How many records are whose.
+    accounts: Vec<(Arc<Account>, u32)>,
+}
+
+impl Completion {
+    pub(super) fn new(topic: Arc<str>, partition: PartitionIndex, deadline: Instant, timeout: Duration) -> Self {
+        Self { topic, partition, deadline, timeout, state: Mutex::default() }
+    }
+
+    /// When it is given up.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// The time that its records were given.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Counts records, whose producer has this account.
+    pub(super) fn add_records(&self, account: &Arc<Account>, records: u32) {
+        account.add(records);
+        let mut state = self.state();
+        match state.accounts.last_mut().filter(|(last, _)| Arc::ptr_eq(last, account)) {
+            Some((_, count)) => *count += records,
+            None => state.accounts.push((account.clone(), records)),
+        }
+    }
+
+    /// Has the record at this place told to a program too.
+    pub(super) fn add_callback(&self, place: u32, callback: OnDelivery) {
+        self.state().callbacks.push((place, callback));
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.state().outcome.is_some()
+    }
+
+    pub(super) fn has_records_of(&self, account: &Arc<Account>) -> bool {
+        self.state().accounts.iter().any(|(other, _)| Arc::ptr_eq(other, account))
+    }
+
+    pub(super) fn record_count(&self) -> u64 {
+        self.state().accounts.iter().map(|(_, records)| u64::from(*records)).sum()
+    }
+
+    /// Leaves word of an attempt, for the case that the time is up before the next one ends.
+    pub(crate) fn note(&self, may_be_stored: bool, failure: Option<&Error>) {
+        let mut state = self.state();
+        state.may_be_stored = may_be_stored;
+        if let Some(failure) = failure {
+            state.last_failure = Some(failure.clone());
+        }
+    }
+
+    /// Its time is up.
+    pub(super) fn give_up(&self) {
+        let (may_be_stored, last) = {
+            let mut state = self.state();
+            (state.may_be_stored, state.last_failure.take())
+        };
+        let timed_out = Error::TimedOut { operation: "produce", timeout: self.timeout, last: last.map(Box::new) };
+        self.complete(Err(self.left_open(may_be_stored, timed_out)));
+    }
+
+    /// Nobody will send it any more.
+    fn abandon(&self) {
+        let may_be_stored = self.state().may_be_stored;
+        self.complete(Err(self.left_open(may_be_stored, Error::runtime_ended())));
+    }
+
+    fn left_open(&self, may_be_stored: bool, error: Error) -> Error {
+        if may_be_stored { produce::may_be_stored(&self.topic, self.partition, error) } else { error }
+    }
+
+    /// Tells everyone, unless they have been told: their accounts and callbacks first, so that who waits finds those done.
+    pub(crate) fn complete(&self, outcome: Result<Deliveries, Error>) {
+        let (wakers, callbacks, accounts) = {
+            let mut state = self.state();
+            if state.outcome.is_some() {
+                return;
+            }
+            state.outcome = Some(outcome.clone());
+            let State { wakers, callbacks, accounts, .. } = &mut *state;
+            (std::mem::take(wakers), std::mem::take(callbacks), std::mem::take(accounts))
+        };
+        for (account, records) in accounts {
+            account.settle(records, outcome.as_ref().err());
+        }
+        for (place, callback) in callbacks {
+            let delivery = delivery(&outcome, place);
+            // The lane must live on, whatever a program does.
+            if catch_unwind(AssertUnwindSafe(|| callback(delivery))).is_err() {
+                tracing::error!(topic = &*self.topic, partition = %self.partition, "a delivery callback panicked");
+            }
+        }
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
+    fn poll<T>(
+        &self,
+        context: &Context<'_>,
+        place: &mut Option<usize>,
+        read: impl FnOnce(&Result<Deliveries, Error>) -> T,
+    ) -> Poll<T> {
+        let mut state = self.state();
+        if let Some(outcome) = &state.outcome {
+            return Poll::Ready(read(outcome));
+        }
+        match place.and_then(|place| state.wakers.get_mut(place)) {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => {
+                *place = Some(state.wakers.len());
+                state.wakers.push(context.waker().clone());
+            }
+        }
+        Poll::Pending
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Completion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { topic, partition, deadline, .. } = self;
+        let state = self.state();
+        f.debug_struct("Completion")
+            .field("topic", topic)
+            .field("partition", partition)
+            .field("deadline", deadline)
+            .field("outcome", &state.outcome)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the batch's outcome says of one of its records.
+fn delivery(outcome: &Result<Deliveries, Error>, place: u32) -> Result<Delivery, Error> {
+    let Deliveries { partition, offsets, .. } = outcome.as_ref().map_err(Error::clone)?;
+    Ok(Delivery { partition: *partition, offset: Offset::new(offsets.start.get() + i64::from(place)) })
+}
+
+/// The duty to complete a batch: who drops it without doing so has lost the batch, and those who wait are told.
+#[derive(Debug)]
+pub(crate) struct Promise(Arc<Completion>);
+
+impl Promise {
+    pub(super) fn new(completion: Arc<Completion>) -> Self {
+        Self(completion)
+    }
+
+    pub(super) fn completion(&self) -> &Arc<Completion> {
+        &self.0
+    }
+}
+
+impl std::ops::Deref for Promise {
+    type Target = Completion;
+
+    fn deref(&self) -> &Completion {
+        &self.0
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        if !self.is_done() {
+            self.abandon();
+        }
+    }
+}
+
+/// The outcome of a whole batch. Dropping it changes nothing for the batch.
+#[derive(Debug)]
+pub(crate) struct PendingBatch {
+    completion: Arc<Completion>,
+    waker: Option<usize>,
+}
+
+impl PendingBatch {
+    pub(super) fn new(completion: Arc<Completion>) -> Self {
+        Self { completion, waker: None }
+    }
+}
+
+impl Future for PendingBatch {
+    type Output = Result<Deliveries, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { completion, waker } = &mut *self;
+        completion.poll(context, waker, Clone::clone)
+    }
+}
+
+/// A record that is on its way: a future that gives its partition and offset once it is acknowledged.
+///
+/// The record goes out whether or not this is polled. It ends with the producer's delivery time-out at the latest, and can
+/// be awaited in any task of any runtime.
+///
+/// # Cancellation
+/// Dropping it changes nothing for the record; nobody but [`Producer::flush`](crate::Producer::flush) tells any more what
+/// became of it.
+///
+/// ```no_run
+/// # async fn example(producer: ringmq_client::Producer) -> Result<(), ringmq_client::Error> {
+/// let mut pending = Vec::new();
+/// for number in 0..1000 {
+///     pending.push(producer.enqueue("numbers", number.to_string()).await?);
+/// }
+/// for delivery in pending {
+///     println!("offset {}", delivery.await?.offset);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "whether the record is stored is known when this is awaited; drop it where a flush is to tell"]
+pub struct PendingDelivery {
+    batch: PendingBatch,
+    /// The record's place in its batch.
+    place: u32,
+}
+
+impl PendingDelivery {
+    pub(super) fn new(completion: Arc<Completion>, place: u32) -> Self {
+        Self { batch: PendingBatch::new(completion), place }
+    }
+}
+
+impl Future for PendingDelivery {
+    /// # Errors
+    /// As [`Producer::send`](crate::Producer::send).
+    type Output = Result<Delivery, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { batch: PendingBatch { completion, waker }, place } = &mut *self;
+        completion.poll(context, waker, |outcome| delivery(outcome, *place))
+    }
+}

@@ -1,0 +1,411 @@
+//! The records for one partition that have not been sent.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use ringmq_wire::batch::{BATCH_HEADER_BYTES, BatchBuilder, BuildError, Compression};
+use ringmq_wire::protocol::Acks;
+use ringmq_wire::{PartitionIndex, Timestamp};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::time::{Instant, sleep_until};
+
+use super::account::Account;
+use super::completion::{Completion, OnDelivery, PendingBatch, PendingDelivery, Promise};
+use crate::error::Error;
+use crate::record::Record;
+
+/// A record is given up early by this share of its delivery time-out at most: later ones get a batch of their own.
+const GATHERING_SHARE: u32 = 8;
+
+/// How a producer wants its batches.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BatchSettings {
+    pub(crate) acks: Acks,
+    pub(crate) compression: Compression,
+    pub(crate) linger: Duration,
+    /// Before compression. A larger record goes alone.
+    pub(crate) batch_bytes_max: usize,
+    pub(crate) delivery_timeout: Duration,
+}
+
+/// Who hands something over, until when it is worth while, and the room that it takes.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    pub(crate) account: Arc<Account>,
+    pub(crate) settings: BatchSettings,
+    pub(crate) deadline: Instant,
+    pub(crate) room: OwnedSemaphorePermit,
+}
+
+/// A record that is handed over.
+pub(crate) struct Parcel {
+    pub(crate) record: Record,
+    pub(crate) on_delivery: Option<OnDelivery>,
+    pub(crate) sender: Sender,
+}
+
+/// Why a queue does not take something.
+pub(super) enum Refused<T> {
+    /// No lane empties it any more. What was handed over comes back.
+    Retired(Box<T>),
+    /// It fits no batch.
+    Unbuildable(Error),
+}
+
+/// The queue of one partition: producers fill it, one lane empties it.
+#[derive(Debug)]
+pub(crate) struct PartitionQueue {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: PartitionIndex,
+    state: Mutex<State>,
+    /// There may be something for the lane.
+    filled: Notify,
+    /// A deadline was added that comes before those that are watched.
+    earlier: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Takes records; has one at least.
+    open: Option<OpenBatch>,
+    /// Take no more, in their order.
+    closed: VecDeque<QueuedBatch>,
+    /// Every batch that is not done, here or in the lane; done ones go from the front.
+    unanswered: VecDeque<Arc<Completion>>,
+    watched_until: Option<Instant>,
+    /// The lane has batches.
+    is_busy: bool,
+    is_retired: bool,
+}
+
+#[derive(Debug)]
+struct OpenBatch {
+    builder: BatchBuilder,
+    settings: BatchSettings,
+    /// When its linger is over.
+    send_at: Instant,
+    promise: Promise,
+    room: OwnedSemaphorePermit,
+}
+
+/// A batch that waits to be taken.
+#[derive(Debug)]
+pub(crate) struct QueuedBatch {
+    content: Content,
+    acks: Acks,
+    promise: Promise,
+    room: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+enum Content {
+    Records(BatchBuilder),
+    Encoded { batch: Bytes, record_count: u32 },
+}
+
+/// A batch that can be sent.
+#[derive(Debug)]
+pub(crate) struct EncodedBatch {
+    pub(crate) batch: Bytes,
+    pub(crate) record_count: u32,
+    pub(crate) acks: Acks,
+    pub(crate) promise: Promise,
+    /// Given back when it is done.
+    pub(crate) room: OwnedSemaphorePermit,
+}
+
+/// What a lane does next.
+enum Next {
+    Take,
+    WaitUntil(Instant),
+    Wait,
+    End,
+}
+
+impl PartitionQueue {
+    pub(super) fn new(topic: Arc<str>, partition: PartitionIndex) -> Self {
+        Self { topic, partition, state: Mutex::default(), filled: Notify::new(), earlier: Notify::new() }
+    }
+
+    /// Puts a record into the open batch, or into a new one.
+    pub(super) fn append(&self, parcel: Parcel) -> Result<PendingDelivery, Refused<Parcel>> {
+        let mut state = self.state();
+        if state.is_retired {
+            return Err(Refused::Retired(Box::new(parcel)));
+        }
+        let Parcel { record, on_delivery, sender } = parcel;
+        let bytes = size_bound(&record);
+        if state.open.as_ref().is_some_and(|open| !open.takes(&sender, bytes)) {
+            state.close_open();
+            self.filled.notify_one();
+        }
+        let completion = match &mut state.open {
+            Some(open) => {
+                open.push(&record).map_err(|error| Refused::Unbuildable(error.into()))?;
+                open.room.merge(sender.room);
+                open.promise.completion().clone()
+            }
+            None => {
+                let completion = self.begin(&mut state, &sender);
+                let mut open = OpenBatch::new(completion.clone(), sender.settings, bytes, sender.room);
+                open.push(&record).map_err(|error| Refused::Unbuildable(error.into()))?;
+                state.open = Some(open);
+                self.filled.notify_one();
+                completion
+            }
+        };
+        let place = state.open.as_ref().map_or(0, |open| open.builder.record_count() - 1);
+        completion.add_records(&sender.account, 1);
+        if let Some(callback) = on_delivery {
+            completion.add_callback(place, callback);
+        }
+        Ok(PendingDelivery::new(completion, place))
+    }
+
+    /// Puts a whole batch behind what there is.
+    pub(super) fn append_batch(
+        &self,
+        batch: Bytes,
+        record_count: u32,
+        sender: Sender,
+    ) -> Result<PendingBatch, Refused<Sender>> {
+        let mut state = self.state();
+        if state.is_retired {
+            return Err(Refused::Retired(Box::new(sender)));
+        }
+        state.close_open();
+        let completion = self.begin(&mut state, &sender);
+        completion.add_records(&sender.account, record_count);
+        let Sender { settings: BatchSettings { acks, .. }, room, .. } = sender;
+        let (content, promise) = (Content::Encoded { batch, record_count }, Promise::new(completion.clone()));
+        state.closed.push_back(QueuedBatch { content, acks, promise, room });
+        self.filled.notify_one();
+        Ok(PendingBatch::new(completion))
+    }
+
+    /// Begins to watch a batch.
+    fn begin(&self, state: &mut State, sender: &Sender) -> Arc<Completion> {
+        let Sender { settings: BatchSettings { delivery_timeout, .. }, deadline, .. } = sender;
+        let completion = Completion::new(self.topic.clone(), self.partition, *deadline, *delivery_timeout);
+        let completion = Arc::new(completion);
+        while state.unanswered.front().is_some_and(|first| first.is_done()) {
+            state.unanswered.pop_front();
+        }
+        state.unanswered.push_back(completion.clone());
+        if state.watched_until.is_none_or(|at| *deadline < at) {
+            state.watched_until = Some(*deadline);
+            self.earlier.notify_one();
+        }
+        completion
+    }
+
+    /// Whether a record that comes now would wait for others.
+    pub(super) fn is_busy(&self) -> bool {
+        let state = self.state();
+        state.is_busy || state.open.is_some()
+    }
+
+    /// Ends the waiting for more records; the batches that have some of this producer's.
+    pub(super) fn flush(&self, account: &Arc<Account>) -> Vec<Arc<Completion>> {
+        let mut state = self.state();
+        if state.open.as_ref().is_some_and(|open| open.promise.completion().has_records_of(account)) {
+            state.close_open();
+            self.filled.notify_one();
+        }
+        state.unanswered.iter().filter(|batch| batch.has_records_of(account)).cloned().collect()
+    }
+
+    /// Takes no more. The lane ends when it has sent what there is.
+    pub(super) fn retire(&self) {
+        self.state().is_retired = true;
+        self.filled.notify_one();
+    }
+
+    /// As [`PartitionQueue::retire`], if there is nothing to send; whether it did.
+    pub(super) fn retire_if_idle(&self) -> bool {
+        let mut state = self.state();
+        let is_idle = !state.is_busy && state.open.is_none() && state.closed.is_empty();
+        state.is_retired |= is_idle;
+        self.filled.notify_one();
+        is_idle
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.state().is_retired
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What lanes do with their queue.
+impl PartitionQueue {
+    /// Waits until there is something to take; `false` when there never will be. `is_idle`: nothing is in flight.
+    pub(crate) async fn filled(&self, is_idle: bool) -> bool {
+        loop {
+            let next = self.state().next(is_idle);
+            match next {
+                Next::Take => return true,
+                Next::End => return false,
+                Next::Wait => self.filled.notified().await,
+                Next::WaitUntil(at) => tokio::select! {
+                    () = self.filled.notified() => {}
+                    () = sleep_until(at) => {}
+                },
+            }
+        }
+    }
+
+    /// The next batch, if it is to go now. A batch that cannot be encoded is answered, and the one behind it looked at.
+    pub(crate) fn take(&self, is_idle: bool) -> Option<EncodedBatch> {
+        loop {
+            let batch = {
+                let mut state = self.state();
+                let Next::Take = state.next(is_idle) else { return None };
+                if state.closed.is_empty() {
+                    state.close_open();
+                }
+                state.is_busy = true;
+                state.closed.pop_front()?
+            };
+            // Compressing takes its time: producers go on meanwhile.
+            if let Some(encoded) = batch.encode() {
+                return Some(encoded);
+            }
+        }
+    }
+
+    /// The lane has nothing any more of what it took.
+    pub(crate) fn rest(&self) {
+        self.state().is_busy = false;
+    }
+
+    /// Nobody will empty it any more: everyone who waits is told. Gives the number of records that were there.
+    pub(crate) fn abandon(&self) -> u64 {
+        let batches = {
+            let mut state = self.state();
+            state.is_retired = true;
+            state.close_open();
+            std::mem::take(&mut state.closed)
+        };
+        batches.iter().map(|batch| batch.promise.record_count()).sum()
+    }
+
+    /// Gives up batches whose time is up, for ever.
+    pub(crate) async fn watch_deadlines(&self) {
+        loop {
+            match self.give_up_overdue() {
+                None => self.earlier.notified().await,
+                Some(next) => tokio::select! {
+                    () = self.earlier.notified() => {}
+                    () = sleep_until(next) => {}
+                },
+            }
+        }
+    }
+
+    /// Gives the deadline that comes next.
+    fn give_up_overdue(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let (overdue, _unsent, next) = {
+            let mut state = self.state();
+            state.unanswered.retain(|batch| !batch.is_done());
+            let (overdue, left): (VecDeque<_>, _) =
+                std::mem::take(&mut state.unanswered).into_iter().partition(|batch| batch.deadline() <= now);
+            state.unanswered = left;
+            let is_overdue = |promise: &Promise| promise.deadline() <= now;
+            let open = state.open.take_if(|open| is_overdue(&open.promise)).map(OpenBatch::close);
+            let (mut unsent, closed): (VecDeque<_>, _) =
+                std::mem::take(&mut state.closed).into_iter().partition(|batch| is_overdue(&batch.promise));
+            state.closed = closed;
+            unsent.extend(open);
+            state.watched_until = state.unanswered.iter().map(|batch| batch.deadline()).min();
+            (overdue, unsent, state.watched_until)
+        };
+        for batch in overdue {
+            batch.give_up();
+        }
+        next
+    }
+}
+
+impl State {
+    fn close_open(&mut self) {
+        self.closed.extend(self.open.take().map(OpenBatch::close));
+    }
+
+    fn next(&self, is_idle: bool) -> Next {
+        match &self.open {
+            _ if !self.closed.is_empty() => Next::Take,
+            Some(open) if is_idle || open.send_at <= Instant::now() => Next::Take,
+            Some(open) => Next::WaitUntil(open.send_at),
+            None if self.is_retired => Next::End,
+            None => Next::Wait,
+        }
+    }
+}
+
+impl OpenBatch {
+    fn new(completion: Arc<Completion>, settings: BatchSettings, bytes: usize, room: OwnedSemaphorePermit) -> Self {
+        let builder = BatchBuilder::with_capacity(settings.compression, BATCH_HEADER_BYTES + bytes);
+        let send_at = Instant::now() + settings.linger;
+        Self { builder, settings, send_at, promise: Promise::new(completion), room }
+    }
+
+    /// Whether another record goes with those that it has.
+    fn takes(&self, sender: &Sender, bytes: usize) -> bool {
+        let Sender { settings: BatchSettings { acks, compression, batch_bytes_max, delivery_timeout, .. }, .. } =
+            sender;
+        let limit = self.settings.batch_bytes_max.min(*batch_bytes_max);
+        let deadline = self.promise.deadline();
+        *acks == self.settings.acks
+            && *compression == self.settings.compression
+            && self.builder.len_bytes().saturating_add(bytes) <= limit
+            && sender.deadline <= deadline + *delivery_timeout / GATHERING_SHARE
+            && deadline <= sender.deadline + *delivery_timeout / GATHERING_SHARE
+    }
+
+    fn push(&mut self, record: &Record) -> Result<(), BuildError> {
+        let headers = record.headers.iter().map(|header| (header.key.as_str(), header.value.as_deref()));
+        let timestamp = record.timestamp.unwrap_or_else(|| Timestamp::from(SystemTime::now()));
+        self.builder.append_parts(timestamp, record.key.as_deref(), record.value.as_deref(), headers)
+    }
+
+    fn close(self) -> QueuedBatch {
+        let Self { builder, settings: BatchSettings { acks, .. }, promise, room, .. } = self;
+        QueuedBatch { content: Content::Records(builder), acks, promise, room }
+    }
+}
+
+impl QueuedBatch {
+    /// `None` when it cannot be encoded, which is told.
+    fn encode(self) -> Option<EncodedBatch> {
+        let Self { content, acks, promise, room } = self;
+        let (batch, record_count) = match content {
+            Content::Encoded { batch, record_count } => (batch, record_count),
+            Content::Records(builder) => {
+                let record_count = builder.record_count();
+                match builder.finish() {
+                    Ok(batch) => (batch, record_count),
+                    Err(error) => {
+                        promise.complete(Err(error.into()));
+                        return None;
+                    }
+                }
+            }
+        };
+        Some(EncodedBatch { batch, record_count, acks, promise, room })
+    }
+}
+
+/// What a record takes in a batch at most, in bytes, before compression.
+pub(crate) fn size_bound(record: &Record) -> usize {
+    // Its length, timestamp, offset and number of headers, and the lengths of key and value, as variable-length numbers.
+    const FIXED: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
+    let bytes = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
+    let headers: usize = record.headers.iter().map(|header| header.key.len() + bytes(&header.value) + 5 + 5).sum();
+    FIXED + bytes(&record.key) + bytes(&record.value) + headers
+}

@@ -1,0 +1,74 @@
+//! The way of producers without an identity to one partition: a few batches at a time, and none again that may be stored.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use crate::accumulator::{EncodedBatch, PartitionQueue};
+use crate::cluster::Cluster;
+use crate::lane::IN_FLIGHT_MAX;
+use crate::produce;
+use crate::retry::Retry;
+
+/// Sends what one queue has.
+pub(crate) struct PlainLane {
+    cluster: Arc<Cluster>,
+    queue: Arc<PartitionQueue>,
+    in_flight: JoinSet<()>,
+}
+
+impl PlainLane {
+    pub(crate) fn new(cluster: Arc<Cluster>, queue: Arc<PartitionQueue>) -> Self {
+        Self { cluster, queue, in_flight: JoinSet::new() }
+    }
+
+    /// Sends what comes, until nobody can send any more and everything is answered or given up.
+    pub(crate) async fn run(mut self) {
+        let queue = self.queue.clone();
+        tokio::select! {
+            () = self.send_until_retired() => {}
+            () = queue.watch_deadlines() => {}
+        }
+    }
+
+    async fn send_until_retired(&mut self) {
+        loop {
+            while self.in_flight.len() < IN_FLIGHT_MAX
+                && let Some(batch) = self.queue.take(self.in_flight.is_empty())
+            {
+                self.in_flight.spawn(send(self.cluster.clone(), self.queue.clone(), batch));
+            }
+            if self.in_flight.is_empty() {
+                self.queue.rest();
+                if !self.queue.filled(true).await {
+                    return;
+                }
+                continue;
+            }
+            let has_room = self.in_flight.len() < IN_FLIGHT_MAX;
+            tokio::select! {
+                // What became of it, it has told itself.
+                _ = self.in_flight.join_next() => {}
+                true = self.queue.filled(false), if has_room => {}
+            }
+        }
+    }
+}
+
+impl Drop for PlainLane {
+    /// Its runtime ends, unless there is nothing left.
+    fn drop(&mut self) {
+        produce::warn_of_lost(&self.queue, self.queue.abandon());
+    }
+}
+
+/// Sends one batch. Its time may be up before: who waits for it is told so by the queue.
+async fn send(cluster: Arc<Cluster>, queue: Arc<PartitionQueue>, batch: EncodedBatch) {
+    let EncodedBatch { batch, record_count, acks, promise, room } = batch;
+    let retry = Retry::until("produce", promise.deadline(), promise.timeout(), 0);
+    let mut retry = retry.attempts_within(cluster.options.timeout);
+    let note = |may_be_stored, failure: Option<&_>| promise.note(may_be_stored, failure);
+    let sent = produce::until_open(&cluster, &queue.topic, queue.partition, (batch, acks), &mut retry, note).await;
+    drop(room);
+    promise.complete(sent.and_then(|stored| produce::offsets_of(record_count, stored)));
+}
