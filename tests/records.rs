@@ -156,6 +156,25 @@ fn headers_nulls_and_compression_go_out_and_come_back() {
     assert!(log.is_some(), "a batch is stored as it was sent, in {}", broker_ended.directory.path().display());
 }
 
+#[test]
+fn whoever_follows_reads_partitions_that_are_added() {
+    let broker = Broker::start();
+    broker.create_topic("t", 1);
+    broker.run(&["produce", "t", "--message", "first"], b"").expect_success();
+    let mut following = broker.command(&["consume", "t", "--follow"]).spawn().expect("it starts");
+    let lines = Lines::of(following.stdout.take().expect("piped"));
+    assert_eq!(lines.next().as_deref(), Some("first"), "it has begun");
+    broker.run(&["topic", "alter", "t", "--partitions", "3"], b"").expect_success();
+    for partition in ["2", "0", "1"] {
+        broker.run(&["produce", "t", "--partition", partition, "--message", partition], b"").expect_success();
+    }
+    let mut seen: Vec<_> = (0..3).filter_map(|_| lines.next()).collect();
+    seen.sort();
+    assert_eq!(seen, ["0", "1", "2"]);
+    send_signal(&following, "TERM");
+    following.wait().expect("it ends");
+}
+
 /// The directories of all partitions below a data directory.
 fn partition_dirs(data: &std::path::Path) -> Vec<std::path::PathBuf> {
     let dirs = |dir: &std::path::Path| -> Vec<std::path::PathBuf> {

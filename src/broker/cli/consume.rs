@@ -53,7 +53,7 @@ pub struct ConsumeArgs {
     /// End after this many records [default: at the end, or never with --follow]
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
-    /// Go on with what is produced from now on.
+    /// Go on with what is produced from now on, in partitions that are added as well.
     #[arg(long)]
     pub follow: bool,
     /// How records are printed: text (the value and a newline), json (an object a line), raw (values alone), or a format

@@ -67,8 +67,7 @@ fn create_help() -> String {
 const ALTER_HELP: &str = "\
 Settings hold from the next append on; what is stored stays as it is. Partitions that are added start empty. The \
 partition of a key follows from their number, so most keys get another one when it changes: their older records stay \
-where they are, and the order of a key's records holds within each partition, not across the two. A `consume` that is \
-running reads the partitions that there were when it started.";
+where they are, and the order of a key's records holds within each partition, not across the two.";
 
 /// Flags of `topic alter`.
 #[derive(Debug, Args)]

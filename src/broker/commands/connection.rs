@@ -1,6 +1,6 @@
 //! From the flags of a command to a connected client.
 
-use ringmq_client::{Client, Error};
+use ringmq_client::{Client, ClientBuilder, Error};
 
 use crate::cli::ConnectionArgs;
 
@@ -9,7 +9,10 @@ use crate::cli::ConnectionArgs;
 /// # Errors
 /// When none of them does.
 pub(crate) async fn connect(args: &ConnectionArgs) -> Result<Client, Error> {
-    let timeout = args.timeout;
-    let brokers = args.brokers.clone();
-    Client::builder().brokers(brokers).timeout(timeout).connect().await
+    builder(args).connect().await
+}
+
+/// A client as the flags describe it, still to be connected.
+pub(crate) fn builder(args: &ConnectionArgs) -> ClientBuilder {
+    Client::builder().brokers(args.brokers.clone()).timeout(args.timeout)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ringmq_client::{Consumer, Error, FetchOptions};
+use ringmq_client::{Consumer, Error, FetchOptions, OffsetSpec};
 use ringmq_wire::batch::{BatchError, split_batches};
 use ringmq_wire::{Offset, PartitionIndex};
 use tokio::sync::{Semaphore, mpsc};
@@ -29,6 +29,9 @@ const CHUNKS_WAITING_MAX: usize = 4;
 /// How long a fetch at the end of a partition waits for more.
 const FOLLOW_WAIT: Duration = Duration::from_secs(1);
 
+/// How often one that follows all partitions looks for new ones.
+pub(super) const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What one fetch brought.
 #[derive(Debug)]
 pub(super) struct Chunk {
@@ -40,11 +43,13 @@ pub(super) struct Chunk {
     pub next: Offset,
 }
 
-/// Starts to read `ranges`; the receiver ends when all of them are read or have met an error.
+/// Starts to read `ranges`; the receiver ends when all of them are read or have met an error. Partitions from the number
+/// `watch_from` on, where there is one, are read from their starts as they are added.
 pub(super) fn start(
     consumer: &Consumer,
     topic: &str,
     ranges: Vec<Range>,
+    watch_from: Option<usize>,
 ) -> mpsc::Receiver<Result<Chunk, CommandError>> {
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING_MAX);
     let follows = ranges.iter().any(|range| range.end.is_none());
@@ -54,8 +59,13 @@ pub(super) fn start(
     let bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX);
     let options =
         FetchOptions { max_wait: FOLLOW_WAIT, min_bytes: 1, max_bytes: bytes_max, partition_max_bytes: bytes_max };
+    let reader = Reader { consumer: consumer.clone(), topic: topic.to_owned(), options, chunks: sender };
+    if let Some(count) = watch_from {
+        let chunks = reader.chunks.downgrade();
+        tokio::spawn(watch(consumer.clone(), topic.to_owned(), options, chunks, count));
+    }
     for range in ranges {
-        let reader = Reader { consumer: consumer.clone(), topic: topic.to_owned(), options, chunks: sender.clone() };
+        let reader = reader.clone();
         let turns = turns.clone();
         tokio::spawn(async move {
             // The semaphore is never closed.
@@ -66,7 +76,33 @@ pub(super) fn start(
     receiver
 }
 
+/// Reads partitions that are added, as long as others are read.
+async fn watch(
+    consumer: Consumer,
+    topic: String,
+    options: FetchOptions,
+    chunks: mpsc::WeakSender<Result<Chunk, CommandError>>,
+    mut count: usize,
+) {
+    loop {
+        tokio::time::sleep(WATCH_INTERVAL).await;
+        let listed = consumer.list_offsets_each(&topic, OffsetSpec::Earliest).await;
+        let Some(chunks) = chunks.upgrade() else { return };
+        // During an outage there is nothing new; the readers tell of it.
+        let Ok(listed) = listed else { continue };
+        for (place, added) in listed.into_iter().enumerate().skip(count) {
+            // Not ready yet: the next look finds it.
+            let Ok(added) = added else { break };
+            count = place + 1;
+            let (consumer, topic, chunks) = (consumer.clone(), topic.clone(), chunks.clone());
+            let range = Range { partition: added.partition, from: added.offset.unwrap_or(Offset::ZERO), end: None };
+            tokio::spawn(async move { Reader { consumer, topic, options, chunks }.read(range).await });
+        }
+    }
+}
+
 /// Reads one partition.
+#[derive(Clone)]
 struct Reader {
     consumer: Consumer,
     topic: String,

@@ -6,7 +6,7 @@ use std::io::{self, StdoutLock, Write};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use ringmq_client::{Client, TopicId};
+use ringmq_client::{Client, Error, TopicId};
 use ringmq_wire::batch::{Scratch, split_batches};
 use ringmq_wire::{Offset, PartitionIndex};
 
@@ -16,7 +16,7 @@ use super::range::{self, Range};
 use super::resume::Positions;
 use crate::cli::ConsumeArgs;
 use crate::commands::progress::{Progress, Total};
-use crate::commands::{CommandError, Interrupt, connect};
+use crate::commands::{CommandError, Interrupt, connection};
 use crate::exit::{self, Exit};
 
 /// How often positions are saved.
@@ -28,15 +28,17 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 /// # Errors
 /// When the topic, a partition or an offset is unknown, a broker does not answer, or standard output fails.
 pub(crate) async fn run(args: &ConsumeArgs) -> Result<Exit, CommandError> {
-    let client = connect(&args.connection).await?;
+    let client = connect(args).await?;
     let consumer = client.consumer();
     let mut saver = Saver::open(args, &client).await?;
     let ranges = range::ranges(&consumer, args, &saver.positions).await?;
     ranges.unreadable.iter().for_each(|error| exit::report(error));
     let exit = if ranges.unreadable.is_empty() { Exit::Done } else { Exit::Failed };
     ranges.readable.iter().for_each(|range| saver.positions.set(range.partition, range.from));
+    let watches = args.follow && args.partition.is_none();
+    let watch_from = watches.then_some(ranges.readable.len() + ranges.unreadable.len());
     let mut printer = Printer::new(args, &ranges.readable);
-    let chunks = fetch::start(&consumer, &args.topic, ranges.readable);
+    let chunks = fetch::start(&consumer, &args.topic, ranges.readable, watch_from);
     let ended = print(chunks, &mut printer, &mut saver).await;
     printer.progress.finish();
     saver.save()?;
@@ -44,6 +46,13 @@ pub(crate) async fn run(args: &ConsumeArgs) -> Result<Exit, CommandError> {
         Exit::Done => exit,
         other => other,
     })
+}
+
+/// A client; one that follows hears soon of partitions that are added.
+async fn connect(args: &ConsumeArgs) -> Result<Client, Error> {
+    let builder = connection::builder(&args.connection);
+    let builder = if args.follow { builder.metadata_age_max(fetch::WATCH_INTERVAL) } else { builder };
+    builder.connect().await
 }
 
 /// Prints chunks until enough is printed, or there are no more.
