@@ -94,11 +94,23 @@ fn a_consume_goes_on_where_the_one_before_ended() {
     seen.sort_unstable();
     assert_eq!(seen, (0..=101).collect::<Vec<_>>());
 
-    // An interrupt saves what was printed.
+    // What was printed is saved soon, and by an interrupt.
     let mut following = broker.command(&["consume", "t", "--resume", resume, "--follow"]).spawn().expect("it starts");
     let lines = Lines::of(following.stdout.take().expect("piped"));
     broker.run(&["produce", "t", "--message", "102"], b"").expect_success();
     assert_eq!(lines.next().as_deref(), Some("102"));
+    let sum_saved = || {
+        let saved: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(&file).expect("it is there")).expect("whole at any time");
+        saved["positions"].as_object().expect("positions").values().filter_map(serde_json::Value::as_u64).sum::<u64>()
+    };
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while sum_saved() < 103 {
+        assert!(std::time::Instant::now() < patience, "it is not saved while the topic rests");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    broker.run(&["produce", "t", "--message", "103"], b"").expect_success();
+    assert_eq!(lines.next().as_deref(), Some("103"));
     send_signal(&following, "INT");
     assert_eq!(following.wait().expect("it ends").code(), Some(130));
     assert_eq!(consumed(&broker, &["t", "--resume", resume]), "");

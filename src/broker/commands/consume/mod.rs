@@ -1,7 +1,8 @@
 //! `ringmq consume`: the records of a topic on standard output.
 //!
 //! `from` reads where to begin, `range` finds where each partition begins and ends, `fetch` brings batches as they are
-//! stored, `format` turns their records into output, `resume` keeps positions in a file; `run` ties them together.
+//! stored, `format` turns their records into output, `resume` keeps positions in a file and `saver` knows when; `run` ties
+//! them together.
 
 mod fetch;
 mod format;
@@ -9,6 +10,7 @@ pub(crate) mod from;
 mod range;
 mod resume;
 mod run;
+mod saver;
 
 pub(crate) use format::JsonRecord;
 pub(crate) use resume::ResumeError;

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, StdoutLock, Write};
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
 
-use ringmq_client::{Client, Error, TopicId};
+use ringmq_client::{Client, Error};
 use ringmq_wire::batch::{Scratch, split_batches};
 use ringmq_wire::{Offset, PartitionIndex};
 
@@ -14,13 +13,11 @@ use super::fetch::{self, Chunk, damaged};
 use super::format::RecordWriter;
 use super::range::{self, Range};
 use super::resume::Positions;
+use super::saver::{Saver, Todo};
 use crate::cli::ConsumeArgs;
 use crate::commands::progress::{Progress, Total};
-use crate::commands::{CommandError, Interrupt, connection};
+use crate::commands::{CommandError, connection};
 use crate::exit::{self, Exit};
-
-/// How often positions are saved.
-const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Prints the records that were asked for. Runs on a thread that may block: standard output may be a slow pipe, and
 /// the fetching goes on meanwhile. A partition that cannot be read is told on standard error; the others go on.
@@ -65,14 +62,20 @@ async fn print(
     while printer.wants_more() {
         let chunk = tokio::select! {
             biased;
-            () = saver.interrupted() => return Ok(Exit::Interrupted),
+            todo = saver.next() => match todo {
+                Todo::End => return Ok(Exit::Interrupted),
+                Todo::Save => {
+                    saver.save()?;
+                    continue;
+                }
+            },
             chunk = chunks.recv() => match chunk {
                 Some(chunk) => chunk,
                 None => break,
             },
         };
         match chunk.and_then(|chunk| printer.print(&chunk, &mut saver.positions)) {
-            Ok(()) => saver.save_now_and_then()?,
+            Ok(()) => saver.moved(),
             Err(error) if error.is_of_one_partition() => {
                 exit::report(&error);
                 exit = Exit::Failed;
@@ -81,46 +84,6 @@ async fn print(
         }
     }
     Ok(exit)
-}
-
-/// Keeps the positions, and saves them where that was asked for.
-struct Saver {
-    positions: Positions,
-    /// The topic that they are of, and whoever wants to end it before they are saved.
-    saving: Option<(String, TopicId, Interrupt)>,
-    saved: Instant,
-}
-
-impl Saver {
-    async fn open(args: &ConsumeArgs, client: &Client) -> Result<Self, CommandError> {
-        let (mut positions, mut saving) = (Positions::default(), None);
-        if let Some(file) = &args.resume {
-            let topic = client.admin().describe_topic(&args.topic).await?;
-            positions = Positions::read(file, &topic.name, topic.topic_id)?;
-            saving = Some((topic.name, topic.topic_id, Interrupt::listen().map_err(CommandError::Setup)?));
-        }
-        Ok(Self { positions, saving, saved: Instant::now() })
-    }
-
-    /// Waits for an interrupt; for ever where nothing is saved, and it ends the process by itself.
-    async fn interrupted(&mut self) {
-        match &mut self.saving {
-            Some((_, _, interrupt)) => interrupt.received().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    fn save_now_and_then(&mut self) -> Result<(), CommandError> {
-        if self.saving.is_some() && self.saved.elapsed() >= SAVE_INTERVAL { self.save() } else { Ok(()) }
-    }
-
-    fn save(&mut self) -> Result<(), CommandError> {
-        if let Some((topic, topic_id, _)) = &self.saving {
-            self.positions.save(topic, *topic_id)?;
-            self.saved = Instant::now();
-        }
-        Ok(())
-    }
 }
 
 struct Printer {
