@@ -11,16 +11,20 @@
 mod cores;
 mod disk;
 mod loopback;
+mod paced;
 mod pipe;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ringmq_runtime::{executor, probe};
 use serde::Serialize;
 
+use crate::latency::Latency;
+use paced::Load;
 use pipe::Flush;
 
 /// Bytes in one frame of [`pipe`] and in one request of [`disk`].
@@ -41,6 +45,9 @@ pub struct Arguments {
     /// GiB that each measurement of throughput moves (1 to 1024)
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub gib: u64,
+    /// Also how long durable writes take at a constant 50 MB/s, in batches of 10 KB and of 100 KB: half a minute more
+    #[arg(long)]
+    pub paced: bool,
     /// One JSON object instead of a table
     #[arg(long)]
     pub json: bool,
@@ -83,7 +90,18 @@ pub struct Limits {
     pub pipe_fdatasync_bytes_per_second: f64,
     /// Processors used.
     pub cores: usize,
+    /// Where it was asked for: batches of 10 KB that are due at a constant 50 MB/s, from then to when they are durable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paced_10k_us: Option<Latency>,
+    /// The same in batches of 100 KB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paced_100k_us: Option<Latency>,
 }
+
+/// Batches of 10 KB at 50 MB/s.
+const PACED_10K: Load = Load { batch_bytes: 10_000, interval: Duration::from_micros(200), batches: 75_000 };
+/// Batches of 100 KB at 50 MB/s.
+const PACED_100K: Load = Load { batch_bytes: 100_000, interval: Duration::from_millis(2), batches: 7_500 };
 
 /// Measures and prints.
 ///
@@ -117,6 +135,12 @@ pub fn measure(arguments: &Arguments) -> Result<Limits, LimitsError> {
     let rtt = steps.run("loopback, round trips", || loopback::round_trip(&cores))?;
     let dsync_pipe = steps.run("pipe, O_DSYNC", || pipe::throughput(&cores, dir, bytes, Flush::EachWrite))?;
     let fdatasync_pipe = steps.run("pipe, fdatasync", || pipe::throughput(&cores, dir, bytes, Flush::Together))?;
+    let paced = |what, load| {
+        let measurement = || paced::latency(cores[0], dir, load);
+        arguments.paced.then(|| steps.run(what, measurement)).transpose()
+    };
+    let paced_10k = paced("disk, 50 MB/s in batches of 10 KB", PACED_10K)?;
+    let paced_100k = paced("disk, 50 MB/s in batches of 100 KB", PACED_100K)?;
     Ok(Limits {
         disk_write_bytes_per_second: disk.write_bytes_per_second,
         disk_read_bytes_per_second: disk.read_bytes_per_second,
@@ -127,6 +151,8 @@ pub fn measure(arguments: &Arguments) -> Result<Limits, LimitsError> {
         pipe_dsync_bytes_per_second: dsync_pipe,
         pipe_fdatasync_bytes_per_second: fdatasync_pipe,
         cores: cores.len(),
+        paced_10k_us: paced_10k,
+        paced_100k_us: paced_100k,
     })
 }
 
@@ -194,6 +220,11 @@ fn print_table(limits: &Limits) -> io::Result<()> {
     }
     writeln!(out, "{:18} {:8.1} µs", "4 KiB O_DSYNC, p50", limits.dsync_4k_us_p50)?;
     writeln!(out, "{:18} {:8.1} µs", "round trip, p50", limits.rtt_us_p50)?;
+    for (name, latency) in [("50 MB/s, 10 KB", limits.paced_10k_us), ("50 MB/s, 100 KB", limits.paced_100k_us)] {
+        if let Some(Latency { p50, p99, p999, max, .. }) = latency {
+            writeln!(out, "{name:18} p50 {p50:.0}  p99 {p99:.0}  p99.9 {p999:.0}  max {max:.0} µs")?;
+        }
+    }
     writeln!(out, "{:18} {:8}", "processors", limits.cores)
 }
 

@@ -1,8 +1,10 @@
+use std::time::Duration;
+
 use clap::Parser;
 
 use ringmq_runtime::executor;
 
-use super::{Arguments, Flush, disk, loopback, measure, pipe};
+use super::{Arguments, Flush, Load, disk, loopback, measure, paced, pipe};
 
 #[derive(Parser)]
 struct CommandLine {
@@ -22,7 +24,7 @@ fn arguments_have_defaults_and_bounds() {
 
 #[test]
 fn a_missing_directory_is_a_clear_error() {
-    let arguments = Arguments { dir: "/nowhere/at/all".into(), gib: 1, json: true };
+    let arguments = Arguments { dir: "/nowhere/at/all".into(), gib: 1, paced: false, json: true };
     let error = measure(&arguments).expect_err("it is not there");
     assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
 }
@@ -35,7 +37,11 @@ fn every_measurement_has_a_figure_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir_in(program.parent().expect("in a directory")).expect("a directory can be made");
     let cores = executor::cpus_allowed().expect("the kernel says");
     let disk = disk::throughput(cores[0], dir.path(), BYTES).expect("measured");
+    let load = Load { batch_bytes: 10_000, interval: Duration::from_millis(1), batches: 200 };
+    let paced = paced::latency(cores[0], dir.path(), load).expect("measured");
     let figures = [
+        paced.p50,
+        paced.max,
         disk.write_bytes_per_second,
         disk.read_bytes_per_second,
         loopback::throughput(&cores, BYTES).expect("measured"),
