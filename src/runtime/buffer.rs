@@ -6,6 +6,7 @@
 //! page faults than the message needs for everything else.
 
 mod pool;
+mod ready;
 
 use std::fmt;
 use std::ops::{Bound, Deref, DerefMut, RangeBounds};
@@ -15,7 +16,7 @@ use ::glommio::io::{DmaBuffer, ReadResult};
 use bytes::Bytes;
 
 pub(crate) use pool::install;
-pub use pool::size_class;
+pub use pool::{make_ready, size_class};
 
 /// What direct I/O counts in: positions, lengths and addresses are multiples of it, in bytes.
 pub const BLOCK_BYTES: usize = 4096;

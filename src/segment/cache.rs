@@ -5,6 +5,10 @@
 //!
 //! What counts is memory. A frame keeps alive the whole buffer that it lies in, so the frames of one buffer come and
 //! go together, and count for all of it: what is not shown of it, too.
+//!
+//! The memory for written frames is taken little by little: beyond what is there from the start on, only as much as was made
+//! ready in the background. Where that does not keep up, older frames go instead. A cache that grew as fast as it is
+//! written would have each of its first gigabytes wait for the page faults of memory that was never touched.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -12,7 +16,7 @@ use std::fmt;
 use std::ops::Range;
 use std::rc::{Rc, Weak};
 
-use ringmq_runtime::buffer::IoBuf;
+use ringmq_runtime::buffer::{self, IoBuf};
 use ringmq_wire::batch::BatchHeader;
 use ringmq_wire::{Offset, Timestamp};
 
@@ -20,6 +24,8 @@ use crate::frame::FrameHeader;
 
 /// Of the cache's bytes, the part for frames read from the disk.
 const READ_PART: usize = 8;
+/// Bytes for written frames that are there from the start on.
+const FIRST_BYTES: usize = 64 << 20;
 
 /// The frames that one core keeps in memory. Clones share it.
 #[derive(Clone)]
@@ -34,7 +40,12 @@ impl TailCache {
     #[must_use]
     pub fn new(bytes_max: usize) -> TailCache {
         let read_bytes_max = bytes_max / READ_PART;
-        TailCache { written: FrameFifo::new(bytes_max - read_bytes_max), read: FrameFifo::new(read_bytes_max) }
+        let written_bytes_max = bytes_max - read_bytes_max;
+        TailCache {
+            written: FrameFifo::new(written_bytes_max, written_bytes_max.min(FIRST_BYTES)),
+            // The memory that is read into comes from elsewhere, and there is little of it.
+            read: FrameFifo::new(read_bytes_max, read_bytes_max),
+        }
     }
 
     /// Bytes of memory that the kept frames keep alive.
@@ -107,6 +118,8 @@ struct FrameFifo(Rc<RefCell<Fifo>>);
 
 struct Fifo {
     bytes_max: usize,
+    /// Of them, the bytes that may be used by now.
+    granted_bytes: usize,
     bytes: usize,
     /// The number that the next buffer gets.
     next: u64,
@@ -124,8 +137,8 @@ struct Buffer {
 }
 
 impl FrameFifo {
-    fn new(bytes_max: usize) -> FrameFifo {
-        FrameFifo(Rc::new(RefCell::new(Fifo { bytes_max, bytes: 0, next: 0, order: BTreeMap::new() })))
+    fn new(bytes_max: usize, granted_bytes: usize) -> FrameFifo {
+        FrameFifo(Rc::new(RefCell::new(Fifo { bytes_max, granted_bytes, bytes: 0, next: 0, order: BTreeMap::new() })))
     }
 
     fn bytes(&self) -> usize {
@@ -135,10 +148,14 @@ impl FrameFifo {
     /// Makes room for a buffer and takes it in; returns its number, or `None` when it can never fit.
     fn admit(&self, slot: &Rc<FrameSlot>, memory_bytes: usize, offsets: Range<Offset>) -> Option<u64> {
         let mut fifo = self.0.borrow_mut();
-        if memory_bytes > fifo.bytes_max {
+        if fifo.bytes + memory_bytes > fifo.granted_bytes && fifo.granted_bytes < fifo.bytes_max {
+            let ready_bytes = buffer::make_ready(memory_bytes);
+            fifo.granted_bytes = fifo.bytes_max.min(fifo.granted_bytes + ready_bytes);
+        }
+        if memory_bytes > fifo.granted_bytes {
             return None;
         }
-        while fifo.bytes + memory_bytes > fifo.bytes_max {
+        while fifo.bytes + memory_bytes > fifo.granted_bytes {
             let Some((_, oldest)) = fifo.order.pop_first() else { break };
             fifo.bytes -= oldest.memory_bytes;
             if let Some(slot) = oldest.slot.upgrade() {

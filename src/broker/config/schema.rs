@@ -105,7 +105,8 @@ table! {
         /// How log lines look.
         log_format: LogFormat = LogFormat::Text, Valid::OneOf(LogFormat::WORDS);
         /// Memory for recently appended batches, all shards together. "auto" is an eighth of the memory that
-        /// the process may use, at most 4 GiB.
+        /// the process may use, at most 4 GiB. Beyond 64 MiB a shard it grows only into memory that was made ready
+        /// while a processor had nothing else to do.
         tail_cache_bytes: Automatic = Automatic::Auto, Valid::AutoOrInteger(MIB..=TIB);
         /// Largest request that a client may send, in bytes; a larger one is refused.
         request_bytes_max: u64 = LIMITS.request_bytes_max as u64, Valid::Integer(MIB..=GIB);

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use ::glommio::io::DmaBuffer;
 
 use super::BLOCK_BYTES;
+use super::ready::{ReadyMemory, fresh};
 
 /// The length of the memory that [`super::AlignedBuf::with_len`]`(len)` gives: `len` rounded up to the next of 64 to
 /// 128 steps between two powers of two, and to whole blocks. At most 1.6 % is lost beyond rounding to blocks.
@@ -27,6 +28,8 @@ struct Pool {
     puts: u64,
     /// By class, oldest first, with the number of its put.
     free: BTreeMap<usize, VecDeque<(u64, Rc<DmaBuffer>)>>,
+    /// From the first time on that memory is to be made ready.
+    ready: Option<ReadyMemory>,
 }
 
 thread_local! {
@@ -36,7 +39,7 @@ thread_local! {
 
 /// Gives this thread a pool until the guard is dropped.
 pub(crate) fn install(retained_bytes_max: usize) -> PoolInUse {
-    POOL.set(Some(Pool { retained_bytes_max, retained_bytes: 0, puts: 0, free: BTreeMap::new() }));
+    POOL.set(Some(Pool { retained_bytes_max, retained_bytes: 0, puts: 0, free: BTreeMap::new(), ready: None }));
     PoolInUse(())
 }
 
@@ -52,14 +55,16 @@ impl Drop for PoolInUse {
 
 /// Memory of exactly `class` bytes: used before if there is some, else fresh and zero.
 pub(super) fn take(class: usize) -> Rc<DmaBuffer> {
-    POOL.with_borrow_mut(|pool| pool.as_mut().and_then(|pool| pool.take(class))).unwrap_or_else(|| {
-        let mut fresh = ::glommio::allocate_dma_buffer_global(class);
-        let start = fresh.as_mut_ptr();
-        // SAFETY: `start` points to `class` bytes that belong to `fresh` alone. Raw, because a slice of memory that
-        // was never written must not exist.
-        unsafe { std::ptr::write_bytes(start, 0, class) };
-        Rc::new(fresh)
-    })
+    POOL.with_borrow_mut(|pool| pool.as_mut().and_then(|pool| pool.take(class)))
+        .unwrap_or_else(|| Rc::new(fresh(class)))
+}
+
+/// Has memory for a buffer of `len` bytes made ready in the background, for who is to keep more buffers than before. Returns
+/// how many bytes became ready since the last call: they lie in the pool, and those who make room for so much more take
+/// nothing that was never touched. Outside an executor, and in a simulation, that is nothing.
+pub fn make_ready(len: usize) -> usize {
+    let class = size_class(len);
+    POOL.with_borrow_mut(|pool| pool.as_mut().map_or(0, |pool| pool.make_ready(class)))
 }
 
 /// Takes memory back if `memory` is its last reference.
@@ -83,6 +88,18 @@ impl Pool {
         let (_, memory) = self.free.get_mut(&class)?.pop_back()?;
         self.retained_bytes -= class;
         Some(memory)
+    }
+
+    fn make_ready(&mut self, class: usize) -> usize {
+        let mut bytes = 0;
+        let mut ready = self.ready.take().unwrap_or_else(ReadyMemory::start);
+        ready.ask(class);
+        while let Some(memory) = ready.take() {
+            bytes += memory.len();
+            self.put(Rc::new(memory));
+        }
+        self.ready = Some(ready);
+        bytes
     }
 
     fn put(&mut self, memory: Rc<DmaBuffer>) {

@@ -1,6 +1,6 @@
 use std::rc::Rc;
 
-use super::{AlignedBuf, BLOCK_BYTES, IoBuf, install, size_class};
+use super::{AlignedBuf, BLOCK_BYTES, IoBuf, install, make_ready, size_class};
 
 #[test]
 fn size_classes_are_whole_blocks_and_close() {
@@ -52,6 +52,27 @@ fn the_pool_keeps_no_more_than_it_may_and_lets_the_oldest_go() {
     assert_eq!(super::pool::retained_bytes(), 5 * BLOCK_BYTES, "what can never fit displaces nothing");
     assert_eq!(AlignedBuf::with_len(2 * BLOCK_BYTES).as_ptr(), two_address);
     assert!(!addresses.is_empty());
+}
+
+#[test]
+fn memory_is_made_ready_in_the_background_and_lies_in_the_pool_then() {
+    assert_eq!(make_ready(1), 0, "there is no pool");
+    let pool = install(64 << 20);
+    let class = size_class(300 << 10);
+    let ready_bytes = loop {
+        match make_ready(300 << 10) {
+            0 => std::thread::yield_now(),
+            bytes => break bytes,
+        }
+    };
+    assert!(ready_bytes.is_multiple_of(class), "{ready_bytes}");
+    assert_eq!(super::pool::retained_bytes(), ready_bytes);
+    let buf = AlignedBuf::with_len(300 << 10);
+    assert_eq!(super::pool::retained_bytes(), ready_bytes - class, "it is what is given out");
+    assert!(buf.iter().all(|byte| *byte == 0));
+    drop(pool);
+    drop(buf);
+    assert_eq!(make_ready(1), 0);
 }
 
 #[test]

@@ -55,6 +55,13 @@ pub(crate) fn name_thread(name: &str) -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }).map(drop)
 }
 
+/// Has the calling thread run only when no other wants its processor (`SCHED_IDLE`, sched(7)).
+pub(crate) fn run_when_idle() -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the kernel reads one `sched_param`; 0 is the calling thread.
+    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) }).map(drop)
+}
+
 /// The first descriptor that files may not have of which there may be too many. The kernel gives the lowest one that is
 /// free.
 static FIRST_SPARED: AtomicI32 = AtomicI32::new(RawFd::MAX);

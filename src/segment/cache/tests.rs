@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 use ringmq_runtime::buffer::AlignedBuf;
+use ringmq_runtime::executor::{ExecutorConfig, spawn_executor};
+use ringmq_runtime::task;
 
 use super::*;
 
@@ -111,6 +113,31 @@ fn a_frame_that_is_in_two_buffers_stays_with_the_one_that_has_it() {
     slot.insert(&piece(50, 1, 16 << 10));
     assert_eq!(bases(&slot.run_from(Offset::new(0), usize::MAX)), [0; 0]);
     assert_eq!(bases(&slot.run_from(Offset::new(2), usize::MAX)), [2]);
+}
+
+#[test]
+fn more_memory_than_at_first_is_used_only_as_it_becomes_ready() {
+    fn insert(slot: &Rc<FrameSlot>, bases: Range<i64>) {
+        bases.for_each(|base| slot.insert(&[frame(base, base + 1, 1 << 20)]));
+    }
+    let all = i64::try_from((2 * FIRST_BYTES) >> 20).expect("few");
+    let cache = TailCache::new(2 * FIRST_BYTES);
+    let slot = cache.written();
+    insert(&slot, 0..all);
+    assert_eq!(cache.bytes(), FIRST_BYTES, "nobody makes memory ready here");
+    assert_eq!(bases(&slot.run_from(Offset::new(all - 2), usize::MAX)), [all - 2, all - 1], "the first ones went");
+
+    let grows = move || async move {
+        let cache = TailCache::new(2 * FIRST_BYTES);
+        let slot = cache.written();
+        let mut base = 0;
+        while cache.bytes() <= FIRST_BYTES + (4 << 20) {
+            insert(&slot, base..base + 1);
+            base += 1;
+            task::yield_now().await;
+        }
+    };
+    spawn_executor(ExecutorConfig::default(), grows).expect("an executor starts").join().expect("it grew");
 }
 
 proptest! {
