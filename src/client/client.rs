@@ -31,7 +31,7 @@ impl Client {
     /// Connects to the cluster that one or several addresses belong to, with default options.
     ///
     /// One broker that answers is enough; the others are found through it. Tries each address once and does not wait
-    /// for a broker to come up; the operations on the client do. Dropping the future closes what was opened.
+    /// for a broker to come up; the operations on the client do.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), ringmq_client::Error> {
@@ -41,6 +41,9 @@ impl Client {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future closes what was opened.
     ///
     /// # Errors
     /// [`Error::Address`] for text that is not an address, [`Error::Unreachable`] when no broker answers.
@@ -147,6 +150,9 @@ impl ClientBuilder {
     }
 
     /// Connects, as [`Client::connect`] describes.
+    ///
+    /// # Cancellation
+    /// As [`Client::connect`].
     ///
     /// # Errors
     /// As [`Client::connect`].

@@ -1,6 +1,7 @@
 //! The way of producers without an identity to one partition: a few batches at a time, and none again that may be stored.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::task::JoinSet;
 
@@ -15,11 +16,13 @@ pub(crate) struct PlainLane {
     cluster: Arc<Cluster>,
     queue: Arc<PartitionQueue>,
     in_flight: JoinSet<()>,
+    /// Counts the records in flight.
+    unanswered: Arc<AtomicU64>,
 }
 
 impl PlainLane {
     pub(crate) fn new(cluster: Arc<Cluster>, queue: Arc<PartitionQueue>) -> Self {
-        Self { cluster, queue, in_flight: JoinSet::new() }
+        Self { cluster, queue, in_flight: JoinSet::new(), unanswered: Arc::default() }
     }
 
     /// Sends what comes, until nobody can send any more and everything is answered or given up.
@@ -36,7 +39,13 @@ impl PlainLane {
             while self.in_flight.len() < IN_FLIGHT_MAX
                 && let Some(batch) = self.queue.take(self.in_flight.is_empty())
             {
-                self.in_flight.spawn(send(self.cluster.clone(), self.queue.clone(), batch));
+                let (records, unanswered) = (u64::from(batch.record_count), self.unanswered.clone());
+                unanswered.fetch_add(records, Ordering::Relaxed);
+                let sending = send(self.cluster.clone(), self.queue.clone(), batch);
+                self.in_flight.spawn(async move {
+                    sending.await;
+                    unanswered.fetch_sub(records, Ordering::Relaxed);
+                });
             }
             if self.in_flight.is_empty() {
                 self.queue.rest();
@@ -58,7 +67,7 @@ impl PlainLane {
 impl Drop for PlainLane {
     /// Its runtime ends, unless there is nothing left.
     fn drop(&mut self) {
-        produce::warn_of_lost(&self.queue, self.queue.abandon());
+        produce::warn_of_lost(&self.queue, self.unanswered.load(Ordering::Relaxed) + self.queue.abandon());
     }
 }
 

@@ -19,6 +19,9 @@ use crate::record::Record;
 /// A record is given up early by this share of its delivery time-out at most: later ones get a batch of their own.
 const GATHERING_SHARE: u32 = 8;
 
+/// Records in a batch: what a broker takes, however small they are (`docs/ARCHITECTURE.md`, "Bounds").
+const RECORDS_MAX: u32 = 1 << 20;
+
 /// How a producer wants its batches.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BatchSettings {
@@ -364,6 +367,7 @@ impl OpenBatch {
         *acks == self.settings.acks
             && *compression == self.settings.compression
             && self.builder.len_bytes().saturating_add(bytes) <= limit
+            && self.builder.record_count() < RECORDS_MAX
             && sender.deadline <= deadline + *delivery_timeout / GATHERING_SHARE
             && deadline <= sender.deadline + *delivery_timeout / GATHERING_SHARE
     }

@@ -361,28 +361,37 @@ async fn dropping_a_producer_says_how_many_records_are_on_their_way_and_they_arr
 
 #[test]
 fn a_runtime_that_ends_says_how_many_records_are_lost_and_tells_who_waits() {
+    for idempotent in [true, false] {
+        end_a_runtime(idempotent);
+    }
+}
+
+fn end_a_runtime(idempotent: bool) {
     // The broker's runtime runs on a thread of its own, so that the client's can end before it.
     let theirs = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (broker, _) = theirs.block_on(silent(100, 1_000));
     let log = Log::default();
     let _listening = log.listen();
     let ours = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (producer, sent, unsent) = ours.block_on(async {
+    let (producer, first, second) = ours.block_on(async {
         let client = Client::builder().brokers(broker.address()).timeout(LONG).connect().await.unwrap();
-        let producer = client.producer().batch_bytes_max(1);
+        let producer = client.producer().idempotent(idempotent).batch_bytes_max(1);
         producer.partition_count("t").await.unwrap();
         let mut records = numbered(2);
-        let sent = producer.enqueue("t", records.next().unwrap()).await.unwrap();
-        let unsent = producer.enqueue("t", records.next().unwrap()).await.unwrap();
-        broker.has_received(RequestType::Produce, 1).await;
-        (producer, sent, unsent)
+        let first = producer.enqueue("t", records.next().unwrap()).await.unwrap();
+        let second = producer.enqueue("t", records.next().unwrap()).await.unwrap();
+        // With an identity the second waits until the first is answered: only then does the partition know the producer.
+        broker.has_received(RequestType::Produce, if idempotent { 1 } else { 2 }).await;
+        (producer, first, second)
     });
     drop(ours);
     let text = log.text();
     assert!(text.contains("WARN") && text.contains("records=2") && text.contains("runtime ended"), "{text}");
     theirs.block_on(async {
-        assert!(matches!(sent.await, Err(Error::MaybeStored { .. })));
-        assert!(matches!(unsent.await, Err(Error::Runtime(_))));
+        assert!(matches!(first.await, Err(Error::MaybeStored { .. })));
+        let second = second.await.unwrap_err();
+        assert_eq!(matches!(second, Error::Runtime(_)), idempotent, "{second}");
+        assert_eq!(matches!(second, Error::MaybeStored { .. }), !idempotent, "{second}");
         assert!(matches!(producer.try_enqueue("t", "x"), Err(Error::Runtime(_))));
     });
 }
