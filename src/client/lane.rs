@@ -81,6 +81,8 @@ pub(crate) struct Lane {
     next_sequence: Sequence,
     /// When the partition last answered that it stored something of this identity.
     known_at: Option<Instant>,
+    /// Attempts that failed since something was last stored.
+    failed: u32,
     /// Those that have been taken from the queue, in the order in which they are to be stored. The first ones may have
     /// been sent.
     batches: VecDeque<Batch>,
@@ -89,7 +91,7 @@ pub(crate) struct Lane {
 impl Lane {
     pub(crate) fn new(cluster: Arc<Cluster>, queue: Arc<PartitionQueue>) -> Self {
         let (identity, next_sequence, known_at, batches) = (None, Sequence::ZERO, None, VecDeque::new());
-        Self { cluster, queue, identity, next_sequence, known_at, batches }
+        Self { cluster, queue, identity, next_sequence, known_at, failed: 0, batches }
     }
 
     /// Sends what comes, until nobody can send any more and everything is answered or given up.
@@ -102,11 +104,10 @@ impl Lane {
     }
 
     async fn send_until_retired(&mut self) {
-        let mut failed = 0;
         loop {
             self.forget_abandoned();
             if self.batches.is_empty() {
-                failed = 0;
+                self.failed = 0;
                 self.queue.rest();
                 if !self.queue.filled(true).await {
                     return;
@@ -114,18 +115,18 @@ impl Lane {
                 self.take();
                 continue;
             }
-            let mut retry = self.retry(failed);
-            match self.send_all(&mut retry).await {
-                Ok(()) => failed = 0,
+            match self.send_all().await {
                 Err(Stopped::Again(error)) => {
                     self.note(&error);
+                    // As long as there is something to send, a round goes on: what is left now came late in it.
+                    let mut retry = self.retry();
                     if let Err(too_late) = retry.pause_after_answer(error).await {
                         tokio::time::sleep_until(retry.deadline()).await;
                         self.give_up_all(&too_late);
                     }
-                    failed = retry.failed();
+                    self.failed = retry.failed();
                 }
-                Err(Stopped::GivenUp) => {}
+                Ok(()) | Err(Stopped::GivenUp) => {}
             }
         }
     }
@@ -159,12 +160,12 @@ impl Lane {
     }
 
     /// The time that there is until the last of the batches is given up.
-    fn retry(&self, failed: u32) -> Retry {
+    fn retry(&self) -> Retry {
         let waiting = self.batches.iter().filter(|batch| !batch.is_abandoned());
         let last = waiting.map(Batch::promise).max_by_key(|promise| promise.deadline());
         let (deadline, timeout) =
             last.map_or((Instant::now(), Duration::ZERO), |promise| (promise.deadline(), promise.timeout()));
-        Retry::until("produce", deadline, timeout, failed).attempts_within(self.cluster.options.timeout)
+        Retry::until("produce", deadline, timeout, self.failed).attempts_within(self.cluster.options.timeout)
     }
 
     /// Drops what nobody waits for, but for batches that were sent and stand before others.
@@ -187,9 +188,11 @@ impl Lane {
     }
 
     /// Sends everything, what was sent before first, and what comes meanwhile.
-    async fn send_all(&mut self, retry: &mut Retry) -> Result<(), Stopped> {
-        let attempt = self.open(retry).await;
-        let (topic, connection) = match attempt {
+    async fn send_all(&mut self) -> Result<(), Stopped> {
+        let mut retry = self.retry();
+        let opened = self.open(&mut retry).await;
+        self.failed = retry.failed();
+        let (topic, connection) = match opened {
             Ok(opened) => opened,
             Err(error) => return Err(self.cannot_open(error)),
         };
@@ -253,7 +256,7 @@ impl Lane {
         let batch = self.sequenced(place)?;
         let acks = self.batches[place].encoded.acks;
         // A round may last long: what comes meanwhile has time of its own.
-        let retry = self.retry(0);
+        let retry = self.retry();
         let head = produce::head(topic, self.queue.partition, &batch, acks, &retry)?;
         let submitted = connection.submit_produce(&head, [batch], retry.attempt_deadline()).await;
         let submitted = submitted.map_err(|error| Error::of_request("produce", address, error))?;
@@ -284,7 +287,7 @@ impl Lane {
 
     /// The first batch is stored.
     fn stored(&mut self, stored: Option<Deliveries>) {
-        self.known_at = Some(Instant::now());
+        (self.known_at, self.failed) = (Some(Instant::now()), 0);
         if let Some(first) = self.batches.pop_front() {
             let stored = produce::offsets_of(first.encoded.record_count, stored);
             first.answer(stored);

@@ -1,7 +1,9 @@
 //! Sending records, and what happens when that fails half-way.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::task::Poll;
+use std::time::Duration;
 
 use ringmq_wire::ErrorCode;
 use ringmq_wire::protocol::RequestType;
@@ -11,6 +13,7 @@ use crate::admin::NewTopic;
 use crate::client::Client;
 use crate::error::Error;
 use crate::fetch::FetchOptions;
+use crate::record::Record;
 use crate::testing::{FakeBroker, Fault};
 use crate::{Offset, PartitionIndex};
 
@@ -50,13 +53,12 @@ async fn what_surely_was_not_stored_is_sent_again() {
 #[tokio::test]
 async fn what_surely_was_not_stored_is_told_as_such_when_the_time_is_up() {
     let broker = FakeBroker::start(2).await;
-    let client =
-        Client::builder().brokers(broker.address()).timeout(std::time::Duration::from_secs(1)).connect().await.unwrap();
+    let client = Client::builder().brokers(broker.address()).timeout(Duration::from_secs(1)).connect().await.unwrap();
     client.admin().create_topic(NewTopic::new("t").partitions(4)).await.unwrap();
     for _ in 0..100 {
         broker.fail_next(RequestType::Produce, Fault::RefuseItems(ErrorCode::StorageNotReady));
     }
-    let short = std::time::Duration::from_secs(1);
+    let short = Duration::from_secs(1);
     let (one, other) = (client.producer().delivery_timeout(short), client.producer().delivery_timeout(short));
     let (one, other) = tokio::join!(one.send_to("t", FIRST, "x"), other.send_to("t", FIRST, "y"));
     for error in [one.unwrap_err(), other.unwrap_err()] {
@@ -83,7 +85,7 @@ async fn errors_that_leave_it_open_are_told_as_such() {
 #[tokio::test]
 async fn a_silent_broker_leaves_it_open_whether_records_are_stored() {
     let (broker, _) = with_topic().await;
-    let short = std::time::Duration::from_millis(200);
+    let short = Duration::from_millis(200);
     let client = Client::builder().brokers(broker.address()).timeout(short).connect().await.unwrap();
     client.producer().partition_count("t").await.unwrap();
     broker.fail_next(RequestType::Produce, Fault::Silence);
@@ -97,7 +99,7 @@ async fn a_broker_that_comes_back_gets_what_waited() {
     let client = Client::builder()
         .brokers(broker.address())
         .timeout(LONG)
-        .unreachable_for(std::time::Duration::ZERO)
+        .unreachable_for(Duration::ZERO)
         .connect()
         .await
         .unwrap();
@@ -208,7 +210,7 @@ async fn after_errors_of_its_sequence_a_producer_begins_anew() {
 #[tokio::test]
 async fn what_was_given_up_is_not_stored_behind_what_comes_later() {
     let (broker, _) = with_topic().await;
-    let short = std::time::Duration::from_millis(300);
+    let short = Duration::from_millis(300);
     let client = Client::builder().brokers(broker.address()).timeout(short).connect().await.unwrap();
     let producer = client.producer().delivery_timeout(short);
     producer.send_to("t", FIRST, "0").await.unwrap();
@@ -227,7 +229,7 @@ async fn what_was_given_up_is_not_stored_behind_what_comes_later() {
 #[tokio::test]
 async fn what_nobody_waits_for_any_more_is_no_gap() {
     let (broker, _) = with_topic().await;
-    let short = std::time::Duration::from_secs(2);
+    let short = Duration::from_secs(2);
     let client = Client::builder().brokers(broker.address()).timeout(short).connect().await.unwrap();
     let producer = client.producer();
     producer.send_to("t", FIRST, "0").await.unwrap();
@@ -246,7 +248,7 @@ async fn what_nobody_waits_for_any_more_is_no_gap() {
 #[tokio::test]
 async fn a_lane_that_is_never_idle_gives_each_batch_its_own_time() {
     let (broker, _) = with_topic().await;
-    let timeout = std::time::Duration::from_millis(500);
+    let timeout = Duration::from_millis(500);
     let client = Client::builder().brokers(broker.address()).timeout(timeout).connect().await.unwrap();
     let begun = tokio::time::Instant::now();
     let senders = (0..8).map(|sender| {
@@ -265,4 +267,26 @@ async fn a_lane_that_is_never_idle_gives_each_batch_its_own_time() {
         sent += sender.await.unwrap();
     }
     assert_eq!(broker.end("t", 0), sent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_late_to_a_lane_that_is_never_idle_is_tried_again_within_its_own_time() {
+    let (broker, client) = with_topic().await;
+    let (timeout, pace) = (Duration::from_secs(2), Duration::from_millis(100));
+    let producer = client.producer().batch_bytes_max(1).delivery_timeout(timeout);
+    producer.send_to("t", FIRST, "first").await.unwrap();
+    broker.state().produce_takes = pace;
+    let mut pending = VecDeque::new();
+    for number in 0..40 {
+        if number == 30 {
+            broker.fail_next(RequestType::Produce, Fault::RefuseItems(ErrorCode::StorageNotReady));
+        }
+        pending.push_back(producer.enqueue("t", Record::value(number.to_string()).to_partition(FIRST)).await.unwrap());
+        // Two are on their way at any time.
+        if pending.len() > 2 {
+            pending.pop_front().unwrap().await.unwrap();
+        }
+    }
+    producer.flush().await.unwrap();
+    assert_eq!(broker.end("t", 0), 41);
 }

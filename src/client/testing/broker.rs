@@ -26,7 +26,7 @@ use ringmq_wire::{
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::peer::{PeerConnection, Received, encode};
 
@@ -80,6 +80,8 @@ pub(crate) struct State {
     pub(crate) is_controller: bool,
     /// Taken from the front by requests of that type.
     faults: VecDeque<(RequestType, Fault)>,
+    /// How long it lets each request to store records wait for its answer, and what follows on the connection.
+    pub(crate) produce_takes: Duration,
     /// Every request, with the port on which it came.
     received: Vec<(u16, RequestType)>,
     topics_created: u8,
@@ -110,6 +112,7 @@ impl FakeBroker {
             controller: addresses[0],
             is_controller: true,
             faults: VecDeque::new(),
+            produce_takes: Duration::ZERO,
             received: Vec::new(),
             topics_created: 0,
             producers: 0,
@@ -202,6 +205,10 @@ async fn serve(stream: tokio::net::TcpStream, port: u16, state: Arc<Mutex<State>
             _ => {}
         }
         let refusal = if let Some(Fault::RefuseItems(code)) = fault { code } else { ErrorCode::None };
+        let produce_takes = state.lock().unwrap().produce_takes;
+        if request_type == RequestType::Produce {
+            sleep(produce_takes).await;
+        }
         let mut answer = wait_for_answer(&state, &changed, &request, refusal).await;
         changed.notify_waiters();
         match fault {
