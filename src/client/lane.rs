@@ -7,8 +7,9 @@
 //!
 //! - **One at a time at first.** A partition that does not know the producer takes whatever sequence comes. Until it has
 //!   answered, there is one batch in flight: of two, the first could be refused for want of space and the second stored.
-//! - **Batches that nobody waits for any more.** Their callers have been told that they may be stored. They are sent again
-//!   as long as others stand behind them, for without them these would be refused as out of order.
+//! - **Batches that nobody waits for any more.** When their callers have been told that they may be stored, they are sent
+//!   again as long as others stand behind them, for without them these would be refused as out of order. When they have
+//!   been told that they are not, nothing may store them any more: they are left out, and the lane begins anew.
 //! - **Beginning anew.** A batch that is given up leaves a gap, so the lane goes on in a new epoch. That also keeps away
 //!   what may still be on its way in an old connection. What may have been stored in the old epoch is never sent in a new
 //!   one: its callers are told.
@@ -64,6 +65,11 @@ impl Batch {
     /// Whether those who wait for it were told that the time is up.
     fn is_abandoned(&self) -> bool {
         self.promise().is_done()
+    }
+
+    /// Whether it may not be sent: it surely is not stored, and those who wait for it were told so.
+    fn is_left_out(&self) -> bool {
+        self.is_abandoned() && !self.may_be_stored
     }
 
     fn answer(self, outcome: Result<Deliveries, Error>) {
@@ -149,6 +155,16 @@ enum Stopped {
     GivenUp,
 }
 
+/// What leaving out a batch comes to.
+enum LeftOut {
+    /// It had no sequence: it is gone.
+    Dropped,
+    /// Those before it in its epoch are answered first.
+    Later,
+    /// It is gone, and a new epoch begins.
+    WithItsEpoch,
+}
+
 impl Lane {
     /// Takes the next batch of the queue, if there is one that is to go now.
     fn take(&mut self) -> bool {
@@ -203,6 +219,13 @@ impl Lane {
                 if pending.len() == self.batches.len() && !self.take() {
                     break;
                 }
+                if self.batches[pending.len()].is_left_out() {
+                    match self.leave_out(pending.len()) {
+                        LeftOut::Dropped => continue,
+                        LeftOut::Later => break,
+                        LeftOut::WithItsEpoch => return Err(Stopped::GivenUp),
+                    }
+                }
                 match self.submit(pending.len(), &topic, &connection).await {
                     Ok(sent) => pending.push_back(sent),
                     // What was sent before it comes first.
@@ -210,7 +233,8 @@ impl Lane {
                     Err(error) => return Err(self.failed(Failure::of(error), &topic, &mut pending).await),
                 }
             }
-            let has_room = pending.len() < self.in_flight_max();
+            // What is taken already comes first, and waits for an answer.
+            let has_room = pending.len() < self.in_flight_max() && pending.len() == self.batches.len();
             let Some(first) = pending.front_mut() else { return Ok(()) };
             tokio::select! {
                 answer = first.wait() => {
@@ -258,10 +282,30 @@ impl Lane {
         // A round may last long: what comes meanwhile has time of its own.
         let retry = self.retry();
         let head = produce::head(topic, self.queue.partition, &batch, acks, &retry)?;
+        // Before: when its time is up while it waits for its place in the connection, it is sent all the same.
+        self.batches[place].promise().begin_attempt();
         let submitted = connection.submit_produce(&head, [batch], retry.attempt_deadline()).await;
-        let submitted = submitted.map_err(|error| Error::of_request("produce", address, error))?;
-        self.batches[place].promise().note(true, None);
-        Ok(submitted)
+        submitted.map_err(|error| {
+            let batch = &self.batches[place];
+            batch.promise().note(batch.may_be_stored, None);
+            Error::of_request("produce", address, error)
+        })
+    }
+
+    /// Sees to it that a batch is not sent which [is to be left out](Batch::is_left_out).
+    fn leave_out(&mut self, place: usize) -> LeftOut {
+        if self.batches[place].sequenced.is_none() {
+            self.batches.remove(place);
+            return LeftOut::Dropped;
+        }
+        if place > 0 {
+            return LeftOut::Later;
+        }
+        // Without it the partition takes none that is behind it in this epoch.
+        let promise = self.batches[place].promise();
+        let (timeout, last) = (promise.timeout(), None);
+        self.give_up_first(Error::TimedOut { operation: "produce", timeout, last });
+        LeftOut::WithItsEpoch
     }
 
     /// The batch with its identity, which it gets when it is sent for the first time.

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::task::JoinSet;
 
-use crate::accumulator::{EncodedBatch, PartitionQueue};
+use crate::accumulator::{EncodedBatch, PartitionQueue, Promise};
 use crate::cluster::Cluster;
+use crate::error::Error;
 use crate::lane::IN_FLIGHT_MAX;
-use crate::produce;
+use crate::produce::{self, Attempts};
 use crate::retry::Retry;
 
 /// Sends what one queue has.
@@ -76,8 +77,17 @@ async fn send(cluster: Arc<Cluster>, queue: Arc<PartitionQueue>, batch: EncodedB
     let EncodedBatch { batch, record_count, acks, promise, room } = batch;
     let retry = Retry::until("produce", promise.deadline(), promise.timeout(), 0);
     let mut retry = retry.attempts_within(cluster.options.timeout);
-    let note = |may_be_stored, failure: Option<&_>| promise.note(may_be_stored, failure);
-    let sent = produce::until_open(&cluster, &queue.topic, queue.partition, (batch, acks), &mut retry, note).await;
+    let sent = produce::until_open(&cluster, &queue.topic, queue.partition, (batch, acks), &mut retry, &promise).await;
     drop(room);
     promise.complete(sent.and_then(|stored| produce::offsets_of(record_count, stored)));
+}
+
+impl Attempts for Promise {
+    fn begin(&self) -> bool {
+        self.begin_attempt()
+    }
+
+    fn not_stored(&self, failure: &Error) {
+        self.note(false, Some(failure));
+    }
 }

@@ -34,21 +34,29 @@ pub(crate) fn head(
     })
 }
 
-/// Sends one request, again and again as long as its records surely were not stored. `note` hears of each attempt whether
-/// it may have stored them, before it and behind it.
+/// Whom a request tells how it goes.
+pub(crate) trait Attempts {
+    /// From now on its records may be stored; `false` when nobody wants them to be any more.
+    fn begin(&self) -> bool;
+
+    /// They surely were not stored.
+    fn not_stored(&self, failure: &Error);
+}
+
+/// Sends one request, again and again as long as its records surely were not stored, and `attempts` wants it.
 pub(crate) async fn until_open(
     cluster: &Cluster,
     topic: &str,
     partition: PartitionIndex,
     (batches, acks): (Bytes, Acks),
     retry: &mut Retry,
-    note: impl Fn(bool, Option<&Error>),
+    attempts: &impl Attempts,
 ) -> Result<Option<Deliveries>, Error> {
     loop {
-        match attempt(cluster, topic, partition, (&batches, acks), retry, &note).await {
+        match attempt(cluster, topic, partition, (&batches, acks), retry, attempts).await {
             Ok(stored) => return Ok(stored),
             Err(Failure::NotStored(error)) => {
-                note(false, Some(&error));
+                attempts.not_stored(&error);
                 cluster.doubt(topic, &error);
                 retry.pause_after_answer(error).await?;
             }
@@ -66,14 +74,16 @@ async fn attempt(
     partition: PartitionIndex,
     (batches, acks): (&Bytes, Acks),
     retry: &mut Retry,
-    note: impl Fn(bool, Option<&Error>),
+    attempts: &impl Attempts,
 ) -> Result<Option<Deliveries>, Failure> {
     let route = cluster.route_to(topic, partition, retry).await.map_err(Failure::NotStored)?;
     let deadline = retry.only_attempt_deadline();
     let owner = cluster.owner(&route, partition, deadline).await;
     let (address, connection) = owner.map_err(Failure::NotStored)?;
     let head = head(&route.topic, partition, batches, acks, retry).map_err(Failure::NotStored)?;
-    note(true, None);
+    if !attempts.begin() {
+        return Err(Failure::NotStored(retry.timed_out(None)));
+    }
     let answer = connection.produce(&head, [batches.clone()], deadline).await;
     outcome(&route.topic, partition, answer.map_err(|error| Error::of_request("produce", &address, error)))
 }

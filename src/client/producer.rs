@@ -17,7 +17,7 @@ use crate::cluster::Cluster;
 use crate::delivery::{Deliveries, Delivery};
 use crate::error::Error;
 use crate::partitioner::Partitioner;
-use crate::produce;
+use crate::produce::{self, Attempts};
 use crate::record::Record;
 use crate::retry::Retry;
 
@@ -518,7 +518,7 @@ impl Producer {
         self.account.check_open()?;
         let mut retry = self.retry(self.deadline());
         let _room = self.accumulator.room(batches.len(), retry.deadline()).await?;
-        produce::until_open(&self.cluster, topic, partition, (batches, acks), &mut retry, |_, _| {}).await
+        produce::until_open(&self.cluster, topic, partition, (batches, acks), &mut retry, &Aside).await
     }
 
     /// # Errors
@@ -555,6 +555,17 @@ impl Producer {
         let retry = Retry::until("produce", deadline, self.settings.delivery_timeout, 0);
         retry.attempts_within(self.cluster.options.timeout)
     }
+}
+
+/// What goes past the lanes belongs to who waits for it: nobody else gives it up.
+struct Aside;
+
+impl Attempts for Aside {
+    fn begin(&self) -> bool {
+        true
+    }
+
+    fn not_stored(&self, _: &Error) {}
 }
 
 fn no_partition(topic: &str) -> Error {

@@ -83,6 +83,14 @@ impl Completion {
         self.state().accounts.iter().map(|(_, records)| u64::from(*records)).sum()
     }
 
+    /// From now on it may be stored. `false` when everyone has been told already that it is not: then it must not be sent.
+    pub(crate) fn begin_attempt(&self) -> bool {
+        let mut state = self.state();
+        let is_open = state.outcome.is_none();
+        state.may_be_stored |= is_open;
+        is_open
+    }
+
     /// Leaves word of an attempt, for the case that the time is up before the next one ends.
     pub(crate) fn note(&self, may_be_stored: bool, failure: Option<&Error>) {
         let mut state = self.state();
@@ -94,34 +102,38 @@ impl Completion {
 
     /// Its time is up.
     pub(super) fn give_up(&self) {
-        let (may_be_stored, last) = {
-            let mut state = self.state();
-            (state.may_be_stored, state.last_failure.take())
-        };
-        let timed_out = Error::TimedOut { operation: "produce", timeout: self.timeout, last: last.map(Box::new) };
-        self.complete(Err(self.left_open(may_be_stored, timed_out)));
+        self.complete_with(|state| {
+            let last = state.last_failure.take().map(Box::new);
+            self.left_open(state, Error::TimedOut { operation: "produce", timeout: self.timeout, last })
+        });
     }
 
     /// Nobody will send it any more.
     fn abandon(&self) {
-        let may_be_stored = self.state().may_be_stored;
-        self.complete(Err(self.left_open(may_be_stored, Error::runtime_ended())));
+        self.complete_with(|state| self.left_open(state, Error::runtime_ended()));
     }
 
-    fn left_open(&self, may_be_stored: bool, error: Error) -> Error {
-        if may_be_stored { produce::may_be_stored(&self.topic, self.partition, error) } else { error }
+    fn left_open(&self, state: &State, error: Error) -> Result<Deliveries, Error> {
+        Err(if state.may_be_stored { produce::may_be_stored(&self.topic, self.partition, error) } else { error })
     }
 
-    /// Tells everyone, unless they have been told: their accounts and callbacks first, so that who waits finds those done.
+    /// Tells everyone, unless they have been told.
     pub(crate) fn complete(&self, outcome: Result<Deliveries, Error>) {
-        let (wakers, callbacks, accounts) = {
+        self.complete_with(|_| outcome);
+    }
+
+    /// Their accounts and callbacks first, so that who waits finds those done. What is told follows from the state at one
+    /// moment: an attempt that begins behind it hears so.
+    fn complete_with(&self, outcome: impl FnOnce(&mut State) -> Result<Deliveries, Error>) {
+        let (outcome, wakers, callbacks, accounts) = {
             let mut state = self.state();
             if state.outcome.is_some() {
                 return;
             }
+            let outcome = outcome(&mut state);
             state.outcome = Some(outcome.clone());
             let State { wakers, callbacks, accounts, .. } = &mut *state;
-            (std::mem::take(wakers), std::mem::take(callbacks), std::mem::take(accounts))
+            (outcome, std::mem::take(wakers), std::mem::take(callbacks), std::mem::take(accounts))
         };
         for (account, records) in accounts {
             account.settle(records, outcome.as_ref().err());

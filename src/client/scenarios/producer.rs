@@ -290,3 +290,56 @@ async fn what_came_late_to_a_lane_that_is_never_idle_is_tried_again_within_its_o
     producer.flush().await.unwrap();
     assert_eq!(broker.end("t", 0), 41);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_told_as_surely_not_stored_is_not_sent_again_before_others() {
+    let (broker, client) = with_topic().await;
+    let producer = || client.producer().batch_bytes_max(1).linger(Duration::ZERO);
+    producer().send_to("t", FIRST, "0").await.unwrap();
+    broker.fail_until_over(RequestType::Produce, &Fault::RefuseItems(ErrorCode::StorageFull));
+    let impatient = producer().delivery_timeout(Duration::from_secs(5));
+    let patient = producer().delivery_timeout(Duration::from_secs(30));
+    let sent = all(vec![impatient.send_to("t", FIRST, "1"), patient.send_to("t", FIRST, "2")]);
+    let (sent, ()) = tokio::join!(sent, async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        broker.faults_are_over();
+    });
+    let told = sent[0].as_ref().unwrap_err();
+    assert!(matches!(told, Error::TimedOut { .. }) && told.is_retriable(), "{told}");
+    assert!(sent[1].is_ok(), "{:?}", sent[1]);
+    assert_eq!(values(&client, FIRST).await, ["0", "2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_given_up_while_the_broker_could_not_be_reached_is_not_sent() {
+    let (broker, client) = with_topic().await;
+    let producer = || client.producer().batch_bytes_max(1).linger(Duration::ZERO);
+    producer().send_to("t", FIRST, "0").await.unwrap();
+    for _ in 0..2 {
+        broker.fail_next(RequestType::Produce, Fault::RefuseItems(ErrorCode::NotLeader));
+    }
+    broker.fail_next(RequestType::Metadata, Fault::Silence);
+    let impatient = producer().delivery_timeout(Duration::from_secs(1));
+    let patient = producer().delivery_timeout(Duration::from_secs(30));
+    let sent = all(vec![impatient.send_to("t", FIRST, "1"), patient.send_to("t", FIRST, "2")]).await;
+    assert!(matches!(sent[0], Err(Error::TimedOut { .. })), "{:?}", sent[0]);
+    assert!(sent[1].is_ok(), "{:?}", sent[1]);
+    assert_eq!(values(&client, FIRST).await, ["0", "2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_identity_too_what_was_given_up_before_it_was_sent_is_not() {
+    let (broker, client) = with_topic().await;
+    let producer = || client.producer().idempotent(false).batch_bytes_max(1);
+    producer().partition_count("t").await.unwrap();
+    broker.state().greeting_takes = Duration::from_secs(3);
+    let impatient = producer().delivery_timeout(Duration::from_secs(1));
+    let patient = producer().delivery_timeout(Duration::from_secs(30));
+    // The second waits until the first has opened the connection.
+    let sent = all(vec![patient.send_to("t", FIRST, "1"), impatient.send_to("t", FIRST, "2")]).await;
+    assert!(sent[0].is_ok(), "{:?}", sent[0]);
+    assert!(matches!(sent[1], Err(Error::TimedOut { .. })), "{:?}", sent[1]);
+    // What is sent on the connection now comes behind it.
+    patient.send_to("t", FIRST, "3").await.unwrap();
+    assert_eq!(values(&client, FIRST).await, ["1", "3"]);
+}

@@ -80,6 +80,8 @@ pub(crate) struct State {
     pub(crate) is_controller: bool,
     /// Taken from the front by requests of that type.
     faults: VecDeque<(RequestType, Fault)>,
+    /// How long it lets new connections wait for its hello.
+    pub(crate) greeting_takes: Duration,
     /// How long it lets each request to store records wait for its answer, and what follows on the connection.
     pub(crate) produce_takes: Duration,
     /// Every request, with the port on which it came.
@@ -112,6 +114,7 @@ impl FakeBroker {
             controller: addresses[0],
             is_controller: true,
             faults: VecDeque::new(),
+            greeting_takes: Duration::ZERO,
             produce_takes: Duration::ZERO,
             received: Vec::new(),
             topics_created: 0,
@@ -137,6 +140,18 @@ impl FakeBroker {
     /// The next request of this type meets this fault.
     pub(crate) fn fail_next(&self, request_type: RequestType, fault: Fault) {
         self.state().faults.push_back((request_type, fault));
+    }
+
+    /// Requests that meet this fault until it is over.
+    pub(crate) fn fail_until_over(&self, request_type: RequestType, fault: &Fault) {
+        for _ in 0..10_000 {
+            self.fail_next(request_type, fault.clone());
+        }
+    }
+
+    /// What was to fail does not any more.
+    pub(crate) fn faults_are_over(&self) {
+        self.state().faults.clear();
     }
 
     /// The ports on which requests of this type came, in order.
@@ -184,6 +199,8 @@ async fn accept(listener: TcpListener, state: Arc<Mutex<State>>, changed: Arc<No
 
 async fn serve(stream: tokio::net::TcpStream, port: u16, state: Arc<Mutex<State>>, changed: Arc<Notify>) {
     let hello = Hello::current(8 << 20, 100);
+    let greeting_takes = state.lock().unwrap().greeting_takes;
+    sleep(greeting_takes).await;
     let Some(mut connection) = PeerConnection::shake_hands(stream, &hello).await else { return };
     let _counted = Counted::new(state.clone(), changed.clone());
     while let Some(request) = connection.receive().await {
