@@ -64,7 +64,7 @@ impl Batch {
 
     /// Whether those who wait for it were told that the time is up.
     fn is_abandoned(&self) -> bool {
-        self.promise().is_done()
+        self.promise().is_decided()
     }
 
     /// Whether it may not be sent: it surely is not stored, and those who wait for it were told so.

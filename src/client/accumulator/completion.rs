@@ -31,6 +31,8 @@ pub(crate) struct Completion {
 #[derive(Default)]
 struct State {
     outcome: Option<Result<Deliveries, Error>>,
+    /// Whether the outcome is certain; it is there once the callbacks have been called.
+    is_decided: bool,
     /// Whether it may be stored, as far as it has got.
     may_be_stored: bool,
     last_failure: Option<Error>,
@@ -71,7 +73,13 @@ impl Completion {
         self.state().callbacks.push((place, callback));
     }
 
-    pub(crate) fn is_done(&self) -> bool {
+    /// Whether its outcome is certain: nobody needs to send it any more.
+    pub(crate) fn is_decided(&self) -> bool {
+        self.state().is_decided
+    }
+
+    /// Whether its outcome has been told to everyone.
+    pub(super) fn is_told(&self) -> bool {
         self.state().outcome.is_some()
     }
 
@@ -86,7 +94,7 @@ impl Completion {
     /// From now on it may be stored. `false` when everyone has been told already that it is not: then it must not be sent.
     pub(crate) fn begin_attempt(&self) -> bool {
         let mut state = self.state();
-        let is_open = state.outcome.is_none();
+        let is_open = !state.is_decided;
         state.may_be_stored |= is_open;
         is_open
     }
@@ -122,22 +130,21 @@ impl Completion {
         self.complete_with(|_| outcome);
     }
 
-    /// Their accounts and callbacks first, so that who waits finds those done. What is told follows from the state at one
-    /// moment: an attempt that begins behind it hears so.
+    /// Their accounts and callbacks first: who waits, or asks meanwhile, finds those done when there is an outcome. What
+    /// is told follows from the state at one moment: an attempt that begins behind it hears so.
     fn complete_with(&self, outcome: impl FnOnce(&mut State) -> Result<Deliveries, Error>) {
-        let (outcome, wakers, callbacks, accounts) = {
+        let (outcome, callbacks) = {
             let mut state = self.state();
-            if state.outcome.is_some() {
+            if state.is_decided {
                 return;
             }
+            state.is_decided = true;
             let outcome = outcome(&mut state);
-            state.outcome = Some(outcome.clone());
-            let State { wakers, callbacks, accounts, .. } = &mut *state;
-            (outcome, std::mem::take(wakers), std::mem::take(callbacks), std::mem::take(accounts))
+            for (account, records) in &state.accounts {
+                account.settle(*records, outcome.as_ref().err());
+            }
+            (outcome, std::mem::take(&mut state.callbacks))
         };
-        for (account, records) in accounts {
-            account.settle(records, outcome.as_ref().err());
-        }
         for (place, callback) in callbacks {
             let delivery = delivery(&outcome, place);
             // The lane must live on, whatever a program does.
@@ -145,6 +152,12 @@ impl Completion {
                 tracing::error!(topic = &*self.topic, partition = %self.partition, "a delivery callback panicked");
             }
         }
+        let wakers = {
+            let mut state = self.state();
+            state.outcome = Some(outcome);
+            state.accounts.clear();
+            std::mem::take(&mut state.wakers)
+        };
         for waker in wakers {
             waker.wake();
         }
@@ -218,7 +231,7 @@ impl std::ops::Deref for Promise {
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        if !self.is_done() {
+        if !self.is_decided() {
             self.abandon();
         }
     }

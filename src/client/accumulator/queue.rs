@@ -75,7 +75,7 @@ struct State {
     open: Option<OpenBatch>,
     /// Take no more, in their order.
     closed: VecDeque<QueuedBatch>,
-    /// Every batch that is not done, here or in the lane; done ones go from the front.
+    /// Every batch of which not everyone has been told, here or in the lane; the others go from the front.
     unanswered: VecDeque<Arc<Completion>>,
     watched_until: Option<Instant>,
     /// The lane has batches.
@@ -193,7 +193,7 @@ impl PartitionQueue {
         let Sender { settings: BatchSettings { delivery_timeout, .. }, deadline, .. } = sender;
         let completion = Completion::new(self.topic.clone(), self.partition, *deadline, *delivery_timeout);
         let completion = Arc::new(completion);
-        while state.unanswered.front().is_some_and(|first| first.is_done()) {
+        while state.unanswered.front().is_some_and(|first| first.is_told()) {
             state.unanswered.pop_front();
         }
         state.unanswered.push_back(completion.clone());
@@ -229,7 +229,8 @@ impl PartitionQueue {
     /// As [`PartitionQueue::retire`], if there is nothing to send; whether it did.
     pub(super) fn retire_if_idle(&self) -> bool {
         let mut state = self.state();
-        let is_idle = !state.is_busy && state.open.is_none() && state.closed.is_empty();
+        let is_told = state.unanswered.iter().all(|batch| batch.is_told());
+        let is_idle = !state.is_busy && state.open.is_none() && state.closed.is_empty() && is_told;
         state.is_retired |= is_idle;
         self.filled.notify_one();
         is_idle
@@ -315,17 +316,17 @@ impl PartitionQueue {
         let now = Instant::now();
         let (overdue, _unsent, next) = {
             let mut state = self.state();
-            state.unanswered.retain(|batch| !batch.is_done());
-            let (overdue, left): (VecDeque<_>, _) =
-                std::mem::take(&mut state.unanswered).into_iter().partition(|batch| batch.deadline() <= now);
-            state.unanswered = left;
+            state.unanswered.retain(|batch| !batch.is_told());
+            // They stay: a flush waits until they are told.
+            let (overdue, left): (Vec<_>, Vec<_>) =
+                state.unanswered.iter().cloned().partition(|batch| batch.deadline() <= now);
             let is_overdue = |promise: &Promise| promise.deadline() <= now;
             let open = state.open.take_if(|open| is_overdue(&open.promise)).map(OpenBatch::close);
             let (mut unsent, closed): (VecDeque<_>, _) =
                 std::mem::take(&mut state.closed).into_iter().partition(|batch| is_overdue(&batch.promise));
             state.closed = closed;
             unsent.extend(open);
-            state.watched_until = state.unanswered.iter().map(|batch| batch.deadline()).min();
+            state.watched_until = left.iter().map(|batch| batch.deadline()).min();
             (overdue, unsent, state.watched_until)
         };
         for batch in overdue {

@@ -1,8 +1,10 @@
 //! The gathering of records as a whole, before connections that answer when and how a test says, by a clock of its own.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -367,4 +369,68 @@ async fn everyone_hears_once_whatever_a_callback_does() {
     }
     assert_eq!(heard.load(Ordering::SeqCst), 3);
     alone.account.take_failures().unwrap();
+}
+
+#[tokio::test]
+async fn nobody_who_waits_goes_on_before_the_callbacks_have_been_called() {
+    let alone = Alone::new();
+    let record = record("x");
+    let sender = Sender {
+        account: (**alone.account).clone(),
+        settings: settings(),
+        deadline: Instant::now() + settings().delivery_timeout,
+        room: alone.room(size_bound(&record)),
+    };
+    let pending: Arc<Mutex<Option<PendingDelivery>>> = Arc::default();
+    let (queue, account, seen) = (alone.queue.clone(), sender.account.clone(), Arc::new(AtomicUsize::new(0)));
+    let callback = {
+        let (pending, seen) = (pending.clone(), seen.clone());
+        move |_: Result<Delivery, Error>| {
+            let mut context = Context::from_waker(Waker::noop());
+            let mut pending = pending.lock().unwrap();
+            assert!(Pin::new(pending.as_mut().unwrap()).poll(&mut context).is_pending());
+            assert_eq!(queue.flush(&account).len(), 1, "a flush waits for the callback");
+            assert!(!queue.retire_if_idle(), "or could not find the batch");
+            seen.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let parcel = Parcel { record, on_delivery: Some(Box::new(callback)), sender };
+    *pending.lock().unwrap() = Some(alone.queue.append(parcel).map_err(|_| "refused").unwrap());
+    let EncodedBatch { promise, .. } = alone.queue.take(true).unwrap();
+    alone.queue.rest();
+    promise.complete(Err(Error::Closed));
+    assert_eq!(seen.load(Ordering::SeqCst), 1, "it has seen all that");
+    assert!(alone.queue.flush(&alone.account).is_empty());
+    let failed = alone.account.take_failures();
+    assert!(matches!(failed, Err(Error::Undelivered { records: 1, .. })));
+    let pending = pending.lock().unwrap().take().unwrap();
+    assert!(matches!(pending.await, Err(Error::Closed)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_waits_for_the_callbacks_of_what_was_given_up() {
+    let alone = Alone::new();
+    let record = record("x");
+    let sender = Sender {
+        account: (**alone.account).clone(),
+        settings: settings(),
+        deadline: Instant::now() + settings().delivery_timeout,
+        room: alone.room(size_bound(&record)),
+    };
+    let (queue, account, seen) = (alone.queue.clone(), sender.account.clone(), Arc::new(AtomicUsize::new(0)));
+    let callback = {
+        let seen = seen.clone();
+        move |_: Result<Delivery, Error>| {
+            assert_eq!(queue.flush(&account).len(), 1);
+            seen.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let parcel = Parcel { record, on_delivery: Some(Box::new(callback)), sender };
+    let pending = alone.queue.append(parcel).map_err(|_| "refused").unwrap();
+    tokio::select! {
+        () = alone.queue.watch_deadlines() => {}
+        outcome = pending => assert!(matches!(outcome, Err(Error::TimedOut { .. }))),
+    }
+    assert_eq!(seen.load(Ordering::SeqCst), 1);
+    assert!(alone.queue.flush(&alone.account).is_empty());
 }
