@@ -162,7 +162,7 @@ pub(crate) async fn request(
 }
 
 /// The request's form of `sources`: neighbours of one topic stand together.
-fn topics(sources: &[Source], options: FetchOptions) -> Vec<FetchTopic> {
+pub(crate) fn topics(sources: &[Source], options: FetchOptions) -> Vec<FetchTopic> {
     let partition_max_bytes = options.partition_max_bytes;
     let wanted = |source: &Source| FetchPartition {
         partition: source.partition,

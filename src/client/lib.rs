@@ -52,6 +52,8 @@ mod each_partition;
 mod error;
 mod fetch;
 mod fetched;
+mod fetcher;
+mod guide;
 mod lane;
 mod list_offsets;
 mod metadata;
@@ -66,9 +68,11 @@ mod record;
 mod retry;
 #[cfg(test)]
 mod scenarios;
+mod subscriber;
 mod subscription;
 #[cfg(test)]
 mod testing;
+mod window;
 
 pub use ringmq_wire::batch::Compression;
 pub use ringmq_wire::protocol::{

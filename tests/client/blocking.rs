@@ -125,6 +125,23 @@ fn many_threads_share_a_client() {
 }
 
 #[test]
+fn a_stream_gives_what_is_sent_later() {
+    let broker = Broker::start();
+    let client = Client::connect(broker.address()).unwrap();
+    client.admin().create_topic(NewTopic::new("t").partitions(4)).unwrap();
+    let mut stream = client.consumer().stream("t", SubscribeOptions::default()).unwrap();
+    for value in ["a", "b", "c"] {
+        let delivery = client.producer().send("t", value).unwrap();
+        let record = stream.next().unwrap().unwrap();
+        assert_eq!((record.partition, record.offset), (delivery.partition, delivery.offset));
+        assert_eq!(record.value.as_deref(), Some(value.as_bytes()));
+    }
+    let requests = client.admin().stats().unwrap().into_iter().flat_map(|shard| shard.requests);
+    let fetches: u64 = requests.filter(|requests| requests.name == "Fetch").map(|requests| requests.value).sum();
+    assert_eq!(fetches, 0, "it is subscribed to, not fetched");
+}
+
+#[test]
 fn nobody_there_is_an_error() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     assert!(matches!(Client::connect(address), Err(Error::Unreachable { .. })));

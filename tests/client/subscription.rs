@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
-use ringmq_client::{Client, Compression, Error, ErrorCode, FetchOptions, Offset, PartitionIndex, Record, Start};
+use ringmq_client::{
+    Client, Compression, DeleteBefore, Error, ErrorCode, FetchOptions, Offset, PartitionIndex, Record, Start,
+};
 use ringmq_client::{SubscribeOptions, Timestamp, Until};
 
 use super::with_topic;
@@ -113,6 +117,115 @@ async fn what_is_written_later_comes_too() {
         let record = stream.next().await.unwrap().unwrap();
         assert_eq!((record.partition, record.offset), (PartitionIndex::new(1), Offset::new(offset)));
     }
+}
+
+/// How many fetches the broker was asked for, and how many bytes of records it sent.
+async fn fetched(client: &Client) -> (u64, u64) {
+    let shards = client.admin().stats().await.unwrap();
+    let fetches = shards.iter().flat_map(|shard| &shard.requests).filter(|requests| requests.name == "Fetch");
+    let bytes = shards.iter().flat_map(|shard| &shard.counters).filter(|counter| counter.name == "fetched_bytes");
+    (fetches.map(|requests| requests.value).sum(), bytes.map(|counter| counter.value).sum())
+}
+
+#[tokio::test]
+async fn records_arrive_without_being_asked_for() {
+    let (_broker, client) = with_topic().await;
+    let mut stream = client.consumer().stream("t", SubscribeOptions::default()).await.unwrap();
+    for offset in 0..5 {
+        for partition in (0..4).map(PartitionIndex::new) {
+            client.producer().send_to("t", partition, "x").await.unwrap();
+            let record = stream.next().await.unwrap().unwrap();
+            assert_eq!((record.partition, record.offset), (partition, Offset::new(offset)));
+        }
+    }
+    let (fetches, bytes) = fetched(&client).await;
+    assert!(fetches == 0 && bytes > 0, "{fetches} fetches, {bytes} bytes");
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_is_sent_no_more_than_it_granted() {
+    const VALUE_BYTES: usize = 10_000;
+    let (_broker, client) = with_topic().await;
+    let first = PartitionIndex::new(0);
+    let send = async |count: u32| {
+        for _ in 0..count {
+            client.producer().send_to("t", first, vec![7_u8; VALUE_BYTES]).await.unwrap();
+        }
+    };
+    send(100).await;
+    let max_bytes = 50_000;
+    let fetch = FetchOptions { max_bytes, ..FetchOptions::default() };
+    let mut stream =
+        client.consumer().stream("t", SubscribeOptions { fetch, ..SubscribeOptions::default() }).await.unwrap();
+    let record = stream.next().await.unwrap().unwrap();
+    assert_eq!(record.offset, Offset::ZERO);
+    drop(record);
+    // What is on its way by then has come when these have been stored, one after the other.
+    send(100).await;
+    let (fetches, bytes) = fetched(&client).await;
+    let most = 2 * u64::from(max_bytes) + u64::try_from(VALUE_BYTES).unwrap() + 1000;
+    assert!(fetches == 0 && (10_000..=most).contains(&bytes), "{fetches} fetches, {bytes} bytes");
+    for offset in 1..200 {
+        assert_eq!(stream.next().await.unwrap().unwrap().offset, Offset::new(offset));
+    }
+}
+
+#[tokio::test]
+async fn giving_up_a_wait_again_and_again_loses_no_record() {
+    let (_broker, client) = with_topic().await;
+    let mut stream = client.consumer().stream("t", SubscribeOptions::default()).await.unwrap();
+    let sending = tokio::spawn(async move {
+        fill(&client, 60).await;
+        client
+    });
+    let (mut found, mut given_up) = (BTreeMap::<u32, Vec<i64>>::new(), 0);
+    while found.values().map(Vec::len).sum::<usize>() < 4 * 60 {
+        let polled = pin!(stream.next()).poll(&mut Context::from_waker(Waker::noop()));
+        match polled {
+            Poll::Ready(next) => {
+                let record = next.unwrap().unwrap();
+                found.entry(record.partition.get()).or_default().push(record.offset.get());
+            }
+            Poll::Pending => {
+                given_up += 1;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    assert!(given_up > 0);
+    assert_eq!(found, each_partition(0..60));
+    sending.await.unwrap();
+}
+
+#[tokio::test]
+async fn many_streams_share_a_connection_with_those_who_send() {
+    let (_broker, client) = with_topic().await;
+    let mut streams = Vec::new();
+    // More than a connection has places for subscriptions: the others fetch.
+    for _ in 0..40 {
+        streams.push(client.consumer().stream("t", SubscribeOptions::default()).await.unwrap());
+    }
+    for offset in 0..3 {
+        client.producer().send_to("t", PartitionIndex::new(1), "x").await.unwrap();
+        for stream in &mut streams {
+            assert_eq!(stream.next().await.unwrap().unwrap().offset, Offset::new(offset));
+        }
+    }
+}
+
+#[tokio::test]
+async fn records_that_retention_removed_end_it_where_it_stands() {
+    let (_broker, client) = with_topic().await;
+    let first = PartitionIndex::new(0);
+    for _ in 0..10 {
+        client.producer().send_to("t", first, "x").await.unwrap();
+    }
+    client.admin().delete_records("t", &[(first, DeleteBefore::Offset(Offset::new(5)))]).await.unwrap();
+    let options = SubscribeOptions { start: Start::Offset(Offset::new(3)), ..SubscribeOptions::default() };
+    let partitions = Some(vec![first]);
+    let mut stream = client.consumer().stream("t", SubscribeOptions { partitions, ..options }).await.unwrap();
+    let error = stream.next().await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::OffsetOutOfRange), "{error}");
 }
 
 #[tokio::test]

@@ -5,12 +5,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use ringmq_wire::CorrelationId;
+use ringmq_wire::protocol::{UnsubscribeRequest, frame};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
@@ -19,12 +20,45 @@ use tokio::time::Instant;
 use super::error::{ConnectionError, RequestError};
 use super::inbound::{Inbound, Response};
 use super::outbound::{Outbound, StreamPosition};
+use super::subscription::Frames;
 
 /// Reads in one turn before requests get their turn again.
 const READS_PER_TURN: usize = 16;
 
 /// Where a request's outcome goes: the response's body or the broker's refusal, or why there is neither.
 pub(super) type Answer = oneshot::Sender<Result<Bytes, RequestError>>;
+
+/// Correlation ids of subscriptions have this bit, so that none of the many requests during a long one gets its id.
+const SUBSCRIPTION_BIT: u32 = 1 << 31;
+
+/// Who gets what comes under a correlation id.
+pub(super) enum Recipient {
+    /// One response.
+    Caller(Answer),
+    /// Frames until the last one.
+    Subscription(Frames),
+    /// Nobody: it says that the subscription of this id will end.
+    Unsubscribed(CorrelationId),
+}
+
+impl Recipient {
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::Caller(answer) => answer.is_closed(),
+            Self::Subscription(frames) => frames.is_closed(),
+            Self::Unsubscribed(_) => false,
+        }
+    }
+
+    /// Tells why nothing comes. One that left does not want to know.
+    fn fail(self, error: RequestError) {
+        match self {
+            Self::Caller(answer) => drop(answer.send(Err(error))),
+            Self::Subscription(frames) => frames.end(error),
+            Self::Unsubscribed(_) => {}
+        }
+    }
+}
 
 /// A request on its way to the socket.
 pub(super) struct Submission {
@@ -33,7 +67,7 @@ pub(super) struct Submission {
     pub(super) pieces: Vec<Bytes>,
     /// Produce without acknowledgement has no response; it is done when it is written.
     pub(super) has_response: bool,
-    pub(super) answer: Answer,
+    pub(super) recipient: Recipient,
     /// Held until the request is done, so that requests in flight stay bounded even when callers leave.
     pub(super) permit: OwnedSemaphorePermit,
 }
@@ -46,6 +80,8 @@ pub(super) struct Status {
     opened_at: Instant,
     /// Microseconds from `opened_at` to the last bytes that arrived.
     received_after_us: AtomicU64,
+    next_request: AtomicU32,
+    next_subscription: AtomicU32,
 }
 
 impl Status {
@@ -55,7 +91,18 @@ impl Status {
             given_up: Notify::new(),
             opened_at: Instant::now(),
             received_after_us: AtomicU64::new(0),
+            next_request: AtomicU32::new(0),
+            next_subscription: AtomicU32::new(0),
         }
+    }
+
+    /// An id for a request that gets one response or none.
+    pub(super) fn next_request_id(&self) -> CorrelationId {
+        CorrelationId::new(self.next_request.fetch_add(1, Ordering::Relaxed) & !SUBSCRIPTION_BIT)
+    }
+
+    pub(super) fn next_subscription_id(&self) -> CorrelationId {
+        CorrelationId::new(self.next_subscription.fetch_add(1, Ordering::Relaxed) | SUBSCRIPTION_BIT)
     }
 
     /// Why the connection ended, if it has.
@@ -81,15 +128,17 @@ impl Status {
 
 /// A request whose response is awaited.
 struct Waiting {
-    answer: Answer,
+    recipient: Recipient,
     /// Where the request ends in what is written.
     end: StreamPosition,
-    _permit: OwnedSemaphorePermit,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 pub(super) struct Driver {
     stream: TcpStream,
     submissions: mpsc::Receiver<Submission>,
+    /// Subscriptions whose readers left.
+    left: mpsc::UnboundedReceiver<CorrelationId>,
     outbound: Outbound,
     inbound: Inbound,
     waiting: HashMap<CorrelationId, Waiting>,
@@ -102,11 +151,12 @@ impl Driver {
     pub(super) fn new(
         stream: TcpStream,
         submissions: mpsc::Receiver<Submission>,
+        left: mpsc::UnboundedReceiver<CorrelationId>,
         inbound: Inbound,
         status: Arc<Status>,
     ) -> Self {
         let (waiting, unacknowledged) = (HashMap::new(), VecDeque::new());
-        Self { stream, submissions, outbound: Outbound::new(), inbound, waiting, unacknowledged, status }
+        Self { stream, submissions, left, outbound: Outbound::new(), inbound, waiting, unacknowledged, status }
     }
 
     /// Drives the connection until it breaks or its last handle is dropped, then tells everyone who waits.
@@ -139,6 +189,7 @@ impl Driver {
                     Some(submission) => self.enqueue(submission),
                     None => return Ok(()),
                 },
+                Some(id) = self.left.recv() => self.unsubscribe(id)?,
                 () = self.status.given_up.notified() => return Ok(()),
             }
             tokio::task::consume_budget().await;
@@ -155,16 +206,17 @@ impl Driver {
     }
 
     fn enqueue(&mut self, submission: Submission) {
-        if submission.answer.is_closed() {
+        if submission.recipient.is_gone() {
             // Its caller left before anything was sent, so nothing is.
             return;
         }
-        for piece in submission.pieces {
+        let Submission { correlation_id, pieces, has_response, recipient, permit } = submission;
+        for piece in pieces {
             self.outbound.push(piece);
         }
-        let waiting = Waiting { answer: submission.answer, end: self.outbound.end(), _permit: submission.permit };
-        if submission.has_response {
-            self.waiting.insert(submission.correlation_id, waiting);
+        let waiting = Waiting { recipient, end: self.outbound.end(), _permit: Some(permit) };
+        if has_response {
+            self.waiting.insert(correlation_id, waiting);
         } else {
             self.unacknowledged.push_back(waiting);
         }
@@ -183,9 +235,9 @@ impl Driver {
             }
         }
         while self.unacknowledged.front().is_some_and(|first| first.end <= self.outbound.written()) {
-            if let Some(done) = self.unacknowledged.pop_front() {
+            if let Some(Waiting { recipient: Recipient::Caller(answer), .. }) = self.unacknowledged.pop_front() {
                 // A caller that left does not want to know.
-                let _ = done.answer.send(Ok(Bytes::new()));
+                let _ = answer.send(Ok(Bytes::new()));
             }
         }
         Ok(())
@@ -202,16 +254,51 @@ impl Driver {
                 Err(error) => return Err(error.into()),
             }
             while let Some(response) = self.inbound.next_response(|id| self.waiting.contains_key(&id))? {
-                self.answer(response);
+                self.answer(response)?;
             }
         }
         Ok(())
     }
 
-    fn answer(&mut self, response: Response) {
-        if let Some(waiting) = self.waiting.remove(&response.correlation_id) {
+    fn answer(&mut self, response: Response) -> Result<(), ConnectionError> {
+        let Response { correlation_id: id, outcome } = response;
+        if let Some(Waiting { recipient: Recipient::Subscription(frames), .. }) = self.waiting.get_mut(&id) {
+            if !frames.take(outcome)? {
+                self.waiting.remove(&id);
+            } else if frames.is_closed() {
+                self.unsubscribe(id)?;
+            }
+            return Ok(());
+        }
+        match self.waiting.remove(&id).map(|waiting| waiting.recipient) {
             // A caller that left does not want to know.
-            let _ = waiting.answer.send(response.outcome.map_err(RequestError::Refused));
+            Some(Recipient::Caller(answer)) => drop(answer.send(outcome.map_err(RequestError::Refused))),
+            Some(Recipient::Unsubscribed(subscription)) if outcome.is_err() => self.unsubscribe_later(subscription),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Asks the broker to end a subscription, unless it has ended or has been asked. Its id stays until its last frame.
+    fn unsubscribe(&mut self, id: CorrelationId) -> Result<(), ConnectionError> {
+        let Some(Waiting { recipient: Recipient::Subscription(frames), .. }) = self.waiting.get_mut(&id) else {
+            return Ok(());
+        };
+        if std::mem::replace(&mut frames.is_withdrawn, true) {
+            return Ok(());
+        }
+        let (asking, mut request) = (self.status.next_request_id(), BytesMut::new());
+        frame::encode_request(asking, &UnsubscribeRequest { subscription: id.get() }, &mut request)?;
+        self.outbound.push(request.freeze());
+        let recipient = Recipient::Unsubscribed(id);
+        self.waiting.insert(asking, Waiting { recipient, end: self.outbound.end(), _permit: None });
+        Ok(())
+    }
+
+    /// The broker refused to end it: its next frame, if only a sign of life, is the time to ask again.
+    fn unsubscribe_later(&mut self, id: CorrelationId) {
+        if let Some(Waiting { recipient: Recipient::Subscription(frames), .. }) = self.waiting.get_mut(&id) {
+            frames.is_withdrawn = false;
         }
     }
 
@@ -219,12 +306,12 @@ impl Driver {
         let written = self.outbound.written();
         let waiting = self.waiting.drain().map(|(_, waiting)| waiting);
         for waiting in waiting.chain(self.unacknowledged.drain(..)) {
-            let error = RequestError::Failed { may_have_arrived: waiting.end <= written, cause: cause.clone() };
-            let _ = waiting.answer.send(Err(error));
+            let may_have_arrived = waiting.end <= written;
+            waiting.recipient.fail(RequestError::Failed { may_have_arrived, cause: cause.clone() });
         }
         self.submissions.close();
         while let Ok(submission) = self.submissions.try_recv() {
-            let _ = submission.answer.send(Err(RequestError::unsent(cause.clone())));
+            submission.recipient.fail(RequestError::unsent(cause.clone()));
         }
     }
 }

@@ -92,6 +92,12 @@ pub enum ConnectionError {
         "a response has the correlation id {0}, which no request is waiting for; the broker or the network is faulty"
     )]
     UnknownCorrelation(CorrelationId),
+    /// Records of a subscription that were not asked for yet.
+    #[error("{bytes} bytes of records came that no credit was granted for; the broker is faulty")]
+    BeyondCredit {
+        /// The records' length.
+        bytes: usize,
+    },
     /// Bytes that cannot be decoded.
     #[error("a response cannot be decoded ({0}); check that client and broker are of matching versions")]
     Malformed(String),
@@ -123,6 +129,7 @@ impl ConnectionError {
             | Self::OpenTimedOut { .. }
             | Self::ClosedAtOnce { .. }
             | Self::UnknownCorrelation(_)
+            | Self::BeyondCredit { .. }
             | Self::Closed
             | Self::Io(_)
             | Self::AnswerTimedOut(_)

@@ -7,11 +7,9 @@ use ringmq_wire::{CorrelationId, WireError};
 
 use super::error::ConnectionError;
 
-/// Responses up to this size are read together; a larger one is read into a buffer of exactly its size.
+/// Responses up to this size are read together, and copied out, so that whoever keeps one holds no more than it has; a
+/// larger one is read into a buffer of exactly its size.
 const SHARED_BYTES: usize = 64 * 1024;
-/// A body up to this size is copied out, so that nobody who keeps it holds the shared buffer.
-const COPIED_BYTES_MAX: usize = 4 * 1024;
-
 /// One response: the body, or the error of the whole request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Response {
@@ -88,9 +86,6 @@ impl Inbound {
 }
 
 fn take_body(shared: &mut BytesMut, body_bytes: usize) -> Bytes {
-    if body_bytes > COPIED_BYTES_MAX {
-        return shared.split_to(body_bytes).freeze();
-    }
     let body = Bytes::copy_from_slice(&shared[..body_bytes]);
     shared.advance(body_bytes);
     body

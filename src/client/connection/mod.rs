@@ -5,12 +5,12 @@ mod error;
 mod handshake;
 mod inbound;
 mod outbound;
+mod subscription;
 #[cfg(test)]
 mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use ringmq_wire::CorrelationId;
@@ -18,15 +18,17 @@ use ringmq_wire::codec::{Codec, DecodeError};
 use ringmq_wire::protocol::frame::{self, FrameError};
 use ringmq_wire::protocol::{
     Acks, FetchRequest, FetchResponseHead, Hello, Message, ProduceHead, ProduceResponse, Request, RequestType,
-    SectionHead,
+    SectionHead, SubscribeRequest,
 };
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use self::driver::{Driver, Status, Submission};
+use self::driver::{Driver, Recipient, Status, Submission};
 pub use self::error::{ConnectionError, RequestError};
 use self::inbound::Inbound;
+use self::subscription::{Flow, Frames};
+pub(crate) use self::subscription::{Frame, Grants, Subscription, SubscriptionSlot};
 use crate::address::BrokerAddress;
 use crate::options::ClientOptions;
 
@@ -51,8 +53,11 @@ pub struct Connection {
 struct Shared {
     peer: SocketAddr,
     hello: Hello,
-    next_correlation_id: AtomicU32,
     in_flight: Arc<Semaphore>,
+    /// Subscriptions that may be open. They are requests in flight, and must leave room for those that end.
+    subscriptions: Arc<Semaphore>,
+    /// Tells of subscriptions whose readers left; each does so once.
+    left: mpsc::UnboundedSender<CorrelationId>,
     status: Arc<Status>,
 }
 
@@ -150,14 +155,11 @@ impl Connection {
         let (submissions, submitted) = mpsc::channel(in_flight_max);
         let status = Arc::new(Status::new());
         let inbound = Inbound::new(arrived, options.response_bytes_max);
-        tokio::spawn(Driver::new(stream, submitted, inbound, status.clone()).run());
-        let shared = Shared {
-            peer: address,
-            hello,
-            next_correlation_id: AtomicU32::new(0),
-            in_flight: Arc::new(Semaphore::new(in_flight_max)),
-            status,
-        };
+        let (left, leaving) = mpsc::unbounded_channel();
+        tokio::spawn(Driver::new(stream, submitted, leaving, inbound, status.clone()).run());
+        let in_flight = Arc::new(Semaphore::new(in_flight_max));
+        let subscriptions = Arc::new(Semaphore::new(in_flight_max / 2));
+        let shared = Shared { peer: address, hello, in_flight, subscriptions, left, status };
         Ok(Self { submissions, shared: Arc::new(shared) })
     }
 
@@ -251,8 +253,38 @@ impl Connection {
         Ok(FetchResponse { head, sections: body.split_off(sections_at) })
     }
 
+    /// A place for a subscription; `None` where the broker has none, or as many are open here as may be.
+    pub(crate) fn subscription_slot(&self) -> Option<SubscriptionSlot> {
+        let types = [RequestType::Subscribe, RequestType::GrantCredit, RequestType::Unsubscribe];
+        if !types.into_iter().all(|request| self.offers(request)) {
+            return None;
+        }
+        self.shared.subscriptions.clone().try_acquire_owned().ok().map(|_permit| SubscriptionSlot { _permit })
+    }
+
+    /// Opens a subscription. Done when the request has its place in the order of the connection.
+    ///
+    /// # Errors
+    /// [`RequestError`]: it cannot be sent, or could not until `deadline`.
+    pub(crate) async fn subscribe(
+        &self,
+        request: &SubscribeRequest,
+        slot: SubscriptionSlot,
+        deadline: Instant,
+    ) -> Result<Subscription, RequestError> {
+        let id = self.shared.status.next_subscription_id();
+        let mut frame = BytesMut::with_capacity(256);
+        frame::encode_request(id, request, &mut frame).map_err(too_large)?;
+        let (sender, frames) = mpsc::unbounded_channel();
+        let flow = Arc::new(Flow::new(request.credit_bytes));
+        let partitions = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+        let recipient = Recipient::Subscription(Frames::new(sender, flow.clone(), partitions, slot));
+        self.submit_for(RequestType::Subscribe, id, vec![frame.freeze()], (Reply::Comes, recipient), deadline).await?;
+        Ok(Subscription::new(self.clone(), id, frames, flow))
+    }
+
     fn next_id(&self) -> CorrelationId {
-        CorrelationId::new(self.shared.next_correlation_id.fetch_add(1, Ordering::Relaxed))
+        self.shared.status.next_request_id()
     }
 
     /// Sends the frame that `pieces` make up, and gives the response's body (an empty one where none comes).
@@ -277,6 +309,22 @@ impl Connection {
         reply: Reply,
         deadline: Instant,
     ) -> Result<Pending, RequestError> {
+        let started = Instant::now();
+        let (answer, answered) = oneshot::channel();
+        let recipient = (reply, Recipient::Caller(answer));
+        let sent = self.submit_for(request, correlation_id, pieces, recipient, deadline).await?;
+        Ok(Pending { answered, started, sent, deadline })
+    }
+
+    /// As [`Connection::submit`], for this recipient; tells when it was handed over.
+    async fn submit_for(
+        &self,
+        request: RequestType,
+        correlation_id: CorrelationId,
+        pieces: Vec<Bytes>,
+        (reply, recipient): (Reply, Recipient),
+        deadline: Instant,
+    ) -> Result<Instant, RequestError> {
         self.check(request, &pieces).map_err(RequestError::unsent)?;
         let started = Instant::now();
         let timed_out = || ConnectionError::AnswerTimedOut(started.elapsed());
@@ -288,12 +336,12 @@ impl Connection {
             Err(_) => return Err(RequestError::unsent(timed_out())),
         };
         let sent = Instant::now();
-        let (answer, answered) = oneshot::channel();
-        let submission = Submission { correlation_id, pieces, has_response: reply == Reply::Comes, answer, permit };
+        let has_response = reply == Reply::Comes;
+        let submission = Submission { correlation_id, pieces, has_response, recipient, permit };
         if self.submissions.try_send(submission).is_err() {
             return Err(RequestError::unsent(self.ended_by()));
         }
-        Ok(Pending { answered, started, sent, deadline })
+        Ok(sent)
     }
 
     /// The body of the response (an empty one where none comes).
@@ -311,8 +359,7 @@ impl Connection {
 
     /// Whether the broker takes such a request at all.
     fn check(&self, request: RequestType, pieces: &[Bytes]) -> Result<(), ConnectionError> {
-        let version = *request.versions().end();
-        if !self.shared.hello.versions(request).is_some_and(|offered| offered.contains(&version)) {
+        if !self.offers(request) {
             return Err(ConnectionError::UnsupportedRequest { request: request.name() });
         }
         // The limit is on what a frame's length says, which leaves itself out.
@@ -322,6 +369,12 @@ impl Connection {
             return Err(ConnectionError::RequestTooLarge { bytes, max });
         }
         Ok(())
+    }
+
+    /// Whether the broker knows the version of such a request that this client speaks.
+    fn offers(&self, request: RequestType) -> bool {
+        let version = *request.versions().end();
+        self.shared.hello.versions(request).is_some_and(|offered| offered.contains(&version))
     }
 
     fn ended_by(&self) -> ConnectionError {

@@ -11,8 +11,15 @@ use crate::error::Error;
 use crate::fetch::FetchOptions;
 use crate::record::{ConsumedRecord, Record};
 use crate::subscription::{Start, SubscribeOptions, Until};
-use crate::testing::Fault;
+use crate::testing::{FakeBroker, Fault};
 use crate::{Compression, PartitionIndex, Timestamp};
+
+/// A broker that has subscriptions or has to be asked with fetches, its client, and how it is asked.
+async fn with_topic_by(has_subscriptions: bool) -> (FakeBroker, Client, RequestType) {
+    let (broker, client) = with_topic().await;
+    broker.state().has_subscriptions = has_subscriptions;
+    (broker, client, if has_subscriptions { RequestType::Subscribe } else { RequestType::Fetch })
+}
 
 /// Sends `count` records to each partition, in batches of three, each holding its own offset as text.
 async fn fill(client: &Client, count: i64) {
@@ -49,47 +56,70 @@ fn each_partition(offsets: std::ops::Range<i64>) -> BTreeMap<u32, Vec<i64>> {
 
 #[tokio::test]
 async fn broken_connections_and_moved_partitions_lose_and_repeat_nothing() {
-    let (broker, client) = with_topic().await;
-    fill(&client, 60).await;
-    for fault in [
-        Fault::CloseUnread,
-        Fault::CloseAfterDoing,
-        Fault::RefuseItems(ErrorCode::NotLeader),
-        Fault::Refuse(ErrorCode::Overloaded.into()),
-    ] {
-        broker.fail_next(RequestType::Fetch, fault);
+    for has_subscriptions in [false, true] {
+        let (broker, client, way) = with_topic_by(has_subscriptions).await;
+        fill(&client, 60).await;
+        for fault in [
+            Fault::CloseUnread,
+            Fault::CloseAfterDoing,
+            Fault::RefuseItems(ErrorCode::NotLeader),
+            Fault::Refuse(ErrorCode::Overloaded.into()),
+        ] {
+            broker.fail_next(way, fault);
+        }
+        let fetch = FetchOptions { max_bytes: 300, partition_max_bytes: 200, ..FetchOptions::default() };
+        let options = SubscribeOptions { fetch, ..to_the_end(Start::Earliest) };
+        assert_eq!(collect(&client, options).await.unwrap(), each_partition(0..60));
+        let others = [RequestType::Fetch, RequestType::Subscribe].into_iter().filter(|other| *other != way);
+        assert!(others.map(|other| broker.ports_of(other).len()).all(|count| count == 0));
     }
-    let fetch = FetchOptions { max_bytes: 300, partition_max_bytes: 200, ..FetchOptions::default() };
+}
+
+#[tokio::test]
+async fn portions_of_a_size_are_fetched() {
+    let (broker, client, _) = with_topic_by(true).await;
+    fill(&client, 10).await;
+    let fetch = FetchOptions { min_bytes: 1000, ..FetchOptions::no_wait() };
     let options = SubscribeOptions { fetch, ..to_the_end(Start::Earliest) };
-    assert_eq!(collect(&client, options).await.unwrap(), each_partition(0..60));
+    assert_eq!(collect(&client, options).await.unwrap(), each_partition(0..10));
+    assert!(broker.ports_of(RequestType::Subscribe).is_empty());
 }
 
 #[tokio::test]
 async fn an_outage_ends_it_when_it_lasts_too_long() {
-    let (broker, client) = with_topic().await;
-    for _ in 0..1000 {
-        broker.fail_next(RequestType::Fetch, Fault::Refuse(ErrorCode::Overloaded.into()));
+    for has_subscriptions in [false, true] {
+        let (broker, client, way) = with_topic_by(has_subscriptions).await;
+        for _ in 0..1000 {
+            broker.fail_next(way, Fault::Refuse(ErrorCode::Overloaded.into()));
+        }
+        let outage_max = std::time::Duration::from_millis(50);
+        let options = SubscribeOptions { outage_max, ..SubscribeOptions::default() };
+        let mut stream = client.consumer().stream("t", options).await.unwrap();
+        let error = stream.next().await.unwrap_err();
+        assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+        assert_eq!(error.code(), Some(ErrorCode::Overloaded));
+        assert!(stream.next().await.unwrap().is_none());
     }
-    let outage_max = std::time::Duration::from_millis(50);
-    let options = SubscribeOptions { outage_max, ..SubscribeOptions::default() };
-    let mut stream = client.consumer().stream("t", options).await.unwrap();
-    let error = stream.next().await.unwrap_err();
-    assert!(matches!(error, Error::TimedOut { .. }), "{error}");
-    assert_eq!(error.code(), Some(ErrorCode::Overloaded));
-    assert!(stream.next().await.unwrap().is_none());
 }
 
 #[tokio::test]
-async fn damage_ends_it() {
-    let (broker, client) = with_topic().await;
-    fill(&client, 3).await;
-    broker.fail_next(RequestType::Fetch, Fault::FlipLastBit);
-    let partitions = Some(vec![PartitionIndex::new(0)]);
-    let options = SubscribeOptions { partitions, ..SubscribeOptions::default() };
-    let mut stream = client.consumer().stream("t", options).await.unwrap();
-    let error = stream.next().await.unwrap_err();
-    assert!(matches!(error, Error::Unreadable { .. }), "{error}");
-    assert!(stream.next().await.unwrap().is_none());
+async fn damage_and_positions_outside_of_the_log_end_it() {
+    for has_subscriptions in [false, true] {
+        let (broker, client, way) = with_topic_by(has_subscriptions).await;
+        fill(&client, 3).await;
+        let partitions = Some(vec![PartitionIndex::new(0)]);
+        let options = SubscribeOptions { partitions, ..SubscribeOptions::default() };
+        broker.fail_next(way, Fault::FlipLastBit);
+        let mut stream = client.consumer().stream("t", options.clone()).await.unwrap();
+        let error = stream.next().await.unwrap_err();
+        assert!(matches!(error, Error::Unreadable { .. }), "{error}");
+        assert!(stream.next().await.unwrap().is_none());
+
+        broker.fail_next(way, Fault::RefuseItems(ErrorCode::OffsetOutOfRange));
+        let mut stream = client.consumer().stream("t", options).await.unwrap();
+        assert_eq!(stream.next().await.unwrap_err().code(), Some(ErrorCode::OffsetOutOfRange));
+        assert!(stream.next().await.unwrap().is_none());
+    }
 }
 
 #[tokio::test]

@@ -14,14 +14,15 @@ use ringmq_wire::protocol::{
     CreatedTopic, DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsResponse, DeleteTopicsRequest,
     DeleteTopicsResponse, DeletedRecords, DeletedRecordsTopic, DeletedTopic, DescribeTopicsRequest,
     DescribeTopicsResponse, DescribedPartition, DescribedTopic, DiscoverControllerResponse, FetchRequest,
-    FetchResponseHead, FetchedPartition, FetchedTopic, Hello, InitProducerIdResponse, ListOffsetsRequest,
-    ListOffsetsResponse, ListTopicsResponse, ListedOffset, ListedOffsetTopic, ListedTopic, MetadataRequest,
-    MetadataResponse, OffsetSpec, PartitionMetadata, ProduceHead, ProduceResponse, ProducedPartition, ProducedTopic,
-    RequestType, SectionHead, TopicMetadata, frame,
+    FetchResponseHead, FetchTopic, FetchedPartition, FetchedTopic, GrantCreditResponse, Hello, InitProducerIdResponse,
+    ListOffsetsRequest, ListOffsetsResponse, ListTopicsResponse, ListedOffset, ListedOffsetTopic, ListedTopic,
+    MetadataRequest, MetadataResponse, OffsetSpec, PartitionMetadata, ProduceHead, ProduceResponse, ProducedPartition,
+    ProducedTopic, RequestType, SectionHead, SubscribeRequest, SubscribedHead, TopicMetadata, UnsubscribeResponse,
+    frame,
 };
 use ringmq_wire::{
-    BrokerId, Detail, ErrorCode, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, ShardIndex,
-    TopicId, TopicName, WireError,
+    BrokerId, CorrelationId, Detail, ErrorCode, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId,
+    Sequence, ShardIndex, TopicId, TopicName, WireError,
 };
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -76,6 +77,8 @@ pub(crate) struct State {
     pub(crate) shard_ports: Vec<Option<u16>>,
     /// Whom it names as the controller; itself by default.
     pub(crate) controller: SocketAddr,
+    /// Whether its hello has subscriptions. Each of them ends with its first frame, as a broker's may at any time.
+    pub(crate) has_subscriptions: bool,
     /// Whether it does what only the controller may.
     pub(crate) is_controller: bool,
     /// Taken from the front by requests of that type.
@@ -112,6 +115,7 @@ impl FakeBroker {
             public: addresses[0],
             shard_ports: addresses[1..].iter().map(|address| Some(address.port())).collect(),
             controller: addresses[0],
+            has_subscriptions: false,
             is_controller: true,
             faults: VecDeque::new(),
             greeting_takes: Duration::ZERO,
@@ -198,8 +202,14 @@ async fn accept(listener: TcpListener, state: Arc<Mutex<State>>, changed: Arc<No
 }
 
 async fn serve(stream: tokio::net::TcpStream, port: u16, state: Arc<Mutex<State>>, changed: Arc<Notify>) {
-    let hello = Hello::current(8 << 20, 100);
-    let greeting_takes = state.lock().unwrap().greeting_takes;
+    let mut hello = Hello::current(8 << 20, 100);
+    let greeting_takes = {
+        let state = state.lock().unwrap();
+        if !state.has_subscriptions {
+            hello.request_types.retain(|known| known.request_type < RequestType::Subscribe.to_u16());
+        }
+        state.greeting_takes
+    };
     sleep(greeting_takes).await;
     let Some(mut connection) = PeerConnection::shake_hands(stream, &hello).await else { return };
     let _counted = Counted::new(state.clone(), changed.clone());
@@ -237,10 +247,11 @@ async fn serve(stream: tokio::net::TcpStream, port: u16, state: Arc<Mutex<State>
     }
 }
 
-/// The answer, which for a fetch may take until there is something to fetch.
+/// The answer, which for a fetch or a subscription may take until there is something to read.
 async fn wait_for_answer(state: &Mutex<State>, changed: &Notify, request: &Received, refusal: ErrorCode) -> BytesMut {
     let max_wait_ms = match request.request_type() {
         RequestType::Fetch => request.decode::<FetchRequest>().max_wait_ms,
+        RequestType::Subscribe => request.decode::<SubscribeRequest>().heartbeat_ms,
         _ => 0,
     };
     let deadline = Instant::now() + Duration::from_millis(max_wait_ms.into());
@@ -279,7 +290,10 @@ impl State {
         let id = request.id();
         Some(match request.request_type() {
             RequestType::Produce => self.produce(request, refusal),
-            RequestType::Fetch => return self.fetch(request, refusal, waited),
+            RequestType::Fetch => return self.fetch(id, &request.decode(), refusal, waited),
+            RequestType::Subscribe => return self.subscribe(id, &request.decode(), refusal, waited),
+            RequestType::GrantCredit => encode(id, &GrantCreditResponse {}),
+            RequestType::Unsubscribe => encode(id, &UnsubscribeResponse {}),
             RequestType::ListOffsets => encode(id, &self.list_offsets(&request.decode(), refusal)),
             RequestType::Metadata => encode(id, &self.metadata(request.decode())),
             RequestType::DiscoverController => encode(
@@ -304,9 +318,6 @@ impl State {
             RequestType::DeleteRecords => encode(id, &self.delete_records(request.decode(), refusal)),
             RequestType::DescribeCluster => panic!("clusters are described by real brokers"),
             RequestType::Stats => panic!("real brokers have statistics"),
-            RequestType::Subscribe | RequestType::GrantCredit | RequestType::Unsubscribe => {
-                panic!("real brokers have subscriptions")
-            }
         })
     }
 
@@ -346,13 +357,46 @@ impl State {
         encode(request.id(), &ProduceResponse { topics })
     }
 
-    fn fetch(&mut self, request: &Received, refusal: ErrorCode, waited: bool) -> Option<BytesMut> {
-        let wanted: FetchRequest = request.decode();
-        let (mut topics, mut sections, mut failed) = (Vec::new(), BytesMut::new(), false);
-        for topic in wanted.topics {
+    fn fetch(
+        &mut self,
+        id: CorrelationId,
+        wanted: &FetchRequest,
+        refusal: ErrorCode,
+        waited: bool,
+    ) -> Option<BytesMut> {
+        let (topics, sections) = self.read(&wanted.topics, wanted.max_bytes, refusal);
+        if is_idle(&topics) && !waited && wanted.max_wait_ms > 0 {
+            return None;
+        }
+        Some(encode_with_sections(id, &FetchResponseHead { topics }, &sections))
+    }
+
+    /// One frame, the last, with what there is.
+    fn subscribe(
+        &mut self,
+        id: CorrelationId,
+        wanted: &SubscribeRequest,
+        refusal: ErrorCode,
+        waited: bool,
+    ) -> Option<BytesMut> {
+        let bytes_max = wanted.max_bytes.min(wanted.credit_bytes);
+        let (mut topics, sections) = self.read(&wanted.topics, bytes_max, refusal);
+        if is_idle(&topics) && !waited {
+            return None;
+        }
+        for topic in &mut topics {
+            topic.partitions.retain(|found| found.records_bytes > 0 || !found.error.is_none());
+        }
+        Some(encode_with_sections(id, &SubscribedHead { is_last: true, topics }, &sections))
+    }
+
+    /// What there is of each partition.
+    fn read(&mut self, wanted: &[FetchTopic], bytes_max: u32, refusal: ErrorCode) -> (Vec<FetchedTopic>, BytesMut) {
+        let (mut topics, mut sections) = (Vec::new(), BytesMut::new());
+        for topic in wanted {
             let mut partitions = Vec::new();
-            for fetch in topic.partitions {
-                let room = (wanted.max_bytes as usize).saturating_sub(sections.len());
+            for fetch in &topic.partitions {
+                let room = (bytes_max as usize).saturating_sub(sections.len());
                 let read = match refusal {
                     ErrorCode::None => self.log(&topic.topic, fetch.partition),
                     code => Err(code),
@@ -362,7 +406,6 @@ impl State {
                     Ok(read) => (ErrorCode::None, read),
                     Err(code) => (code, (Vec::new(), Offset::ZERO)),
                 };
-                failed |= !error.is_none();
                 partitions.push(FetchedPartition {
                     partition: fetch.partition,
                     error,
@@ -373,15 +416,9 @@ impl State {
                 });
                 sections.extend_from_slice(&section);
             }
-            topics.push(FetchedTopic { topic: topic.topic, partitions });
+            topics.push(FetchedTopic { topic: topic.topic.clone(), partitions });
         }
-        if sections.is_empty() && !failed && !waited && wanted.max_wait_ms > 0 {
-            return None;
-        }
-        let mut out = BytesMut::new();
-        frame::encode_response_head(request.id(), &FetchResponseHead { topics }, &mut out).unwrap();
-        out.extend_from_slice(&sections);
-        Some(out)
+        (topics, sections)
     }
 
     fn list_offsets(&mut self, request: &ListOffsetsRequest, refusal: ErrorCode) -> ListOffsetsResponse {
@@ -542,6 +579,19 @@ impl State {
         }
         DescribeTopicsResponse { topics }
     }
+}
+
+/// Whether there is nothing to tell.
+fn is_idle(topics: &[FetchedTopic]) -> bool {
+    let mut partitions = topics.iter().flat_map(|topic| &topic.partitions);
+    partitions.all(|found| found.records_bytes == 0 && found.error.is_none())
+}
+
+fn encode_with_sections(id: CorrelationId, head: &impl SectionHead, sections: &[u8]) -> BytesMut {
+    let mut out = BytesMut::new();
+    frame::encode_response_head(id, head, &mut out).unwrap();
+    out.extend_from_slice(sections);
+    out
 }
 
 impl Log {
