@@ -316,8 +316,9 @@ fn a_peer_that_never_reads_does_not_grow_the_broker() {
 }
 
 /// What a broker may grow by for one peer: the responses that may wait on a connection (`connection_response_bytes_max`,
-/// 32 MiB), once on the shard that read them and once on the one that sends them.
-const GROWTH_BYTES_MAX: u64 = 64 << 20;
+/// 32 MiB), once on the shard that read them and once on the one that sends them; and the memory of what was read and
+/// found no room, which the shard's pool keeps for the next (64 MiB).
+const GROWTH_BYTES_MAX: u64 = 128 << 20;
 
 fn resident_bytes(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the broker runs");

@@ -7,6 +7,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use slab::Slab;
+
 /// A signal without a value: [`Event::notify_all`] ends the wait of every listener made before it.
 ///
 /// Take the listener *before* looking at the condition, or the signal between the two is lost:
@@ -28,12 +30,10 @@ pub struct Event(Rc<RefCell<State>>);
 struct State {
     /// Rises with each signal: a listener is done when it differs from the one it was made in.
     generation: u64,
-    /// Wakers of listeners of the current generation, by their slot; a dropped listener leaves `None`.
-    waiting: Vec<Option<Waker>>,
-    /// How many of `waiting` are `Some`.
-    waiting_count: usize,
+    /// Wakers of listeners of the current generation, by their slot; that of a dropped listener is used again.
+    waiting: Slab<Waker>,
     /// The memory of the last signal's wakers, for the next ones.
-    spare: Vec<Option<Waker>>,
+    spare: Slab<Waker>,
 }
 
 impl Event {
@@ -47,17 +47,22 @@ impl Event {
         Listener { event: self.0.clone(), generation: self.0.borrow().generation, slot: None }
     }
 
+    /// For how many listeners there is memory.
+    #[cfg(test)]
+    pub(super) fn slots(&self) -> usize {
+        self.0.borrow().waiting.capacity()
+    }
+
     /// Ends the wait of every listener there is.
     pub fn notify_all(&self) {
         let mut waiting = {
             let mut state = self.0.borrow_mut();
             state.generation += 1;
-            state.waiting_count = 0;
             let spare = std::mem::take(&mut state.spare);
             std::mem::replace(&mut state.waiting, spare)
         };
         // Woken with the borrow ended: a waker is foreign code.
-        for waker in waiting.drain(..).flatten() {
+        for waker in waiting.drain() {
             waker.wake();
         }
         self.0.borrow_mut().spare = waiting;
@@ -66,7 +71,7 @@ impl Event {
 
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Event").field("waiting", &self.0.borrow().waiting_count).finish()
+        f.debug_struct("Event").field("waiting", &self.0.borrow().waiting.len()).finish()
     }
 }
 
@@ -101,19 +106,8 @@ impl Future for Listener {
             return Poll::Ready(());
         }
         match self.slot {
-            Some(slot) => match &mut state.waiting[slot] {
-                Some(waker) => waker.clone_from(cx.waker()),
-                empty => *empty = Some(cx.waker().clone()),
-            },
-            None => {
-                if state.waiting_count == 0 {
-                    // Every slot belongs to a listener that was dropped.
-                    state.waiting.clear();
-                }
-                self.slot = Some(state.waiting.len());
-                state.waiting.push(Some(cx.waker().clone()));
-                state.waiting_count += 1;
-            }
+            Some(slot) => state.waiting[slot].clone_from(cx.waker()),
+            None => self.slot = Some(state.waiting.insert(cx.waker().clone())),
         }
         Poll::Pending
     }
@@ -124,12 +118,8 @@ impl Drop for Listener {
         let mut state = self.event.borrow_mut();
         if let Some(slot) = self.slot
             && state.generation == self.generation
-            && state.waiting[slot].take().is_some()
         {
-            state.waiting_count -= 1;
-            while state.waiting.last().is_some_and(Option::is_none) {
-                state.waiting.pop();
-            }
+            state.waiting.remove(slot);
         }
     }
 }

@@ -76,6 +76,22 @@ fn event_forgets_dropped_listeners() {
 }
 
 #[test]
+fn listeners_that_take_turns_do_not_use_up_memory() {
+    let event = Event::new();
+    let task = Task::new();
+    let mut waits = Box::pin(event.listen());
+    assert!(task.poll(waits.as_mut()).is_pending());
+    for _ in 0..10_000 {
+        let mut next = Box::pin(event.listen());
+        assert!(task.poll(next.as_mut()).is_pending());
+        waits = next;
+    }
+    assert!(event.slots() <= 4, "two listeners at a time have {} slots", event.slots());
+    event.notify_all();
+    assert!(task.poll(waits.as_mut()).is_ready());
+}
+
+#[test]
 fn event_wakes_the_task_that_polled_last() {
     let event = Event::new();
     let (before, after) = (Task::new(), Task::new());
