@@ -1,6 +1,8 @@
 //! `ringmq topic trim`: delete the oldest records of topics.
 
-use ringmq_client::{Client, DeleteBefore, Error, OffsetSpec, PartitionOffset, PartitionStart};
+use ringmq_client::{
+    Client, Consumer, DeleteBefore, Error, Offset, OffsetSpec, PartitionIndex, PartitionOffset, PartitionStart,
+};
 use serde::Serialize;
 
 use super::super::{CommandError, connect};
@@ -38,20 +40,23 @@ async fn trim_topic(
     topic: &str,
     args: &TrimTopicArgs,
 ) -> Result<Vec<Result<PartitionStart, Error>>, Error> {
-    let at = match args.before {
-        TrimBefore::Time(time) => OffsetSpec::Timestamp(time),
-        // These ask for nothing but which partitions there are.
-        TrimBefore::Offset(_) | TrimBefore::Latest => OffsetSpec::Latest,
-    };
     let consumer = client.consumer();
+    // First of all, whatever is looked up behind it: what arrives from now on is kept.
     let listed = match &args.partition {
-        None => consumer.list_offsets_each(topic, at).await?,
-        Some(partitions) => consumer.list_offsets_of(topic, partitions.as_slice(), at).await?,
+        None => consumer.list_offsets_each(topic, OffsetSpec::Latest).await?,
+        Some(partitions) => consumer.list_offsets_of(topic, partitions.as_slice(), OffsetSpec::Latest).await?,
     };
-    let (mut wanted, mut outcomes) = (Vec::new(), Vec::new());
+    let (mut ends, mut outcomes) = (Vec::new(), Vec::new());
     for listed in listed {
         match listed {
-            Ok(found) => wanted.push((found.partition, delete_before(args.before, found))),
+            Ok(end) => ends.push(end),
+            Err(error) => outcomes.push(Err(error)),
+        }
+    }
+    let mut wanted = Vec::new();
+    for (end, young) in ends.iter().zip(look_up(&consumer, topic, args.before, &ends).await?) {
+        match young {
+            Ok(young) => wanted.push((end.partition, delete_before(args.before, young, end.offset))),
             Err(error) => outcomes.push(Err(error)),
         }
     }
@@ -61,11 +66,30 @@ async fn trim_topic(
     Ok(outcomes)
 }
 
-fn delete_before(before: TrimBefore, found: PartitionOffset) -> DeleteBefore {
-    match (before, found.offset) {
-        (TrimBefore::Offset(offset), _) | (TrimBefore::Time(_), Some(offset)) => DeleteBefore::Offset(offset),
-        // No record is that young.
-        (TrimBefore::Time(_), None) | (TrimBefore::Latest, _) => DeleteBefore::HighWatermark,
+/// For each partition the first record that is as young as is asked for, if there is one.
+async fn look_up(
+    consumer: &Consumer,
+    topic: &str,
+    before: TrimBefore,
+    ends: &[PartitionOffset],
+) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
+    let partitions: Vec<PartitionIndex> = ends.iter().map(|end| end.partition).collect();
+    match before {
+        TrimBefore::Time(time) if !partitions.is_empty() => {
+            let found = consumer.list_offsets_of(topic, &partitions, OffsetSpec::Timestamp(time)).await?;
+            Ok(found.into_iter().map(|found| found.map(|found| found.offset)).collect())
+        }
+        _ => Ok(partitions.iter().map(|_| Ok(None)).collect()),
+    }
+}
+
+/// What is to be deleted of a partition whose first record of the time is at `young`, and which ended at `end` before
+/// that was looked up: without one it is not the end that it has when the broker deletes.
+fn delete_before(before: TrimBefore, young: Option<Offset>, end: Option<Offset>) -> DeleteBefore {
+    match before {
+        TrimBefore::Offset(offset) => DeleteBefore::Offset(offset),
+        TrimBefore::Time(_) => DeleteBefore::Offset(young.or(end).unwrap_or(Offset::ZERO)),
+        TrimBefore::Latest => DeleteBefore::HighWatermark,
     }
 }
 
@@ -88,4 +112,21 @@ struct Trimmed<'a> {
     topic: &'a str,
     partition: u32,
     log_start_offset: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use ringmq_client::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn what_arrives_while_a_time_is_looked_up_is_kept() {
+        let (young, end) = (Some(Offset::new(3)), Some(Offset::new(9)));
+        let time = TrimBefore::Time(Timestamp::new(1_000));
+        assert_eq!(delete_before(time, young, end), DeleteBefore::Offset(Offset::new(3)));
+        assert_eq!(delete_before(time, None, end), DeleteBefore::Offset(Offset::new(9)));
+        assert_eq!(delete_before(TrimBefore::Latest, None, end), DeleteBefore::HighWatermark);
+        assert_eq!(delete_before(TrimBefore::Offset(Offset::new(5)), None, end), DeleteBefore::Offset(Offset::new(5)));
+    }
 }
