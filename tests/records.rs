@@ -131,6 +131,37 @@ fn a_consume_goes_on_where_the_one_before_ended() {
 }
 
 #[test]
+fn a_consume_that_is_killed_before_it_has_printed_anything_leaves_nothing_out() {
+    let broker = Broker::start();
+    broker.create_topic("t", 1);
+    broker.run(&["produce", "t", "--message", "before"], b"").expect_success();
+    let file = broker.directory().join("positions.json");
+    let resume = file.to_str().expect("a text path");
+    let flags = ["t", "--resume", resume, "--from", "latest"];
+    let following = [&["consume"], flags.as_slice(), &["--follow"]].concat();
+    let mut following = broker.command(&following).spawn().expect("it starts");
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let becomes_saved = |partition: &str| {
+        let named = format!("\"{partition}\":");
+        while !std::fs::read_to_string(&file).unwrap_or_default().contains(&named) {
+            assert!(std::time::Instant::now() < patience, "the beginning of partition {partition} is not saved");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    };
+    becomes_saved("0");
+    // Also of a partition that comes while it follows.
+    broker.run(&["topic", "alter", "t", "--partitions", "2"], b"").expect_success();
+    becomes_saved("1");
+    following.kill().expect("killed");
+    following.wait().expect("it ends");
+    broker.run(&["produce", "t", "--partition", "0", "-"], b"1\n2\n").expect_success();
+    broker.run(&["produce", "t", "--partition", "1", "-"], b"3\n").expect_success();
+    let mut printed: Vec<String> = consumed(&broker, &flags).lines().map(str::to_owned).collect();
+    printed.sort_unstable();
+    assert_eq!(printed, ["1", "2", "3"]);
+}
+
+#[test]
 fn headers_nulls_and_compression_go_out_and_come_back() {
     let broker = Broker::start();
     broker.create_topic("t", 1);

@@ -96,6 +96,11 @@ async fn watch(
             count = place + 1;
             let (consumer, topic, chunks) = (consumer.clone(), topic.clone(), chunks.clone());
             let range = Range { partition: added.partition, from: added.offset.unwrap_or(Offset::ZERO), end: None };
+            // Nothing yet to print; its position is known from now on.
+            let beginning = Chunk { range, batches: Bytes::new(), next: range.from };
+            if chunks.send(Ok(beginning)).await.is_err() {
+                return;
+            }
             tokio::spawn(async move { Reader { consumer, topic, options, chunks }.read(range).await });
         }
     }

@@ -32,6 +32,8 @@ pub(crate) async fn run(args: &ConsumeArgs) -> Result<Exit, CommandError> {
     ranges.unreadable.iter().for_each(|error| exit::report(error));
     let exit = if ranges.unreadable.is_empty() { Exit::Done } else { Exit::Failed };
     ranges.readable.iter().for_each(|range| saver.positions.set(range.partition, range.from));
+    // Also before anything is printed: where `--from latest` begins would be another place the next time.
+    saver.save()?;
     let watches = args.follow && args.partition.is_none();
     let watch_from = watches.then_some(ranges.readable.len() + ranges.unreadable.len());
     let mut printer = Printer::new(args, &ranges.readable);
