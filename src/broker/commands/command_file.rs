@@ -38,6 +38,9 @@ pub(crate) enum CommandFileError {
     /// A flag without a value has one.
     #[error("{}: `{key}` of `{name}` is true or false", .file.display())]
     NoSwitch { file: PathBuf, name: String, key: String },
+    /// What stands without a flag has its meaning by its place, and one before it is missing.
+    #[error("{}: `{name}` has no `{missing}`, and without it no `{given}` either; add `{missing}`", .file.display())]
+    Gap { file: PathBuf, name: String, missing: String, given: String },
     /// The command line that it makes is wrong.
     #[error("{}: {source}", .file.display())]
     Wrong { file: PathBuf, source: Box<clap::Error> },
@@ -176,8 +179,16 @@ fn line(file: &Path, table: &Table) -> Result<Line, CommandFileError> {
         };
         match arg.get_long() {
             Some(long) => line.flags.extend(given.iter().map(|value| format!("--{long}={value}"))),
+            None if given.is_empty() => {}
             None => drop(operands.insert(place(arg), given)),
         }
+    }
+    let positionals: Vec<&clap::Arg> = command.get_positionals().collect();
+    let is_given = |place: usize| operands.contains_key(&Some(place));
+    let last = (0..positionals.len()).rfind(|place| is_given(*place)).unwrap_or(0);
+    if let Some(missing) = (0..last).find(|place| !is_given(*place)) {
+        let (missing, given) = (key_of(positionals[missing]), key_of(positionals[last]));
+        return Err(CommandFileError::Gap { file: file.to_owned(), name: name.clone(), missing, given });
     }
     line.operands = operands.into_values().flatten().collect();
     Ok(line)
@@ -256,6 +267,8 @@ mod tests {
             ("[command]\nname = \"consume\"\ncount = 1.5", "not a text, a whole number, true, false"),
             ("brokers = [\"a\"]", "missing field `command`"),
             ("[command", "line 1"),
+            ("[command]\nname = \"produce\"\nfile = \"x.txt\"", "`produce` has no `topic`, and without it no `file`"),
+            ("[command]\nname = \"produce\"\ntopic = []\nfile = \"x.txt\"", "add `topic`"),
         ];
         for (text, named) in cases {
             let error = toml(text).expect_err(text);
