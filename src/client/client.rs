@@ -13,7 +13,7 @@ use crate::cluster::Cluster;
 use crate::consumer::Consumer;
 use crate::error::Error;
 use crate::lane::Lane;
-use crate::options::ClientOptions;
+use crate::options::{self, ClientOptions};
 use crate::plain_lane::PlainLane;
 use crate::producer::Producer;
 
@@ -109,13 +109,13 @@ impl ClientBuilder {
 
     /// Sets [`ClientOptions::timeout`].
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.options.timeout = timeout;
+        self.options.timeout = options::bounded(timeout);
         self
     }
 
     /// Sets [`ClientOptions::connect_timeout`].
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.options.connect_timeout = timeout;
+        self.options.connect_timeout = options::bounded(timeout);
         self
     }
 

@@ -39,3 +39,11 @@ impl Default for ClientOptions {
         }
     }
 }
+
+/// Longer times are taken for this one: a deadline is a point in time, and this is one that nobody lives to see.
+const TIME_MAX: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// The time that a program gives, as one that can be added to the present.
+pub(crate) fn bounded(time: Duration) -> Duration {
+    time.min(TIME_MAX)
+}

@@ -16,6 +16,7 @@ use crate::accumulator::{
 use crate::cluster::Cluster;
 use crate::delivery::{Deliveries, Delivery};
 use crate::error::Error;
+use crate::options;
 use crate::partitioner::Partitioner;
 use crate::produce::{self, Attempts};
 use crate::record::Record;
@@ -169,7 +170,7 @@ impl Producer {
     /// ```
     #[must_use]
     pub fn linger(mut self, linger: Duration) -> Self {
-        self.settings.linger = linger;
+        self.settings.linger = options::bounded(linger);
         self
     }
 
@@ -185,10 +186,10 @@ impl Producer {
     /// The same producer with another time from a call until its record is acknowledged or given up, the wait for room and
     /// all attempts included. Default 30 s, or the client's [`timeout`](crate::ClientOptions::timeout) if that is longer:
     /// that one bounds a single request. A record that joined a batch in which others wait may be given up earlier by an
-    /// eighth of it.
+    /// eighth of it. `Duration::MAX` is as good as for ever.
     #[must_use]
     pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.delivery_timeout = timeout;
+        self.settings.delivery_timeout = options::bounded(timeout);
         self
     }
 

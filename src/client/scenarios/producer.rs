@@ -343,3 +343,19 @@ async fn without_an_identity_too_what_was_given_up_before_it_was_sent_is_not() {
     patient.send_to("t", FIRST, "3").await.unwrap();
     assert_eq!(values(&client, FIRST).await, ["1", "3"]);
 }
+
+#[tokio::test]
+async fn times_without_an_end_are_none() {
+    let broker = FakeBroker::start(1).await;
+    let client = Client::builder().brokers(broker.address()).timeout(Duration::MAX).connect_timeout(Duration::MAX);
+    let client = client.connect().await.unwrap();
+    client.admin().create_topic(NewTopic::new("t")).await.unwrap();
+    for idempotent in [true, false] {
+        let producer = client.producer().idempotent(idempotent).delivery_timeout(Duration::MAX).linger(Duration::MAX);
+        broker.fail_next(RequestType::Produce, Fault::RefuseItems(ErrorCode::StorageFull));
+        let pending = ["1", "2", "3"].map(|value| producer.send_to("t", FIRST, value));
+        assert!(all(pending.into()).await.iter().all(Result::is_ok));
+        producer.close().await.unwrap();
+    }
+    assert_eq!(broker.end("t", 0), 6);
+}
