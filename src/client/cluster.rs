@@ -198,9 +198,18 @@ impl Cluster {
         }
     }
 
-    /// How many partitions a topic has, if that is known and not too old.
-    pub(crate) fn cached_partition_count(&self, topic: &str) -> Option<u32> {
-        self.metadata.topic(topic).map(|route| route.partition_count())
+    /// How many partitions a topic had when that was last heard.
+    pub(crate) fn last_partition_count(&self, topic: &str) -> Option<u32> {
+        self.metadata.last_partition_count(topic)
+    }
+
+    /// How many partitions a topic has. Nobody is asked because a broker cannot be reached: how many there are does not
+    /// depend on that, and who goes there asks where it is now.
+    pub(crate) async fn partition_count(&self, topic: &str, retry: &mut Retry) -> Result<u32, Error> {
+        match self.metadata.partition_count(topic) {
+            Some(count) => Ok(count),
+            None => Ok(self.route(topic, retry).await?.partition_count()),
+        }
     }
 
     /// As [`Cluster::route`], and sure that the topic has `partition`.
@@ -265,20 +274,18 @@ impl Cluster {
 
     /// Forgets where a topic is: it was created, altered or deleted.
     pub(crate) fn forget(&self, topic: &str) {
-        self.metadata.invalidate(topic);
+        self.metadata.forget(topic);
     }
 
     /// Forgets where a topic is when `error` shows that what is remembered may be wrong.
     pub(crate) fn doubt(&self, topic: &str, error: &Error) {
         let stale = match error.code() {
-            Some(code) => matches!(
-                code,
-                ErrorCode::NotLeader
-                    | ErrorCode::UnknownTopic
-                    | ErrorCode::UnknownPartition
-                    | ErrorCode::TopicDeleted
-                    | ErrorCode::ShuttingDown
-            ),
+            Some(ErrorCode::UnknownTopic | ErrorCode::TopicDeleted) => {
+                return self.forget(topic);
+            }
+            Some(code) => {
+                matches!(code, ErrorCode::NotLeader | ErrorCode::UnknownPartition | ErrorCode::ShuttingDown)
+            }
             None => matches!(error, Error::Connection { .. } | Error::Unreachable { .. } | Error::MaybeStored { .. }),
         };
         if stale {

@@ -82,6 +82,8 @@ pub(crate) struct MetadataCache {
 #[derive(Debug, Default)]
 struct Known {
     topics: HashMap<TopicName, Arc<TopicRoute>>,
+    /// As last heard, also of topics whose route is in doubt.
+    partition_counts: HashMap<TopicName, u32>,
     brokers: Vec<BrokerAddress>,
 }
 
@@ -101,9 +103,30 @@ impl MetadataCache {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).brokers.clone()
     }
 
-    /// Forgets where a topic is.
+    /// How many partitions the topic had when that was last heard, however long ago.
+    pub(crate) fn last_partition_count(&self, topic: &str) -> Option<u32> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).partition_counts.get(topic).copied()
+    }
+
+    /// How many partitions the topic has, unless that was heard too long ago. A route in doubt does not make it uncertain.
+    pub(crate) fn partition_count(&self, topic: &str) -> Option<u32> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.topics.get(topic) {
+            Some(route) => route.is_newer_than(self.age_max).then(|| route.partition_count()),
+            None => known.partition_counts.get(topic).copied(),
+        }
+    }
+
+    /// Doubts where a topic is.
     pub(crate) fn invalidate(&self, topic: &str) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).topics.remove(topic);
+    }
+
+    /// Forgets all of a topic: it is another one by now, or there is none.
+    pub(crate) fn forget(&self, topic: &str) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.topics.remove(topic);
+        known.partition_counts.remove(topic);
     }
 
     /// Remembers the brokers and the topics of an answer, except those topics that have an error, and gives the topics.
@@ -121,7 +144,12 @@ impl MetadataCache {
         if known.topics.len() + routes.len() > TOPICS_MAX {
             known.topics.retain(|_, route| route.is_newer_than(self.age_max));
         }
+        if known.partition_counts.len() + routes.len() > TOPICS_MAX {
+            let Known { topics, partition_counts, .. } = &mut *known;
+            partition_counts.retain(|topic, _| topics.contains_key(topic));
+        }
         for route in &routes {
+            known.partition_counts.insert(route.topic.clone(), route.partition_count());
             known.topics.insert(route.topic.clone(), route.clone());
         }
         Ok(routes)

@@ -343,7 +343,7 @@ impl Producer {
     pub fn try_enqueue(&self, topic: &str, record: impl Into<Record>) -> Result<PendingDelivery, Error> {
         let record = record.into();
         let count = || {
-            let known = self.cluster.cached_partition_count(topic).or_else(|| self.accumulator.partition_count(topic));
+            let known = self.cluster.last_partition_count(topic);
             known.ok_or_else(|| Error::PartitionsUnknown { topic: topic.to_owned() })
         };
         let target = match record.partition {
@@ -460,7 +460,7 @@ impl Producer {
     /// # Errors
     /// [`Error::Broker`] when the topic is unknown; when no broker answers within the delivery time-out.
     pub async fn partition_count(&self, topic: &str) -> Result<u32, Error> {
-        self.count_partitions(topic, self.deadline()).await
+        Ok(self.cluster.route(topic, &mut self.retry(self.deadline())).await?.partition_count())
     }
 
     async fn hand_over(
@@ -540,12 +540,7 @@ impl Producer {
     }
 
     async fn count_partitions(&self, topic: &str, deadline: Instant) -> Result<u32, Error> {
-        if let Some(count) = self.cluster.cached_partition_count(topic) {
-            return Ok(count);
-        }
-        let count = self.cluster.route(topic, &mut self.retry(deadline)).await?.partition_count();
-        self.accumulator.set_partition_count(topic, count);
-        Ok(count)
+        self.cluster.partition_count(topic, &mut self.retry(deadline)).await
     }
 
     fn deadline(&self) -> Instant {

@@ -51,8 +51,6 @@ struct Topic {
     /// By partition, and by whether batches have an identity.
     queues: HashMap<(PartitionIndex, bool), Arc<PartitionQueue>>,
     sticky: Sticky,
-    /// As it was last heard.
-    partition_count: Option<u32>,
 }
 
 impl Accumulator {
@@ -103,16 +101,6 @@ impl Accumulator {
                 "{bytes} bytes of records are more than the {bytes_max} that producers may hold; {advice}"
             ))
         })
-    }
-
-    /// Remembers how many partitions a topic has.
-    pub(crate) fn set_partition_count(&self, topic: &str, count: u32) {
-        self.topics().topic(topic).partition_count = Some(count);
-    }
-
-    /// How many partitions a topic had when that was last asked.
-    pub(crate) fn partition_count(&self, topic: &str) -> Option<u32> {
-        self.topics().by_name.get(topic)?.partition_count
     }
 
     /// Puts a record into its partition's queue.
@@ -241,7 +229,7 @@ impl Topics {
 
 impl Topic {
     fn new(name: Arc<str>) -> Self {
-        Self { name, queues: HashMap::new(), sticky: Sticky::new(), partition_count: None }
+        Self { name, queues: HashMap::new(), sticky: Sticky::new() }
     }
 
     fn choose(&mut self, count: u32, bytes: usize, batch_bytes_max: usize, has_identity: bool) -> PartitionIndex {

@@ -395,3 +395,44 @@ fn end_a_runtime(idempotent: bool) {
         assert!(matches!(producer.try_enqueue("t", "x"), Err(Error::Runtime(_))));
     });
 }
+
+#[tokio::test(start_paused = true)]
+async fn records_gather_while_no_broker_can_be_reached() {
+    let (broker, client) = with_topic().await;
+    let producer = client.producer();
+    producer.send("t", "0").await.unwrap();
+    // All that is known of the route is in doubt, and nobody answers where it leads now.
+    broker.fail_next(RequestType::Produce, Fault::CloseUnread);
+    broker.fail_next(RequestType::Metadata, Fault::Silence);
+    drop(producer.enqueue("t", Record::value("1").to_partition(FIRST)).await.unwrap());
+    broker.has_received(RequestType::Metadata, 2).await;
+    let begun = tokio::time::Instant::now();
+    for number in 2..10 {
+        drop(producer.enqueue("t", number.to_string()).await.unwrap());
+        drop(producer.enqueue("t", Record::value("x").with_key(number.to_string())).await.unwrap());
+    }
+    assert_eq!(begun.elapsed(), Duration::ZERO, "none has waited");
+    producer.flush().await.unwrap();
+    assert_eq!((0..4).map(|partition| broker.end("t", partition)).sum::<i64>(), 18);
+}
+
+#[tokio::test]
+async fn how_many_partitions_there_are_is_known_whoever_has_asked() {
+    let (broker, client) = with_topic().await;
+    let producer = client.producer();
+    // Somebody else asks first.
+    producer.send_to("t", FIRST, "0").await.unwrap();
+    assert_eq!(producer.partition_count("t").await.unwrap(), 4);
+    broker.fail_next(RequestType::Produce, Fault::Refuse(ErrorCode::ShuttingDown.into()));
+    broker.fail_next(RequestType::Metadata, Fault::Silence);
+    let pending = producer.enqueue("t", Record::value("1").to_partition(FIRST)).await.unwrap();
+    broker.has_received(RequestType::Metadata, 2).await;
+    drop(producer.try_enqueue("t", "2").unwrap());
+    drop((pending, broker));
+    // A topic that is deleted is another matter.
+    let (_broker, client) = with_topic().await;
+    let producer = client.producer();
+    producer.partition_count("t").await.unwrap();
+    client.admin().delete_topic("t").await.unwrap();
+    assert!(matches!(producer.try_enqueue("t", "x"), Err(Error::PartitionsUnknown { .. })));
+}
