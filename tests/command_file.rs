@@ -77,6 +77,7 @@ fn a_wrong_file_does_nothing_and_says_why() {
             "{\"command\": {\"name\": \"consume\",\n \"topik\": \"t\"}}",
             "`consume` has no `topik` (the nearest is `topic`)",
         ),
+        ("a.toml", "[command]\nname = \"topic list\"\nbrokers = [\"a:1\"]", "`brokers` belongs at the top of the file"),
         ("a.json", "{\"command\": \"consume\"}", "line 1 column"),
     ];
     for (name, text, why) in cases {

@@ -1,5 +1,8 @@
 //! Records at the command line: how they are chosen, printed and gone on with.
 
+use std::io::Read;
+use std::process::{Child, ExitStatus};
+
 use ringmq_client::blocking::Client;
 use ringmq_client::{Header, PartitionIndex, Record, Timestamp};
 use ringmq_tests::{Broker, Lines, run_ringmq, send_signal};
@@ -162,6 +165,41 @@ fn a_consume_that_is_killed_before_it_has_printed_anything_leaves_nothing_out() 
 }
 
 #[test]
+fn a_consume_that_nobody_reads_ends_when_it_is_told_to() {
+    let broker = Broker::start();
+    broker.create_topic("t", 1);
+    // More than a pipe holds, in one batch.
+    let text: String = (0..40_000).map(|n| format!("record {n}\n")).collect();
+    broker.run(&["produce", "t", "-"], text.as_bytes()).expect_success();
+    let file = broker.directory().join("positions.json");
+    let flags = ["t", "--resume", file.to_str().expect("a text path")];
+    let mut consuming = broker.command(&[&["consume"], flags.as_slice()].concat()).spawn().expect("it starts");
+    let mut output = consuming.stdout.take().expect("piped");
+    let mut first = [0; 1];
+    output.read_exact(&mut first).expect("it prints");
+    send_signal(&consuming, "TERM");
+    assert_eq!(ended(&mut consuming).code(), Some(130));
+    drop(output);
+    assert_eq!(consumed(&broker, &flags), text, "what did not go out comes again");
+}
+
+/// How a command ended.
+#[track_caller]
+fn ended(child: &mut Child) -> ExitStatus {
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        if let Some(status) = child.try_wait().expect("it can be waited for") {
+            return status;
+        }
+        if std::time::Instant::now() > patience {
+            child.kill().expect("killed");
+            panic!("it does not end");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
 fn headers_nulls_and_compression_go_out_and_come_back() {
     let broker = Broker::start();
     broker.create_topic("t", 1);
@@ -176,6 +214,18 @@ fn headers_nulls_and_compression_go_out_and_come_back() {
     assert_eq!((&record["key"], &record["value"]), (&serde_json::json!("k2"), &serde_json::Value::Null));
     let headers = serde_json::json!([{"key": "source", "value": "shop"}, {"key": "none", "value": null}]);
     assert_eq!(record["headers"], headers);
+
+    // The help says what does not come back as it was.
+    broker.create_topic("marks", 1);
+    broker.run(&["produce", "marks", "--message", r"\N"], b"").expect_success();
+    let marked = broker.run(&["consume", "marks"], b"").expect_success().stdout;
+    broker.run(&["produce", "marks", "-", "--null", r"\N"], &marked).expect_success();
+    let json = consumed(&broker, &["marks", "--output", "json"]);
+    let values: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!((&values[0]["value"], &values[1]["value"]), (&serde_json::json!(r"\N"), &serde_json::Value::Null));
+    let help = run_ringmq(&["produce", "--help"], b"").expect_success().stdout_text();
+    let help: String = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(help.contains(r"a tab or a newline in it, or is `\N` itself"), "{help}");
 
     let message = ["produce", "t", "--message", "gone", "--null", "gone", "--key", "k", "--count", "2"];
     broker.run(&message, b"").expect_success();

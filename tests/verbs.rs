@@ -1,8 +1,9 @@
 //! What the command line has beside topics, records and logs: the cluster, the demonstration, completions, pages, colour.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use ringmq_tests::{Broker, new_directory, not_examined, run_ringmq, target_binary};
+use ringmq_tests::{Broker, new_directory, not_examined, ringmq, run_ringmq, send_signal, target_binary};
 
 #[test]
 fn a_shell_completes_commands_and_flags() {
@@ -41,6 +42,11 @@ fn every_command_has_a_page() {
         run_ringmq(&["man", "topic", "create"], b"").expect_success().stdout_text(),
         page("ringmq-topic-create.1")
     );
+    let file = dir.path().join("a file");
+    std::fs::write(&file, "").expect("written");
+    let unwritable = run_ringmq(&["man", "--dir", file.join("man1").to_str().expect("a text path")], b"");
+    assert_eq!(unwritable.code, Some(1), "the command line was right: {unwritable:?}");
+    assert!(unwritable.stderr.contains("cannot write"), "{}", unwritable.stderr);
     let unknown = run_ringmq(&["man", "topic", "burn"], b"");
     assert_eq!(unknown.code, Some(2));
     assert!(unknown.stderr.contains("no command `topic burn`"), "{}", unknown.stderr);
@@ -95,6 +101,26 @@ fn the_demonstration_brings_every_byte_back_and_leaves_nothing() {
     let nowhere = run_ringmq(&["demo", "--dir", "/no/such/directory"], b"");
     assert_eq!(nowhere.code, Some(1));
     assert!(nowhere.stderr.contains("/no/such/directory"), "{}", nowhere.stderr);
+}
+
+#[test]
+fn a_demonstration_that_is_interrupted_leaves_nothing() {
+    let dir = new_directory();
+    for _ in 0..4 {
+        let mut demo =
+            ringmq(&["demo", "--dir", dir.path().to_str().expect("a text path")]).spawn().expect("it starts");
+        // Its broker has just been started, and makes files.
+        let patience = Instant::now() + Duration::from_secs(60);
+        let has_data =
+            || std::fs::read_dir(dir.path()).expect("there").flatten().any(|e| e.path().join("data").is_dir());
+        while !has_data() {
+            assert!(Instant::now() < patience, "there is no broker");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        send_signal(&demo, "TERM");
+        assert_eq!(demo.wait().expect("it ends").code(), Some(130));
+        assert_eq!(std::fs::read_dir(dir.path()).expect("there").count(), 0);
+    }
 }
 
 /// What a command prints on a terminal, as script(1) makes one; standard error is the same terminal.

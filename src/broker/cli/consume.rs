@@ -24,7 +24,8 @@ is null is null.
 
 With --resume, FILE is JSON with a position for each partition. It is written once a second and at the end, when the \
 records before these positions have been printed: after a kill, up to a second of records is printed again, and none \
-is left out. --from says where partitions begin that FILE does not have.
+is left out. --from says where partitions begin that FILE does not have. Give each run a FILE of its own: of two that \
+share one, the last to write has its way.
 
 Exit codes:
   0    everything that was asked for was printed, or the reader of the output went away

@@ -7,7 +7,7 @@ use clap::Args;
 const DEMO_HELP: &str = "\
 It starts a broker of its own in a new directory, on a port that is free, sends FILE through it line by line, kills the \
 broker the hard way (SIGKILL), starts it again, reads everything back and compares. It says what happens at each step, and \
-leaves nothing behind.
+leaves nothing behind, unless it is killed that way itself.
 
 Exit codes:
   0    every byte came back

@@ -13,7 +13,8 @@ line without newline counts. The topic must exist. Records with the same key go 
 the input; records without a key are spread over all partitions.
 
 A record whose value is null deletes its key in a compacted topic. What `consume --format '%k\\t%v\\n'` prints, \
-`produce --key-separator '\\t' --null '\\N'` takes, null or not, as long as no key or value has a tab or a newline in it.
+`produce --key-separator '\\t' --null '\\N'` takes, null or not, as long as no key or value has a tab or a newline in it, \
+or is `\\N` itself.
 
 When it ends, also when it ends early, standard output has one line for each partition with the first offset, the last \
 offset and the count of what was acknowledged. Progress goes to standard error.

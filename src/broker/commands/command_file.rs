@@ -17,6 +17,9 @@ use crate::cli::{Cli, Command, RunArgs};
 /// The most that is read of a file; a command takes less than a kilobyte.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// Flags that the file gives above its command: there, what `run` itself is given goes over them.
+const AT_THE_TOP: [&str; 2] = ["brokers", "timeout"];
+
 /// Why a file holds no command. The text names the file.
 #[derive(Debug, Error)]
 pub(crate) enum CommandFileError {
@@ -35,6 +38,9 @@ pub(crate) enum CommandFileError {
     /// The command has no such flag.
     #[error("{}: `{name}` has no `{key}`{}; it takes {known}", .file.display(), meant(.nearest))]
     NoKey { file: PathBuf, name: String, key: String, nearest: Option<String>, known: String },
+    /// It says in its table what stands above it.
+    #[error("{}: `{key}` belongs at the top of the file, above [command]", .file.display())]
+    AtTheTop { file: PathBuf, key: String },
     /// A flag without a value has one.
     #[error("{}: `{key}` of `{name}` is true or false", .file.display())]
     NoSwitch { file: PathBuf, name: String, key: String },
@@ -157,8 +163,12 @@ fn line(file: &Path, table: &Table) -> Result<Line, CommandFileError> {
     let mut operands: BTreeMap<Option<usize>, Vec<String>> = BTreeMap::new();
     let place = |arg: &clap::Arg| command.get_positionals().position(|one| one.get_id() == arg.get_id());
     for (key, value) in &table.flags {
+        if AT_THE_TOP.contains(&key.as_str()) {
+            return Err(CommandFileError::AtTheTop { file: file.to_owned(), key: key.clone() });
+        }
         let Some(arg) = command.get_arguments().find(|arg| key_of(arg) == *key) else {
-            let known: Vec<String> = command.get_arguments().map(key_of).collect();
+            let known = command.get_arguments().map(key_of).filter(|key| !AT_THE_TOP.contains(&key.as_str()));
+            let known: Vec<String> = known.collect();
             let (nearest, known) = (closest(key, &known), known.join(", "));
             let (file, name, key) = (file.to_owned(), name.clone(), key.clone());
             return Err(CommandFileError::NoKey { file, name, key, nearest, known });
@@ -268,6 +278,8 @@ mod tests {
             ("brokers = [\"a\"]", "missing field `command`"),
             ("[command", "line 1"),
             ("[command]\nname = \"produce\"\nfile = \"x.txt\"", "`produce` has no `topic`, and without it no `file`"),
+            ("[command]\nname = \"consume\"\ntimeout = \"5s\"", "`timeout` belongs at the top of the file"),
+            ("[command]\nname = \"consume\"\nbrokers = [\"a\"]", "`brokers` belongs at the top of the file"),
             ("[command]\nname = \"produce\"\ntopic = []\nfile = \"x.txt\"", "add `topic`"),
         ];
         for (text, named) in cases {

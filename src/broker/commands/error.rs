@@ -5,6 +5,7 @@ use std::io;
 use ringmq_client::{Error, ErrorCode};
 use thiserror::Error as ThisError;
 
+use super::documents::ManError;
 use crate::config::ConfigError;
 use crate::exit::Exit;
 
@@ -68,7 +69,7 @@ pub(crate) enum CommandError {
     CommandFile(#[from] super::command_file::CommandFileError),
     /// A manual page cannot be made.
     #[error(transparent)]
-    Man(#[from] super::documents::ManError),
+    Man(#[from] ManError),
     /// The files of a stopped broker cannot be looked into, or repaired.
     #[error(transparent)]
     Log(#[from] super::log::LogError),
@@ -105,7 +106,7 @@ impl CommandError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::OutputClosed => Exit::Done,
-            Self::Config(_) | Self::Log(_) | Self::CommandFile(_) | Self::Man(_) => Exit::Usage,
+            Self::Config(_) | Self::Log(_) | Self::CommandFile(_) | Self::Man(ManError::NoCommand(_)) => Exit::Usage,
             _ => Exit::Failed,
         }
     }

@@ -1,12 +1,13 @@
 //! `ringmq consume`: the records of a topic on standard output.
 //!
 //! `from` reads where to begin, `range` finds where each partition begins and ends, `fetch` brings batches as they are
-//! stored, `format` turns their records into output, `resume` keeps positions in a file and `saver` knows when; `run` ties
-//! them together.
+//! stored, `format` turns their records into output and `out` writes it, `resume` keeps positions in a file and `saver`
+//! knows when; `run` ties them together.
 
 mod fetch;
 mod format;
 pub(crate) mod from;
+mod out;
 mod range;
 mod resume;
 mod run;

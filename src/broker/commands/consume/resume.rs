@@ -1,9 +1,10 @@
 //! Positions in a file, for a `consume` that goes on where another one ended.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::ops::RangeInclusive;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ringmq_client::TopicId;
@@ -155,16 +156,27 @@ fn read_bounded(file: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// A crash leaves the old content or the new one: rename(2) replaces at once what was written beside it.
+/// A crash leaves the old content or the new one: rename(2) replaces at once what was written beside it, under a name
+/// that nobody has. A symbolic link stays one, and the file that it names is replaced, with the permissions that it has.
 fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
-    let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let beside = file.with_file_name(name);
-    let mut new = File::create(&beside)?;
+    let (file, permissions) = match std::fs::canonicalize(file) {
+        Ok(there) => {
+            let permissions = std::fs::metadata(&there)?.permissions();
+            (there, permissions)
+        }
+        // Less what the umask takes away.
+        Err(error) if error.kind() == ErrorKind::NotFound => (file.to_owned(), Permissions::from_mode(0o666)),
+        Err(error) => return Err(error),
+    };
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut prefix = file.file_name().unwrap_or_default().to_owned();
+    prefix.push(".new-");
+    let mut new = tempfile::Builder::new().prefix(&prefix).permissions(permissions).tempfile_in(directory)?;
     new.write_all(content)?;
     new.write_all(b"\n")?;
-    new.sync_data()?;
-    std::fs::rename(&beside, file)
+    new.as_file().sync_data()?;
+    new.persist(&file)?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -192,6 +204,31 @@ mod tests {
         let error =
             Positions::read(&file, "t", TopicId::from_random_bytes([8; 16])).expect_err("a later topic").to_string();
         assert!(error.contains("that was deleted"), "{error}");
+    }
+
+    #[test]
+    fn only_the_file_itself_is_replaced() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
+        let id = TopicId::from_random_bytes([7; 16]);
+        std::fs::write(path("positions.new"), "mine").expect("written");
+        std::os::unix::fs::symlink("positions", path("link")).expect("linked");
+        for next in [5, 9] {
+            let mut positions = Positions { file: path("positions"), ..Positions::default() };
+            positions.set(PARTITION, Offset::new(next));
+            positions.save("t", id).expect("saved");
+            std::fs::set_permissions(path("positions"), Permissions::from_mode(0o640)).expect("changed");
+            let mut positions = Positions::read(&path("link"), "t", id).expect("read");
+            assert_eq!(positions.get(PARTITION), Some(Offset::new(next)));
+            positions.set(PARTITION, Offset::new(next + 1));
+            positions.save("t", id).expect("saved");
+            let through = Positions::read(&path("positions"), "t", id).expect("read");
+            assert_eq!(through.get(PARTITION), Some(Offset::new(next + 1)), "through the link");
+        }
+        assert!(std::fs::symlink_metadata(path("link")).expect("there").is_symlink());
+        assert_eq!(std::fs::metadata(path("positions")).expect("there").permissions().mode() & 0o777, 0o640);
+        assert_eq!(std::fs::read_to_string(path("positions.new")).expect("read"), "mine");
+        assert_eq!(std::fs::read_dir(directory.path()).expect("a directory").count(), 3, "nothing else is left");
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, StdoutLock, Write};
+use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use ringmq_client::{Client, Error};
 use ringmq_wire::batch::{Scratch, split_batches};
@@ -11,16 +12,19 @@ use ringmq_wire::{Offset, PartitionIndex};
 
 use super::fetch::{self, Chunk, damaged};
 use super::format::RecordWriter;
+use super::out::Out;
 use super::range::{self, Range};
-use super::resume::Positions;
 use super::saver::{Saver, Todo};
 use crate::cli::ConsumeArgs;
 use crate::commands::progress::{Progress, Total};
 use crate::commands::{CommandError, connection};
 use crate::exit::{self, Exit};
 
-/// Prints the records that were asked for. Runs on a thread that may block: standard output may be a slow pipe, and
-/// the fetching goes on meanwhile. A partition that cannot be read is told on standard error; the others go on.
+/// What is being printed when the command is to end has this long to go out.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Prints the records that were asked for; the fetching goes on while standard output is slow. A partition that cannot be
+/// read is told on standard error; the others go on.
 ///
 /// # Errors
 /// When the topic, a partition or an offset is unknown, a broker does not answer, or standard output fails.
@@ -36,7 +40,7 @@ pub(crate) async fn run(args: &ConsumeArgs) -> Result<Exit, CommandError> {
     saver.save()?;
     let watches = args.follow && args.partition.is_none();
     let watch_from = watches.then_some(ranges.readable.len() + ranges.unreadable.len());
-    let mut printer = Printer::new(args, &ranges.readable);
+    let mut printer = Printer::new(args, &ranges.readable).map_err(CommandError::Setup)?;
     let chunks = fetch::start(&consumer, &args.topic, ranges.readable, watch_from);
     let ended = print(chunks, &mut printer, &mut saver).await;
     printer.progress.finish();
@@ -76,8 +80,13 @@ async fn print(
                 None => break,
             },
         };
-        match chunk.and_then(|chunk| printer.print(&chunk, &mut saver.positions)) {
-            Ok(()) => saver.moved(),
+        let printed = match chunk {
+            Ok(chunk) => printer.print(&chunk, saver).await,
+            Err(error) => Err(error),
+        };
+        match printed {
+            Ok(Exit::Done) => {}
+            Ok(ended) => return Ok(ended),
             Err(error) if error.is_of_one_partition() => {
                 exit::report(&error);
                 exit = Exit::Failed;
@@ -90,7 +99,7 @@ async fn print(
 
 struct Printer {
     writer: RecordWriter,
-    out: StdoutLock<'static>,
+    out: Out,
     /// What one chunk is printed as; written in one go.
     text: Vec<u8>,
     scratch: Scratch,
@@ -110,42 +119,70 @@ struct Rendered {
 }
 
 impl Printer {
-    fn new(args: &ConsumeArgs, ranges: &[Range]) -> Self {
+    fn new(args: &ConsumeArgs, ranges: &[Range]) -> io::Result<Self> {
         let (format, topic, null) = (args.record_format(), args.topic.clone(), args.null.clone());
-        Self {
+        Ok(Self {
             writer: RecordWriter { format, topic, null },
-            out: io::stdout().lock(),
+            out: Out::start()?,
             text: Vec::new(),
             scratch: Scratch::default(),
             left: args.count,
             damaged: BTreeSet::new(),
             progress: progress(args, ranges),
-        }
+        })
     }
 
     fn wants_more(&self) -> bool {
         self.left != Some(0)
     }
 
-    fn print(&mut self, chunk: &Chunk, positions: &mut Positions) -> Result<(), CommandError> {
+    /// Prints a chunk and moves its partition's position behind it; [`Exit::Interrupted`] when it is to end meanwhile, and
+    /// nobody reads.
+    async fn print(&mut self, chunk: &Chunk, saver: &mut Saver) -> Result<Exit, CommandError> {
         let partition = chunk.range.partition;
         if self.damaged.contains(&partition) {
-            return Ok(());
+            return Ok(Exit::Done);
         }
-        self.text.clear();
         // What stands before a damaged batch is good, so it is printed before the error is told.
         let rendered = self.render(chunk);
-        self.out.write_all(&self.text)?;
-        self.out.flush()?;
-        positions.set(partition, rendered.next);
-        self.progress.add(rendered.records, self.text.len() as u64);
+        let bytes = self.text.len() as u64;
+        let (written, exit) = self.write(saver).await?;
+        if written {
+            saver.moved_to(partition, rendered.next);
+            self.progress.add(rendered.records, bytes);
+        }
         if rendered.outcome.is_err() {
             self.damaged.insert(partition);
         }
-        rendered.outcome
+        match exit {
+            Exit::Done => rendered.outcome.map(|()| exit),
+            ended => Ok(ended),
+        }
+    }
+
+    /// Writes what is rendered: whether all of it went out, and whether the command is to end.
+    async fn write(&mut self, saver: &mut Saver) -> Result<(bool, Exit), CommandError> {
+        self.out.write(std::mem::take(&mut self.text));
+        let ended = loop {
+            tokio::select! {
+                biased;
+                written = self.out.written() => {
+                    self.text = written?;
+                    return Ok((true, Exit::Done));
+                }
+                todo = saver.next() => match todo {
+                    Todo::Save => saver.save()?,
+                    Todo::End => break Exit::Interrupted,
+                },
+            }
+        };
+        let written = tokio::time::timeout(LAST_WORDS, self.out.written()).await;
+        let written = written.ok().transpose()?;
+        Ok((written.is_some(), ended))
     }
 
     fn render(&mut self, chunk: &Chunk) -> Rendered {
+        self.text.clear();
         let mut rendered = Rendered { records: 0, next: chunk.range.from, outcome: Ok(()) };
         rendered.outcome = self.try_render(chunk, &mut rendered);
         if rendered.outcome.is_ok() && self.wants_more() {

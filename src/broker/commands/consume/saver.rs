@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ringmq_client::{Client, TopicId};
+use ringmq_wire::{Offset, PartitionIndex};
 use tokio::time::Instant;
 
 use super::resume::Positions;
@@ -53,8 +54,9 @@ impl Saver {
         Ok(Self { positions, saving: Some(saving) })
     }
 
-    /// Notes that they have moved.
-    pub(super) fn moved(&mut self) {
+    /// Moves the position of a partition.
+    pub(super) fn moved_to(&mut self, partition: PartitionIndex, next: Offset) {
+        self.positions.set(partition, next);
         if let Some(saving) = &mut self.saving {
             saving.due.get_or_insert_with(|| Instant::now() + SAVE_INTERVAL);
         }

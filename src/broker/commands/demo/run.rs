@@ -159,10 +159,8 @@ fn directory(args: &DemoArgs) -> Result<TempDir, DemoError> {
 
 /// A broker on the directory, a client of it, and how long it took to answer.
 async fn start(dir: &Path) -> Result<(Broker, Client, Duration), CommandError> {
-    let (dir, started) = (dir.to_owned(), Instant::now());
-    // It waits for the process's first line.
-    let broker = tokio::task::spawn_blocking(move || Broker::start(&dir)).await;
-    let broker = broker.map_err(|error| CommandError::Setup(error.into()))?.map_err(DemoError::from)?;
+    let started = Instant::now();
+    let broker = Broker::start(dir).await.map_err(DemoError::from)?;
     let client = Client::connect(broker.address.clone()).await?;
     Ok((broker, client, started.elapsed()))
 }
