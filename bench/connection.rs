@@ -14,7 +14,7 @@ use ringmq_wire::protocol::InitProducerIdResponse;
 use ringmq_wire::protocol::frame::ResponseHead;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::driver::Driver;
+use crate::driver::{Driver, Greeting};
 
 /// What one read takes at most: it stays in the processor's own cache until it has been looked at.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -27,7 +27,7 @@ pub(crate) struct Connection {
     stream: TcpStream,
     inbound: Inbound,
     driver: &'static dyn Driver,
-    request_bytes_max: u32,
+    greeting: Greeting,
 }
 
 /// Bytes that have arrived and were not looked at yet.
@@ -57,14 +57,19 @@ impl Connection {
         stream.set_read_timeout(Some(SILENCE_MAX))?;
         stream.set_write_timeout(Some(SILENCE_MAX))?;
         let inbound = Inbound { buffer: vec![0; BUFFER_BYTES].into(), start: 0, end: 0 };
-        let mut connection = Self { stream, inbound, driver, request_bytes_max: 0 };
-        connection.request_bytes_max = driver.greet(&mut connection)?;
+        let mut connection = Self { stream, inbound, driver, greeting: Greeting::default() };
+        connection.greeting = driver.greet(&mut connection)?;
         Ok(connection)
     }
 
     /// The longest request that the broker takes.
     pub(crate) fn request_bytes_max(&self) -> u32 {
-        self.request_bytes_max
+        self.greeting.request_bytes_max
+    }
+
+    /// Whether the broker sends records by itself.
+    pub(crate) fn has_subscriptions(&self) -> bool {
+        self.greeting.has_subscriptions
     }
 
     /// The protocol that is spoken.

@@ -1,7 +1,7 @@
 //! `ringmq-bench consume`: how fast the broker gives records back.
 //!
-//! Each consumer is one thread with one connection to the shard that owns its partitions. It keeps fetches of several
-//! partitions in flight, and verifies checksum and offsets of every batch while the bytes are still in the processor's
+//! Each consumer is one thread with one connection to the shard that owns its partitions. It subscribes to them, or keeps
+//! fetches of several in flight where the broker has no subscriptions or `--by fetch` says so, and verifies checksum and offsets of every batch while the bytes are still in the processor's
 //! cache, without keeping any. Every offset must be there, so the topic must not be compacted.
 
 use std::time::Duration;
@@ -12,12 +12,13 @@ use crate::arguments::Target;
 use crate::consumer::Consumer;
 use crate::driver::Topics;
 use crate::error::{LoadError, WorkerError};
-use crate::fetcher::Span;
 use crate::flow;
 use crate::latency::Latencies;
 use crate::meter::Meter;
 use crate::pace::Extent;
 use crate::report::{Report, Run};
+use crate::source::By;
+use crate::span::Span;
 use crate::topic::{Place, Topic, TopicError, assign};
 use crate::volume::Volume;
 use crate::workers;
@@ -31,10 +32,14 @@ pub struct Arguments {
     /// Consumers, each with a connection of its own
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub consumers: u16,
-    /// Bytes that one fetch asks for
+    /// How consumers ask for records [default: subscribe, where the broker has it]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub by: Option<By>,
+    /// Bytes that one fetch asks for, or that one frame of a subscription may have
     #[arg(long, value_name = "N", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
     pub batch_bytes: u32,
-    /// Fetches that each consumer has under way, each of another partition
+    /// Fetches that each consumer has under way, each of another partition; a subscription is granted as many bytes as they
+    /// ask for
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub in_flight: u16,
     /// Records in all, from the earliest on; all that are there if not given
@@ -69,7 +74,7 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
         let failures = outcomes.into_iter().map(|(_, failure)| failure).collect();
         LoadError::of_workers(failures).map_or(Ok(()), Err)?;
         for consumer in &mut consumers {
-            consumer.forget_latencies()?;
+            consumer.rest()?;
         }
     }
     let mut meter = Meter::start(topic.home());
@@ -81,13 +86,14 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
     let latencies = Latencies::of_all(consumers.iter().map(Consumer::latencies))?;
     let errors = failure.as_ref().map_or(0, LoadError::count);
     let run = Run { verb: "consume", done: counted.into_iter().sum(), errors, elapsed };
-    Ok((Report::new(run, &latencies, spent, &topic.flush), failure))
+    let by = consumers.first().map(Consumer::by);
+    Ok((Report::new(run, &latencies, spent, &topic.flush).by(by), failure))
 }
 
 fn connect(arguments: &Arguments, topic: &Topic) -> Result<Vec<Consumer>, LoadError> {
     let assigned = assign(&topic.partitions, arguments.consumers.into());
-    let connect =
-        |places: Vec<Place>| Consumer::connect(topic, places, arguments.batch_bytes, usize::from(arguments.in_flight));
+    let asking = (arguments.batch_bytes, usize::from(arguments.in_flight));
+    let connect = |places: Vec<Place>| Consumer::connect(topic, places, arguments.by, asking);
     assigned.into_iter().map(connect).collect()
 }
 

@@ -1,46 +1,57 @@
 //! One consumer: what it reads, once and to its end.
 
-use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use crate::connection::invalid;
 use crate::error::{LoadError, WorkerError};
-use crate::fetcher::{Fetcher, Fetching, Span};
+use crate::fetcher::Fetching;
 use crate::latency::Latencies;
+use crate::source::{By, Source};
+use crate::span::Span;
 use crate::topic::{Place, Topic};
 use crate::volume::Volume;
 use crate::workers::Progress;
 
 /// How long the broker may wait for records. They are all there, so it never has to.
 const MAX_WAIT_MS: u32 = 5_000;
+/// How long a subscription may bring nothing, for the same reason.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Consumer {
-    fetcher: Fetcher,
+    source: Source,
     places: Vec<Place>,
     latencies: Latencies,
 }
 
 impl Consumer {
-    /// Connects to where the first of `places` is.
+    /// Connects to where the first of `places` is, to have so many bytes sent at once, and so often.
     pub(crate) fn connect(
         topic: &Topic,
         places: Vec<Place>,
-        fetch_bytes: u32,
-        in_flight: usize,
+        by: Option<By>,
+        (bytes, in_flight): (u32, usize),
     ) -> Result<Self, LoadError> {
-        let fetching = Fetching { bytes: fetch_bytes, in_flight, max_wait_ms: MAX_WAIT_MS, stamp_position: None };
-        Ok(Self { fetcher: Fetcher::connect(topic, &places, fetching)?, places, latencies: Latencies::new()? })
+        let fetching = Fetching { bytes, in_flight, max_wait_ms: MAX_WAIT_MS, stamp_position: None };
+        Ok(Self { source: Source::connect(topic, &places, by, fetching)?, places, latencies: Latencies::new()? })
+    }
+
+    /// How it asks for records.
+    pub(crate) fn by(&self) -> By {
+        self.source.by()
     }
 
     pub(crate) fn partitions(&self) -> Vec<usize> {
         self.places.iter().map(|place| place.partition.as_usize()).collect()
     }
 
-    /// Of every fetch since the last [`Consumer::forget_latencies`].
+    /// Of every fetch, or of every part of a frame, since the last [`Consumer::rest`].
     pub(crate) fn latencies(&self) -> &Latencies {
         &self.latencies
     }
 
-    pub(crate) fn forget_latencies(&mut self) -> Result<(), LoadError> {
+    /// Ends what is behind it, so that nothing of it counts.
+    pub(crate) fn rest(&mut self) -> Result<(), LoadError> {
+        self.source.rest().map_err(|first| LoadError::Workers { count: 1, first })?;
         self.latencies = Latencies::new()?;
         Ok(())
     }
@@ -68,22 +79,25 @@ impl Consumer {
         counted: &mut Volume,
         is_over: impl Fn() -> bool,
     ) -> Result<(), WorkerError> {
-        let mut idle: VecDeque<Span> = spans.iter().cloned().collect();
-        let mut left = idle.len();
+        let mut left = spans.len();
+        if left == 0 {
+            return Ok(());
+        }
+        self.source.begin(spans.iter().cloned())?;
+        let mut grown = Instant::now();
         while left > 0 && !is_over() {
-            self.fetcher.ask(&mut idle)?;
-            let fetched = self.fetcher.take_answer(|_, _| Ok(()))?;
-            if fetched.counted.records == 0 {
-                return Err(invalid("a fetch brought nothing, although more is there").into());
+            let came = self.source.next(|_, _| Ok(()))?;
+            if came.counted.records == 0 {
+                if self.by() == By::Fetch || grown.elapsed() > PATIENCE {
+                    return Err(invalid("nothing came, although more is there").into());
+                }
+                continue;
             }
-            self.latencies.record(fetched.took);
-            *counted = counted.plus(fetched.counted);
-            progress.add(fetched.counted, fetched.took);
-            if fetched.span.is_read() {
-                left -= 1;
-            } else {
-                idle.push_back(fetched.span);
-            }
+            grown = Instant::now();
+            self.latencies.record(came.took);
+            *counted = counted.plus(came.counted);
+            progress.add(came.counted, came.took);
+            left -= usize::from(came.ends_span);
         }
         Ok(())
     }
@@ -112,7 +126,8 @@ mod tests {
             let wanted = &request.topics[0].partitions[0];
             Some(answer(head.correlation_id, wanted.partition.get(), wanted.fetch_offset.get()))
         });
-        let mut consumer = Consumer::connect(&testing::topic(&peer.place), vec![peer.place.clone()], 1000, 2).unwrap();
+        let (topic, by) = (testing::topic(&peer.place), Some(By::Fetch));
+        let mut consumer = Consumer::connect(&topic, vec![peer.place.clone()], by, (1000, 2)).unwrap();
         let spans: Vec<Span> =
             spans.into_iter().enumerate().filter_map(|(index, span)| Span::new(index, span)).collect();
         consumer.read(&spans, &Progress::start())

@@ -43,8 +43,8 @@ pub(crate) trait Driver: Debug + Sync {
     /// Its name on the command line.
     fn name(&self) -> &'static str;
 
-    /// Exchanges what comes before the first request. Gives the longest request that the broker takes, in bytes.
-    fn greet(&self, connection: &mut Connection) -> io::Result<u32>;
+    /// Exchanges what comes before the first request.
+    fn greet(&self, connection: &mut Connection) -> io::Result<Greeting>;
 
     /// Where a request's correlation id stands: four bytes, big-endian.
     fn correlation_id_at(&self) -> usize;
@@ -75,6 +75,15 @@ pub(crate) trait Driver: Debug + Sync {
 
     /// Connects to where topics are made and found.
     fn connect(&self, brokers: &[BrokerAddress]) -> Result<Box<dyn Topics>, TopicError>;
+}
+
+/// What a broker says of itself when a connection begins.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Greeting {
+    /// The longest request that it takes.
+    pub(crate) request_bytes_max: u32,
+    /// It sends records by itself (RingMQ's own protocol alone has that).
+    pub(crate) has_subscriptions: bool,
 }
 
 /// Topics of a cluster.

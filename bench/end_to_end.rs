@@ -1,8 +1,9 @@
 //! `ringmq-bench end-to-end`: how long records are on their way from producers to consumers.
 //!
-//! Producers send batches at a constant rate, and each batch says in its first record when it was due. Consumers have one
-//! fetch waiting at the broker for each of their partitions, so that a batch is answered as soon as it may be seen (by
-//! Kafka, which works on one request of a connection at a time, once those before it are answered). All are
+//! Producers send batches at a constant rate, and each batch says in its first record when it was due. Consumers subscribe to
+//! their partitions, so that a batch is sent as soon as it may be seen. Where the broker has no subscriptions, or with
+//! `--by fetch`, they have one fetch waiting at the broker for each of their partitions, which comes to the same (by Kafka,
+//! which works on one request of a connection at a time, once those before it are answered). All are
 //! threads of this process, and read one clock. The latency of a batch is from when it was due to when its last byte was
 //! received and its checksum found right: a stall on any side counts in full.
 
@@ -46,6 +47,6 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
     let (Outcome { received, elapsed, failure, .. }, spent) = flow.run("end to end");
     let errors = failure.as_ref().map_or(0, LoadError::count);
     let run = Run { verb: "end-to-end", done: received, errors, elapsed };
-    let report = Report::new(run, &flow.latencies()?, spent, &topic.flush).acks(load.acks.name());
+    let report = Report::new(run, &flow.latencies()?, spent, &topic.flush).acks(load.acks.name()).by(flow.by());
     Ok((report.at_rate(Some(*rate)).produce_latency(&flow.produce_latencies()?), failure))
 }

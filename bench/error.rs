@@ -31,6 +31,9 @@ pub enum LoadError {
     /// A connection of a worker cannot be opened.
     #[error("a worker cannot connect: {0}")]
     Connect(#[source] io::Error),
+    /// Records are to come by subscription, and the broker has none.
+    #[error("the broker, or the protocol that it is spoken to in, has no subscriptions; use --by fetch")]
+    NoSubscriptions,
     /// A request that the broker would not take.
     #[error("a request of {bytes} bytes is more than the broker takes ({max}); use smaller --batch-bytes")]
     RequestTooLarge {

@@ -11,12 +11,13 @@ use ringmq_client::OffsetSpec;
 use crate::consumer::Consumer;
 use crate::driver::Topics;
 use crate::error::{LoadError, WorkerError};
-use crate::fetcher::Span;
 use crate::latency::Latencies;
 use crate::load::Load;
 use crate::meter::{Meter, Spent};
 use crate::pace::{Extent, Rate};
 use crate::producer::{Plan, Producer};
+use crate::source::By;
+use crate::span::Span;
 use crate::tail::{Acknowledged, Following, Tail};
 use crate::topic::{Topic, TopicError, assign};
 use crate::volume::Volume;
@@ -28,7 +29,10 @@ pub struct Receiving {
     /// Consumers, each with a connection of its own; those beyond the number of partitions have nothing to do
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub consumers: u16,
-    /// Bytes that one fetch asks for
+    /// How consumers ask for records [default: subscribe, where the broker has it]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub by: Option<By>,
+    /// Bytes that one fetch asks for, or that one frame of a subscription may have
     #[arg(long, value_name = "N", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
     pub fetch_bytes: u32,
 }
@@ -69,6 +73,7 @@ impl<'a> Flow<'a> {
         let epoch = Instant::now();
         let producers = load.connect(topic, rate, Some(epoch))?;
         let following = Following {
+            by: receiving.by,
             fetch_bytes: receiving.fetch_bytes,
             stamp_position: producers.first().map_or(0, Producer::stamp_position),
             epoch,
@@ -106,7 +111,7 @@ impl<'a> Flow<'a> {
             let span = |index: usize| Span::new(index, held.get(index).cloned().unwrap_or_default());
             let spans: Vec<Span> = places.iter().filter_map(|place| span(place.partition.as_usize())).collect();
             if !spans.is_empty() {
-                let reader = Consumer::connect(backlog, places, fetch_bytes, IN_FLIGHT)?;
+                let reader = Consumer::connect(backlog, places, Some(By::Fetch), (fetch_bytes, IN_FLIGHT))?;
                 self.workers.push(Worker::Reader(Box::new(reader), spans));
             }
         }
@@ -147,6 +152,11 @@ impl<'a> Flow<'a> {
     /// From when batches were due to when they were acknowledged.
     pub(crate) fn produce_latencies(&self) -> Result<Latencies, LoadError> {
         Ok(Latencies::of_all(self.producers().map(Producer::latencies))?)
+    }
+
+    /// How consumers ask for records.
+    pub(crate) fn by(&self) -> Option<By> {
+        self.tails().map(Tail::by).next()
     }
 
     fn producers(&self) -> impl Iterator<Item = &Producer> {

@@ -42,7 +42,10 @@ mod producer;
 mod report;
 pub mod results;
 pub mod scenario;
+mod source;
+mod span;
 mod stamp;
+mod subscriber;
 mod tail;
 #[cfg(test)]
 mod testing;
@@ -62,6 +65,7 @@ pub use load::Load;
 pub use meter::Sample;
 pub use pace::{Extent, Rate};
 pub use report::Report;
+pub use source::By;
 pub use topic::TopicError;
 pub use verb::Verb;
 

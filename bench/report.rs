@@ -9,6 +9,7 @@ use crate::json;
 use crate::latency::{Latencies, Latency, Percentile};
 use crate::meter::{Sample, Spent};
 use crate::pace::Rate;
+use crate::source::By;
 use crate::volume::Volume;
 
 /// What a run did. `bytes` are those of record batches, without the protocol around them; a gigabyte is 10^9 bytes.
@@ -36,10 +37,12 @@ pub struct Report {
     pub errors: u64,
     /// What was waited for: `none`, `leader` or `all`. None when consuming.
     pub acks: Option<String>,
+    /// How records were asked for: `subscribe` or `fetch`. None when producing.
+    pub by: Option<String>,
     /// When records are on the disk: `durable`, before they are acknowledged; or the topic's setting.
     pub flush: String,
     /// From sending a request to having its whole answer; at a constant rate, from when it was due. End to end, to having
-    /// received the batch.
+    /// received the batch. Consuming by subscription: from what came before.
     pub latency_us: Latency,
     /// End to end: from when a batch was due to having its acknowledgement.
     pub produce_latency_us: Option<Latency>,
@@ -86,6 +89,7 @@ impl Report {
             rate: None,
             errors: run.errors,
             acks: None,
+            by: None,
             flush: flush.to_owned(),
             latency_us: latencies.summary(),
             produce_latency_us: None,
@@ -101,6 +105,11 @@ impl Report {
     /// What was waited for.
     pub(crate) fn acks(self, acks: &str) -> Self {
         Self { acks: Some(acks.to_owned()), ..self }
+    }
+
+    /// How records were asked for.
+    pub(crate) fn by(self, by: Option<By>) -> Self {
+        Self { by: by.map(|by| by.name().to_owned()), ..self }
     }
 
     /// The rate that was asked for.
@@ -165,7 +174,8 @@ impl Report {
         if let Some(bytes) = self.broker_peak_memory_bytes {
             writeln!(out, "{:18} {:>14.0} MB at most", "broker memory", bytes as f64 / 1e6)?;
         }
-        writeln!(out, "{:18} acks {}, flush {}", "mode", self.acks.as_deref().unwrap_or("-"), self.flush)
+        let by = self.by.as_ref().map_or_else(String::new, |by| format!(", by {by}"));
+        writeln!(out, "{:18} acks {}, flush {}{by}", "mode", self.acks.as_deref().unwrap_or("-"), self.flush)
     }
 }
 

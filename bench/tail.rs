@@ -1,6 +1,6 @@
 //! One consumer that follows partitions while producers send, and tells how long each batch was on its way.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,11 @@ use ringmq_wire::Offset;
 
 use crate::connection::invalid;
 use crate::error::{LoadError, WorkerError};
-use crate::fetcher::{Fetcher, Fetching, Span};
+use crate::fetcher::Fetching;
 use crate::latency::Latencies;
 use crate::producer::Producer;
+use crate::source::{By, Received, Source};
+use crate::span::Span;
 use crate::stamp::Stamp;
 use crate::topic::{Place, Topic};
 use crate::volume::Volume;
@@ -82,7 +84,9 @@ impl Drop for Producing<'_> {
 /// How a consumer follows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Following {
-    /// What one fetch asks for.
+    /// How it asks for records.
+    pub(crate) by: Option<By>,
+    /// What one fetch asks for, or one frame may bring.
     pub(crate) fetch_bytes: u32,
     /// Where batches have their stamp, behind their header.
     pub(crate) stamp_position: usize,
@@ -93,10 +97,8 @@ pub(crate) struct Following {
 }
 
 pub(crate) struct Tail {
-    fetcher: Fetcher,
+    source: Source,
     following: Following,
-    /// Partitions that no fetch is under way for.
-    idle: VecDeque<Span>,
     seen: Seen,
     /// When the last record came, from the start of the run on.
     ended: Duration,
@@ -130,13 +132,20 @@ impl Tail {
             Span::from(place.partition, offset.unwrap_or(Offset::ZERO))
         };
         let records = places.iter().map(|place| (place.partition, 0)).collect();
+        let mut source = Source::connect(topic, places, following.by, fetching)?;
+        let begun = source.begin(places.iter().map(span));
+        begun.map_err(|first| LoadError::Workers { count: 1, first })?;
         Ok(Self {
-            fetcher: Fetcher::connect(topic, places, fetching)?,
+            source,
             following,
-            idle: places.iter().map(span).collect(),
             seen: Seen { records, last: HashMap::new(), latencies: Latencies::new()? },
             ended: Duration::ZERO,
         })
+    }
+
+    /// How it asks for records.
+    pub(crate) fn by(&self) -> By {
+        self.source.by()
     }
 
     /// From when each batch was due to when all of it had come, since the last [`Tail::forget_latencies`].
@@ -175,15 +184,14 @@ impl Tail {
     ) -> Result<(), WorkerError> {
         let mut grown = Instant::now();
         while !self.is_complete(acknowledged) && grown.elapsed() < ARRIVAL_MAX {
-            self.fetcher.ask(&mut self.idle)?;
             let (seen, following) = (&mut self.seen, self.following);
-            let fetched = self.fetcher.take_answer(|partition, stamp| seen.take(partition, stamp, following))?;
-            let partition = fetched.span.partition();
-            self.idle.push_back(fetched.span);
-            if fetched.counted.records > 0 {
-                *self.seen.records.entry(partition).or_insert(0) += fetched.counted.records;
-                *received = received.plus(fetched.counted);
-                progress.add(fetched.counted, self.seen.latencies.take_longest());
+            let came = self.source.next(|partition, stamp| seen.take(partition, stamp, following))?;
+            if let Received { partition: Some(partition), counted, .. } = came
+                && counted.records > 0
+            {
+                *self.seen.records.entry(partition).or_insert(0) += counted.records;
+                *received = received.plus(counted);
+                progress.add(counted, self.seen.latencies.take_longest());
                 self.ended = progress.started().elapsed();
                 grown = Instant::now();
             } else if !acknowledged.is_over() {
@@ -248,7 +256,8 @@ mod tests {
             Some(testing::fetched(head.correlation_id, 0, &section, ErrorCode::None))
         });
         let stamp_position = payload.stamp_position();
-        let following = Following { fetch_bytes: 1000, stamp_position, epoch: Instant::now(), producers: 2 };
+        let by = Some(By::Fetch);
+        let following = Following { by, fetch_bytes: 1000, stamp_position, epoch: Instant::now(), producers: 2 };
         Tail::connect(&testing::topic(&peer.place), std::slice::from_ref(&peer.place), &[0], following).unwrap()
     }
 

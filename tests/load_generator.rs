@@ -94,6 +94,46 @@ fn records_are_followed_from_end_to_end_at_a_constant_rate() {
 }
 
 #[test]
+fn records_come_by_subscription_or_fetch_as_is_asked_for() {
+    let broker = Broker::start();
+    let address = broker.address().to_string();
+    let load = |flags: &str| {
+        let flags: Vec<&str> = flags.split_whitespace().chain(["--brokers", &address, "--json"]).collect();
+        let ended = run_bench(&flags).expect_success();
+        serde_json::from_slice::<serde_json::Value>(&ended.stdout).expect("--json prints JSON")
+    };
+    let subscriptions = || {
+        let stats = broker.run(&["stats", "--output", "json"], b"").expect_success().stdout;
+        let shards: Vec<serde_json::Value> = serde_json::from_slice(&stats).expect("JSON");
+        shards.iter().filter_map(|shard| shard["requests"]["Subscribe"].as_u64()).sum::<u64>()
+    };
+    let flags = "--partitions 5 --record-bytes 100 --batch-bytes 2000";
+    load(&format!("produce --topic held {flags} --producers 2 --records 4000"));
+    for (by, asked, subscribes) in
+        [("", "subscribe", true), ("--by fetch", "fetch", false), ("--by subscribe", "subscribe", true)]
+    {
+        let before = subscriptions();
+        let way = format!("end-to-end --topic way {flags} {by} --producers 2 --consumers 3 --rate 4000 --warmup 50");
+        let found = load(&format!("{way} --records 2005"));
+        assert_eq!((found["records"].as_u64(), found["by"].as_str()), (Some(2005), Some(asked)), "{found}");
+        let between = subscriptions();
+        assert_eq!(between > before, subscribes, "{between} subscriptions after {before}");
+        // Less than is there, behind a warm-up; more consumers than partitions.
+        let found = load(&format!(
+            "consume --topic held --partitions 5 {by} --batch-bytes 10000 --consumers 7 --warmup 1000 --records 2500"
+        ));
+        assert_eq!((found["records"].as_u64(), found["by"].as_str()), (Some(2500), Some(asked)), "{found}");
+        let p50 = found["latency_us"]["p50"].as_f64();
+        assert!(p50 > Some(0.0), "{found}");
+        assert_eq!(subscriptions() > between, subscribes);
+    }
+    let produced = load(&format!("produce --topic held {flags} --records 100"));
+    assert_eq!(produced["by"], serde_json::Value::Null);
+    let flags = ["consume", "--driver", "kafka", "--by", "subscribe", "--topic", "t", "--brokers", &address];
+    assert!(!run_bench(&flags).success, "that protocol has none");
+}
+
+#[test]
 fn a_scenario_runs_step_by_step_and_becomes_a_page() {
     let broker = Broker::start();
     let address = broker.address().to_string();

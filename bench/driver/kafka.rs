@@ -16,7 +16,7 @@ use ringmq_wire::protocol::frame::ResponseHead;
 use ringmq_wire::{CorrelationId, ErrorCode, ProducerEpoch, ProducerId, WireError};
 
 use self::fields::{Fields, put_string};
-use super::{Destination, Driver, Fetch, Fetched, Topics};
+use super::{Destination, Driver, Fetch, Fetched, Greeting, Topics};
 use crate::connection::{Connection, invalid};
 use crate::error::WorkerError;
 use crate::topic::TopicError;
@@ -55,8 +55,8 @@ impl Driver for Kafka {
         "kafka"
     }
 
-    fn greet(&self, _connection: &mut Connection) -> io::Result<u32> {
-        Ok(REQUEST_BYTES_MAX)
+    fn greet(&self, _connection: &mut Connection) -> io::Result<Greeting> {
+        Ok(Greeting { request_bytes_max: REQUEST_BYTES_MAX, has_subscriptions: false })
     }
 
     fn correlation_id_at(&self) -> usize {

@@ -10,11 +10,11 @@ use ringmq_wire::protocol::frame::{self, FrameError, REQUEST_HEAD_BYTES, RESPONS
 use ringmq_wire::protocol::preamble::{BrokerPreamble, ClientPreamble, PREAMBLE_BYTES};
 use ringmq_wire::protocol::{
     FetchPartition, FetchRequest, FetchResponseHead, FetchTopic, Hello, InitProducerIdRequest, InitProducerIdResponse,
-    ProduceHead, ProducePartition, ProduceResponse, ProduceTopic, SectionHead,
+    ProduceHead, ProducePartition, ProduceResponse, ProduceTopic, RequestType, SectionHead,
 };
 use ringmq_wire::{CorrelationId, Detail, Offset, WireError};
 
-use super::{Destination, Driver, Fetch, Fetched, Topics};
+use super::{Destination, Driver, Fetch, Fetched, Greeting, Topics};
 use crate::connection::{Connection, invalid};
 use crate::error::WorkerError;
 use crate::topic::{Place, Topic, TopicError};
@@ -31,7 +31,7 @@ impl Driver for Native {
         "native"
     }
 
-    fn greet(&self, connection: &mut Connection) -> io::Result<u32> {
+    fn greet(&self, connection: &mut Connection) -> io::Result<Greeting> {
         connection.write(&mut [io::IoSlice::new(&ClientPreamble::CURRENT.encode())])?;
         let mut preamble = [0; PREAMBLE_BYTES];
         preamble.copy_from_slice(connection.wait_for(PREAMBLE_BYTES)?);
@@ -42,7 +42,9 @@ impl Driver for Native {
         loop {
             if let Some((hello, hello_bytes)) = Hello::decode_with_length(connection.available()).map_err(invalid)? {
                 connection.consume(hello_bytes);
-                return Ok(hello.request_bytes_max);
+                let types = [RequestType::Subscribe, RequestType::GrantCredit, RequestType::Unsubscribe];
+                let has_subscriptions = types.iter().all(|one| hello.versions(*one).is_some());
+                return Ok(Greeting { request_bytes_max: hello.request_bytes_max, has_subscriptions });
             }
             connection.receive()?;
         }
