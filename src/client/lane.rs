@@ -1,4 +1,4 @@
-//! The way of one idempotent producer to one partition: batches go out in order, a few at a time, and what is not answered
+//! The way of all idempotent producers of a client to one partition: batches go out in order, a few at a time, and what is not answered
 //! is sent again, from the first one on.
 //!
 //! The broker recognises a batch by producer id, epoch and sequence (`docs/formats/native-protocol.md`, "Idempotent
@@ -143,7 +143,7 @@ impl Drop for Lane {
     fn drop(&mut self) {
         let taken = self.batches.iter().filter(|batch| !batch.is_abandoned());
         let taken: u64 = taken.map(|batch| u64::from(batch.encoded.record_count)).sum();
-        produce::warn_of_lost(&self.queue, taken + self.queue.abandon());
+        self.queue.abandon(taken);
     }
 }
 

@@ -50,6 +50,8 @@ mod delete_records;
 mod delivery;
 mod each_partition;
 mod error;
+#[cfg(test)]
+mod fakes;
 mod fetch;
 mod fetched;
 mod fetcher;
@@ -70,8 +72,8 @@ mod retry;
 mod scenarios;
 mod subscriber;
 mod subscription;
-#[cfg(test)]
-mod testing;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod window;
 
 pub use ringmq_wire::batch::Compression;

@@ -68,7 +68,7 @@ impl PlainLane {
 impl Drop for PlainLane {
     /// Its runtime ends, unless there is nothing left.
     fn drop(&mut self) {
-        produce::warn_of_lost(&self.queue, self.unanswered.load(Ordering::Relaxed) + self.queue.abandon());
+        self.queue.abandon(self.unanswered.load(Ordering::Relaxed));
     }
 }
 

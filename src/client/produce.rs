@@ -4,7 +4,6 @@ use bytes::Bytes;
 use ringmq_wire::protocol::{Acks, ProduceHead, ProducePartition, ProduceResponse, ProduceTopic, ProducedPartition};
 use ringmq_wire::{ErrorCode, PartitionIndex, TopicName, WireError};
 
-use crate::accumulator::PartitionQueue;
 use crate::cluster::Cluster;
 use crate::delivery::Deliveries;
 use crate::error::Error;
@@ -138,14 +137,6 @@ pub(crate) fn offsets_of(record_count: u32, stored: Option<Deliveries>) -> Resul
     let nonsense = |what: &str| Error::Nonsense(format!("a produce request was answered {what}"));
     let stored = stored.ok_or_else(|| nonsense("without offsets"))?;
     if stored.count() == u64::from(record_count) { Ok(stored) } else { Err(nonsense("with offsets of other records")) }
-}
-
-/// Says how many records are lost with a runtime that ended before they were acknowledged.
-pub(crate) fn warn_of_lost(queue: &PartitionQueue, records: u64) {
-    if records > 0 {
-        let PartitionQueue { topic, partition, .. } = queue;
-        tracing::warn!(topic = &**topic, %partition, records, "the client's runtime ended before records were acknowledged");
-    }
 }
 
 /// The error for records of which nobody can tell whether they are stored.

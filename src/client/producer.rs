@@ -1,12 +1,14 @@
 //! Sending records.
 
+mod encoded;
+
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
-use ringmq_wire::batch::{BATCH_HEADER_BYTES, BatchBuilder, Compression, split_batches};
+use ringmq_wire::PartitionIndex;
+use ringmq_wire::batch::Compression;
 use ringmq_wire::protocol::Acks;
-use ringmq_wire::{PartitionIndex, Timestamp};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -18,7 +20,6 @@ use crate::delivery::{Deliveries, Delivery};
 use crate::error::Error;
 use crate::options;
 use crate::partitioner::Partitioner;
-use crate::produce::{self, Attempts};
 use crate::record::Record;
 use crate::retry::Retry;
 
@@ -84,7 +85,9 @@ impl AckedBy {
 ///
 /// **Batches.** A record is sent at once while nothing is in flight to its partition. While something is, records gather,
 /// until that is acknowledged, a batch is [full](Producer::batch_bytes_max), or [`linger`](Producer::linger) is over. So
-/// the batches of an idle producer are small and quick, those of a busy one large. Memory is bounded by
+/// the batches of an idle producer are small and quick, those of a busy one large. Up to five are in flight to a partition;
+/// only one, which neither a full batch nor linger hurries, until the partition has answered once, after a failure, and
+/// when it has been quiet for 30 s. Memory is bounded by
 /// [`producer_bytes_max`](crate::ClientOptions::producer_bytes_max) over everything that is gathered or in flight; who hands
 /// over more waits, first come, first served.
 ///
@@ -160,7 +163,8 @@ impl Producer {
     }
 
     /// The same producer, gathering records for another time at most while earlier ones are on their way. Default 5 ms.
-    /// With zero a batch never waits while fewer than five are in flight to its partition.
+    /// With zero a batch never waits while fewer than five may be and are in flight to its partition (see
+    /// [Batches](Producer)).
     ///
     /// ```no_run
     /// # fn example(client: ringmq_client::Client) {
@@ -185,8 +189,8 @@ impl Producer {
 
     /// The same producer with another time from a call until its record is acknowledged or given up, the wait for room and
     /// all attempts included. Default 30 s, or the client's [`timeout`](crate::ClientOptions::timeout) if that is longer:
-    /// that one bounds a single request. A record that joined a batch in which others wait may be given up earlier by an
-    /// eighth of it. `Duration::MAX` is as good as for ever.
+    /// that one bounds a single request. A batch is given up as a whole: a record that joined one in which others wait may
+    /// be given up by an eighth of this time earlier than by itself, or later. `Duration::MAX` is as good as for ever.
     #[must_use]
     pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
         self.settings.delivery_timeout = options::bounded(timeout);
@@ -281,8 +285,8 @@ impl Producer {
         if records.is_empty() {
             return Err(Error::Argument("a batch needs at least one record; give it one, or send nothing".to_owned()));
         }
-        let batch = encode(&records, self.settings.compression)?;
-        let record_count = u32::try_from(records.len()).map_err(|_| too_many(records.len()))?;
+        let batch = encoded::encode(&records, self.settings.compression)?;
+        let record_count = u32::try_from(records.len()).map_err(|_| encoded::too_many(records.len()))?;
         drop(records);
         self.send_whole(topic, partition, (batch, record_count), self.settings.acks).await
     }
@@ -302,8 +306,10 @@ impl Producer {
     }
 
     /// As [`Producer::enqueue`], with a callback that hears what became of the record, once. It is called on the client's
-    /// runtime, in the order of the records of a partition: it should be quick and must not block. It is not called where
-    /// this fails.
+    /// runtime: it should be quick and must not block. It is not called where this fails.
+    ///
+    /// Callbacks come in the order of the records of a partition, as far as these are answered in order: not without an
+    /// [identity](Producer::idempotent), nor where producers with other delivery time-outs send to the partition too.
     ///
     /// # Cancellation
     /// As [`Producer::enqueue`].
@@ -355,7 +361,11 @@ impl Producer {
     }
 
     /// Sends what is gathered without waiting for more, and waits until every record that this producer and its clones have
-    /// handed over before is acknowledged or given up. It ends after the delivery time-out at the latest.
+    /// handed over before is acknowledged or given up, and until their callbacks have been called. It ends with their
+    /// [delivery time-outs](Producer::delivery_timeout).
+    ///
+    /// What goes past the batches of a producer is known only to who sent it: [`Producer::send_unacknowledged`], several
+    /// batches in one [`Producer::send_encoded`], and a batch there that has an identity.
     ///
     /// ```no_run
     /// # async fn example(producer: ringmq_client::Producer) -> Result<(), ringmq_client::Error> {
@@ -389,55 +399,6 @@ impl Producer {
     pub async fn close(&self) -> Result<(), Error> {
         self.account.close();
         self.flush().await
-    }
-
-    /// Sends batches that are encoded already (see [`ringmq_wire::batch`]) to a partition: all are stored, side by side,
-    /// or none. They are written from where they are, without a copy.
-    ///
-    /// A single batch without an identity gets this producer's (copied for that when `batches` is shared). Several go as
-    /// they are, as does one that has an identity: what may have been stored is not sent again then.
-    ///
-    /// `None` without acknowledgement ([`Acks::None`]): the records were handed to the operating system, no more.
-    ///
-    /// # Cancellation
-    /// As [`Producer::send`] for what gets this producer's identity. Other batches may be stored or not once they have
-    /// been written.
-    ///
-    /// # Errors
-    /// As [`Producer::send`].
-    pub async fn send_encoded(
-        &self,
-        topic: &str,
-        partition: PartitionIndex,
-        batches: Bytes,
-        acks: Acks,
-    ) -> Result<Option<Deliveries>, Error> {
-        if self.is_idempotent
-            && acks != Acks::None
-            && let Some(record_count) = records_of_plain_batch(&batches)
-        {
-            return self.send_whole(topic, partition, (batches, record_count), acks).await.map(Some);
-        }
-        self.send_aside(topic, partition, batches, acks).await
-    }
-
-    /// Sends one record and waits for no acknowledgement, only until the operating system has taken it. A record that
-    /// the broker refuses is lost without a word. Gives the partition that it went to.
-    ///
-    /// # Cancellation
-    /// Dropping the future before the record was written sends nothing.
-    ///
-    /// # Errors
-    /// When no connection can be opened, or it breaks meanwhile.
-    pub async fn send_unacknowledged(&self, topic: &str, record: impl Into<Record>) -> Result<PartitionIndex, Error> {
-        let record = record.into();
-        let partition = match record.partition {
-            Some(partition) => partition,
-            None => self.partition_for(topic, record.key.as_deref()).await?,
-        };
-        let batch = encode(&[record], self.settings.compression)?;
-        self.send_aside(topic, partition, batch, Acks::None).await?;
-        Ok(partition)
     }
 
     /// The partition to which [`Producer::send`] would send a record with this key; without a key, one after the other.
@@ -489,7 +450,7 @@ impl Producer {
         on_delivery: Option<OnDelivery>,
     ) -> Result<PendingDelivery, Error> {
         let bytes = size_bound(&record);
-        let parcel = Parcel { record, on_delivery, sender: self.sender(self.settings.acks, deadline, room)? };
+        let parcel = Parcel { record, on_delivery, sender: self.sender(self.settings.acks, deadline, room) };
         self.accumulator.append(topic, target, self.is_idempotent, parcel, bytes)
     }
 
@@ -504,30 +465,13 @@ impl Producer {
         self.account.check_open()?;
         let deadline = self.deadline();
         let room = self.accumulator.room(batch.0.len(), deadline).await?;
-        let sender = self.sender(acks, deadline, room)?;
+        let sender = self.sender(acks, deadline, room);
         self.accumulator.append_batch(topic, partition, self.is_idempotent, batch, sender)?.await
     }
 
-    /// Past the lanes, in no order to what they send.
-    async fn send_aside(
-        &self,
-        topic: &str,
-        partition: PartitionIndex,
-        batches: Bytes,
-        acks: Acks,
-    ) -> Result<Option<Deliveries>, Error> {
-        self.account.check_open()?;
-        let mut retry = self.retry(self.deadline());
-        let _room = self.accumulator.room(batches.len(), retry.deadline()).await?;
-        produce::until_open(&self.cluster, topic, partition, (batches, acks), &mut retry, &Aside).await
-    }
-
-    /// # Errors
-    /// [`Error::Closed`]: that may have happened while there was no room.
-    fn sender(&self, acks: Acks, deadline: Instant, room: OwnedSemaphorePermit) -> Result<Sender, Error> {
-        self.account.check_open()?;
+    fn sender(&self, acks: Acks, deadline: Instant, room: OwnedSemaphorePermit) -> Sender {
         let settings = BatchSettings { acks, ..self.settings };
-        Ok(Sender { account: (**self.account).clone(), settings, deadline, room })
+        Sender { account: (**self.account).clone(), settings, deadline, room }
     }
 
     /// Where a record goes that names no partition, out of `count`.
@@ -553,42 +497,6 @@ impl Producer {
     }
 }
 
-/// What goes past the lanes belongs to who waits for it: nobody else gives it up.
-struct Aside;
-
-impl Attempts for Aside {
-    fn begin(&self) -> bool {
-        true
-    }
-
-    fn not_stored(&self, _: &Error) {}
-}
-
 fn no_partition(topic: &str) -> Error {
     Error::Nonsense(format!("topic `{topic}` has no partition"))
-}
-
-fn too_many(records: usize) -> Error {
-    Error::Argument(format!("{records} records are more than one batch can hold; send them in several"))
-}
-
-/// How many records there are, if this is one sound batch of nobody's.
-fn records_of_plain_batch(batches: &Bytes) -> Option<u32> {
-    let batch = split_batches(batches).next()?.ok()?;
-    let is_plain = batch.bytes().len() == batches.len() && batch.header().producer() == Ok(None);
-    // With another checksum the broker could not tell any more that it is damaged.
-    (is_plain && batch.verify_checksum().is_ok()).then_some(batch.header().record_count)
-}
-
-/// One batch of `records`, in their order.
-fn encode(records: &[Record], compression: Compression) -> Result<Bytes, Error> {
-    let capacity = BATCH_HEADER_BYTES + records.iter().map(size_bound).sum::<usize>();
-    let mut builder = BatchBuilder::with_capacity(compression, capacity);
-    let now = Timestamp::from(SystemTime::now());
-    for record in records {
-        let headers = record.headers.iter().map(|header| (header.key.as_str(), header.value.as_deref()));
-        let timestamp = record.timestamp.unwrap_or(now);
-        builder.append_parts(timestamp, record.key.as_deref(), record.value.as_deref(), headers)?;
-    }
-    Ok(builder.finish()?)
 }

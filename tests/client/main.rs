@@ -14,6 +14,8 @@ mod outage;
 mod producer;
 #[cfg(test)]
 mod subscription;
+#[cfg(test)]
+mod testing;
 
 use std::time::Duration;
 

@@ -30,9 +30,22 @@ impl Account {
         self.tally().is_closed = true;
     }
 
-    /// So many records were handed over.
-    pub(super) fn add(&self, records: u32) {
-        self.tally().unanswered += u64::from(records);
+    /// So many records are handed over.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]: none is counted then. Who closes in another thread waits for those that were.
+    pub(super) fn add(&self, records: u32) -> Result<(), Error> {
+        let mut tally = self.tally();
+        if tally.is_closed {
+            return Err(Error::Closed);
+        }
+        tally.unanswered += u64::from(records);
+        Ok(())
+    }
+
+    /// So many records that were counted are not handed over after all.
+    pub(super) fn take_back(&self, records: u32) {
+        self.settle(records, None);
     }
 
     /// So many records were answered, or given up for `failure`.

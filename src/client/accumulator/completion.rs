@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use ringmq_wire::{Offset, PartitionIndex};
+use slab::Slab;
 use tokio::time::Instant;
 
 use super::account::Account;
@@ -36,7 +37,7 @@ struct State {
     /// Whether it may be stored, as far as it has got.
     may_be_stored: bool,
     last_failure: Option<Error>,
-    wakers: Vec<Waker>,
+    wakers: Slab<Waker>,
     /// By the record's place in the batch.
     callbacks: Vec<(u32, OnDelivery)>,
     /// How many records are whose.
@@ -58,13 +59,12 @@ impl Completion {
         self.timeout
     }
 
-    /// Counts records, whose producer has this account.
-    pub(super) fn add_records(&self, account: &Arc<Account>, records: u32) {
-        account.add(records);
+    /// Counts records, whose producer has this account. There they are counted already.
+    pub(super) fn add_records(&self, account: Arc<Account>, records: u32) {
         let mut state = self.state();
-        match state.accounts.last_mut().filter(|(last, _)| Arc::ptr_eq(last, account)) {
+        match state.accounts.last_mut().filter(|(last, _)| Arc::ptr_eq(last, &account)) {
             Some((_, count)) => *count += records,
-            None => state.accounts.push((account.clone(), records)),
+            None => state.accounts.push((account, records)),
         }
     }
 
@@ -158,7 +158,7 @@ impl Completion {
             state.accounts.clear();
             std::mem::take(&mut state.wakers)
         };
-        for waker in wakers {
+        for (_, waker) in wakers {
             waker.wake();
         }
     }
@@ -175,12 +175,19 @@ impl Completion {
         }
         match place.and_then(|place| state.wakers.get_mut(place)) {
             Some(waker) => waker.clone_from(context.waker()),
-            None => {
-                *place = Some(state.wakers.len());
-                state.wakers.push(context.waker().clone());
-            }
+            None => *place = Some(state.wakers.insert(context.waker().clone())),
         }
         Poll::Pending
+    }
+
+    /// Who waited at this place does not any more.
+    fn leave(&self, place: usize) {
+        let waker = {
+            let mut state = self.state();
+            // Behind the outcome nobody has a place.
+            if state.outcome.is_none() { state.wakers.try_remove(place) } else { None }
+        };
+        drop(waker);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -250,6 +257,14 @@ impl PendingBatch {
     }
 }
 
+impl Drop for PendingBatch {
+    fn drop(&mut self) {
+        if let Some(place) = self.waker {
+            self.completion.leave(place);
+        }
+    }
+}
+
 impl Future for PendingBatch {
     type Output = Result<Deliveries, Error>;
 
@@ -261,8 +276,8 @@ impl Future for PendingBatch {
 
 /// A record that is on its way: a future that gives its partition and offset once it is acknowledged.
 ///
-/// The record goes out whether or not this is polled. It ends with the producer's delivery time-out at the latest, and can
-/// be awaited in any task of any runtime.
+/// The record goes out whether or not this is polled. It ends with the producer's
+/// [delivery time-out](crate::Producer::delivery_timeout), and can be awaited in any task of any runtime.
 ///
 /// # Cancellation
 /// Dropping it changes nothing for the record; nobody but [`Producer::flush`](crate::Producer::flush) tells any more what

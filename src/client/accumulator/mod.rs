@@ -16,8 +16,8 @@
 
 mod account;
 mod completion;
-mod lanes;
 mod queue;
+mod queues;
 mod sticky;
 #[cfg(test)]
 mod tests;
@@ -25,5 +25,5 @@ mod tests;
 pub(crate) use account::OpenAccount;
 pub use completion::PendingDelivery;
 pub(crate) use completion::{OnDelivery, Promise};
-pub(crate) use lanes::{Accumulator, StartLane, Target};
 pub(crate) use queue::{BatchSettings, EncodedBatch, Parcel, PartitionQueue, Sender, size_bound};
+pub(crate) use queues::{Accumulator, StartLane, Target};

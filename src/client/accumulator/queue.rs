@@ -49,12 +49,21 @@ pub(crate) struct Parcel {
     pub(crate) sender: Sender,
 }
 
-/// Why a queue does not take something.
+/// Why a queue does not take something, and what that was: it is dropped, with what a program put into it, where no lock is
+/// held.
 pub(super) enum Refused<T> {
-    /// No lane empties it any more. What was handed over comes back.
+    /// No lane empties it any more.
     Retired(Box<T>),
-    /// It fits no batch.
-    Unbuildable(Error),
+    /// It fits no batch, or its producer is closed.
+    ForGood(Error, Box<T>),
+}
+
+impl Parcel {
+    /// Refused after it was counted.
+    fn unbuildable(self, error: BuildError) -> Refused<Self> {
+        self.sender.account.take_back(1);
+        Refused::ForGood(error.into(), Box::new(self))
+    }
 }
 
 /// The queue of one partition: producers fill it, one lane empties it.
@@ -78,6 +87,8 @@ struct State {
     /// Every batch of which not everyone has been told, here or in the lane; the others go from the front.
     unanswered: VecDeque<Arc<Completion>>,
     watched_until: Option<Instant>,
+    /// How large the last batch was when it took no more, in bytes before compression: the next one may become so too.
+    last_batch_bytes: usize,
     /// The lane has batches.
     is_busy: bool,
     is_retired: bool,
@@ -138,33 +149,59 @@ impl PartitionQueue {
         if state.is_retired {
             return Err(Refused::Retired(Box::new(parcel)));
         }
-        let Parcel { record, on_delivery, sender } = parcel;
-        let bytes = size_bound(&record);
-        if state.open.as_ref().is_some_and(|open| !open.takes(&sender, bytes)) {
+        if let Err(error) = parcel.sender.account.add(1) {
+            return Err(Refused::ForGood(error, Box::new(parcel)));
+        }
+        if state.open.as_ref().is_some_and(|open| !open.takes(&parcel)) {
             state.close_open();
             self.filled.notify_one();
         }
-        let completion = match &mut state.open {
-            Some(open) => {
-                open.push(&record).map_err(|error| Refused::Unbuildable(error.into()))?;
-                open.room.merge(sender.room);
-                open.promise.completion().clone()
-            }
-            None => {
-                let completion = self.begin(&mut state, &sender);
-                let mut open = OpenBatch::new(completion.clone(), sender.settings, bytes, sender.room);
-                open.push(&record).map_err(|error| Refused::Unbuildable(error.into()))?;
-                state.open = Some(open);
-                self.filled.notify_one();
-                completion
-            }
-        };
-        let place = state.open.as_ref().map_or(0, |open| open.builder.record_count() - 1);
-        completion.add_records(&sender.account, 1);
+        let (open, on_delivery) = self.put(&mut state, parcel)?;
+        let (completion, place) = (open.promise.completion().clone(), open.builder.record_count() - 1);
         if let Some(callback) = on_delivery {
             completion.add_callback(place, callback);
         }
+        let is_full = open.is_full();
+        state.open = Some(open);
+        if is_full {
+            state.close_open();
+            self.filled.notify_one();
+        }
         Ok(PendingDelivery::new(completion, place))
+    }
+
+    /// The open batch, or a new one, with the record in it, and the record's callback.
+    fn put(&self, state: &mut State, parcel: Parcel) -> Result<(OpenBatch, Option<OnDelivery>), Refused<Parcel>> {
+        match state.open.take() {
+            Some(mut open) => {
+                if open.builder.record_count() == 1 {
+                    // It gathers, and will do so as the one before it did.
+                    open.builder.reserve(state.last_batch_bytes.min(open.settings.batch_bytes_max));
+                }
+                if let Err(error) = push(&mut open.builder, &parcel.record) {
+                    state.open = Some(open);
+                    return Err(parcel.unbuildable(error));
+                }
+                let Parcel { on_delivery, sender, .. } = parcel;
+                open.promise.completion().add_records(sender.account, 1);
+                open.room.merge(sender.room);
+                Ok((open, on_delivery))
+            }
+            None => {
+                let bytes = BATCH_HEADER_BYTES + size_bound(&parcel.record);
+                let mut builder = BatchBuilder::with_capacity(parcel.sender.settings.compression, bytes);
+                if let Err(error) = push(&mut builder, &parcel.record) {
+                    return Err(parcel.unbuildable(error));
+                }
+                let Parcel { on_delivery, sender, .. } = parcel;
+                let promise = Promise::new(self.begin(state, &sender));
+                let Sender { account, settings, room, .. } = sender;
+                promise.completion().add_records(account, 1);
+                self.filled.notify_one();
+                let send_at = Instant::now() + settings.linger;
+                Ok((OpenBatch { builder, settings, send_at, promise, room }, on_delivery))
+            }
+        }
     }
 
     /// Puts a whole batch behind what there is.
@@ -178,10 +215,13 @@ impl PartitionQueue {
         if state.is_retired {
             return Err(Refused::Retired(Box::new(sender)));
         }
+        if let Err(error) = sender.account.add(record_count) {
+            return Err(Refused::ForGood(error, Box::new(sender)));
+        }
         state.close_open();
         let completion = self.begin(&mut state, &sender);
-        completion.add_records(&sender.account, record_count);
-        let Sender { settings: BatchSettings { acks, .. }, room, .. } = sender;
+        let Sender { account, settings: BatchSettings { acks, .. }, room, .. } = sender;
+        completion.add_records(account, record_count);
         let (content, promise) = (Content::Encoded { batch, record_count }, Promise::new(completion.clone()));
         state.closed.push_back(QueuedBatch { content, acks, promise, room });
         self.filled.notify_one();
@@ -207,7 +247,7 @@ impl PartitionQueue {
     /// Whether a record that comes now would wait for others.
     pub(super) fn is_busy(&self) -> bool {
         let state = self.state();
-        state.is_busy || state.open.is_some()
+        state.is_busy || state.open.is_some() || !state.closed.is_empty()
     }
 
     /// Ends the waiting for more records; the batches that have some of this producer's.
@@ -234,10 +274,6 @@ impl PartitionQueue {
         state.is_retired |= is_idle;
         self.filled.notify_one();
         is_idle
-    }
-
-    pub(super) fn is_retired(&self) -> bool {
-        self.state().is_retired
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -287,15 +323,20 @@ impl PartitionQueue {
         self.state().is_busy = false;
     }
 
-    /// Nobody will empty it any more: everyone who waits is told. Gives the number of records that were there.
-    pub(crate) fn abandon(&self) -> u64 {
+    /// Nobody will empty it any more: everyone who waits is told. Besides what is here, so many records are lost that the
+    /// lane had taken, and a word is said about both.
+    pub(crate) fn abandon(&self, taken: u64) {
         let batches = {
             let mut state = self.state();
             state.is_retired = true;
             state.close_open();
             std::mem::take(&mut state.closed)
         };
-        batches.iter().map(|batch| batch.promise.record_count()).sum()
+        let records = taken + batches.iter().map(|batch| batch.promise.record_count()).sum::<u64>();
+        if records > 0 {
+            let Self { topic, partition, .. } = self;
+            tracing::warn!(topic = &**topic, %partition, records, "the client's runtime ended before records were acknowledged");
+        }
     }
 
     /// Gives up batches whose time is up, for ever.
@@ -338,7 +379,10 @@ impl PartitionQueue {
 
 impl State {
     fn close_open(&mut self) {
-        self.closed.extend(self.open.take().map(OpenBatch::close));
+        if let Some(open) = self.open.take() {
+            self.last_batch_bytes = open.builder.len_bytes();
+            self.closed.push_back(open.close());
+        }
     }
 
     fn next(&self, is_idle: bool) -> Next {
@@ -353,30 +397,23 @@ impl State {
 }
 
 impl OpenBatch {
-    fn new(completion: Arc<Completion>, settings: BatchSettings, bytes: usize, room: OwnedSemaphorePermit) -> Self {
-        let builder = BatchBuilder::with_capacity(settings.compression, BATCH_HEADER_BYTES + bytes);
-        let send_at = Instant::now() + settings.linger;
-        Self { builder, settings, send_at, promise: Promise::new(completion), room }
-    }
-
     /// Whether another record goes with those that it has.
-    fn takes(&self, sender: &Sender, bytes: usize) -> bool {
+    fn takes(&self, Parcel { record, sender, .. }: &Parcel) -> bool {
         let Sender { settings: BatchSettings { acks, compression, batch_bytes_max, delivery_timeout, .. }, .. } =
             sender;
         let limit = self.settings.batch_bytes_max.min(*batch_bytes_max);
         let deadline = self.promise.deadline();
         *acks == self.settings.acks
             && *compression == self.settings.compression
-            && self.builder.len_bytes().saturating_add(bytes) <= limit
+            && self.builder.len_bytes().saturating_add(size_bound(record)) <= limit
             && self.builder.record_count() < RECORDS_MAX
             && sender.deadline <= deadline + *delivery_timeout / GATHERING_SHARE
             && deadline <= sender.deadline + *delivery_timeout / GATHERING_SHARE
     }
 
-    fn push(&mut self, record: &Record) -> Result<(), BuildError> {
-        let headers = record.headers.iter().map(|header| (header.key.as_str(), header.value.as_deref()));
-        let timestamp = record.timestamp.unwrap_or_else(|| Timestamp::from(SystemTime::now()));
-        self.builder.append_parts(timestamp, record.key.as_deref(), record.value.as_deref(), headers)
+    /// Whether no other record can join.
+    fn is_full(&self) -> bool {
+        self.builder.len_bytes() >= self.settings.batch_bytes_max || self.builder.record_count() >= RECORDS_MAX
     }
 
     fn close(self) -> QueuedBatch {
@@ -404,6 +441,12 @@ impl QueuedBatch {
         };
         Some(EncodedBatch { batch, record_count, acks, promise, room })
     }
+}
+
+fn push(builder: &mut BatchBuilder, record: &Record) -> Result<(), BuildError> {
+    let headers = record.headers.iter().map(|header| (header.key.as_str(), header.value.as_deref()));
+    let timestamp = record.timestamp.unwrap_or_else(|| Timestamp::from(SystemTime::now()));
+    builder.append_parts(timestamp, record.key.as_deref(), record.value.as_deref(), headers)
 }
 
 /// What a record takes in a batch at most, in bytes, before compression.

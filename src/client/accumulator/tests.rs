@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use ringmq_wire::batch::{BatchView, Compression, Scratch};
 use ringmq_wire::protocol::Acks;
@@ -327,7 +328,7 @@ async fn a_record_that_no_batch_can_hold_is_refused_and_the_others_stay() {
         let deadline = Instant::now() + settings().delivery_timeout;
         let sender = Sender { account: (**alone.account).clone(), settings: settings(), deadline, room };
         let refused = alone.queue.append(Parcel { record: early.clone(), on_delivery: None, sender });
-        assert!(matches!(refused, Err(queue::Refused::Unbuildable(Error::Batch(_)))));
+        assert!(matches!(refused, Err(queue::Refused::ForGood(Error::Batch(_), _))));
         // Once into a batch with a record, once into none.
         if let Some(batch) = alone.queue.take(true) {
             assert_eq!(values(&batch), ["0"]);
@@ -433,4 +434,82 @@ async fn a_flush_waits_for_the_callbacks_of_what_was_given_up() {
     }
     assert_eq!(seen.load(Ordering::SeqCst), 1);
     assert!(alone.queue.flush(&alone.account).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_fills_its_batch_does_not_wait_for_one_that_cannot_join() {
+    let alone = Alone::new();
+    drop(alone.put("0"));
+    let first = alone.queue.take(true).unwrap();
+    let large = "x".repeat(settings().batch_bytes_max);
+    drop(alone.put(&large));
+    assert_eq!(values(&alone.queue.take(false).expect("the partition is busy, and the batch full")), [large]);
+    drop(alone.put("small"));
+    assert!(alone.queue.take(false).is_none());
+    drop(first);
+}
+
+#[tokio::test]
+async fn a_producer_that_is_closed_meanwhile_hands_nothing_over() {
+    let alone = Alone::new();
+    let sender = |room| {
+        let deadline = Instant::now() + settings().delivery_timeout;
+        Sender { account: (**alone.account).clone(), settings: settings(), deadline, room }
+    };
+    let (first, second) = (sender(alone.room(100)), sender(alone.room(100)));
+    alone.account.close();
+    assert!(alone.queue.flush(&alone.account).is_empty(), "closing waits for nothing");
+    let parcel = Parcel { record: record("x"), on_delivery: None, sender: first };
+    assert!(matches!(alone.queue.append(parcel), Err(queue::Refused::ForGood(Error::Closed, _))));
+    let batch = alone.queue.append_batch(Bytes::new(), 1, second);
+    assert!(matches!(batch, Err(queue::Refused::ForGood(Error::Closed, _))));
+    assert!(alone.queue.take(true).is_none());
+}
+
+#[tokio::test]
+async fn who_gives_up_waiting_leaves_nothing_behind() {
+    let alone = Alone::new();
+    let waits = Arc::new(());
+    let mut kept = alone.put("x");
+    assert!(Pin::new(&mut kept).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    for _ in 0..100 {
+        struct Wakes(#[expect(dead_code, reason = "is counted")] Arc<()>);
+        impl std::task::Wake for Wakes {
+            fn wake(self: Arc<Self>) {}
+        }
+        let waker = Waker::from(Arc::new(Wakes(waits.clone())));
+        let mut flush = std::pin::pin!(completion::PendingBatch::new(alone.queue.flush(&alone.account)[0].clone()));
+        assert!(flush.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    }
+    assert_eq!(Arc::strong_count(&waits), 1, "wakers of who does not wait any more");
+    drop(alone.queue.take(true));
+    assert!(kept.await.is_err());
+}
+
+/// What a program puts into a callback may use the producer when it is dropped.
+#[test]
+fn a_callback_of_a_record_that_is_refused_is_dropped_where_no_lock_is_held() {
+    struct Uses(Arc<PartitionQueue>);
+    impl Drop for Uses {
+        fn drop(&mut self) {
+            self.0.is_busy();
+        }
+    }
+    let (ended, end) = std::sync::mpsc::channel();
+    // Where a lock is held it would never end.
+    std::thread::spawn(move || {
+        let alone = Alone::new();
+        for _ in 0..2 {
+            let (uses, room) = (Uses(alone.queue.clone()), alone.room(100));
+            let deadline = Instant::now() + settings().delivery_timeout;
+            let sender = Sender { account: (**alone.account).clone(), settings: settings(), deadline, room };
+            let record = Record::value("x").with_timestamp(ringmq_wire::Timestamp::new(-1));
+            let parcel = Parcel { record, on_delivery: Some(Box::new(move |_| drop(uses))), sender };
+            assert!(alone.queue.append(parcel).is_err());
+            // The second time into a batch that has a record.
+            drop(alone.put("x"));
+        }
+        ended.send(()).unwrap();
+    });
+    end.recv_timeout(Duration::from_secs(60)).expect("it ends");
 }

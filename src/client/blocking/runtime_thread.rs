@@ -57,7 +57,9 @@ impl RuntimeThread {
 impl Drop for RuntimeThread {
     fn drop(&mut self) {
         drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
+        // A callback may be the last owner. Its thread ends behind it, and cannot wait for itself.
+        let other = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id());
+        if let Some(thread) = other {
             // It can only have panicked, and said so.
             let _ = thread.join();
         }
@@ -69,5 +71,24 @@ struct Unpark(Thread);
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[test]
+    fn its_own_thread_may_be_its_last_owner() {
+        let thread = RuntimeThread::start().unwrap();
+        let handle = thread.handle.clone();
+        let (sender, told) = std::sync::mpsc::channel();
+        handle.spawn(async move {
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(thread)));
+            sender.send(dropped.is_ok()).unwrap();
+        });
+        assert!(told.recv().unwrap());
     }
 }

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use super::{Connection, ConnectionError, RequestError};
 use crate::address::BrokerAddress;
+use crate::fakes::{Peer, PeerConnection, encode};
 use crate::options::ClientOptions;
-use crate::testing::{Peer, PeerConnection, encode};
 
 /// Long enough for a busy machine; nothing waits for it unless it is broken.
 const LONG: Duration = Duration::from_secs(60);

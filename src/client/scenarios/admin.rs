@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use super::{connect, with_topic};
 use crate::admin::{NewTopic, TopicAlteration};
 use crate::delete_records::{DeleteBefore, PartitionStart};
-use crate::testing::{FakeBroker, Fault};
+use crate::fakes::{FakeBroker, Fault};
 
 #[tokio::test]
 async fn the_controller_is_discovered_once_and_again_when_it_moves() {

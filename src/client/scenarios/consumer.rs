@@ -6,9 +6,9 @@ use ringmq_wire::protocol::RequestType;
 use super::with_topic;
 use crate::client::Client;
 use crate::error::Error;
+use crate::fakes::Fault;
 use crate::fetch::{FetchFrom, FetchOptions};
 use crate::record::Record;
-use crate::testing::Fault;
 use crate::{Offset, OffsetSpec, PartitionIndex};
 
 const FIRST: PartitionIndex = PartitionIndex::new(0);

@@ -12,9 +12,9 @@ use ringmq_wire::protocol::RequestType;
 use super::{LONG, with_topic};
 use crate::client::Client;
 use crate::error::Error;
+use crate::fakes::{FakeBroker, Fault};
 use crate::fetch::FetchOptions;
 use crate::record::Record;
-use crate::testing::{FakeBroker, Fault};
 use crate::{Offset, PartitionIndex};
 
 const FIRST: PartitionIndex = PartitionIndex::new(0);
@@ -435,4 +435,35 @@ async fn how_many_partitions_there_are_is_known_whoever_has_asked() {
     producer.partition_count("t").await.unwrap();
     client.admin().delete_topic("t").await.unwrap();
     assert!(matches!(producer.try_enqueue("t", "x"), Err(Error::PartitionsUnknown { .. })));
+}
+
+/// A lane that looked again and again would never let the broker answer: there is one thread, and its clock moves only while
+/// nobody has anything to do.
+#[test]
+fn a_batch_that_cannot_be_sent_waits_with_those_behind_it_for_what_is_in_flight() {
+    let (ended, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (broker, client) = with_topic().await;
+            let producer = client.producer();
+            producer.send_to("t", FIRST, "known").await.unwrap();
+            broker.state().produce_takes = Duration::from_secs(1);
+            let first = producer.enqueue("t", Record::value("first").to_partition(FIRST)).await.unwrap();
+            broker.has_received(RequestType::Produce, 2).await;
+            // More than the broker takes in one request, and one behind it.
+            let record = |bytes| vec![Record::value(vec![b'x'; bytes])];
+            let mut large = pin!(producer.send_batch_to("t", FIRST, record(9 << 20)));
+            assert!(!poll_once(large.as_mut()).await);
+            let mut last = pin!(producer.send_batch_to("t", FIRST, record(1)));
+            assert!(!poll_once(last.as_mut()).await);
+            first.await.unwrap();
+            let refused = large.await.unwrap_err();
+            assert!(matches!(refused, Error::Connection { may_have_arrived: false, .. }), "{refused}");
+            last.await.unwrap();
+            assert_eq!(broker.end("t", 0), 3);
+        });
+        ended.send(()).unwrap();
+    });
+    end.recv_timeout(LONG).expect("it ends");
 }

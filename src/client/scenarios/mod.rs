@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::admin::NewTopic;
 use crate::client::Client;
-use crate::testing::FakeBroker;
+use crate::fakes::FakeBroker;
 
 /// Long enough for a busy machine; nothing waits for it unless it is broken.
 const LONG: Duration = Duration::from_secs(60);

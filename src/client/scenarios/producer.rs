@@ -12,9 +12,9 @@ use super::{LONG, with_topic};
 use crate::admin::NewTopic;
 use crate::client::Client;
 use crate::error::Error;
+use crate::fakes::{FakeBroker, Fault};
 use crate::fetch::FetchOptions;
 use crate::record::Record;
-use crate::testing::{FakeBroker, Fault};
 use crate::{Offset, PartitionIndex};
 
 const FIRST: PartitionIndex = PartitionIndex::new(0);

@@ -8,7 +8,7 @@ use super::{connect, with_topic};
 use crate::client::Client;
 use crate::connection::ConnectionError;
 use crate::error::Error;
-use crate::testing::{FakeBroker, Fault, Peer};
+use crate::fakes::{FakeBroker, Fault, Peer};
 
 fn partition(index: u32) -> PartitionIndex {
     PartitionIndex::new(index)

@@ -8,10 +8,10 @@ use ringmq_wire::protocol::RequestType;
 use super::with_topic;
 use crate::client::Client;
 use crate::error::Error;
+use crate::fakes::{FakeBroker, Fault};
 use crate::fetch::FetchOptions;
 use crate::record::{ConsumedRecord, Record};
 use crate::subscription::{Start, SubscribeOptions, Until};
-use crate::testing::{FakeBroker, Fault};
 use crate::{Compression, PartitionIndex, Timestamp};
 
 /// A broker that has subscriptions or has to be asked with fetches, its client, and how it is asked.

@@ -79,6 +79,11 @@ impl BatchBuilder {
         }
     }
 
+    /// Makes room for `bytes` bytes in all, header included: up to there the batch does not move to grow.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes.saturating_sub(self.bytes.len()));
+    }
+
     /// Appends a record.
     ///
     /// # Errors

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::super::{Connection, ConnectionError, RequestError};
 use super::{Frame, Subscription};
+use crate::fakes::{Peer, PeerConnection};
 use crate::options::ClientOptions;
-use crate::testing::{Peer, PeerConnection};
 
 /// Long enough for a busy machine; nothing waits for it unless it is broken.
 const LONG: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! The queues of all partitions, a lane for each, and the bound on what they hold.
+//! The queues of all partitions, a lane for each, and the bound on what they hold: the door of the accumulator.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -66,6 +66,10 @@ impl Accumulator {
     /// [`Error::TimedOut`] with [`Error::Full`]; [`Error::Argument`] when it never has that much.
     pub(crate) async fn room(&self, bytes: usize, deadline: Instant) -> Result<OwnedSemaphorePermit, Error> {
         let permits = self.permits(bytes)?;
+        // Who waits already comes first: then there is none to be had at once.
+        if let Ok(room) = self.room.clone().try_acquire_many_owned(permits) {
+            return Ok(room);
+        }
         let started = Instant::now();
         match timeout_at(deadline, self.room.clone().acquire_many_owned(permits)).await {
             Ok(Ok(room)) => Ok(room),
@@ -103,31 +107,21 @@ impl Accumulator {
         })
     }
 
-    /// Puts a record into its partition's queue.
+    /// Puts a record of so many bytes into its partition's queue.
     pub(crate) fn append(
         &self,
         topic: &str,
         target: Target,
         has_identity: bool,
-        mut parcel: Parcel,
+        parcel: Parcel,
         bytes: usize,
     ) -> Result<PendingDelivery, Error> {
-        let partition = match target {
+        let batch_bytes_max = parcel.sender.settings.batch_bytes_max;
+        let queue = self.queue(topic, has_identity, None, |topic| match target {
             Target::Partition(partition) => partition,
-            Target::AnyOf(count) => {
-                let batch_bytes_max = parcel.sender.settings.batch_bytes_max;
-                self.topics().topic(topic).choose(count, bytes, batch_bytes_max, has_identity)
-            }
-        };
-        // A lane that has nothing to do may just be let go; a second one would be so only with the runtime.
-        for _ in 0..2 {
-            match self.queue(topic, partition, has_identity).append(parcel) {
-                Ok(pending) => return Ok(pending),
-                Err(Refused::Unbuildable(error)) => return Err(error),
-                Err(Refused::Retired(back)) => parcel = *back,
-            }
-        }
-        Err(Error::runtime_ended())
+            Target::AnyOf(count) => topic.choose(count, bytes, batch_bytes_max, has_identity),
+        });
+        self.put(&queue, has_identity, parcel, PartitionQueue::append)
     }
 
     /// Puts a whole batch into its partition's queue.
@@ -137,18 +131,35 @@ impl Accumulator {
         partition: PartitionIndex,
         has_identity: bool,
         (batch, record_count): (Bytes, u32),
-        mut sender: Sender,
+        sender: Sender,
     ) -> Result<PendingBatch, Error> {
-        for _ in 0..2 {
-            match self.queue(topic, partition, has_identity).append_batch(batch.clone(), record_count, sender) {
-                Ok(pending) => return Ok(pending),
-                Err(Refused::Unbuildable(error)) => return Err(error),
-                Err(Refused::Retired(back)) => sender = *back,
-            }
-        }
-        Err(Error::runtime_ended())
+        let append = |queue: &PartitionQueue, sender| queue.append_batch(batch.clone(), record_count, sender);
+        self.put(&self.queue(topic, has_identity, None, |_| partition), has_identity, sender, append)
     }
 
+    /// Puts something into a queue, or into the one that comes after it: a lane that has nothing to do may just be let go.
+    /// The second one is so only with the runtime.
+    fn put<T, P>(
+        &self,
+        queue: &Arc<PartitionQueue>,
+        has_identity: bool,
+        what: T,
+        append: impl Fn(&PartitionQueue, T) -> Result<P, Refused<T>>,
+    ) -> Result<P, Error> {
+        let put = match append(queue, what) {
+            Err(Refused::Retired(what)) => {
+                append(&self.queue(&queue.topic, has_identity, Some(queue), |_| queue.partition), *what)
+            }
+            put => put,
+        };
+        put.map_err(|refused| match refused {
+            Refused::Retired(_) => Error::runtime_ended(),
+            Refused::ForGood(error, what) => {
+                drop(what);
+                error
+            }
+        })
+    }
     /// Sends what has been gathered for a producer, and waits until everything it has handed over is answered.
     pub(crate) async fn flush(&self, account: &Arc<Account>) {
         let queues: Vec<Arc<PartitionQueue>> = {
@@ -163,11 +174,21 @@ impl Accumulator {
         }
     }
 
-    /// The queue of a partition. Its lane ends when it has sent what there is and no producer is left.
-    fn queue(&self, topic: &str, partition: PartitionIndex, has_identity: bool) -> Arc<PartitionQueue> {
-        let key = (partition, has_identity);
+    /// The queue of the partition that is chosen, other than `retired`. Its lane ends when it has sent what there is and no
+    /// producer is left.
+    fn queue(
+        &self,
+        topic: &str,
+        has_identity: bool,
+        retired: Option<&Arc<PartitionQueue>>,
+        choose: impl FnOnce(&mut Topic) -> PartitionIndex,
+    ) -> Arc<PartitionQueue> {
         let mut topics = self.topics();
-        if let Some(queue) = topics.topic(topic).queues.get(&key).filter(|queue| !queue.is_retired()) {
+        let found = topics.topic(topic);
+        let partition = choose(found);
+        let key = (partition, has_identity);
+        let known = found.queues.get(&key);
+        if let Some(queue) = known.filter(|queue| retired.is_none_or(|retired| !Arc::ptr_eq(queue, retired))) {
             return queue.clone();
         }
         if topics.lanes >= LANES_MAX {
