@@ -40,6 +40,12 @@ pub struct HostPort {
 }
 
 /// Text that is not an address.
+///
+/// ```
+/// use ringmq_client::{AddressError, BrokerAddress};
+/// let error = "queue:none".parse::<BrokerAddress>().unwrap_err();
+/// assert!(matches!(error, AddressError::BadPort(_)));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Nothing but white space, or nothing between two commas.
@@ -94,27 +100,54 @@ impl fmt::Display for HostPort {
 
 impl BrokerAddress {
     /// The address of `host` (a name or an IP address without brackets) and `port`.
+    ///
+    /// ```
+    /// use ringmq_client::BrokerAddress;
+    /// assert_eq!(BrokerAddress::new("::1", 9092).to_string(), "[::1]:9092");
+    /// ```
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self { host: host.into(), port }
     }
 
     /// The name or IP address, without brackets.
+    ///
+    /// ```
+    /// use ringmq_client::BrokerAddress;
+    /// assert_eq!(BrokerAddress::new("::1", 9092).host(), "::1");
+    /// ```
     pub fn host(&self) -> &str {
         &self.host
     }
 
     /// The TCP port.
+    ///
+    /// ```
+    /// use ringmq_client::BrokerAddress;
+    /// assert_eq!(BrokerAddress::new("queue", 9093).port(), 9093);
+    /// ```
     pub fn port(&self) -> u16 {
         self.port
     }
 
     /// The same host with another port.
+    ///
+    /// ```
+    /// use ringmq_client::BrokerAddress;
+    /// assert_eq!(BrokerAddress::new("queue", 9092).with_port(9093), BrokerAddress::new("queue", 9093));
+    /// ```
     #[must_use]
     pub fn with_port(&self, port: u16) -> Self {
         Self { host: self.host.clone(), port }
     }
 
     /// Reads a list with commas between the addresses, as in `RINGMQ_BROKERS`.
+    ///
+    /// ```
+    /// use ringmq_client::BrokerAddress;
+    /// let addresses = BrokerAddress::parse_list("queue-1, queue-2:9093")?;
+    /// assert_eq!(addresses, [BrokerAddress::new("queue-1", 9092), BrokerAddress::new("queue-2", 9093)]);
+    /// # Ok::<(), ringmq_client::AddressError>(())
+    /// ```
     ///
     /// # Errors
     /// [`AddressError`] names the entry that is none.
@@ -126,6 +159,13 @@ impl BrokerAddress {
     /// start of a program, not for a task.
     ///
     /// `localhost` never asks a resolver: it is both loopback addresses (RFC 6761, section 6.3), IPv4 first.
+    ///
+    /// ```
+    /// use ringmq_client::BrokerAddress;
+    /// let found = BrokerAddress::new("localhost", 9092).resolve_blocking()?;
+    /// assert_eq!(found[0].to_string(), "127.0.0.1:9092");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     /// What the resolver says.
@@ -219,8 +259,20 @@ impl From<SocketAddr> for BrokerAddress {
 /// One or several broker addresses: what [`Client::connect`](crate::Client::connect) takes.
 ///
 /// Text may hold a list with commas between the addresses.
+///
+/// ```
+/// use ringmq_client::IntoBrokers;
+/// assert_eq!("queue-1, queue-2".into_brokers()?, ["queue-1", "queue-2"].into_brokers()?);
+/// # Ok::<(), ringmq_client::AddressError>(())
+/// ```
 pub trait IntoBrokers {
     /// The addresses in the order in which they are tried.
+    ///
+    /// ```
+    /// use ringmq_client::IntoBrokers;
+    /// assert_eq!("localhost".into_brokers()?[0].port(), 9092);
+    /// # Ok::<(), ringmq_client::AddressError>(())
+    /// ```
     ///
     /// # Errors
     /// [`AddressError`] when an entry is not an address.

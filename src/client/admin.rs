@@ -21,8 +21,17 @@ use crate::retry::Retry;
 /// Every operation on topics goes to the controller, so each sees what the ones before it did. Where the controller has moved or
 /// its connection breaks, it is discovered again and asked again until the client's time-out.
 ///
-/// **Cancelling.** Dropping a future that reads has no effect. Dropping one that creates, alters or deletes leaves open
-/// whether it was done: describe the topic to find out.
+/// ```no_run
+/// # async fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
+/// use ringmq_client::NewTopic;
+/// let admin = client.admin();
+/// admin.create_topic(NewTopic::new("orders").partitions(8)).await?;
+/// for topic in admin.list_topics().await? {
+///     println!("{} has {} partitions", topic.name, topic.partitions);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Admin {
     cluster: Arc<Cluster>,
@@ -46,23 +55,39 @@ pub struct NewTopic {
 
 impl NewTopic {
     /// A topic with one partition, one replica, and the broker's defaults.
+    ///
+    /// ```
+    /// let topic = ringmq_client::NewTopic::new("orders");
+    /// ```
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), partitions: 1, replicas: 1, settings: Vec::new() }
     }
 
     /// How many partitions it gets. Default 1.
+    ///
+    /// ```
+    /// let topic = ringmq_client::NewTopic::new("orders").partitions(8);
+    /// ```
     pub fn partitions(mut self, partitions: u32) -> Self {
         self.partitions = partitions;
         self
     }
 
     /// How many brokers keep each partition. Default 1.
+    ///
+    /// ```
+    /// let topic = ringmq_client::NewTopic::new("orders").replicas(3);
+    /// ```
     pub fn replicas(mut self, replicas: u16) -> Self {
         self.replicas = replicas;
         self
     }
 
     /// Gives one setting a value other than the broker's default.
+    ///
+    /// ```
+    /// let topic = ringmq_client::NewTopic::new("orders").setting("segment_bytes", "268435456");
+    /// ```
     pub fn setting(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.push((key.into(), value.into()));
         self
@@ -96,17 +121,29 @@ pub struct TopicAlteration {
 
 impl TopicAlteration {
     /// An alteration of this topic that changes nothing yet.
+    ///
+    /// ```
+    /// let alteration = ringmq_client::TopicAlteration::new("orders");
+    /// ```
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), set: Vec::new(), unset: Vec::new(), partitions: None }
     }
 
     /// Gives one setting a value; it holds from the next append on.
+    ///
+    /// ```
+    /// let alteration = ringmq_client::TopicAlteration::new("orders").set("segment_bytes", "268435456");
+    /// ```
     pub fn set(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.set.push((key.into(), value.into()));
         self
     }
 
     /// Has one setting follow the broker's default again.
+    ///
+    /// ```
+    /// let alteration = ringmq_client::TopicAlteration::new("orders").unset("segment_bytes");
+    /// ```
     pub fn unset(mut self, key: impl Into<String>) -> Self {
         self.unset.push(key.into());
         self
@@ -119,6 +156,10 @@ impl TopicAlteration {
     /// learn of the new partitions when their metadata is older than [`crate::ClientOptions::metadata_age_max`]; until
     /// then they go on with the old ones. A subscription that is running reads the partitions that there were when it
     /// started.
+    ///
+    /// ```
+    /// let alteration = ringmq_client::TopicAlteration::new("orders").partitions(16);
+    /// ```
     pub fn partitions(mut self, partitions: u32) -> Self {
         self.partitions = Some(partitions);
         self
@@ -139,6 +180,14 @@ fn to_wire(settings: &[(String, String)]) -> Vec<Setting> {
 }
 
 /// Everything about one topic.
+///
+/// ```no_run
+/// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+/// let topic = admin.describe_topic("orders").await?;
+/// println!("{} has {} partitions", topic.name, topic.partitions.len());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicDescription {
     /// Its name.
@@ -161,6 +210,17 @@ impl Admin {
     /// When the answer to an earlier attempt was lost and the topic is there with as many partitions as asked for, it
     /// counts as created.
     ///
+    /// ```no_run
+    /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::NewTopic;
+    /// let id = admin.create_topic(NewTopic::new("orders").partitions(8)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves open whether it was done: describe the topic to find out.
+    ///
     /// # Errors
     /// [`Error::Broker`] with [`ErrorCode::TopicAlreadyExists`], [`ErrorCode::InvalidTopicName`],
     /// [`ErrorCode::InvalidPartitionCount`], [`ErrorCode::InvalidReplicationFactor`] or [`ErrorCode::InvalidSetting`];
@@ -171,6 +231,20 @@ impl Admin {
 
     /// Creates many topics at once. The outer result is the request's, the inner ones stand in the order of `topics`.
     ///
+    /// ```no_run
+    /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::NewTopic;
+    /// let topics = vec![NewTopic::new("orders"), NewTopic::new("letters")];
+    /// for created in admin.create_topics(topics).await? {
+    ///     println!("{:?}", created.map(|id| id.to_string()));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves open whether it was done: describe the topic to find out.
+    ///
     /// # Errors
     /// Outer: no answer. Inner: as [`Admin::create_topic`].
     pub async fn create_topics(&self, topics: Vec<NewTopic>) -> Result<Vec<Result<TopicId, Error>>, Error> {
@@ -179,6 +253,17 @@ impl Admin {
     }
 
     /// Checks whether a topic could be created, and creates nothing.
+    ///
+    /// ```no_run
+    /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::NewTopic;
+    /// admin.validate_topic(NewTopic::new("orders").partitions(8)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future has no effect.
     ///
     /// # Errors
     /// As [`Admin::create_topic`].
@@ -196,6 +281,9 @@ impl Admin {
     /// # }
     /// ```
     ///
+    /// # Cancellation
+    /// Dropping the future leaves open whether it was done: describe the topic to find out.
+    ///
     /// # Errors
     /// [`Error::Broker`] with [`ErrorCode::UnknownTopic`], [`ErrorCode::InvalidSetting`] or
     /// [`ErrorCode::InvalidPartitionCount`], and nothing of it is done; or no answer.
@@ -206,6 +294,20 @@ impl Admin {
     /// Alters many topics at once. The outer result is the request's, the inner ones stand in the order of
     /// `alterations`.
     ///
+    /// ```no_run
+    /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::TopicAlteration;
+    /// let alterations = ["orders", "letters"].map(|topic| TopicAlteration::new(topic).partitions(16));
+    /// for altered in admin.alter_topics(alterations.into()).await? {
+    ///     altered?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves open whether it was done: describe the topic to find out.
+    ///
     /// # Errors
     /// Outer: no answer. Inner: as [`Admin::alter_topic`].
     pub async fn alter_topics(&self, alterations: Vec<TopicAlteration>) -> Result<Vec<Result<(), Error>>, Error> {
@@ -213,6 +315,17 @@ impl Admin {
     }
 
     /// Checks whether a topic could be altered, and alters nothing.
+    ///
+    /// ```no_run
+    /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::TopicAlteration;
+    /// admin.validate_alteration(TopicAlteration::new("orders").partitions(16)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future has no effect.
     ///
     /// # Errors
     /// As [`Admin::alter_topic`].
@@ -224,6 +337,16 @@ impl Admin {
     ///
     /// When the answer to an earlier attempt was lost and the topic is gone, it counts as deleted.
     ///
+    /// ```no_run
+    /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+    /// admin.delete_topic("orders").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves open whether it was done: describe the topic to find out.
+    ///
     /// # Errors
     /// [`Error::Broker`] with [`ErrorCode::UnknownTopic`], or no answer.
     pub async fn delete_topic(&self, topic: &str) -> Result<(), Error> {
@@ -231,6 +354,18 @@ impl Admin {
     }
 
     /// Deletes many topics at once. The outer result is the request's, the inner ones stand in the order of `topics`.
+    ///
+    /// ```no_run
+    /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+    /// for deleted in admin.delete_topics(&["orders", "letters"]).await? {
+    ///     deleted?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves open whether it was done: describe the topic to find out.
     ///
     /// # Errors
     /// Outer: no answer. Inner: as [`Admin::delete_topic`].
@@ -273,6 +408,9 @@ impl Admin {
     /// # }
     /// ```
     ///
+    /// # Cancellation
+    /// Dropping the future leaves open which partitions were done. Doing it again does no harm.
+    ///
     /// # Errors
     /// [`Error::Broker`] of the first partition that has one: [`ErrorCode::OffsetOutOfRange`] when the offset is beyond its
     /// high watermark, [`ErrorCode::PartitionOffline`], [`ErrorCode::UnknownPartition`]; those before it are done all the
@@ -287,6 +425,20 @@ impl Admin {
 
     /// As [`Admin::delete_records`], with an outcome for each partition. The outer result is the request's.
     ///
+    /// ```no_run
+    /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{DeleteBefore, PartitionIndex};
+    /// let all = [(PartitionIndex::new(0), DeleteBefore::HighWatermark)];
+    /// for begins in admin.delete_records_each("orders", &all).await? {
+    ///     println!("{:?}", begins.map(|begins| begins.log_start));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// As [`Admin::delete_records`].
+    ///
     /// # Errors
     /// Outer: the topic is unknown, or no answer. Inner: as [`Admin::delete_records`].
     pub async fn delete_records_each(
@@ -300,6 +452,18 @@ impl Admin {
 
     /// Every topic, by name.
     ///
+    /// ```no_run
+    /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+    /// for topic in admin.list_topics().await? {
+    ///     println!("{} has {} partitions", topic.name, topic.partitions);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future has no effect.
+    ///
     /// # Errors
     /// When no broker answers.
     pub async fn list_topics(&self) -> Result<Vec<ListedTopic>, Error> {
@@ -311,6 +475,18 @@ impl Admin {
 
     /// Everything about one topic.
     ///
+    /// ```no_run
+    /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+    /// for setting in admin.describe_topic("orders").await?.settings {
+    ///     println!("{setting:?}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future has no effect.
+    ///
     /// # Errors
     /// [`Error::Broker`] with [`ErrorCode::UnknownTopic`], or no answer.
     pub async fn describe_topic(&self, topic: &str) -> Result<TopicDescription, Error> {
@@ -318,6 +494,18 @@ impl Admin {
     }
 
     /// Everything about many topics. The outer result is the request's, the inner ones stand in the order of `topics`.
+    ///
+    /// ```no_run
+    /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+    /// for topic in admin.describe_topics(&["orders", "letters"]).await? {
+    ///     println!("{} partitions", topic?.partitions.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future has no effect.
     ///
     /// # Errors
     /// Outer: no answer. Inner: as [`Admin::describe_topic`].
@@ -336,6 +524,18 @@ impl Admin {
     /// Where each partition of a topic can be reached, by index, for programs that keep connections of their own. The
     /// client's own operations go there by themselves.
     ///
+    /// ```no_run
+    /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+    /// for found in admin.partition_addresses("orders").await? {
+    ///     println!("partition {} at {}", found.partition, found.direct.unwrap_or(found.public));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future has no effect.
+    ///
     /// # Errors
     /// [`Error::Broker`] with [`ErrorCode::UnknownTopic`], or no answer.
     pub async fn partition_addresses(&self, topic: &str) -> Result<Vec<PartitionAddresses>, Error> {
@@ -344,6 +544,16 @@ impl Admin {
     }
 
     /// Every broker with its shards.
+    ///
+    /// ```no_run
+    /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+    /// println!("{} brokers", admin.describe_cluster().await?.brokers.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future has no effect.
     ///
     /// # Errors
     /// When no broker answers.
@@ -356,6 +566,18 @@ impl Admin {
 
     /// What each shard of the broker has done since it started, and how long it took.
     ///
+    /// ```no_run
+    /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+    /// for shard in admin.stats().await? {
+    ///     println!("shard {}: {:?}", shard.shard, shard.counters);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future has no effect.
+    ///
     /// # Errors
     /// When no broker answers.
     pub async fn stats(&self) -> Result<Vec<ShardStats>, Error> {
@@ -367,6 +589,16 @@ impl Admin {
 
     /// Asks a broker which one is the controller now, and remembers it for the operations that need it.
     ///
+    /// ```no_run
+    /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+    /// println!("the controller is at {}", admin.discover_controller().await?.address);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future has no effect.
+    ///
     /// # Errors
     /// When no broker answers.
     pub async fn discover_controller(&self) -> Result<ControllerInfo, Error> {
@@ -374,6 +606,16 @@ impl Admin {
     }
 
     /// The controller's address as `host:port`: as remembered, else discovered.
+    ///
+    /// ```no_run
+    /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+    /// println!("the controller is at {}", admin.controller_addr().await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future has no effect.
     ///
     /// # Errors
     /// When no broker answers.

@@ -20,6 +20,14 @@ use crate::producer::Producer;
 /// A client of one cluster. Clones, and everything made from them, share its connections and what it has learnt.
 ///
 /// It lives on the tokio runtime that it was connected on, and needs its I/O and time drivers.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), ringmq_client::Error> {
+/// let client = ringmq_client::Client::connect("localhost:9092").await?;
+/// let (producer, consumer, admin) = (client.producer(), client.consumer(), client.admin());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Client {
     cluster: Arc<Cluster>,
@@ -66,27 +74,66 @@ impl Client {
     }
 
     /// Creates, alters, trims, deletes, lists and describes topics; tells a broker's statistics; finds the controller.
+    ///
+    /// ```no_run
+    /// # async fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
+    /// let topics = client.admin().list_topics().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn admin(&self) -> Admin {
         Admin::new(self.cluster.clone())
     }
 
     /// Sends records. All of a client's producers are one to the brokers.
+    ///
+    /// ```no_run
+    /// # async fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
+    /// client.producer().send("orders", "12.50").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn producer(&self) -> Producer {
         Producer::new(self.cluster.clone(), self.accumulator.clone())
     }
 
     /// Fetches records and subscribes to topics.
+    ///
+    /// ```no_run
+    /// # async fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::SubscribeOptions;
+    /// let stream = client.consumer().stream("orders", SubscribeOptions::default()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn consumer(&self) -> Consumer {
         Consumer::new(self.cluster.clone())
     }
 
     /// The options it was built with.
+    ///
+    /// ```no_run
+    /// # fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
+    /// println!("operations may take {:?}", client.options().timeout);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn options(&self) -> &ClientOptions {
         &self.cluster.options
     }
 }
 
 /// Options for a [`Client`] that is yet to connect.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), ringmq_client::Error> {
+/// use std::time::Duration;
+/// use ringmq_client::Client;
+/// let options = Client::builder().brokers(["queue-1:9092", "queue-2:9092"]).timeout(Duration::from_secs(30));
+/// let client = options.connect().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct ClientBuilder {
@@ -102,54 +149,97 @@ impl Default for ClientBuilder {
 
 impl ClientBuilder {
     /// The addresses to start from, in the order in which to try them. Default `localhost:9092`.
+    ///
+    /// ```
+    /// let options = ringmq_client::Client::builder().brokers("queue-1:9092, queue-2:9092");
+    /// ```
     pub fn brokers(mut self, brokers: impl IntoBrokers) -> Self {
         self.brokers = brokers.into_brokers();
         self
     }
 
     /// Sets [`ClientOptions::timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let options = ringmq_client::Client::builder().timeout(Duration::from_secs(30));
+    /// ```
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.options.timeout = options::bounded(timeout);
         self
     }
 
     /// Sets [`ClientOptions::connect_timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let options = ringmq_client::Client::builder().connect_timeout(Duration::from_millis(500));
+    /// ```
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.options.connect_timeout = options::bounded(timeout);
         self
     }
 
     /// Sets [`ClientOptions::in_flight_max`].
+    ///
+    /// ```
+    /// let options = ringmq_client::Client::builder().in_flight_max(8);
+    /// ```
     pub fn in_flight_max(mut self, requests: u32) -> Self {
         self.options.in_flight_max = requests;
         self
     }
 
     /// Sets [`ClientOptions::response_bytes_max`].
+    ///
+    /// ```
+    /// let options = ringmq_client::Client::builder().response_bytes_max(16 << 20);
+    /// ```
     pub fn response_bytes_max(mut self, bytes: u32) -> Self {
         self.options.response_bytes_max = bytes;
         self
     }
 
     /// Sets [`ClientOptions::producer_bytes_max`].
+    ///
+    /// ```
+    /// let options = ringmq_client::Client::builder().producer_bytes_max(256 << 20);
+    /// ```
     pub fn producer_bytes_max(mut self, bytes: u32) -> Self {
         self.options.producer_bytes_max = bytes;
         self
     }
 
     /// Sets [`ClientOptions::metadata_age_max`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let options = ringmq_client::Client::builder().metadata_age_max(Duration::from_secs(60));
+    /// ```
     pub fn metadata_age_max(mut self, age: Duration) -> Self {
         self.options.metadata_age_max = age;
         self
     }
 
     /// Sets [`ClientOptions::unreachable_for`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let options = ringmq_client::Client::builder().unreachable_for(Duration::from_secs(5));
+    /// ```
     pub fn unreachable_for(mut self, pause: Duration) -> Self {
         self.options.unreachable_for = pause;
         self
     }
 
     /// Connects, as [`Client::connect`] describes.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), ringmq_client::Error> {
+    /// let client = ringmq_client::Client::builder().brokers("localhost").connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Cancellation
     /// As [`Client::connect`].

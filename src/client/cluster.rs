@@ -15,6 +15,14 @@ use crate::pool::Pool;
 use crate::retry::Retry;
 
 /// The broker that decides on the cluster's metadata.
+///
+/// ```no_run
+/// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+/// let controller = admin.discover_controller().await?;
+/// println!("broker {} at {}, epoch {}", controller.id, controller.address, controller.epoch);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControllerInfo {
     /// The broker.
@@ -71,6 +79,7 @@ impl Cluster {
     }
 
     /// Asks any broker something that may be asked twice, until it answers or the time is up.
+    #[tracing::instrument(target = "ringmq_client", name = "ask", skip_all, fields(operation = operation))]
     pub(crate) async fn ask_any<R>(
         &self,
         operation: &'static str,
@@ -119,6 +128,7 @@ impl Cluster {
     /// again. `moved` recognises an answer in which every item says so.
     ///
     /// Besides the answer, tells whether an earlier attempt may have been carried out although its answer was lost.
+    #[tracing::instrument(target = "ringmq_client", name = "ask", skip_all, fields(operation = operation))]
     pub(crate) async fn ask_controller<R>(
         &self,
         operation: &'static str,

@@ -18,8 +18,6 @@ use crate::subscription::{RecordStream, Start, SubscribeOptions};
 ///
 /// The checksum of every batch is verified before its records are handed out, except by [`Consumer::fetch_raw`].
 ///
-/// **Cancelling.** Dropping any future of a consumer only throws away what was on its way.
-///
 /// ```no_run
 /// # async fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
 /// use ringmq_client::{FetchOptions, Offset, PartitionIndex};
@@ -45,6 +43,18 @@ impl Consumer {
     ///
     /// An offset at the high watermark waits for records; one beyond it, or before the log's start, is an error.
     ///
+    /// ```no_run
+    /// # async fn example(consumer: ringmq_client::Consumer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{FetchOptions, Offset, PartitionIndex};
+    /// let fetched = consumer.fetch("orders", PartitionIndex::new(0), Offset::ZERO, FetchOptions::default()).await?;
+    /// println!("{} records; the next fetch goes on at {}", fetched.records.len(), fetched.next_offset);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future throws away what was on its way, no more.
+    ///
     /// # Errors
     /// [`Error::Broker`] when the topic, the partition or the offset is unknown; [`Error::Unreadable`] for damaged
     /// batches; no answer within `max_wait` and the client's time-out.
@@ -63,6 +73,21 @@ impl Consumer {
     /// waited for. A partition that gets no good answer is fetched once more by itself. The results stand in the order
     /// of `targets`.
     ///
+    /// ```no_run
+    /// # async fn example(consumer: ringmq_client::Consumer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{FetchFrom, FetchOptions, Offset, PartitionIndex};
+    /// let from = |partition| FetchFrom { topic: "orders".to_owned(), partition, offset: Offset::ZERO };
+    /// let targets: Vec<_> = (0..4).map(PartitionIndex::new).map(from).collect();
+    /// for fetched in consumer.fetch_many(&targets, FetchOptions::no_wait()).await {
+    ///     println!("{} records", fetched?.records.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future throws away what was on its way, no more.
+    ///
     /// # Errors
     /// Each result as [`Consumer::fetch`].
     pub async fn fetch_many(&self, targets: &[FetchFrom], options: FetchOptions) -> Vec<Result<Fetched, Error>> {
@@ -70,6 +95,18 @@ impl Consumer {
     }
 
     /// Fetches batches of one partition as they are stored, without verifying or decoding them.
+    ///
+    /// ```no_run
+    /// # async fn example(consumer: ringmq_client::Consumer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{FetchOptions, Offset, PartitionIndex};
+    /// let raw = consumer.fetch_raw("orders", PartitionIndex::new(0), Offset::ZERO, FetchOptions::no_wait()).await?;
+    /// println!("{} bytes of batches", raw.batches.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future throws away what was on its way, no more.
     ///
     /// # Errors
     /// As [`Consumer::fetch`], except that damage is not noticed.
@@ -85,6 +122,19 @@ impl Consumer {
 
     /// The earliest offset, the latest, or the first at a time, of every partition of a topic, by partition.
     ///
+    /// ```no_run
+    /// # async fn example(consumer: ringmq_client::Consumer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::OffsetSpec;
+    /// for end in consumer.list_offsets("orders", OffsetSpec::Latest).await? {
+    ///     println!("partition {} ends at {:?}", end.partition, end.offset);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future throws away what was on its way, no more.
+    ///
     /// # Errors
     /// [`Error::Broker`] when the topic is unknown or a partition cannot answer; no answer in time.
     pub async fn list_offsets(&self, topic: &str, at: OffsetSpec) -> Result<Vec<PartitionOffset>, Error> {
@@ -95,6 +145,19 @@ impl Consumer {
 
     /// As [`Consumer::list_offsets`], with an outcome for each partition: one that is offline does not hide the others.
     /// The outer result is the request's.
+    ///
+    /// ```no_run
+    /// # async fn example(consumer: ringmq_client::Consumer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::OffsetSpec;
+    /// for end in consumer.list_offsets_each("orders", OffsetSpec::Latest).await? {
+    ///     println!("{:?}", end.map(|end| end.offset));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future throws away what was on its way, no more.
     ///
     /// # Errors
     /// Outer: [`Error::Broker`] when the topic is unknown; no answer in time. Inner: [`Error::Broker`].
@@ -110,6 +173,18 @@ impl Consumer {
 
     /// As [`Consumer::list_offsets_each`], for these partitions, in their order.
     ///
+    /// ```no_run
+    /// # async fn example(consumer: ringmq_client::Consumer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{OffsetSpec, PartitionIndex};
+    /// let some = [PartitionIndex::new(0), PartitionIndex::new(3)];
+    /// let starts = consumer.list_offsets_of("orders", &some, OffsetSpec::Earliest).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future throws away what was on its way, no more.
+    ///
     /// # Errors
     /// As [`Consumer::list_offsets_each`]; outer as well: [`Error::Broker`] when the topic has no such partition.
     pub async fn list_offsets_of(
@@ -123,6 +198,18 @@ impl Consumer {
     }
 
     /// As [`Consumer::list_offsets`], for one partition.
+    ///
+    /// ```no_run
+    /// # async fn example(consumer: ringmq_client::Consumer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{OffsetSpec, PartitionIndex, Timestamp};
+    /// let at = OffsetSpec::Timestamp(Timestamp::new(1_763_856_000_000));
+    /// let first = consumer.list_offset("orders", PartitionIndex::new(0), at).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future throws away what was on its way, no more.
     ///
     /// # Errors
     /// As [`Consumer::list_offsets`].
@@ -140,8 +227,7 @@ impl Consumer {
     /// Calls `handler` with every record of a topic from `start` on, one after the other, until the handler fails.
     ///
     /// Records of one partition come in order; partitions take turns. What is fetched ahead is bounded (see
-    /// [`SubscribeOptions`]), so a slow handler slows the fetching. Dropping the future ends the subscription; the
-    /// record that the handler was working on may then be handled in part.
+    /// [`SubscribeOptions`]), so a slow handler slows the fetching.
     ///
     /// ```no_run
     /// # async fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
@@ -157,6 +243,9 @@ impl Consumer {
     /// # }
     /// ```
     ///
+    /// # Cancellation
+    /// Dropping the future ends the subscription. The record that the handler was working on may then be handled in part.
+    ///
     /// # Errors
     /// [`Error::Handler`] with the handler's error; what [`RecordStream::next`] gives.
     pub async fn subscribe<H, F, E>(&self, topic: &str, start: Start, handler: H) -> Result<(), Error>
@@ -170,6 +259,22 @@ impl Consumer {
 
     /// As [`Consumer::subscribe`], with options. Returns without an error when the options have an end and it is
     /// reached.
+    ///
+    /// ```no_run
+    /// # async fn example(consumer: ringmq_client::Consumer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{ConsumedRecord, SubscribeOptions, Until};
+    /// let options = SubscribeOptions { until: Until::CurrentEnd, ..SubscribeOptions::default() };
+    /// let print = |record: ConsumedRecord| async move {
+    ///     println!("{:?}", record.value);
+    ///     Ok::<_, std::io::Error>(())
+    /// };
+    /// consumer.subscribe_with("orders", options, print).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// As [`Consumer::subscribe`].
     ///
     /// # Errors
     /// As [`Consumer::subscribe`].
@@ -194,6 +299,20 @@ impl Consumer {
     }
 
     /// A subscription that is read record by record, for programs that want to decide when to go on.
+    ///
+    /// ```no_run
+    /// # async fn example(consumer: ringmq_client::Consumer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::SubscribeOptions;
+    /// let mut stream = consumer.stream("orders", SubscribeOptions::default()).await?;
+    /// while let Some(record) = stream.next().await? {
+    ///     println!("{:?}", record.value);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves no subscription behind.
     ///
     /// # Errors
     /// [`Error::Broker`] when the topic is unknown; no answer in time.

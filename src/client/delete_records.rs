@@ -9,6 +9,16 @@ use crate::error::Error;
 use crate::retry::Retry;
 
 /// Up to where records are deleted.
+///
+/// ```no_run
+/// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+/// use ringmq_client::{DeleteBefore, Offset, PartitionIndex};
+/// let first = (PartitionIndex::new(0), DeleteBefore::Offset(Offset::new(1_000)));
+/// let second = (PartitionIndex::new(1), DeleteBefore::HighWatermark);
+/// admin.delete_records("orders", &[first, second]).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeleteBefore {
     /// Those below this offset; at most the high watermark.
@@ -18,6 +28,17 @@ pub enum DeleteBefore {
 }
 
 /// A partition whose records were deleted.
+///
+/// ```no_run
+/// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+/// use ringmq_client::{DeleteBefore, PartitionIndex};
+/// let all = [(PartitionIndex::new(0), DeleteBefore::HighWatermark)];
+/// for begins in admin.delete_records("orders", &all).await? {
+///     println!("partition {} begins at {}", begins.partition, begins.log_start);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionStart {
     /// The partition.

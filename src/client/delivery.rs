@@ -40,11 +40,25 @@ pub struct Deliveries {
 
 impl Deliveries {
     /// How many records there are.
+    ///
+    /// ```
+    /// # use ringmq_client::{Deliveries, Offset, PartitionIndex};
+    /// # let offsets = Offset::new(7)..Offset::new(9);
+    /// # let stored = Deliveries { partition: PartitionIndex::new(0), offsets, append_time: None };
+    /// assert_eq!(stored.count(), 2);
+    /// ```
     pub fn count(&self) -> u64 {
         self.offsets.end.checked_sub(self.offsets.start).unwrap_or(0)
     }
 
     /// Where each record is, in the order in which they were sent.
+    ///
+    /// ```
+    /// # use ringmq_client::{Deliveries, Offset, PartitionIndex};
+    /// # let offsets = Offset::new(7)..Offset::new(9);
+    /// # let stored = Deliveries { partition: PartitionIndex::new(0), offsets, append_time: None };
+    /// assert_eq!(stored.iter().last().unwrap().offset, Offset::new(8));
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = Delivery> + use<> {
         let partition = self.partition;
         let offsets = self.offsets.start.get()..self.offsets.end.get();

@@ -32,6 +32,7 @@ where
     ///
     /// # Errors
     /// When the topic is unknown, or not all have answered in time.
+    #[tracing::instrument(target = "ringmq_client", name = "ask", skip_all, fields(operation = self.operation, topic = topic))]
     pub(crate) async fn ask(
         &self,
         cluster: &Cluster,

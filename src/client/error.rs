@@ -16,6 +16,20 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// [`source`](std::error::Error::source) leads to them one by one.
 ///
 /// A clone is the same error, for another who waits for the same thing.
+///
+/// ```no_run
+/// # async fn example(producer: ringmq_client::Producer) -> Result<(), ringmq_client::Error> {
+/// use ringmq_client::{Error, ErrorCode};
+/// match producer.send("orders", "12.50").await {
+///     Ok(delivery) => println!("stored at {}", delivery.offset),
+///     Err(Error::MaybeStored { .. }) => println!("stored once or not at all; sent again, it may be there twice"),
+///     Err(error) if error.code() == Some(ErrorCode::UnknownTopic) => println!("create the topic first"),
+///     Err(error) if error.is_retriable() => println!("not stored; later, perhaps: {error}"),
+///     Err(error) => return Err(error),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -152,6 +166,18 @@ pub enum Error {
 }
 
 /// One address that was tried.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), ringmq_client::Error> {
+/// use ringmq_client::{Client, Error};
+/// if let Err(Error::Unreachable { attempts }) = Client::connect("queue-1, queue-2").await {
+///     for attempt in attempts {
+///         println!("{}: {}", attempt.address, attempt.error);
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Attempt {
     /// The address.
@@ -162,6 +188,12 @@ pub struct Attempt {
 
 impl Error {
     /// Whether the same call may succeed later. Never true when repeating it could store records twice.
+    ///
+    /// ```
+    /// use ringmq_client::Error;
+    /// assert!(Error::Full { bytes_max: 1024 }.is_retriable());
+    /// assert!(!Error::Closed.is_retriable());
+    /// ```
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Unreachable { attempts } => attempts.iter().any(|attempt| attempt.error.is_retriable()),
@@ -183,6 +215,17 @@ impl Error {
     }
 
     /// The broker's error code, if a broker's answer is behind this error.
+    ///
+    /// ```no_run
+    /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{ErrorCode, NewTopic};
+    /// match admin.create_topic(NewTopic::new("orders")).await {
+    ///     Err(error) if error.code() == Some(ErrorCode::TopicAlreadyExists) => println!("it is there already"),
+    ///     created => println!("{}", created?),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Broker { source, .. } => Some(source.code),

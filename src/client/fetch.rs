@@ -19,6 +19,12 @@ use crate::record::ConsumedRecord;
 use crate::retry::Retry;
 
 /// How much to fetch, and how long to wait for it.
+///
+/// ```
+/// use std::time::Duration;
+/// use ringmq_client::FetchOptions;
+/// let portions = FetchOptions { min_bytes: 64 << 10, max_wait: Duration::from_secs(2), ..FetchOptions::default() };
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FetchOptions {
     /// How long the broker may wait for `min_bytes`. Zero answers at once. Default 500 ms.
@@ -44,12 +50,32 @@ impl Default for FetchOptions {
 
 impl FetchOptions {
     /// The default, but with an answer at once, even an empty one.
+    ///
+    /// ```
+    /// assert!(ringmq_client::FetchOptions::no_wait().max_wait.is_zero());
+    /// ```
     pub fn no_wait() -> Self {
         Self { max_wait: Duration::ZERO, ..Self::default() }
     }
 }
 
 /// What one fetch brought.
+///
+/// ```no_run
+/// # async fn example(consumer: ringmq_client::Consumer) -> Result<(), ringmq_client::Error> {
+/// use ringmq_client::{FetchOptions, Offset, PartitionIndex};
+/// let mut next = Offset::ZERO;
+/// loop {
+///     let fetched = consumer.fetch("orders", PartitionIndex::new(0), next, FetchOptions::no_wait()).await?;
+///     println!("{} records", fetched.records.len());
+///     if fetched.next_offset == fetched.high_watermark {
+///         break;
+///     }
+///     next = fetched.next_offset;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
     /// The records from the offset on; none when nothing came in time.
@@ -63,6 +89,17 @@ pub struct Fetched {
 }
 
 /// What one fetch brought, as it is stored. Its checksums have **not** been verified.
+///
+/// ```no_run
+/// # async fn example(consumer: ringmq_client::Consumer) -> Result<(), ringmq_client::Error> {
+/// use ringmq_client::{FetchOptions, Offset, PartitionIndex};
+/// let raw = consumer.fetch_raw("orders", PartitionIndex::new(0), Offset::ZERO, FetchOptions::no_wait()).await?;
+/// for batch in ringmq_wire::batch::split_batches(&raw.batches) {
+///     println!("{:?}", batch.map(|batch| batch.header().record_count));
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct RawFetched {
     /// Whole record batches (see [`ringmq_wire::batch`]); the first may start before the offset.
@@ -74,6 +111,11 @@ pub struct RawFetched {
 }
 
 /// A partition, and the offset to fetch from.
+///
+/// ```
+/// use ringmq_client::{FetchFrom, Offset, PartitionIndex};
+/// let target = FetchFrom { topic: "orders".to_owned(), partition: PartitionIndex::new(0), offset: Offset::ZERO };
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchFrom {
     /// The topic.
@@ -105,6 +147,7 @@ impl RawFetched {
 }
 
 /// Fetches from one partition, again and again until it answers or the time is up.
+#[tracing::instrument(target = "ringmq_client", name = "fetch", level = "debug", skip_all, fields(topic = topic, %partition, %offset))]
 pub(crate) async fn fetch_raw(
     cluster: &Cluster,
     topic: &str,
@@ -236,6 +279,7 @@ async fn fetch_one(cluster: &Cluster, target: &FetchFrom, options: FetchOptions)
 }
 
 /// One request to each owner at the same time. `None` where there was no good answer.
+#[tracing::instrument(target = "ringmq_client", name = "fetch", level = "debug", skip_all, fields(partitions = targets.len()))]
 async fn fetch_groups(cluster: &Arc<Cluster>, targets: &[FetchFrom], options: FetchOptions) -> Vec<Option<Fetched>> {
     let mut retry = Retry::new("fetch", cluster.options.timeout + options.max_wait);
     let mut groups: HashMap<BrokerAddress, (Connection, Group)> = HashMap::new();

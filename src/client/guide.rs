@@ -14,6 +14,7 @@ use ringmq_wire::protocol::{FetchedPartition, OffsetSpec};
 use ringmq_wire::{Offset, PartitionIndex, TopicName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use crate::address::BrokerAddress;
 use crate::cluster::Cluster;
@@ -110,12 +111,15 @@ impl Following {
         let (sender, responses) = mpsc::unbounded_channel();
         let mut guide = JoinSet::new();
         let shared = Shared { cluster, topic, sender, options };
-        guide.spawn(async move {
+        // Whoever started it may be done long before.
+        let span = tracing::info_span!(target: "ringmq_client", parent: None, "subscribe", topic = %shared.topic);
+        let guiding = async move {
             if let Err(error) = shared.guide(starts).await {
                 // A reader that left does not want to know.
                 let _ = shared.sender.send(Err(error));
             }
-        });
+        };
+        guide.spawn(guiding.instrument(span));
         Ok(Self { positions, responses, guide })
     }
 }
@@ -258,11 +262,13 @@ impl Shared {
         let shared = self.clone();
         match self.place(&connection, ahead) {
             Some(place) => {
-                followers.spawn(async move { shared.subscribe(&address, &connection, place, left).await });
+                let follow = async move { shared.subscribe(&address, &connection, place, left).await };
+                followers.spawn(follow.in_current_span());
             }
             None => {
                 let responses = ahead.responses.clone();
-                followers.spawn(async move { shared.fetch(&address, &connection, responses, left).await });
+                let follow = async move { shared.fetch(&address, &connection, responses, left).await };
+                followers.spawn(follow.in_current_span());
             }
         }
     }

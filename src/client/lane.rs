@@ -20,14 +20,15 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use ringmq_wire::batch::{BatchProducer, set_producer};
-use ringmq_wire::protocol::InitProducerIdRequest;
+use ringmq_wire::protocol::{InitProducerIdRequest, ProduceResponse};
 use ringmq_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence, TopicName};
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span};
 
 use crate::accumulator::{EncodedBatch, PartitionQueue, Promise};
 use crate::address::BrokerAddress;
 use crate::cluster::Cluster;
-use crate::connection::{Connection, PendingProduce};
+use crate::connection::{Connection, PendingProduce, RequestError};
 use crate::delivery::Deliveries;
 use crate::error::Error;
 use crate::produce::{self, Failure};
@@ -76,6 +77,19 @@ impl Batch {
         // Who waits for it may use its room at once.
         drop(self.encoded.room);
         self.encoded.promise.complete(outcome);
+    }
+}
+
+/// A batch that has its place in the order of a connection.
+struct Sent {
+    answer: PendingProduce,
+    span: Span,
+}
+
+impl Sent {
+    /// Its response. May be given up and called again.
+    async fn wait(&mut self) -> Result<ProduceResponse, RequestError> {
+        self.answer.wait().instrument(self.span.clone()).await
     }
 }
 
@@ -213,7 +227,7 @@ impl Lane {
             Err(error) => return Err(self.cannot_open(error)),
         };
         let queue = self.queue.clone();
-        let mut pending: VecDeque<PendingProduce> = VecDeque::new();
+        let mut pending: VecDeque<Sent> = VecDeque::new();
         loop {
             while pending.len() < self.in_flight_max() {
                 if pending.len() == self.batches.len() && !self.take() {
@@ -271,12 +285,7 @@ impl Lane {
     }
 
     /// Hands a batch to the connection. When this returns, those after it can only follow it.
-    async fn submit(
-        &mut self,
-        place: usize,
-        topic: &TopicName,
-        (address, connection): &Route,
-    ) -> Result<PendingProduce, Error> {
+    async fn submit(&mut self, place: usize, topic: &TopicName, (address, connection): &Route) -> Result<Sent, Error> {
         let batch = self.sequenced(place)?;
         let acks = self.batches[place].encoded.acks;
         // A round may last long: what comes meanwhile has time of its own.
@@ -284,8 +293,10 @@ impl Lane {
         let head = produce::head(topic, self.queue.partition, &batch, acks, &retry)?;
         // Before: when its time is up while it waits for its place in the connection, it is sent all the same.
         self.batches[place].promise().begin_attempt();
-        let submitted = connection.submit_produce(&head, [batch], retry.attempt_deadline()).await;
-        submitted.map_err(|error| {
+        let span = produce::span(topic, self.queue.partition, &batch);
+        let submitting = connection.submit_produce(&head, [batch], retry.attempt_deadline());
+        let submitted = submitting.instrument(span.clone()).await;
+        submitted.map(|answer| Sent { answer, span }).map_err(|error| {
             let batch = &self.batches[place];
             batch.promise().note(batch.may_be_stored, None);
             Error::of_request("produce", address, error)
@@ -360,7 +371,7 @@ impl Lane {
 
     /// The first batch of those that are pending failed. What became of the others is looked at before anything is sent
     /// again.
-    async fn failed(&mut self, failure: Failure, topic: &TopicName, pending: &mut VecDeque<PendingProduce>) -> Stopped {
+    async fn failed(&mut self, failure: Failure, topic: &TopicName, pending: &mut VecDeque<Sent>) -> Stopped {
         self.known_at = None;
         let (error, left_open) = match failure {
             Failure::NotStored(error) => (error, false),
@@ -394,9 +405,9 @@ impl Lane {
 
     /// Waits for the answers to what was sent behind the first batch. Those that were stored are sent again all the same:
     /// the broker knows them, and answers alike.
-    async fn look_at_others(&mut self, topic: &TopicName, pending: &mut VecDeque<PendingProduce>) {
-        for (place, mut answer) in pending.drain(..).enumerate() {
-            let answer = answer.wait().await;
+    async fn look_at_others(&mut self, topic: &TopicName, pending: &mut VecDeque<Sent>) {
+        for (place, mut sent) in pending.drain(..).enumerate() {
+            let answer = sent.wait().await;
             let open = match answer {
                 Ok(response) => !matches!(
                     produce::outcome(topic, self.queue.partition, Ok(Some(response))),

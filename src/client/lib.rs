@@ -25,6 +25,7 @@
 //! | create, alter, delete, list and describe topics, delete old records, see statistics, find the controller | [`Admin`] |
 //! | send records, one by one or many, waiting for each or not | [`Producer`] |
 //! | fetch from an offset, ask for offsets, subscribe | [`Consumer`] |
+//! | test a program with a broker of its own | `testing` (with the feature of that name) |
 //! | speak the protocol on a connection of one's own | [`Connection`], with the messages of the crate `ringmq-wire` |
 //!
 //! **Where requests go.** Data operations go straight to the port of the shard that owns the partition, or to the
@@ -75,6 +76,11 @@ mod subscription;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod window;
+
+/// The programs of the README compile.
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("README.md")]
+struct Readme;
 
 pub use ringmq_wire::batch::Compression;
 pub use ringmq_wire::protocol::{

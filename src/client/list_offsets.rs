@@ -11,6 +11,16 @@ use crate::error::Error;
 use crate::retry::Retry;
 
 /// An offset of one partition.
+///
+/// ```no_run
+/// # async fn example(consumer: ringmq_client::Consumer) -> Result<(), ringmq_client::Error> {
+/// use ringmq_client::OffsetSpec;
+/// for end in consumer.list_offsets("orders", OffsetSpec::Latest).await? {
+///     println!("partition {} ends at {:?}", end.partition, end.offset);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionOffset {
     /// The partition.

@@ -23,6 +23,15 @@ pub(crate) struct TopicRoute {
 }
 
 /// Where one partition can be reached: by the port of the shard that owns it, and by its broker's public one.
+///
+/// ```no_run
+/// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+/// for found in admin.partition_addresses("orders").await? {
+///     println!("partition {} at {}", found.partition, found.direct.unwrap_or(found.public));
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionAddresses {
     /// The partition.

@@ -3,6 +3,11 @@
 use std::time::Duration;
 
 /// How a client behaves. [`Client::builder`](crate::Client::builder) sets these one by one.
+///
+/// ```
+/// let options = ringmq_client::ClientOptions::default();
+/// assert_eq!(options.producer_bytes_max, 64 << 20);
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ClientOptions {

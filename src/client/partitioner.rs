@@ -22,12 +22,22 @@ pub struct Partitioner {
 
 impl Partitioner {
     /// Starts at a random partition, so that many short-lived producers do not all favour the first one.
+    ///
+    /// ```
+    /// let partitioner = ringmq_client::Partitioner::new();
+    /// ```
     #[allow(clippy::new_without_default, reason = "two of them are not equal, as defaults would be")]
     pub fn new() -> Self {
         Self { next: AtomicU32::new(fastrand::u32(..)) }
     }
 
     /// The partition out of `count` for a record with this key; `None` when there is no partition at all.
+    ///
+    /// ```
+    /// use ringmq_client::{PartitionIndex, Partitioner};
+    /// assert_eq!(Partitioner::new().choose(Some(b"21"), 7), Some(PartitionIndex::new(3)));
+    /// assert_eq!(Partitioner::new().choose(None, 0), None);
+    /// ```
     pub fn choose(&self, key: Option<&[u8]>, count: u32) -> Option<PartitionIndex> {
         let number = match key {
             // Kafka clears the sign bit of its signed hash before it takes the remainder.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use ringmq_wire::protocol::{Acks, ProduceHead, ProducePartition, ProduceResponse, ProduceTopic, ProducedPartition};
 use ringmq_wire::{ErrorCode, PartitionIndex, TopicName, WireError};
+use tracing::{Instrument as _, Span};
 
 use crate::cluster::Cluster;
 use crate::delivery::Deliveries;
@@ -83,8 +84,14 @@ async fn attempt(
     if !attempts.begin() {
         return Err(Failure::NotStored(retry.timed_out(None)));
     }
-    let answer = connection.produce(&head, [batches.clone()], deadline).await;
+    let sending = connection.produce(&head, [batches.clone()], deadline);
+    let answer = sending.instrument(span(&route.topic, partition, batches)).await;
     outcome(&route.topic, partition, answer.map_err(|error| Error::of_request("produce", &address, error)))
+}
+
+/// Covers one attempt, until it is answered.
+pub(crate) fn span(topic: &TopicName, partition: PartitionIndex, batches: &Bytes) -> Span {
+    tracing::debug_span!(target: "ringmq_client", "send", %topic, %partition, bytes = batches.len())
 }
 
 /// What an answer says about the one partition that was asked for.

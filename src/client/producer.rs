@@ -31,6 +31,14 @@ const LINGER: Duration = Duration::from_millis(5);
 const BATCH_BYTES_MAX: usize = 256 * 1024;
 
 /// Whose disk an acknowledgement speaks for.
+///
+/// ```no_run
+/// # fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
+/// use ringmq_client::AckedBy;
+/// let quick = client.producer().acked_by(AckedBy::Leader);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AckedBy {
     /// The partition's leader alone.
@@ -143,12 +151,26 @@ impl Producer {
 
     /// The same producer, with or without an identity. Default: with one, so that nothing is stored twice (see
     /// [Retries](Producer)). Without one, nothing is sent again that may have been stored.
+    ///
+    /// ```no_run
+    /// # fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
+    /// let producer = client.producer().idempotent(false);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn idempotent(self, idempotent: bool) -> Self {
         Self { is_idempotent: idempotent, ..self }
     }
 
     /// The same producer, waiting for other acknowledgements. Default [`AckedBy::All`].
+    ///
+    /// ```no_run
+    /// # fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
+    /// let producer = client.producer().acked_by(ringmq_client::AckedBy::Leader);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn acked_by(mut self, acked_by: AckedBy) -> Self {
         self.settings.acks = acked_by.to_wire();
@@ -156,6 +178,13 @@ impl Producer {
     }
 
     /// The same producer with other compression; none is the default.
+    ///
+    /// ```no_run
+    /// # fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
+    /// let producer = client.producer().compression(ringmq_client::Compression::Lz4);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
         self.settings.compression = compression;
@@ -181,6 +210,13 @@ impl Producer {
     /// The same producer with batches of another size at most, in bytes before compression. Default 256 KiB. A record
     /// that is larger goes alone. Topics bound batches too, by their setting `batch_bytes_max` (1 MiB by default): stay
     /// below it, or whole batches are refused.
+    ///
+    /// ```no_run
+    /// # fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
+    /// let bulk = client.producer().batch_bytes_max(1_000_000);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn batch_bytes_max(mut self, bytes: usize) -> Self {
         self.settings.batch_bytes_max = bytes;
@@ -191,6 +227,14 @@ impl Producer {
     /// all attempts included. Default 30 s, or the client's [`timeout`](crate::ClientOptions::timeout) if that is longer:
     /// that one bounds a single request. A batch is given up as a whole: a record that joined one in which others wait may
     /// be given up by an eighth of this time earlier than by itself, or later. `Duration::MAX` is as good as for ever.
+    ///
+    /// ```no_run
+    /// # fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
+    /// use std::time::Duration;
+    /// let patient = client.producer().delivery_timeout(Duration::MAX);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
         self.settings.delivery_timeout = options::bounded(timeout);
@@ -198,6 +242,14 @@ impl Producer {
     }
 
     /// Sends one record, and waits until it is acknowledged.
+    ///
+    /// ```no_run
+    /// # async fn example(producer: ringmq_client::Producer) -> Result<(), ringmq_client::Error> {
+    /// let delivery = producer.send("orders", "12.50").await?;
+    /// println!("on disk at offset {}", delivery.offset);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Cancellation
     /// Dropping the future before there is room for the record sends nothing. Later the record is sent all the same.
@@ -210,6 +262,15 @@ impl Producer {
     }
 
     /// Sends one record to a partition, and waits until it is acknowledged.
+    ///
+    /// ```no_run
+    /// # async fn example(producer: ringmq_client::Producer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::PartitionIndex;
+    /// let delivery = producer.send_to("orders", PartitionIndex::new(3), "12.50").await?;
+    /// assert_eq!(delivery.partition, PartitionIndex::new(3));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Cancellation
     /// As [`Producer::send`].
@@ -271,6 +332,16 @@ impl Producer {
     /// Sends records to a partition as one batch, and waits until it is acknowledged: all are stored, side by side, or
     /// none. A topic bounds the size of a batch (1 MiB by default).
     ///
+    /// ```no_run
+    /// # async fn example(producer: ringmq_client::Producer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{PartitionIndex, Record};
+    /// let lines = ["Dear Ada,", "it runs."].map(Record::value);
+    /// let stored = producer.send_batch_to("letters", PartitionIndex::new(0), lines.into()).await?;
+    /// println!("side by side at offsets {:?}", stored.offsets);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Cancellation
     /// As [`Producer::send`], for all of them.
     ///
@@ -294,6 +365,15 @@ impl Producer {
     /// Hands one record over: waits for room, and not for its acknowledgement. It is on its way when this returns, whatever
     /// becomes of what it returns: a future that tells where the record is stored.
     ///
+    /// ```no_run
+    /// # async fn example(producer: ringmq_client::Producer) -> Result<(), ringmq_client::Error> {
+    /// let pending = producer.enqueue("orders", "12.50").await?;
+    /// println!("it is on its way");
+    /// println!("it is stored at offset {}", pending.await?.offset);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Cancellation
     /// Dropping the future before there is room for the record sends nothing; later there is nothing to drop.
     ///
@@ -310,6 +390,16 @@ impl Producer {
     ///
     /// Callbacks come in the order of the records of a partition, as far as these are answered in order: not without an
     /// [identity](Producer::idempotent), nor where producers with other delivery time-outs send to the partition too.
+    ///
+    /// ```no_run
+    /// # async fn example(producer: ringmq_client::Producer) -> Result<(), ringmq_client::Error> {
+    /// producer.enqueue_with("orders", "12.50", |delivery| match delivery {
+    ///     Ok(delivery) => println!("stored at offset {}", delivery.offset),
+    ///     Err(error) => eprintln!("{error}"),
+    /// }).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Cancellation
     /// As [`Producer::enqueue`].
@@ -391,6 +481,15 @@ impl Producer {
     /// Refuses further records, of clones too, and waits for those that it has as [`Producer::flush`] does. Closing again
     /// does no harm. Other producers of the client go on.
     ///
+    /// ```no_run
+    /// # async fn example(producer: ringmq_client::Producer) -> Result<(), ringmq_client::Error> {
+    /// drop(producer.enqueue("orders", "12.50").await?);
+    /// producer.close().await?;
+    /// assert!(producer.send("orders", "too late").await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Cancellation
     /// Dropping the future loses nothing: the records are sent, and the producer is closed.
     ///
@@ -403,6 +502,13 @@ impl Producer {
 
     /// The partition to which [`Producer::send`] would send a record with this key; without a key, one after the other.
     ///
+    /// ```no_run
+    /// # async fn example(producer: ringmq_client::Producer) -> Result<(), ringmq_client::Error> {
+    /// let partition = producer.partition_for("orders", Some(b"order 7")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Cancellation
     /// Dropping the future changes nothing.
     ///
@@ -414,6 +520,13 @@ impl Producer {
     }
 
     /// How many partitions a topic has.
+    ///
+    /// ```no_run
+    /// # async fn example(producer: ringmq_client::Producer) -> Result<(), ringmq_client::Error> {
+    /// let count = producer.partition_count("orders").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Cancellation
     /// Dropping the future changes nothing.

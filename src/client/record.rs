@@ -4,6 +4,11 @@ use bytes::Bytes;
 use ringmq_wire::{Offset, PartitionIndex, Timestamp};
 
 /// A name and a value that travel with a record.
+///
+/// ```
+/// use ringmq_client::Header;
+/// let header = Header { key: "currency".to_owned(), value: Some("EUR".into()) };
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// The name; need not be unique.
@@ -35,11 +40,21 @@ pub struct Record {
 
 impl Record {
     /// A record with this payload and nothing else.
+    ///
+    /// ```
+    /// let record = ringmq_client::Record::value("12.50");
+    /// assert_eq!(record.value.as_deref(), Some(&b"12.50"[..]));
+    /// ```
     pub fn value(value: impl Into<Bytes>) -> Self {
         Self { value: Some(value.into()), ..Self::default() }
     }
 
     /// The same record with this key.
+    ///
+    /// ```
+    /// let record = ringmq_client::Record::value("12.50").with_key("order 7");
+    /// assert_eq!(record.key.as_deref(), Some(&b"order 7"[..]));
+    /// ```
     #[must_use]
     pub fn with_key(mut self, key: impl Into<Bytes>) -> Self {
         self.key = Some(key.into());
@@ -47,6 +62,11 @@ impl Record {
     }
 
     /// The same record with one more header.
+    ///
+    /// ```
+    /// let record = ringmq_client::Record::value("12.50").with_header("currency", "EUR");
+    /// assert_eq!(record.headers[0].key, "currency");
+    /// ```
     #[must_use]
     pub fn with_header(mut self, key: impl Into<String>, value: impl Into<Bytes>) -> Self {
         self.headers.push(Header { key: key.into(), value: Some(value.into()) });
@@ -68,6 +88,11 @@ impl Record {
     }
 
     /// The same record with this timestamp.
+    ///
+    /// ```
+    /// use ringmq_client::{Record, Timestamp};
+    /// let record = Record::value("12.50").with_timestamp(Timestamp::new(1_763_856_000_000));
+    /// ```
     #[must_use]
     pub fn with_timestamp(mut self, timestamp: Timestamp) -> Self {
         self.timestamp = Some(timestamp);
@@ -85,6 +110,15 @@ impl<T: Into<Bytes>> From<T> for Record {
 ///
 /// Key, value and headers share the memory of the response that brought them: keep a copy rather than the record when
 /// a few records are to be held for long.
+///
+/// ```no_run
+/// # async fn example(mut stream: ringmq_client::RecordStream) -> Result<(), ringmq_client::Error> {
+/// if let Some(record) = stream.next().await? {
+///     println!("{} at {}: {:?} = {:?}", record.partition, record.offset, record.key, record.value);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumedRecord {
     /// Where it is stored.

@@ -16,6 +16,16 @@ use crate::guide::{self, Response};
 use crate::record::ConsumedRecord;
 
 /// Where a subscription starts, in every partition.
+///
+/// ```no_run
+/// # async fn example(consumer: ringmq_client::Consumer) -> Result<(), ringmq_client::Error> {
+/// use std::time::SystemTime;
+/// use ringmq_client::{Start, SubscribeOptions};
+/// let start = Start::Time(SystemTime::now().into());
+/// let stream = consumer.stream("orders", SubscribeOptions { start, ..SubscribeOptions::default() }).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Start {
     /// At the first record that is still there.
@@ -30,6 +40,11 @@ pub enum Start {
 }
 
 /// When a subscription ends.
+///
+/// ```
+/// use ringmq_client::{SubscribeOptions, Until};
+/// let what_is_there_now = SubscribeOptions { until: Until::CurrentEnd, ..SubscribeOptions::default() };
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Until {
     /// Not by itself.
@@ -40,6 +55,17 @@ pub enum Until {
 }
 
 /// What to subscribe to, and how.
+///
+/// ```
+/// use ringmq_client::{FetchOptions, PartitionIndex, Start, SubscribeOptions};
+/// let options = SubscribeOptions {
+///     start: Start::Latest,
+///     partitions: Some(vec![PartitionIndex::new(0)]),
+///     // No more than 2 MiB of a shard are held ahead of the reader.
+///     fetch: FetchOptions { max_bytes: 1 << 20, ..FetchOptions::default() },
+///     ..SubscribeOptions::default()
+/// };
+/// ```
 #[derive(Debug, Clone)]
 pub struct SubscribeOptions {
     /// Where it starts. Default [`Start::Earliest`].
@@ -77,6 +103,15 @@ impl Default for SubscribeOptions {
 }
 
 /// A running subscription, read record by record. Dropping it ends it.
+///
+/// ```no_run
+/// # async fn example(mut stream: ringmq_client::RecordStream) -> Result<(), ringmq_client::Error> {
+/// while let Some(record) = stream.next().await? {
+///     println!("{} of partition {}: {:?}", record.offset, record.partition, record.value);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct RecordStream {
     /// Bounded by the permits in it.
@@ -130,7 +165,22 @@ impl RecordStream {
 
     /// The next record; `None` when the subscription's end is reached.
     ///
-    /// Dropping the future loses nothing.
+    /// ```no_run
+    /// # async fn example(mut stream: ringmq_client::RecordStream) -> Result<(), ringmq_client::Error> {
+    /// use std::time::Duration;
+    /// loop {
+    ///     tokio::select! {
+    ///         record = stream.next() => println!("{record:?}"),
+    ///         // No record is lost by it.
+    ///         () = tokio::time::sleep(Duration::from_secs(1)) => println!("still waiting"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future loses nothing: the next call gives what this one would have given.
     ///
     /// # Errors
     /// [`Error::Broker`] when the topic was deleted or the position is no longer in the log, [`Error::Unreadable`] for a
@@ -147,6 +197,18 @@ impl RecordStream {
     }
 
     /// As [`RecordStream::next`], with all records of the next batch at once; they are of one partition.
+    ///
+    /// ```no_run
+    /// # async fn example(mut stream: ringmq_client::RecordStream) -> Result<(), ringmq_client::Error> {
+    /// while let Some(records) = stream.next_batch().await? {
+    ///     println!("{} records of partition {}", records.len(), records[0].partition);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// As [`RecordStream::next`].
     ///
     /// # Errors
     /// As [`RecordStream::next`].

@@ -10,8 +10,9 @@ async fn a_test_of_a_user_has_a_broker_of_its_own() {
     let client = broker.client().await.unwrap();
     client.admin().create_topic(NewTopic::new("orders")).await.unwrap();
     let stored = client.producer().send("orders", "12.50").await.unwrap();
-    let fetched = client.consumer().fetch("orders", stored.partition, stored.offset, FetchOptions::no_wait());
-    assert_eq!(fetched.await.unwrap().records[0].value.as_deref(), Some(&b"12.50"[..]));
+    let consumer = client.consumer();
+    let fetched = consumer.fetch("orders", stored.partition, stored.offset, FetchOptions::no_wait()).await.unwrap();
+    assert_eq!(fetched.records[0].value.as_deref(), Some(&b"12.50"[..]));
     assert!(other.client().await.unwrap().admin().list_topics().await.unwrap().is_empty());
 
     broker.stop().unwrap();

@@ -13,6 +13,14 @@ use crate::error::Error;
 use crate::metadata::PartitionAddresses;
 
 /// As [`crate::Admin`].
+///
+/// ```no_run
+/// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+/// use ringmq_client::NewTopic;
+/// admin.create_topic(NewTopic::new("orders").partitions(8))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Admin {
     inner: crate::Admin,
@@ -26,6 +34,14 @@ impl Admin {
 
     /// As [`crate::Admin::create_topic`].
     ///
+    /// ```no_run
+    /// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::NewTopic;
+    /// let id = admin.create_topic(NewTopic::new("orders").partitions(8))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::Admin::create_topic`].
     pub fn create_topic(&self, topic: NewTopic) -> Result<TopicId, Error> {
@@ -34,6 +50,17 @@ impl Admin {
 
     /// As [`crate::Admin::create_topics`].
     ///
+    /// ```no_run
+    /// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::NewTopic;
+    /// let topics = vec![NewTopic::new("orders"), NewTopic::new("letters")];
+    /// for created in admin.create_topics(topics)? {
+    ///     println!("{:?}", created.map(|id| id.to_string()));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::Admin::create_topics`].
     pub fn create_topics(&self, topics: Vec<NewTopic>) -> Result<Vec<Result<TopicId, Error>>, Error> {
@@ -41,6 +68,14 @@ impl Admin {
     }
 
     /// As [`crate::Admin::validate_topic`].
+    ///
+    /// ```no_run
+    /// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::NewTopic;
+    /// admin.validate_topic(NewTopic::new("orders").partitions(8))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`crate::Admin::validate_topic`].
@@ -66,6 +101,17 @@ impl Admin {
 
     /// As [`crate::Admin::alter_topics`].
     ///
+    /// ```no_run
+    /// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::TopicAlteration;
+    /// let alterations = ["orders", "letters"].map(|topic| TopicAlteration::new(topic).partitions(16));
+    /// for altered in admin.alter_topics(alterations.into())? {
+    ///     altered?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::Admin::alter_topics`].
     pub fn alter_topics(&self, alterations: Vec<TopicAlteration>) -> Result<Vec<Result<(), Error>>, Error> {
@@ -73,6 +119,14 @@ impl Admin {
     }
 
     /// As [`crate::Admin::validate_alteration`].
+    ///
+    /// ```no_run
+    /// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::TopicAlteration;
+    /// admin.validate_alteration(TopicAlteration::new("orders").partitions(16))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`crate::Admin::validate_alteration`].
@@ -82,6 +136,13 @@ impl Admin {
 
     /// As [`crate::Admin::delete_topic`].
     ///
+    /// ```no_run
+    /// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+    /// admin.delete_topic("orders")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::Admin::delete_topic`].
     pub fn delete_topic(&self, topic: &str) -> Result<(), Error> {
@@ -90,6 +151,15 @@ impl Admin {
 
     /// As [`crate::Admin::delete_topics`].
     ///
+    /// ```no_run
+    /// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+    /// for deleted in admin.delete_topics(&["orders", "letters"])? {
+    ///     deleted?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::Admin::delete_topics`].
     pub fn delete_topics(&self, topics: &[impl AsRef<str>]) -> Result<Vec<Result<(), Error>>, Error> {
@@ -97,6 +167,15 @@ impl Admin {
     }
 
     /// As [`crate::Admin::delete_records`].
+    ///
+    /// ```no_run
+    /// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{DeleteBefore, PartitionIndex};
+    /// let all = [(PartitionIndex::new(0), DeleteBefore::HighWatermark)];
+    /// let begins = admin.delete_records("orders", &all)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`crate::Admin::delete_records`].
@@ -110,6 +189,17 @@ impl Admin {
 
     /// As [`crate::Admin::delete_records_each`].
     ///
+    /// ```no_run
+    /// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{DeleteBefore, PartitionIndex};
+    /// let all = [(PartitionIndex::new(0), DeleteBefore::HighWatermark)];
+    /// for begins in admin.delete_records_each("orders", &all)? {
+    ///     println!("{:?}", begins.map(|begins| begins.log_start));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::Admin::delete_records_each`].
     pub fn delete_records_each(
@@ -122,6 +212,15 @@ impl Admin {
 
     /// As [`crate::Admin::list_topics`].
     ///
+    /// ```no_run
+    /// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+    /// for topic in admin.list_topics()? {
+    ///     println!("{} has {} partitions", topic.name, topic.partitions);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::Admin::list_topics`].
     pub fn list_topics(&self) -> Result<Vec<ListedTopic>, Error> {
@@ -129,6 +228,15 @@ impl Admin {
     }
 
     /// As [`crate::Admin::describe_topic`].
+    ///
+    /// ```no_run
+    /// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+    /// for setting in admin.describe_topic("orders")?.settings {
+    ///     println!("{setting:?}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`crate::Admin::describe_topic`].
@@ -138,6 +246,15 @@ impl Admin {
 
     /// As [`crate::Admin::describe_topics`].
     ///
+    /// ```no_run
+    /// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+    /// for topic in admin.describe_topics(&["orders", "letters"])? {
+    ///     println!("{} partitions", topic?.partitions.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::Admin::describe_topics`].
     pub fn describe_topics(&self, topics: &[impl AsRef<str>]) -> Result<Vec<Result<TopicDescription, Error>>, Error> {
@@ -145,6 +262,15 @@ impl Admin {
     }
 
     /// As [`crate::Admin::partition_addresses`].
+    ///
+    /// ```no_run
+    /// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+    /// for found in admin.partition_addresses("orders")? {
+    ///     println!("partition {} at {}", found.partition, found.direct.unwrap_or(found.public));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`crate::Admin::partition_addresses`].
@@ -154,6 +280,13 @@ impl Admin {
 
     /// As [`crate::Admin::describe_cluster`].
     ///
+    /// ```no_run
+    /// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+    /// println!("{} brokers", admin.describe_cluster()?.brokers.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::Admin::describe_cluster`].
     pub fn describe_cluster(&self) -> Result<DescribeClusterResponse, Error> {
@@ -161,6 +294,15 @@ impl Admin {
     }
 
     /// As [`crate::Admin::stats`].
+    ///
+    /// ```no_run
+    /// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+    /// for shard in admin.stats()? {
+    ///     println!("shard {}: {:?}", shard.shard, shard.counters);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`crate::Admin::stats`].
@@ -170,6 +312,13 @@ impl Admin {
 
     /// As [`crate::Admin::discover_controller`].
     ///
+    /// ```no_run
+    /// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+    /// println!("the controller is at {}", admin.discover_controller()?.address);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::Admin::discover_controller`].
     pub fn discover_controller(&self) -> Result<ControllerInfo, Error> {
@@ -177,6 +326,13 @@ impl Admin {
     }
 
     /// As [`crate::Admin::controller_addr`].
+    ///
+    /// ```no_run
+    /// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+    /// println!("the controller is at {}", admin.controller_addr()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`crate::Admin::controller_addr`].

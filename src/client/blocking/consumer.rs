@@ -14,6 +14,16 @@ use crate::record::ConsumedRecord;
 use crate::subscription::{Start, SubscribeOptions};
 
 /// As [`crate::Consumer`].
+///
+/// ```no_run
+/// # fn example(consumer: ringmq_client::blocking::Consumer) -> Result<(), ringmq_client::Error> {
+/// use ringmq_client::SubscribeOptions;
+/// for record in consumer.stream("orders", SubscribeOptions::default())? {
+///     println!("{:?}", record?.value);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Consumer {
     inner: crate::Consumer,
@@ -26,6 +36,14 @@ impl Consumer {
     }
 
     /// As [`crate::Consumer::fetch`].
+    ///
+    /// ```no_run
+    /// # fn example(consumer: ringmq_client::blocking::Consumer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{FetchOptions, Offset, PartitionIndex};
+    /// let fetched = consumer.fetch("orders", PartitionIndex::new(0), Offset::ZERO, FetchOptions::default())?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`crate::Consumer::fetch`].
@@ -41,6 +59,15 @@ impl Consumer {
 
     /// As [`crate::Consumer::fetch_many`].
     ///
+    /// ```no_run
+    /// # fn example(consumer: ringmq_client::blocking::Consumer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{FetchFrom, FetchOptions, Offset, PartitionIndex};
+    /// let target = FetchFrom { topic: "orders".to_owned(), partition: PartitionIndex::new(0), offset: Offset::ZERO };
+    /// let fetched = consumer.fetch_many(&[target], FetchOptions::no_wait());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::Consumer::fetch_many`].
     pub fn fetch_many(&self, targets: &[FetchFrom], options: FetchOptions) -> Vec<Result<Fetched, Error>> {
@@ -48,6 +75,14 @@ impl Consumer {
     }
 
     /// As [`crate::Consumer::fetch_raw`].
+    ///
+    /// ```no_run
+    /// # fn example(consumer: ringmq_client::blocking::Consumer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{FetchOptions, Offset, PartitionIndex};
+    /// let raw = consumer.fetch_raw("orders", PartitionIndex::new(0), Offset::ZERO, FetchOptions::no_wait())?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`crate::Consumer::fetch_raw`].
@@ -63,6 +98,16 @@ impl Consumer {
 
     /// As [`crate::Consumer::list_offsets`].
     ///
+    /// ```no_run
+    /// # fn example(consumer: ringmq_client::blocking::Consumer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::OffsetSpec;
+    /// for end in consumer.list_offsets("orders", OffsetSpec::Latest)? {
+    ///     println!("partition {} ends at {:?}", end.partition, end.offset);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::Consumer::list_offsets`].
     pub fn list_offsets(&self, topic: &str, at: OffsetSpec) -> Result<Vec<PartitionOffset>, Error> {
@@ -71,6 +116,16 @@ impl Consumer {
 
     /// As [`crate::Consumer::list_offsets_each`].
     ///
+    /// ```no_run
+    /// # fn example(consumer: ringmq_client::blocking::Consumer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::OffsetSpec;
+    /// for end in consumer.list_offsets_each("orders", OffsetSpec::Latest)? {
+    ///     println!("{:?}", end.map(|end| end.offset));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::Consumer::list_offsets_each`].
     pub fn list_offsets_each(&self, topic: &str, at: OffsetSpec) -> Result<Vec<Result<PartitionOffset, Error>>, Error> {
@@ -78,6 +133,15 @@ impl Consumer {
     }
 
     /// As [`crate::Consumer::list_offsets_of`].
+    ///
+    /// ```no_run
+    /// # fn example(consumer: ringmq_client::blocking::Consumer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{OffsetSpec, PartitionIndex};
+    /// let some = [PartitionIndex::new(0), PartitionIndex::new(3)];
+    /// let starts = consumer.list_offsets_of("orders", &some, OffsetSpec::Earliest)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`crate::Consumer::list_offsets_of`].
@@ -92,6 +156,15 @@ impl Consumer {
 
     /// As [`crate::Consumer::list_offset`].
     ///
+    /// ```no_run
+    /// # fn example(consumer: ringmq_client::blocking::Consumer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{OffsetSpec, PartitionIndex, Timestamp};
+    /// let at = OffsetSpec::Timestamp(Timestamp::new(1_763_856_000_000));
+    /// let first = consumer.list_offset("orders", PartitionIndex::new(0), at)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::Consumer::list_offset`].
     pub fn list_offset(
@@ -104,6 +177,17 @@ impl Consumer {
     }
 
     /// Calls `handler` with every record of a topic from `start` on, on this thread, until the handler fails.
+    ///
+    /// ```no_run
+    /// # fn example(consumer: ringmq_client::blocking::Consumer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{ConsumedRecord, Start};
+    /// consumer.subscribe("orders", Start::Earliest, |record: ConsumedRecord| {
+    ///     println!("{:?}", record.value);
+    ///     Ok::<_, std::io::Error>(())
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`crate::Consumer::subscribe`].
@@ -118,6 +202,19 @@ impl Consumer {
     /// As [`Consumer::subscribe`], with options. Returns without an error when the options have an end and it is
     /// reached.
     ///
+    /// ```no_run
+    /// # fn example(consumer: ringmq_client::blocking::Consumer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{ConsumedRecord, SubscribeOptions, Until};
+    /// let options = SubscribeOptions { until: Until::CurrentEnd, ..SubscribeOptions::default() };
+    /// let mut count = 0;
+    /// consumer.subscribe_with("orders", options, |_: ConsumedRecord| {
+    ///     count += 1;
+    ///     Ok::<_, std::io::Error>(())
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::Consumer::subscribe`].
     pub fn subscribe_with<H, E>(&self, topic: &str, options: SubscribeOptions, mut handler: H) -> Result<(), Error>
@@ -131,6 +228,16 @@ impl Consumer {
 
     /// A subscription that is read record by record: an iterator that waits.
     ///
+    /// ```no_run
+    /// # fn example(consumer: ringmq_client::blocking::Consumer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::SubscribeOptions;
+    /// for record in consumer.stream("orders", SubscribeOptions::default())? {
+    ///     println!("{:?}", record?.value);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::Consumer::stream`].
     pub fn stream(&self, topic: &str, options: SubscribeOptions) -> Result<RecordStream, Error> {
@@ -140,6 +247,15 @@ impl Consumer {
 }
 
 /// As [`crate::RecordStream`]. It ends behind an error.
+///
+/// ```no_run
+/// # fn example(mut stream: ringmq_client::blocking::RecordStream) -> Result<(), ringmq_client::Error> {
+/// for record in &mut stream {
+///     println!("{:?}", record?.value);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct RecordStream {
     inner: crate::RecordStream,
@@ -148,12 +264,29 @@ pub struct RecordStream {
 
 impl RecordStream {
     /// As [`crate::RecordStream::positions`].
+    ///
+    /// ```no_run
+    /// # fn example(mut stream: ringmq_client::blocking::RecordStream) -> Result<(), ringmq_client::Error> {
+    /// let first = stream.next().transpose()?;
+    /// println!("to go on there: {:?}", stream.positions());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn positions(&self) -> BTreeMap<PartitionIndex, Offset> {
         self.inner.positions()
     }
 
     /// As [`crate::RecordStream::next_batch`].
+    ///
+    /// ```no_run
+    /// # fn example(mut stream: ringmq_client::blocking::RecordStream) -> Result<(), ringmq_client::Error> {
+    /// while let Some(records) = stream.next_batch()? {
+    ///     println!("{} records", records.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`crate::RecordStream::next_batch`].

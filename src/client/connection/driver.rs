@@ -166,6 +166,7 @@ impl Driver {
             Err(cause) => cause,
         };
         let cause = self.status.ended_by.get_or_init(|| cause).clone();
+        tracing::debug!(%cause, "the connection has ended");
         self.fail_everyone(&cause);
     }
 

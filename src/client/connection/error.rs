@@ -8,6 +8,11 @@ use std::time::Duration;
 use ringmq_wire::{CorrelationId, WireError};
 
 /// Why a connection could not be opened, or broke. Cloned to every request that was waiting on it.
+///
+/// ```
+/// use ringmq_client::ConnectionError;
+/// assert!(ConnectionError::Closed.is_retriable());
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectionError {
@@ -122,6 +127,10 @@ pub enum ConnectionError {
 
 impl ConnectionError {
     /// Whether another attempt, on a new connection, may succeed.
+    ///
+    /// ```
+    /// assert!(!ringmq_client::ConnectionError::RuntimeGone.is_retriable());
+    /// ```
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Resolve(_)
@@ -152,6 +161,12 @@ impl From<io::Error> for ConnectionError {
 }
 
 /// Why a request has no response to show.
+///
+/// ```
+/// use ringmq_client::{ConnectionError, RequestError};
+/// let lost = RequestError::Failed { may_have_arrived: true, cause: ConnectionError::Closed };
+/// println!("{lost}");
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RequestError {
     /// The broker refused the request as a whole.

@@ -23,6 +23,7 @@ use ringmq_wire::protocol::{
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument as _;
 
 use self::driver::{Driver, Recipient, Status, Submission};
 pub use self::error::{ConnectionError, RequestError};
@@ -43,6 +44,22 @@ use crate::options::ClientOptions;
 ///
 /// **Cancelling.** A request whose future is dropped before it was written is not sent. Later, it is: the broker acts on
 /// it, and the response is thrown away.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use ringmq_client::{ClientOptions, Connection};
+/// use ringmq_wire::protocol::ListTopicsRequest;
+/// use tokio::time::Instant;
+///
+/// let deadline = Instant::now() + Duration::from_secs(5);
+/// let connection = Connection::open(&"localhost:9092".parse()?, &ClientOptions::default(), deadline).await?;
+/// for topic in connection.call(&ListTopicsRequest {}, deadline).await?.topics {
+///     println!("{}", topic.name);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Connection {
     submissions: mpsc::Sender<Submission>,
@@ -62,6 +79,15 @@ struct Shared {
 }
 
 /// The response to a fetch: the head, and behind it the sections as they arrived.
+///
+/// ```no_run
+/// # fn example(response: ringmq_client::FetchResponse) -> Result<(), ringmq_client::Error> {
+/// for topic in &response.head.topics {
+///     println!("{} partitions of {}", topic.partitions.len(), topic.topic);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct FetchResponse {
     /// What was read of each partition, and how long its section is.
@@ -106,6 +132,17 @@ enum Reply {
 impl Connection {
     /// Connects to the first socket address behind `address` that a broker answers on.
     ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use ringmq_client::{ClientOptions, Connection};
+    /// let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    /// let connection = Connection::open(&"localhost:9092".parse()?, &ClientOptions::default(), deadline).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
     /// Dropping the future closes what was opened.
     ///
     /// # Errors
@@ -156,7 +193,10 @@ impl Connection {
         let status = Arc::new(Status::new());
         let inbound = Inbound::new(arrived, options.response_bytes_max);
         let (left, leaving) = mpsc::unbounded_channel();
-        tokio::spawn(Driver::new(stream, submitted, leaving, inbound, status.clone()).run());
+        let driver = Driver::new(stream, submitted, leaving, inbound, status.clone());
+        // Of nobody's: it outlives who happens to need it first.
+        let span = tracing::info_span!(target: "ringmq_client", parent: None, "connection", %address);
+        tokio::spawn(driver.run().instrument(span));
         let in_flight = Arc::new(Semaphore::new(in_flight_max));
         let subscriptions = Arc::new(Semaphore::new(in_flight_max / 2));
         let shared = Shared { peer: address, hello, in_flight, subscriptions, left, status };
@@ -164,21 +204,58 @@ impl Connection {
     }
 
     /// The socket address at the other end.
+    ///
+    /// ```no_run
+    /// # fn example(connection: ringmq_client::Connection) -> Result<(), ringmq_client::Error> {
+    /// println!("connected to {}", connection.peer());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn peer(&self) -> SocketAddr {
         self.shared.peer
     }
 
     /// What the broker said that it speaks and takes.
+    ///
+    /// ```no_run
+    /// # fn example(connection: ringmq_client::Connection) -> Result<(), ringmq_client::Error> {
+    /// println!("requests of up to {} bytes", connection.hello().request_bytes_max);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn hello(&self) -> &Hello {
         &self.shared.hello
     }
 
     /// Whether the connection has ended.
+    ///
+    /// ```no_run
+    /// # fn example(connection: ringmq_client::Connection) -> Result<(), ringmq_client::Error> {
+    /// if connection.is_closed() {
+    ///     println!("open another one");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_closed(&self) -> bool {
         self.submissions.is_closed()
     }
 
     /// Sends a request that is its whole body, and waits for its response.
+    ///
+    /// ```no_run
+    /// # async fn example(connection: ringmq_client::Connection) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use ringmq_wire::protocol::DiscoverControllerRequest;
+    /// let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    /// let controller = connection.call(&DiscoverControllerRequest {}, deadline).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future before the request was written has it not sent. Later it is: the broker acts on it, and the response
+    /// is thrown away.
     ///
     /// # Errors
     /// [`RequestError`]: refused by the broker, or no response until `deadline`.
@@ -197,6 +274,26 @@ impl Connection {
     /// they are written from where they are.
     ///
     /// `None` without acknowledgement ([`Acks::None`]): the records were handed to the operating system, no more.
+    ///
+    /// ```no_run
+    /// # async fn example(batch: bytes::Bytes, connection: ringmq_client::Connection) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use ringmq_client::{Acks, PartitionIndex, TopicName};
+    /// use ringmq_wire::protocol::{ProduceHead, ProducePartition, ProduceTopic};
+    ///
+    /// let (partition, records_bytes) = (PartitionIndex::new(0), batch.len().try_into()?);
+    /// let partitions = vec![ProducePartition { partition, records_bytes }];
+    /// let topics = vec![ProduceTopic { topic: TopicName::parse("orders")?, partitions }];
+    /// let head = ProduceHead { acks: Acks::All, timeout_ms: 5_000, topics };
+    /// let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    /// let answer = connection.produce(&head, [batch], deadline).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future before the request was written has it not sent. Later it is: the broker acts on it, and the response
+    /// is thrown away.
     ///
     /// # Errors
     /// [`RequestError`]: refused by the broker, or no response until `deadline`.
@@ -235,6 +332,27 @@ impl Connection {
     }
 
     /// Asks for record batches. The response is read into one buffer, of which the sections are a slice.
+    ///
+    /// ```no_run
+    /// # async fn example(connection: ringmq_client::Connection) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use ringmq_client::{Offset, PartitionIndex, TopicName};
+    /// use ringmq_wire::protocol::{FetchPartition, FetchRequest, FetchTopic};
+    ///
+    /// let (partition, fetch_offset) = (PartitionIndex::new(0), Offset::ZERO);
+    /// let partitions = vec![FetchPartition { partition, fetch_offset, partition_max_bytes: 1 << 20 }];
+    /// let topics = vec![FetchTopic { topic: TopicName::parse("orders")?, partitions }];
+    /// let request = FetchRequest { max_wait_ms: 500, min_bytes: 1, max_bytes: 8 << 20, topics };
+    /// let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    /// let response = connection.fetch(&request, deadline).await?;
+    /// println!("{} bytes of batches", response.sections.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future before the request was written has it not sent. Later it is: the broker acts on it, and the response
+    /// is thrown away.
     ///
     /// # Errors
     /// [`RequestError`]: refused by the broker, or no response until `deadline`, which must leave room for the

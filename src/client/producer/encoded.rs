@@ -23,6 +23,19 @@ impl Producer {
     ///
     /// `None` without acknowledgement ([`Acks::None`]): the records were handed to the operating system, no more.
     ///
+    /// ```no_run
+    /// # async fn example(producer: ringmq_client::Producer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{Acks, Compression, PartitionIndex, Timestamp};
+    /// use ringmq_wire::batch::{BatchBuilder, RecordRef};
+    ///
+    /// let mut batch = BatchBuilder::new(Compression::None);
+    /// let record = RecordRef { timestamp: Timestamp::new(0), key: None, value: Some(b"12.50"), headers: &[] };
+    /// batch.append(&record)?;
+    /// producer.send_encoded("orders", PartitionIndex::new(0), batch.finish()?, Acks::All).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Cancellation
     /// As [`Producer::send`] for what gets this producer's identity. Other batches may be stored or not once they have
     /// been written.
@@ -47,6 +60,13 @@ impl Producer {
 
     /// Sends one record and waits for no acknowledgement, only until the operating system has taken it. A record that
     /// the broker refuses is lost without a word. Gives the partition that it went to.
+    ///
+    /// ```no_run
+    /// # async fn example(producer: ringmq_client::Producer) -> Result<(), ringmq_client::Error> {
+    /// let partition = producer.send_unacknowledged("load", "0.7").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Cancellation
     /// Dropping the future before the record was written sends nothing.

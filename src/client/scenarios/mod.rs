@@ -6,6 +6,7 @@ mod consumer;
 mod gathering;
 mod producer;
 mod routing;
+mod spans;
 mod subscription;
 
 use std::time::Duration;

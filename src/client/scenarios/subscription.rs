@@ -76,6 +76,27 @@ async fn broken_connections_and_moved_partitions_lose_and_repeat_nothing() {
 }
 
 #[tokio::test]
+async fn a_wait_that_a_select_gives_up_loses_no_record() {
+    for has_subscriptions in [false, true] {
+        let (_broker, client, _) = with_topic_by(has_subscriptions).await;
+        fill(&client, 60).await;
+        let mut stream = client.consumer().stream("t", to_the_end(Start::Earliest)).await.unwrap();
+        let (mut found, mut given_up) = (BTreeMap::<u32, Vec<i64>>::new(), 0);
+        loop {
+            tokio::select! {
+                next = stream.next() => match next.unwrap() {
+                    Some(record) => found.entry(record.partition.get()).or_default().push(record.offset.get()),
+                    None => break,
+                },
+                () = tokio::task::yield_now() => given_up += 1,
+            }
+        }
+        assert!(given_up > 0);
+        assert_eq!(found, each_partition(0..60));
+    }
+}
+
+#[tokio::test]
 async fn portions_of_a_size_are_fetched() {
     let (broker, client, _) = with_topic_by(true).await;
     fill(&client, 10).await;

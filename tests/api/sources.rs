@@ -1,0 +1,270 @@
+//! The client's sources, parsed, and what its modules show to the outside.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use syn::{Attribute, Expr, ImplItem, Item, ItemImpl, ItemMod, Lit, Meta, Type, UseTree, Visibility};
+
+/// A module's path below the crate: none for its root.
+pub(crate) type ModulePath = Vec<String>;
+
+/// A name in a module.
+pub(crate) type Name = (ModulePath, String);
+
+/// The modules of a crate that are built for use, by path.
+pub(crate) struct Sources(BTreeMap<ModulePath, Vec<Item>>);
+
+/// A public type, trait, function or constant, with everything that is implemented for it.
+pub(crate) struct PublicItem<'a> {
+    /// As a program writes it: `blocking::Client`.
+    pub(crate) path: String,
+    pub(crate) item: &'a Item,
+    pub(crate) impls: Vec<&'a ItemImpl>,
+}
+
+/// What one public module shows.
+#[derive(Default)]
+pub(crate) struct PublicModule<'a> {
+    pub(crate) items: Vec<PublicItem<'a>>,
+    /// What it shows of other crates, as written.
+    pub(crate) foreign: Vec<String>,
+}
+
+impl Sources {
+    /// Reads the crate whose `lib.rs` is in `root`.
+    pub(crate) fn read(root: &Path) -> Self {
+        let mut sources = Self(BTreeMap::new());
+        sources.read_file(&root.join("lib.rs"), root, Vec::new());
+        sources
+    }
+
+    /// One file as a whole crate.
+    pub(crate) fn of(text: &str) -> Self {
+        let file = syn::parse_file(text).expect("it is Rust");
+        Self(BTreeMap::from([(Vec::new(), file.items)]))
+    }
+
+    /// Reads a file and, from `directory`, the modules that it declares.
+    fn read_file(&mut self, file: &Path, directory: &Path, path: ModulePath) {
+        let text = std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let items = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display())).items;
+        for item in &items {
+            if let Item::Mod(ItemMod { content: None, ident, attrs, .. }) = item
+                && !is_for_tests(attrs)
+            {
+                let (name, below) = (ident.to_string(), directory.join(ident.to_string()));
+                let beside: PathBuf = directory.join(format!("{name}.rs"));
+                let file = if beside.is_file() { beside } else { below.join("mod.rs") };
+                self.read_file(&file, &below, [path.clone(), vec![name]].concat());
+            }
+        }
+        self.0.insert(path, items);
+    }
+
+    /// What a program can name, by public module.
+    pub(crate) fn public(&self) -> BTreeMap<ModulePath, PublicModule<'_>> {
+        let mut public = BTreeMap::new();
+        self.show(&Vec::new(), &mut public);
+        public
+    }
+
+    fn show<'a>(&'a self, path: &ModulePath, public: &mut BTreeMap<ModulePath, PublicModule<'a>>) {
+        let mut shown = PublicModule::default();
+        for item in self.items(path) {
+            match item {
+                Item::Mod(module) if is_public(&module.vis) => {
+                    self.show(&[path.clone(), vec![module.ident.to_string()]].concat(), public);
+                }
+                Item::Use(found) if is_public(&found.vis) => {
+                    for (name, target) in used(&found.tree) {
+                        match self.resolve(path, &target) {
+                            Some(place) => shown.items.push(self.public_item(path, &name, &place)),
+                            None => shown.foreign.push(renamed(&target, &name)),
+                        }
+                    }
+                }
+                item => {
+                    if let Some((name, visibility)) = named(item).filter(|(_, visibility)| is_public(visibility)) {
+                        let _ = visibility;
+                        shown.items.push(self.public_item(path, &name, &(path.clone(), name.clone())));
+                    }
+                }
+            }
+        }
+        shown.items.sort_by(|one, other| one.path.cmp(&other.path));
+        shown.foreign.sort();
+        public.insert(path.clone(), shown);
+    }
+
+    fn public_item(&self, path: &ModulePath, name: &str, place: &Name) -> PublicItem<'_> {
+        let item = self.defined(place).unwrap_or_else(|| panic!("{place:?} is shown and nowhere defined"));
+        let path = [path.clone(), vec![name.to_owned()]].concat().join("::");
+        PublicItem { path, item, impls: self.impls(place) }
+    }
+
+    fn items(&self, path: &ModulePath) -> &[Item] {
+        self.0.get(path).map_or(&[], Vec::as_slice)
+    }
+
+    fn defined(&self, (path, name): &Name) -> Option<&Item> {
+        self.items(path).iter().find(|item| named(item).is_some_and(|(found, _)| found == *name))
+    }
+
+    /// Where a path that is written in a module leads, if it stays in the crate.
+    fn resolve(&self, from: &ModulePath, written: &[String]) -> Option<Name> {
+        let mut path = from.clone();
+        let mut rest = written;
+        loop {
+            match rest {
+                [first, more @ ..] if first == "crate" => (path, rest) = (Vec::new(), more),
+                [first, more @ ..] if first == "self" => rest = more,
+                [first, more @ ..] if first == "super" => {
+                    path.pop();
+                    rest = more;
+                }
+                [name] => break self.look_up(&(path, name.clone())),
+                [module, more @ ..] => {
+                    path.push(module.clone());
+                    rest = more;
+                    if !self.0.contains_key(&path) {
+                        break None;
+                    }
+                }
+                [] => break None,
+            }
+        }
+    }
+
+    /// Follows what a module only passes on.
+    fn look_up(&self, name: &Name) -> Option<Name> {
+        if self.defined(name).is_some() {
+            return Some(name.clone());
+        }
+        let uses =
+            self.items(&name.0).iter().filter_map(|item| if let Item::Use(found) = item { Some(found) } else { None });
+        let mut written = uses.flat_map(|found| used(&found.tree)).filter(|(found, _)| *found == name.1);
+        written.find_map(|(_, target)| self.resolve(&name.0, &target))
+    }
+
+    /// What is implemented for a type, wherever that is.
+    fn impls(&self, place: &Name) -> Vec<&ItemImpl> {
+        let mut found = Vec::new();
+        for (path, items) in &self.0 {
+            for item in items {
+                if let Item::Impl(implementation) = item
+                    && let Type::Path(of) = &*implementation.self_ty
+                    && !is_for_tests(&implementation.attrs)
+                {
+                    let written: Vec<String> = of.path.segments.iter().map(|part| part.ident.to_string()).collect();
+                    if self.resolve(path, &written).as_ref() == Some(place) {
+                        found.push(implementation);
+                    }
+                }
+            }
+        }
+        found
+    }
+}
+
+impl PublicItem<'_> {
+    /// The text of its documentation, and of that of its public methods, each with its path.
+    pub(crate) fn documented(&self) -> Vec<Documented> {
+        let mut found = vec![Documented::new(&self.path, attributes(self.item), false)];
+        if let Item::Trait(shown) = self.item {
+            for item in &shown.items {
+                if let syn::TraitItem::Fn(method) = item {
+                    let path = format!("{}::{}", self.path, method.sig.ident);
+                    found.push(Documented::new(&path, &method.attrs, method.sig.asyncness.is_some()));
+                }
+            }
+        }
+        for item in self.impls.iter().filter(|block| block.trait_.is_none()).flat_map(|block| &block.items) {
+            if let ImplItem::Fn(method) = item
+                && is_public(&method.vis)
+            {
+                let path = format!("{}::{}", self.path, method.sig.ident);
+                found.push(Documented::new(&path, &method.attrs, method.sig.asyncness.is_some()));
+            }
+        }
+        found
+    }
+}
+
+/// What is said of something public.
+pub(crate) struct Documented {
+    pub(crate) path: String,
+    pub(crate) text: String,
+    pub(crate) is_async: bool,
+}
+
+impl Documented {
+    fn new(path: &str, attributes: &[Attribute], is_async: bool) -> Self {
+        let line = |attribute: &Attribute| match &attribute.meta {
+            Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
+                Expr::Lit(literal) => match &literal.lit {
+                    Lit::Str(text) => Some(text.value()),
+                    _ => None,
+                },
+                _ => None,
+            },
+            _ => None,
+        };
+        let text = attributes.iter().filter_map(line).collect::<Vec<_>>().join("\n");
+        Self { path: path.to_owned(), text, is_async }
+    }
+}
+
+pub(crate) fn is_public(visibility: &Visibility) -> bool {
+    matches!(visibility, Visibility::Public(_))
+}
+
+fn is_for_tests(attributes: &[Attribute]) -> bool {
+    attributes.iter().any(|attribute| {
+        attribute.path().is_ident("cfg")
+            && matches!(&attribute.meta, Meta::List(list) if list.tokens.to_string() == "test")
+    })
+}
+
+fn named(item: &Item) -> Option<(String, &Visibility)> {
+    let (ident, visibility) = match item {
+        Item::Struct(item) => (&item.ident, &item.vis),
+        Item::Enum(item) => (&item.ident, &item.vis),
+        Item::Trait(item) => (&item.ident, &item.vis),
+        Item::Type(item) => (&item.ident, &item.vis),
+        Item::Const(item) => (&item.ident, &item.vis),
+        Item::Fn(item) => (&item.sig.ident, &item.vis),
+        _ => return None,
+    };
+    Some((ident.to_string(), visibility))
+}
+
+fn attributes(item: &Item) -> &[Attribute] {
+    match item {
+        Item::Struct(item) => &item.attrs,
+        Item::Enum(item) => &item.attrs,
+        Item::Trait(item) => &item.attrs,
+        Item::Type(item) => &item.attrs,
+        Item::Const(item) => &item.attrs,
+        Item::Fn(item) => &item.attrs,
+        _ => &[],
+    }
+}
+
+/// The names that a `use` brings, each with the path that is written.
+fn used(tree: &UseTree) -> Vec<(String, Vec<String>)> {
+    match tree {
+        UseTree::Path(path) => used(&path.tree)
+            .into_iter()
+            .map(|(name, rest)| (name, [vec![path.ident.to_string()], rest].concat()))
+            .collect(),
+        UseTree::Name(name) => vec![(name.ident.to_string(), vec![name.ident.to_string()])],
+        UseTree::Rename(name) => vec![(name.rename.to_string(), vec![name.ident.to_string()])],
+        UseTree::Group(group) => group.items.iter().flat_map(used).collect(),
+        UseTree::Glob(_) => Vec::new(),
+    }
+}
+
+fn renamed(target: &[String], name: &str) -> String {
+    let path = target.join("::");
+    if target.last().is_some_and(|last| last == name) { path } else { format!("{path} as {name}") }
+}
