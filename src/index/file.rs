@@ -35,7 +35,7 @@ pub struct Coverage {
     pub end_position: u64,
     /// The latest timestamp of those records.
     pub max_timestamp: Timestamp,
-    /// When the segment's first frame was written, by the broker's clock.
+    /// When the segment's first frame was written, by the broker's clock; zero where there is none below `end`.
     pub first_written_at: Timestamp,
     /// The log's latest generation when the index was written; 0 where that is not known, or has more than 32 bits.
     pub generation: u32,

@@ -50,12 +50,12 @@ struct Hints {
     end_position: u64,
 }
 
-/// Both as of the end of the durable frames.
+/// Both as of the end of the durable frames; `None` where the active segment has none.
 fn take(log: &LogCore) -> Option<(Hints, ProducerSnapshot)> {
     let mut state = log.state.borrow_mut();
     let (end, end_position) = (state.window.frames_end(), state.window.frames_end_position());
     let known = state.generations.clone()?;
-    let active = state.active.as_ref()?;
+    let active = state.active.as_ref().filter(|active| end > active.segment.base)?;
     let indexes = active.open.indexes.borrow().below(end);
     let hints = Hints { segment: active.segment.clone(), indexes, known, end, end_position };
     producer_snapshots::take(log, &mut state).map(|snapshot| (hints, snapshot))

@@ -167,6 +167,8 @@ impl ProducerRecovery<'_> {
         let oldest = self.now.get().saturating_sub(i64::try_from(self.expiry.as_millis()).unwrap_or(i64::MAX));
         for base in self.bases.iter().skip(1).rev() {
             let indexed = Segment::new(self.dir, *base).indexed(self.known.number()).await?;
+            // An index that was kept when its segment had no frame yet does not tell when that was written.
+            let indexed = indexed.filter(|coverage| coverage.end > *base);
             if indexed.is_some_and(|coverage| coverage.first_written_at.get() <= oldest) {
                 return Ok(*base);
             }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ringmq_index::{Coverage, OffsetIndex};
 use ringmq_runtime::sim::{Fault, Operation, Sim};
 use ringmq_runtime::{task, time};
 use ringmq_wire::batch::{BatchBuilder, BatchLimits, BatchProducer, Compression, RecordRef, set_producer};
@@ -121,6 +122,25 @@ fn damaged_and_missing_snapshots_cost_time_alone() {
             });
         }
     }
+}
+
+#[test]
+fn an_index_without_frames_does_not_tell_that_they_are_old() {
+    let sim = sim(5);
+    ten_turns(&sim, false);
+    for path in snapshots(&sim) {
+        sim.disk().remove(&path).expect("a snapshot");
+    }
+    let path = file_path(0, "00000000000000000012.index");
+    let (coverage, _) =
+        OffsetIndex::decode(&sim.disk().read(&path).expect("an index"), 8 << 10).expect("a sound index");
+    let base = coverage.segment_base;
+    let coverage = Coverage { end: base, end_position: 0, first_written_at: Timestamp::new(0), ..coverage };
+    sim.disk().overwrite(&path, 0, &OffsetIndex::new(base, 4096).encode(&coverage)).expect("a file");
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        assert_known(&log, 10).await;
+    });
 }
 
 #[test]
