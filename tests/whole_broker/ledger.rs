@@ -15,8 +15,10 @@ use ringmq_wire::batch::{
 use ringmq_wire::{Offset, ProducerId, Timestamp};
 
 use super::topics;
+use relaxed::Relaxed;
 
 mod check;
+mod relaxed;
 
 pub(crate) use check::{Gone, ReadLog};
 
@@ -42,6 +44,11 @@ impl Place {
     /// Whether the oldest records go when there are too many.
     pub(crate) fn is_retained(&self) -> bool {
         self.topic == topics::RETAINED
+    }
+
+    /// Whether records are shown before they are durable.
+    pub(crate) fn is_relaxed(&self) -> bool {
+        self.topic == topics::RELAXED
     }
 }
 
@@ -116,6 +123,7 @@ struct Books {
     /// By base offset.
     known: RefCell<BTreeMap<Place, BTreeMap<Offset, Known>>>,
     starts: RefCell<BTreeMap<Place, Start>>,
+    relaxed: RefCell<Relaxed>,
     producers: RefCell<BTreeSet<ProducerId>>,
     senders: Cell<u64>,
     acknowledged: Cell<u64>,
@@ -238,6 +246,10 @@ impl Ledger {
     /// A batch that was sent to that place and is as it was sent.
     fn see_whole(&self, place: &Place, batch: &BatchView<'_>) -> SeenBatch {
         let (base, next) = (batch.header().base_offset, batch.header().next_offset());
+        if place.is_relaxed() && batch.header().record_count == 0 {
+            // In the place of offsets that were lost, or never given.
+            return SeenBatch { base, next, records: Vec::new() };
+        }
         let mut scratch = Scratch::default();
         let first = batch.records(&mut scratch).ok().and_then(|mut records| records.next()?.ok());
         let identity = first.as_ref().and_then(|record| identified(record.value?));
@@ -294,6 +306,10 @@ impl Ledger {
         let before = offsets.range(..base).next_back().is_none_or(|(_, before)| before.next <= base);
         let after = offsets.range(base..).next().is_none_or(|(after, _)| known.next <= *after);
         assert!(before && after, "{place}: {base} to {} overlaps what was there before", known.next);
+        if place.is_relaxed() && !self.0.relaxed.borrow_mut().see(place, base, known) {
+            self.0.sent.borrow_mut()[known.batch.0].base = None;
+            return;
+        }
         offsets.insert(base, known);
     }
 

@@ -105,11 +105,17 @@ impl Lane {
         Lane { epoch, next_sequence, pending, answered: None, outdated: None }
     }
 
+    fn begin_epoch(&mut self) {
+        self.epoch = self.epoch.next().expect("few");
+        (self.next_sequence, self.answered) = (Sequence::ZERO, None);
+    }
+
     /// What was answered last, where the partition knows the producer for certain: it has records of it.
     fn known(&self, sender: &Sender<'_>) -> Option<(Batch, Offset)> {
         let start = sender.stage.ledger.start_asked(sender.place);
-        // Retention may take anything.
-        self.answered.clone().filter(|(_, base)| *base >= start && !sender.place.is_retained())
+        // Retention may take anything, and so may the power where the flush is relaxed.
+        let stays = !(sender.place.is_retained() || sender.place.is_relaxed());
+        self.answered.clone().filter(|(_, base)| *base >= start && stays)
     }
 }
 
@@ -157,16 +163,23 @@ impl Sender<'_> {
         mut under_way: BTreeMap<CorrelationId, Batch>,
         connection: &mut Connection,
     ) -> Result<(), Lost> {
+        let mut begins_again = false;
         while !under_way.is_empty() {
             let (id, answer) = connection.receive().await?;
             let batch = under_way.remove(&id).expect("each request is answered once");
             let Some(produced) = self.produced(&answer) else { continue };
             match produced.error {
                 ErrorCode::None => self.stored(lane, batch, &produced),
+                // What came before it went with the power.
+                ErrorCode::OutOfOrderSequence if self.place.is_relaxed() => begins_again = true,
                 // What came before it was refused, by a broker that stops.
                 ErrorCode::OutOfOrderSequence if self.stage.is_stopping() => {}
                 error => self.stage.allow(error, "a batch of an idempotent producer"),
             }
+        }
+        if begins_again {
+            lane.pending.clear();
+            lane.begin_epoch();
         }
         Ok(())
     }
@@ -206,8 +219,7 @@ impl Sender<'_> {
             return;
         }
         lane.outdated = Some(self.write(lane.epoch, lane.next_sequence));
-        lane.epoch = lane.epoch.next().expect("few");
-        (lane.next_sequence, lane.answered) = (Sequence::ZERO, None);
+        lane.begin_epoch();
     }
 
     /// Sends a batch of the epoch before.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_runtime::sim::{DiskConfig, LatencyConfig, Sim, SimConfig};
+use ringmq_runtime::time::Instant;
 use ringmq_runtime::{random, task, time};
 use ringmq_shard::{JournalConfig, JournalSettings};
 use ringmq_wire::ErrorCode;
@@ -14,7 +15,7 @@ use ringmq_wire::ErrorCode;
 use super::broker::{ADDRESS, Broker, Shape};
 use super::connection::{Connection, Lost};
 use super::ledger::{Gone, Ledger, Place};
-use super::topics::{COMPACTED, KEPT, RETAINED, TRIMMED};
+use super::topics::{COMPACTED, KEPT, RELAXED, RETAINED, TRIMMED};
 use super::{churn, consumer, producer, retrying, topics, trim};
 
 /// What the clients of one scenario share: each is on a machine of its own, and this is the test's.
@@ -90,6 +91,13 @@ impl Stage {
         });
     }
 
+    async fn start_broker(&self, shape: &Shape) -> Broker {
+        let began = Instant::now();
+        let broker = Broker::start(shape, self.stopping.clone()).await;
+        self.ledger.broker_has_recovered(began);
+        broker
+    }
+
     async fn create_topics(&self) -> Result<(), Lost> {
         let mut connection = Connection::open(ADDRESS).await?;
         for (topic, partitions) in self.topics.iter() {
@@ -115,7 +123,7 @@ impl Plan {
         let tail_cache_bytes = 1 << draw(12, 24);
         Plan {
             shape: Shape { shards, tail_cache_bytes, journal: draw_journal() },
-            topics: [(KEPT, 3), (TRIMMED, 2), (COMPACTED, 2), (RETAINED, 1)]
+            topics: [(KEPT, 3), (TRIMMED, 2), (COMPACTED, 2), (RETAINED, 1), (RELAXED, 2)]
                 .map(|(topic, partitions_max)| (topic, u32::try_from(draw(1, partitions_max)).expect("small")))
                 .into(),
             producers: draw(1, 2),
@@ -172,6 +180,8 @@ pub(crate) struct Outcome {
     pub(crate) gone: Gone,
     /// Batches that were sent again and not stored again.
     pub(crate) sent_again: u64,
+    /// Batches that were shown and are lost, as they may be where the flush is relaxed.
+    pub(crate) lost: u64,
 }
 
 /// Plays the scenario of a seed.
@@ -200,7 +210,8 @@ pub(crate) fn run_with(seed: u64, seeded_bug: Option<SeededBug>) -> Outcome {
     }
     let gone = last_life(&sim, &stage, &plan.shape);
     assert!(stage.ledger.acknowledged_count() > 0, "something was produced");
-    Outcome { trace: sim.trace_hash(), gone, sent_again: stage.ledger.sent_again_count() }
+    let (sent_again, lost) = (stage.ledger.sent_again_count(), stage.ledger.lost_count());
+    Outcome { trace: sim.trace_hash(), gone, sent_again, lost }
 }
 
 fn start_clients(sim: &Sim, stage: &Stage, plan: &Plan) {
@@ -221,10 +232,10 @@ fn start_clients(sim: &Sim, stage: &Stage, plan: &Plan) {
 /// One life of the broker, from a start to a violent or a peaceful end; the end may come while it starts.
 fn live(sim: &Sim, stage: &Stage, shape: &Shape) {
     let running = Rc::new(RefCell::new(None));
-    let end = sim.run(|| async {
+    let (end, at) = sim.run(|| async {
         let (stage, running, shape) = (stage.clone(), running.clone(), shape.clone());
         task::spawn("life", async move {
-            let broker = Broker::start(&shape, stage.stopping.clone()).await;
+            let broker = stage.start_broker(&shape).await;
             // Stored before the check, which may take longer than the broker lives.
             *running.borrow_mut() = Some(broker);
             let checked = consumer::check_all(&stage).await;
@@ -232,12 +243,18 @@ fn live(sim: &Sim, stage: &Stage, shape: &Shape) {
         });
         let length_us = if draw(0, 3) == 0 { draw(0, 20_000) } else { draw(0, 200_000) };
         time::sleep(Duration::from_micros(length_us)).await;
-        End::draw()
+        (End::draw(), Instant::now())
     });
     match end {
-        End::Kill => sim.kill(),
-        // The ledger knows what must be there, whatever was kept.
-        End::PowerLoss => _ = sim.crash(),
+        End::Kill => {
+            sim.kill();
+            stage.ledger.broker_was_killed(at);
+        }
+        End::PowerLoss => {
+            // The ledger knows what must be there, whatever was kept.
+            let _ = sim.crash();
+            stage.ledger.power_was_lost(at);
+        }
         End::CleanStop => {
             sim.run(|| async {
                 let broker = loop {
@@ -257,7 +274,7 @@ fn live(sim: &Sim, stage: &Stage, shape: &Shape) {
 /// Lets the clients finish, checks everything, stops and starts once more, and checks again. Returns what is gone.
 fn last_life(sim: &Sim, stage: &Stage, shape: &Shape) -> Gone {
     sim.run(|| async {
-        let broker = Broker::start(shape, stage.stopping.clone()).await;
+        let broker = stage.start_broker(shape).await;
         consumer::check_all(stage).await.expect("nothing ends the broker");
         time::sleep(Duration::from_millis(20)).await;
         stage.enough.set(true);
@@ -266,7 +283,7 @@ fn last_life(sim: &Sim, stage: &Stage, shape: &Shape) -> Gone {
         }
         consumer::check_all(stage).await.expect("nothing ends the broker");
         broker.stop().await;
-        let broker = Broker::start(shape, stage.stopping.clone()).await;
+        let broker = stage.start_broker(shape).await;
         let gone = consumer::check_all(stage).await.expect("nothing ends the broker");
         broker.stop().await;
         gone

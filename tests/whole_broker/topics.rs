@@ -19,13 +19,19 @@ pub(crate) const COMPACTED: &str = "compacted";
 /// The oldest records go when there are too many.
 pub(crate) const RETAINED: &str = "retained";
 
+/// Records are acknowledged, and shown, before they are durable.
+pub(crate) const RELAXED: &str = "relaxed";
+
+/// How soon they are, about.
+pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_millis(10);
+
 /// What stays of [`RETAINED`], in bytes of its segments. That is more than of its batches, as frames are padded.
 pub(crate) const RETENTION_BYTES: u64 = 256 << 10;
 
 /// How long tombstones stay in [`COMPACTED`].
 pub(crate) const TOMBSTONE_RETENTION: Duration = Duration::from_millis(100);
 
-/// Has compaction and retention set, some time after the topics came into use.
+/// Has compaction, retention and the flush set, some time after the topics came into use.
 pub(crate) async fn keep_as_planned(stage: Stage) {
     for place in stage.places().into_iter().filter(|place| place.topic == RETAINED) {
         stage.ledger.ask_to_delete(&place, Offset::MAX);
@@ -36,7 +42,7 @@ pub(crate) async fn keep_as_planned(stage: Stage) {
     }
 }
 
-/// Whether both topics are altered for certain. Asking again does no harm.
+/// Whether the topics are altered for certain. Asking again does no harm.
 async fn alter(stage: &Stage) -> Result<bool, Lost> {
     let mut connection = Connection::open(ADDRESS).await?;
     let tombstone_retention_ms = TOMBSTONE_RETENTION.as_millis();
@@ -46,7 +52,8 @@ async fn alter(stage: &Stage) -> Result<bool, Lost> {
         ("compaction_dirty_percent", (1 + random::u64() % 50).to_string()),
     ];
     let retained = [("retention_bytes", RETENTION_BYTES.to_string())];
-    let topics = vec![alteration(COMPACTED, compacted), alteration(RETAINED, retained)];
+    let relaxed = [("flush_interval_ms", FLUSH_INTERVAL.as_millis().to_string())];
+    let topics = vec![alteration(COMPACTED, compacted), alteration(RETAINED, retained), alteration(RELAXED, relaxed)];
     let altered = connection.call(&AlterTopicsRequest { topics, timeout_ms: 30_000, validate_only: false }).await?;
     let errors = altered.map_or_else(
         |error| vec![error.code],

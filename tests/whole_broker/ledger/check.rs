@@ -36,6 +36,7 @@ impl Ledger {
             .filter(|(offset, _)| *offset >= log.start)
             .collect();
         check_order(place, &sent, &records);
+        self.0.relaxed.borrow().check(place);
         let known = Vec::from_iter(expected.records(&sent));
         let (below, known): (Vec<_>, Vec<_>) = known.into_iter().partition(|record| record.offset < log.start);
         if place.is_compacted() {
