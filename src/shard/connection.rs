@@ -20,7 +20,7 @@ use ringmq_wire::protocol::{Hello, Message, RequestType, SubscribeRequest};
 use ringmq_wire::{CorrelationId, ErrorCode, WireError};
 
 use crate::frame_reader::{FrameReader, ReadEnd};
-use crate::handlers::fetch::subscribe;
+use crate::handlers::fetch::subscribe::{self, Subscriptions};
 use crate::handlers::{
     alter_topics, create_topics, delete_records, delete_topics, describe_cluster, describe_topics, discover_controller,
     fetch, init_producer_id, list_offsets, list_topics, metadata, produce, stats,
@@ -234,8 +234,8 @@ async fn handle(
         RequestType::Stats => start(session, call, body, AnswerSize::OfCluster, stats::handle),
         RequestType::InitProducerId => start(session, call, body, AnswerSize::OfRequest, init_producer_id::handle),
         RequestType::Subscribe => start_subscription(session, call, body),
-        RequestType::GrantCredit => start(session, call, body, AnswerSize::OfRequest, subscribe::grant_credit),
-        RequestType::Unsubscribe => start(session, call, body, AnswerSize::OfRequest, subscribe::unsubscribe),
+        RequestType::GrantCredit => do_at_once(session, call, body, Subscriptions::grant_credit),
+        RequestType::Unsubscribe => do_at_once(session, call, body, Subscriptions::unsubscribe),
         RequestType::Produce => {}
     }
     reader.consume(body_bytes);
@@ -279,7 +279,9 @@ fn start_subscription(session: &Rc<Session>, call: Call, body: &[u8]) {
         Ok(request) => request,
         Err(error) => return session.refuse(call, &WireError::from(&error)),
     };
-    match session.subscriptions.open(call.correlation, request.credit_bytes) {
+    // Requests that grant credit, or end it, have to come through as well.
+    let open_max = session.shard.config.limits.in_flight_max as usize / 2;
+    match session.subscriptions.open(call.correlation, request.credit_bytes, open_max) {
         Ok(subscription) => {
             let serving = session.clone();
             session.spawn("subscription", async move {
@@ -287,6 +289,26 @@ fn start_subscription(session: &Rc<Session>, call: Call, body: &[u8]) {
             });
         }
         Err(error) => session.refuse(call, &error),
+    }
+}
+
+/// Does what is asked of a subscription before the next request is read: later its id may be another one's.
+fn do_at_once<Q: Codec, R: Message + 'static>(
+    session: &Rc<Session>,
+    call: Call,
+    body: &[u8],
+    handler: impl FnOnce(&Subscriptions, &Q) -> R,
+) {
+    match Q::decode_whole(body) {
+        Ok(request) => {
+            let response = handler(&session.subscriptions, &request);
+            let answering = session.clone();
+            session.spawn("answer", async move {
+                let turn = answering.control.acquire(1).await;
+                answering.answer(call, turn, &response).await;
+            });
+        }
+        Err(error) => session.refuse(call, &WireError::from(&error)),
     }
 }
 

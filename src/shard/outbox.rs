@@ -48,7 +48,8 @@ impl Deref for Slice {
 /// What a response keeps until the kernel has it.
 #[derive(Debug)]
 pub(crate) struct Hold {
-    /// Its place among the connection's requests in flight, unless more answers to the request come.
+    /// Its place among the connection's requests in flight or, where more answers to its request come, among those of them
+    /// that the peer has not taken.
     pub(crate) _slot: Option<Permit>,
     /// Its turn among those of its kind, where there are few.
     pub(crate) _turn: Option<Permit>,
@@ -143,7 +144,8 @@ impl Outbox {
         .await
     }
 
-    async fn broken(&self) {
+    /// Done once nothing can be sent any more.
+    pub(crate) async fn broken(&self) {
         loop {
             let written = self.0.written.listen();
             if self.0.broken.get() {

@@ -31,13 +31,18 @@ impl Account {
     }
 
     fn try_reserve(&self, bytes: usize) -> Option<Reserved> {
-        let fits = |taken: usize| {
-            let sum = taken.saturating_add(bytes);
-            // A single answer beyond the bound passes alone instead of never.
-            (taken == 0 || sum <= self.bytes_max).then_some(sum)
-        };
-        self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).ok()?;
+        self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| self.with(taken, bytes)).ok()?;
         Some(Reserved { taken: self.taken.clone(), bytes })
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.with(self.taken.load(Ordering::Acquire), bytes).is_some()
+    }
+
+    /// The sum, if it is allowed. A single answer beyond the bound passes alone instead of never.
+    fn with(&self, taken: usize, bytes: usize) -> Option<usize> {
+        let sum = taken.saturating_add(bytes);
+        (taken == 0 || sum <= self.bytes_max).then_some(sum)
     }
 }
 
@@ -75,20 +80,34 @@ impl Charge {
     /// # Errors
     /// `Overloaded` when there is none within `wait_max`.
     pub(crate) async fn reserve(&self, bytes: usize, wait_max: Duration) -> Result<ReplyRoom, WireError> {
-        let deadline = Instant::now() + wait_max;
-        let mut retry = RETRY_MIN;
-        loop {
-            if let Some(room) = self.try_reserve(bytes) {
-                return Ok(room);
-            }
-            if Instant::now() >= deadline {
-                let detail = "answers that were fetched before are not read: read them and fetch again, or fetch from \
-                              the partition's own port";
-                return Err(WireError::new(ErrorCode::Overloaded, detail));
-            }
-            time::sleep(retry).await;
-            retry = (2 * retry).min(RETRY_MAX);
+        retry(wait_max, || self.try_reserve(bytes)).await
+    }
+
+    /// Waits until there is room for an answer of so many bytes, which is not taken yet: before they are read.
+    ///
+    /// # Errors
+    /// `Overloaded` when there is none within `wait_max`.
+    pub(crate) async fn has_room(&self, bytes: usize, wait_max: Duration) -> Result<(), WireError> {
+        let has_room = || self.connection.has_room(bytes) && self.shards.has_room(bytes);
+        retry(wait_max, || has_room().then_some(())).await
+    }
+}
+
+/// Tries until `wait_max` is over.
+async fn retry<T>(wait_max: Duration, attempt: impl Fn() -> Option<T>) -> Result<T, WireError> {
+    let deadline = Instant::now() + wait_max;
+    let mut retry = RETRY_MIN;
+    loop {
+        if let Some(got) = attempt() {
+            return Ok(got);
         }
+        if Instant::now() >= deadline {
+            let detail = "answers that were fetched before are not read: read them and fetch again, or fetch from \
+                              the partition's own port";
+            return Err(WireError::new(ErrorCode::Overloaded, detail));
+        }
+        time::sleep(retry).await;
+        retry = (2 * retry).min(RETRY_MAX);
     }
 }
 

@@ -2,9 +2,11 @@
 //! answer out.
 
 use std::cell::Cell;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use bytes::BytesMut;
 use ringmq_runtime::local::{Permit, Semaphore};
@@ -126,6 +128,15 @@ impl Unplaced {
         let Some(room) = session.outbox.or_broken(room).await else { return };
         session.put_encoded(self.call.into_hold(room, self.stage), self.encoded, self.records);
     }
+
+    /// The same for a request that changes nothing: one that finds no room for long is refused, and its place is free for
+    /// others.
+    pub(crate) async fn put_or_refuse(self: Box<Self>, session: &Session) {
+        match session.room_until(ready(()), self.encoded.len()).await {
+            Ok(room) => session.put_encoded(self.call.into_hold(room, self.stage), self.encoded, self.records),
+            Err(error) => session.refuse(self.call, &error),
+        }
+    }
 }
 
 impl Session {
@@ -203,7 +214,13 @@ impl Session {
         (room, records): (Held, Vec<Slice>),
         stage: (Stage, Instant),
     ) -> Result<(), Box<Unplaced>> {
-        let encoded = self.encode(call.correlation, encode);
+        let encoded = match self.encode(encode) {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                self.refuse(call, &error);
+                return Ok(());
+            }
+        };
         let room = if room.is_none() { self.responses.of_allowance(encoded.len()) } else { Some(room) };
         match room {
             Some(room) => {
@@ -214,42 +231,59 @@ impl Session {
         }
     }
 
-    /// Puts out one of the answers to a request of which more come, with its records and room for both. Where there is no
-    /// room it is waited for here.
+    /// Puts out one of the answers to a request of which more come, with its records and room for both, and its `slot`
+    /// among those that the peer has not taken. Where there is no room it is waited for here, until `hurry` is done and a
+    /// moment longer.
+    ///
+    /// # Errors
+    /// `Overloaded` when there was none; what the request is refused with when it cannot be encoded.
     pub(crate) async fn put_part(
         &self,
-        correlation: CorrelationId,
+        slot: Permit,
         encode: impl FnOnce(&mut BytesMut) -> Result<(), FrameError>,
         (room, records): (Held, Vec<Slice>),
         stage: (Stage, Instant),
-    ) {
-        let encoded = self.encode(correlation, encode);
-        let room = match room.is_none() {
-            true => self.outbox.or_broken(self.responses.acquire(encoded.len())).await,
-            false => Some(room),
-        };
-        // Without room nobody is there to take the answer.
-        let Some(room) = room else { return };
-        self.put_encoded(Hold { _slot: None, _turn: None, _room: room, stage }, encoded, records);
+        hurry: impl Future<Output = ()>,
+    ) -> Result<(), WireError> {
+        let encoded = self.encode(encode)?;
+        let room = if room.is_none() { self.room_until(hurry, encoded.len()).await? } else { room };
+        self.put_encoded(Hold { _slot: Some(slot), _turn: None, _room: room, stage }, encoded, records);
+        Ok(())
     }
 
     /// Answers a request other than produce and fetch. `turn` is kept until the peer has taken the answer. One that finds
     /// no room, because this peer or others do not take their answers, is refused: it can be asked for again.
     pub(crate) async fn answer<M: Message>(&self, call: Call, turn: Permit, response: &M) {
-        let encoded = self.encode(call.correlation, |out| encode_response(call.correlation, response, out));
-        let wait_max = self.shard.config.limits.forward_wait_max;
-        match time::timeout(wait_max, self.responses.acquire(encoded.len())).await {
-            Ok(room) => {
+        let placed = async {
+            let encoded = self.encode(|out| encode_response(call.correlation, response, out))?;
+            let room = self.room_until(ready(()), encoded.len()).await?;
+            Ok((encoded, room))
+        };
+        match placed.await {
+            Ok((encoded, room)) => {
                 let stage = (Stage::OtherAnswered, call.received);
                 let hold = Hold { _turn: Some(turn), ..call.into_hold(room, stage) };
                 self.put_encoded(hold, encoded, Vec::new());
             }
-            Err(_) => {
-                let detail =
-                    "there is no room for the answer, because earlier ones are not taken; read them, or wait a moment";
-                self.refuse(call, &WireError::new(ErrorCode::Overloaded, detail));
-            }
+            Err(error) => self.refuse(call, &error),
         }
+    }
+
+    /// Room for an answer of so many bytes, which is waited for until `hurry` is done, and a moment longer.
+    async fn room_until(&self, hurry: impl Future<Output = ()>, bytes: usize) -> Result<Held, WireError> {
+        let (mut room, mut hurry) = (pin!(self.responses.acquire(bytes)), pin!(hurry));
+        let in_time = std::future::poll_fn(|cx| match room.as_mut().poll(cx) {
+            Poll::Ready(room) => Poll::Ready(Some(room)),
+            Poll::Pending => hurry.as_mut().poll(cx).map(|()| None),
+        });
+        if let Some(room) = in_time.await {
+            return Ok(room);
+        }
+        time::timeout(self.shard.config.limits.forward_wait_max, room).await.map_err(|_| {
+            let detail =
+                "there is no room for the answer, because earlier ones are not taken; read them, or wait a moment";
+            WireError::new(ErrorCode::Overloaded, detail)
+        })
     }
 
     /// Answers a request with an error of the whole.
@@ -275,17 +309,11 @@ impl Session {
         self.put_encoded(hold, encoded, Vec::new());
     }
 
-    /// An answer's bytes; when it cannot be encoded, the error's.
-    fn encode(
-        &self,
-        correlation: CorrelationId,
-        encode: impl FnOnce(&mut BytesMut) -> Result<(), FrameError>,
-    ) -> BytesMut {
+    /// An answer's bytes.
+    fn encode(&self, encode: impl FnOnce(&mut BytesMut) -> Result<(), FrameError>) -> Result<BytesMut, WireError> {
         let mut encoded = self.scratch.take();
-        if let Err(error) = encode(&mut encoded) {
-            encode_error_response(correlation, &WireError::from(&error), &mut encoded);
-        }
-        encoded
+        encode(&mut encoded).map_err(|error| WireError::from(&error))?;
+        Ok(encoded)
     }
 
     fn put_encoded(&self, hold: Hold, mut encoded: BytesMut, records: Vec<Slice>) {

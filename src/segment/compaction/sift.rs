@@ -23,6 +23,9 @@ const RECORD_HEAD_BYTES_MAX: usize = 16;
 /// Looking at a header takes as long as moving so many bytes.
 const HEADER_BYTES: usize = 32;
 
+/// Making a decompressor takes as long as moving so many bytes.
+const DECOMPRESSOR_BYTES: usize = 8 << 10;
+
 /// What is left of a batch.
 pub(super) enum Left {
     /// All of it, as it is.
@@ -180,6 +183,9 @@ pub(super) async fn open<'s>(
     let mut opening = batch.open(scratch).ok()?;
     while !opening.step().ok()? {
         pace.spend(OpeningBatch::STEP_BYTES).await;
+    }
+    if batch.header().compression() != Compression::None {
+        pace.spend(DECOMPRESSOR_BYTES + batch.bytes().len().min(OpeningBatch::STEP_BYTES)).await;
     }
     opening.records().ok()
 }

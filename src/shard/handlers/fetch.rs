@@ -22,8 +22,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use ringmq_runtime::buffer::IoBuf;
 use ringmq_runtime::channel::{self, OneshotReceiver, OneshotSender};
+use ringmq_runtime::local::Listener;
 use ringmq_runtime::task;
-use ringmq_runtime::time::Instant;
+use ringmq_runtime::time::{self, Instant};
 use ringmq_wire::protocol::frame::encode_response_head;
 use ringmq_wire::protocol::{FetchRequest, FetchResponseHead, FetchTopic, FetchedPartition, FetchedTopic};
 use ringmq_wire::{Detail, ErrorCode, Offset, PartitionIndex, WireError};
@@ -39,7 +40,7 @@ use crate::session::{Call, Session};
 use crate::split::{self, Merged, Share, Split, unanswered};
 use crate::stats::{Counter, Stage, Stats};
 use crate::turns::Turns;
-use share::{Found, Outcome, Part, Read, Terms};
+use share::{Asker, Found, Outcome, Part, Read, Terms};
 
 /// The partitions of one request that another shard owns.
 pub(crate) struct ForwardedFetch {
@@ -66,7 +67,7 @@ pub(crate) async fn handle(session: Rc<Session>, mut call: Call, request: FetchR
     let may_wait = merged.is_empty() && request.min_bytes > 0 && !is_wanted;
     let terms = terms(&request, parts, &shard.config.limits, call.received, may_wait);
     let shares = split.into_shares();
-    let hurry = pin!(first_of(session.ended.stopped(), wanted));
+    let hurry = pin!(first_of(session.ended.stopped(), vacated(shard, wanted, is_wanted)));
     let answers = ask_shares(&session, &shares, terms, hurry).await;
     let ready = Instant::now();
     shard.stats.record(Stage::FetchReady, ready.saturating_duration_since(call.received));
@@ -83,7 +84,7 @@ pub(crate) async fn handle(session: Rc<Session>, mut call: Call, request: FetchR
     let correlation = call.correlation;
     let encode = |out: &mut BytesMut| encode_response_head(correlation, &head, out);
     if let Err(unplaced) = session.put(call, encode, (room, slices), (Stage::FetchAnswered, ready)) {
-        unplaced.put(&session).await;
+        unplaced.put_or_refuse(&session).await;
     }
 }
 
@@ -107,6 +108,14 @@ fn terms(request: &FetchRequest, parts: usize, limits: &Limits, received: Instan
     }
 }
 
+/// Done when a place is wanted; where it was from the beginning, after a moment, in which what is there can be read.
+async fn vacated(shard: &Shard, wanted: Listener, is_wanted: bool) {
+    match is_wanted {
+        true => time::sleep(shard.config.limits.forward_wait_max).await,
+        false => wanted.await,
+    }
+}
+
 /// Done when either is.
 async fn first_of(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
     let (mut one, mut other) = (pin!(one), pin!(other));
@@ -126,16 +135,28 @@ pub(crate) fn serve_forwarded(shard: &Rc<Shard>, forwarded: ForwardedFetch) {
             // Nothing is ever sent: the other side lets go.
             let _ = hurry.await;
         };
-        let found = share::find(&serving, &parts, terms, None, hurried).await;
-        let bytes = found.bytes();
-        serving.stats.add(Counter::ForwardedBytes, bytes);
-        let outcomes = match charge.reserve(bytes, serving.config.limits.forward_wait_max).await {
-            Ok(room) => copy(found, &Arc::new(room)).await,
+        let outcomes = match find_charged(&serving, &parts, terms, &charge, hurried).await {
+            Ok(outcomes) => outcomes,
             Err(error) => parts.iter().map(|_| Err(error.clone())).collect(),
         };
         // Whoever asked may have ended meanwhile.
         let _ = reply.send(outcomes);
     });
+}
+
+/// Reads a share for another shard's client, within what that one may have under way.
+async fn find_charged(
+    shard: &Shard,
+    parts: &[Part],
+    terms: Terms,
+    charge: &Charge,
+    hurried: impl Future<Output = ()>,
+) -> Result<Vec<Outcome<CopiedBatches>>, WireError> {
+    let found = share::find(shard, parts, terms, Asker::Elsewhere(charge), hurried).await;
+    let bytes = found.bytes();
+    shard.stats.add(Counter::ForwardedBytes, bytes);
+    let room = charge.reserve(bytes, shard.config.limits.forward_wait_max).await?;
+    Ok(copy(found, &Arc::new(room)).await)
 }
 
 /// Copies what was found, for another core.
@@ -265,7 +286,7 @@ async fn ask(
 ) -> Found<Slice> {
     let shard = &session.shard;
     if share.shard == shard.config.shard {
-        let found = share::find(shard, &share.parts, terms, Some(&session.responses), hurry).await;
+        let found = share::find(shard, &share.parts, terms, Asker::Here(&session.responses), hurry).await;
         return found.map(Slice::Local);
     }
     match ask_elsewhere(session, share, terms, hurry).await {

@@ -17,6 +17,7 @@ use ringmq_wire::{ErrorCode, Offset, WireError};
 
 use crate::limits::PINNED_PER_BYTE_MAX;
 use crate::partition::Partition;
+use crate::reply_bytes::Charge;
 use crate::room::{Held, Room};
 use crate::server::Shard;
 use crate::turns::Turns;
@@ -107,14 +108,13 @@ impl<B> Found<B> {
 
 /// Reads this shard's partitions, waiting until there is enough, someone hurries, or time is up.
 ///
-/// `responses` is the room of the connection that asked, if it is one of this shard. Where there is none in what all
-/// connections share, because their peers do not take their answers, the partitions are `Overloaded` in the end; who is
-/// hurried meanwhile has found nothing.
+/// Where there is no room for what would be read, because peers do not take their answers, the partitions are `Overloaded`
+/// in the end; who is hurried meanwhile has found nothing.
 pub(super) async fn find(
     shard: &Shard,
     parts: &[Part],
     terms: Terms,
-    responses: Option<&Room>,
+    asker: Asker<'_>,
     hurry: impl Future<Output = ()>,
 ) -> Found<IoBuf> {
     let hurry = pin!(shard.stop.or_stop(hurry));
@@ -123,10 +123,10 @@ pub(super) async fn find(
     let mut look = watched.iter().any(Watched::has_news);
     loop {
         if look || patience.is_over() {
-            let found = match read_with_room(shard, &watched, &terms, responses, &mut patience).await {
+            let found = match read_with_room(shard, &watched, &terms, asker, &mut patience).await {
                 Ok(found) => found,
                 Err(NoRoom::Hurried) => nothing(&watched),
-                Err(NoRoom::Overloaded) => return Found::failed(parts, &overloaded()),
+                Err(NoRoom::Overloaded(error)) => return Found::failed(parts, &error),
             };
             if patience.is_over() || found.bytes() >= terms.bytes_enough || found.is_final() {
                 return found;
@@ -137,6 +137,15 @@ pub(super) async fn find(
         }
         look = wait_for_enough(shard, &mut watched, terms.bytes_enough, &mut patience).await;
     }
+}
+
+/// Whose the answer is.
+#[derive(Clone, Copy)]
+pub(super) enum Asker<'a> {
+    /// A connection of this shard, with the room that it has for what its peer has not taken.
+    Here(&'a Room),
+    /// One of another shard, with the accounts that the answer is charged to.
+    Elsewhere(&'a Charge),
 }
 
 /// A partition that is looked at, and how far it is known.
@@ -291,7 +300,7 @@ impl<H: Future> Patience<'_, H> {
 /// Why nothing can be read.
 enum NoRoom {
     Hurried,
-    Overloaded,
+    Overloaded(WireError),
 }
 
 /// Reads the partitions once there is room for it. The first batch passes whatever its size: where that is more than there
@@ -301,12 +310,12 @@ async fn read_with_room(
     shard: &Shard,
     watched: &[Watched],
     terms: &Terms,
-    responses: Option<&Room>,
+    asker: Asker<'_>,
     patience: &mut Patience<'_, impl Future>,
 ) -> Result<Found<IoBuf>, NoRoom> {
     let mut needed = 0;
     loop {
-        let (mut room, bytes) = reserve(shard, watched, terms, needed, responses, patience).await?;
+        let (mut room, bytes) = reserve(shard, watched, terms, needed, asker, patience).await?;
         let may_exceed = bytes < watched.iter().map(Watched::batch_bytes_max).max().unwrap_or(0);
         let _turn = if may_exceed { Some(shard.reads_beyond_room.acquire(1).await) } else { None };
         let outcomes = read_all(watched, terms).await;
@@ -323,13 +332,15 @@ async fn read_with_room(
 /// (if it is one of this shard) and of the shard; and for how many bytes that is.
 ///
 /// Who waits for its own connection waits for its own peer, as long as nobody hurries: the peer is slow, and that is
-/// all the sooner over. What all share is waited for until the deadline, but not less than a moment.
+/// all the sooner over. What all share is waited for until the deadline, but not less than a moment. What is read for
+/// another shard lies in this one's memory no longer than a moment, and takes room there when it is copied; where there
+/// is none to take nothing is read.
 async fn reserve(
     shard: &Shard,
     watched: &[Watched],
     terms: &Terms,
     needed: usize,
-    responses: Option<&Room>,
+    asker: Asker<'_>,
     patience: &mut Patience<'_, impl Future>,
 ) -> Result<(Held, usize), NoRoom> {
     let news = watched.iter().filter(|watched| watched.has_news());
@@ -339,21 +350,28 @@ async fn reserve(
         return Ok((Held::default(), 0));
     }
     let wanted = bytes + terms.head_bytes;
-    if let Some(room) = responses.and_then(|room| room.of_allowance(wanted)) {
-        return Ok((room, bytes));
-    }
-    let in_connection = match responses {
-        Some(room) => match patience.race(None, room.connection.acquire(wanted)).await {
-            Ok(room) => Some(room),
+    let wait_max = shard.config.limits.forward_wait_max;
+    let in_connection = match asker {
+        Asker::Here(responses) => {
+            if let Some(room) = responses.of_allowance(wanted) {
+                return Ok((room, bytes));
+            }
+            match patience.race(None, responses.connection.acquire(wanted)).await {
+                Ok(room) => Some(room),
+                Err(_) => return Err(NoRoom::Hurried),
+            }
+        }
+        Asker::Elsewhere(charge) => match patience.race(None, charge.has_room(wanted, wait_max)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => return Err(NoRoom::Overloaded(error)),
             Err(_) => return Err(NoRoom::Hurried),
         },
-        None => None,
     };
-    let until = patience.deadline.max(Instant::now() + shard.config.limits.forward_wait_max);
+    let until = patience.deadline.max(Instant::now() + wait_max);
     match patience.race(Some(until), shard.response_bytes.acquire(wanted)).await {
         Ok(room) => Ok((Held::new(in_connection, room), bytes)),
         Err(Impatience::Hurried) => Err(NoRoom::Hurried),
-        Err(Impatience::TimeOver) => Err(NoRoom::Overloaded),
+        Err(Impatience::TimeOver) => Err(NoRoom::Overloaded(overloaded())),
     }
 }
 

@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use ringmq_runtime::local::Event;
+use ringmq_runtime::local::{Event, Semaphore};
 use ringmq_runtime::random::Map;
 use ringmq_runtime::time::{self, Instant};
 use ringmq_wire::protocol::frame::encode_response_head;
@@ -40,6 +40,13 @@ const OVERLOADED_PAUSE: Duration = Duration::from_millis(10);
 /// More than that is not counted.
 const CREDIT_MAX: i64 = u32::MAX as i64;
 
+/// Frames of one subscription that its peer has not taken: one that is written, one to follow it. What comes meanwhile
+/// comes together in the next.
+const FRAMES_UNSENT_MAX: usize = 2;
+
+/// A frame takes as long as checking or copying so many bytes, however few it has.
+const FRAME_BYTES_MIN: usize = 64 << 10;
+
 /// The open subscriptions of one connection, by the correlation id of their request.
 #[derive(Clone, Default)]
 pub(crate) struct Subscriptions(Rc<RefCell<Map<CorrelationId, Rc<Consent>>>>);
@@ -60,21 +67,54 @@ pub(crate) struct Subscription {
 }
 
 impl Subscriptions {
-    /// Opens one.
+    /// Opens one, if fewer than `open_max` are.
     ///
     /// # Errors
-    /// `MalformedRequest` where one with that correlation id is open.
-    pub(crate) fn open(&self, id: CorrelationId, credit_bytes: u32) -> Result<Subscription, WireError> {
+    /// - `MalformedRequest` where one with that correlation id is open.
+    /// - `Overloaded` where no more may be.
+    pub(crate) fn open(
+        &self,
+        id: CorrelationId,
+        credit_bytes: u32,
+        open_max: usize,
+    ) -> Result<Subscription, WireError> {
         let mut all = self.0.borrow_mut();
         if all.contains_key(&id) {
             let detail =
                 format!("a subscription with correlation id {id} is open; use another one until its last frame");
             return Err(WireError::new(ErrorCode::MalformedRequest, detail));
         }
+        if all.len() >= open_max {
+            let detail = format!(
+                "{} subscriptions are open on this connection, and at most half of the requests that it may have in flight \
+                 can be; end one, name more partitions in one, or open another connection",
+                all.len()
+            );
+            return Err(WireError::new(ErrorCode::Overloaded, detail));
+        }
         let (credit, is_withdrawn) = (Cell::new(credit_bytes.into()), Cell::new(false));
         let consent = Rc::new(Consent { credit, is_withdrawn, changed: Event::new() });
         all.insert(id, consent.clone());
         Ok(Subscription { all: self.clone(), id, consent })
+    }
+
+    /// Lets more bytes of a subscription come. One that has just ended needs none.
+    pub(crate) fn grant_credit(&self, request: &GrantCreditRequest) -> GrantCreditResponse {
+        if let Some(consent) = self.get(request.subscription) {
+            let credit = consent.credit.get().saturating_add(request.credit_bytes.into());
+            consent.credit.set(credit.min(CREDIT_MAX));
+            consent.changed.notify_all();
+        }
+        GrantCreditResponse {}
+    }
+
+    /// Ends a subscription, if it has not just ended by itself.
+    pub(crate) fn unsubscribe(&self, request: &UnsubscribeRequest) -> UnsubscribeResponse {
+        if let Some(consent) = self.get(request.subscription) {
+            consent.is_withdrawn.set(true);
+            consent.changed.notify_all();
+        }
+        UnsubscribeResponse {}
     }
 
     /// One that is still open.
@@ -111,31 +151,6 @@ impl Consent {
     }
 }
 
-/// Lets more bytes of a subscription come. One that has just ended needs none.
-pub(crate) async fn grant_credit(
-    session: Rc<Session>,
-    request: GrantCreditRequest,
-) -> Result<GrantCreditResponse, WireError> {
-    if let Some(consent) = session.subscriptions.get(request.subscription) {
-        let credit = consent.credit.get().saturating_add(request.credit_bytes.into());
-        consent.credit.set(credit.min(CREDIT_MAX));
-        consent.changed.notify_all();
-    }
-    Ok(GrantCreditResponse {})
-}
-
-/// Ends a subscription, if it has not just ended by itself.
-pub(crate) async fn unsubscribe(
-    session: Rc<Session>,
-    request: UnsubscribeRequest,
-) -> Result<UnsubscribeResponse, WireError> {
-    if let Some(consent) = session.subscriptions.get(request.subscription) {
-        consent.is_withdrawn.set(true);
-        consent.changed.notify_all();
-    }
-    Ok(UnsubscribeResponse {})
-}
-
 /// Sends records as they come until the subscription ends.
 pub(crate) async fn handle(
     session: Rc<Session>,
@@ -144,21 +159,23 @@ pub(crate) async fn handle(
     Subscription { consent, .. }: &Subscription,
 ) {
     let shard = &session.shard;
-    let FetchPlace { room, mut wanted, is_wanted } = shard.fetches.enter(weight(&request.topics)).await;
+    let FetchPlace { room, wanted, is_wanted } = shard.fetches.enter(weight(&request.topics)).await;
     call.trade_room(room);
     let mut stream = match Stream::new(shard, &request).await {
         Ok(stream) => stream,
         Err(error) => return session.refuse(call, &error),
     };
+    let hurried = Cell::new(is_wanted);
+    let mut hurry = pin!(async {
+        let ended = first_of(session.ended.stopped(), shard.stop.stopped());
+        let left = first_of(consent.withdrawn(), session.outbox.broken());
+        first_of(first_of(ended, left), wanted).await;
+        hurried.set(true);
+    });
+    let unsent = Semaphore::new(FRAMES_UNSENT_MAX);
     let mut turns = Turns::default();
-    // Where the connection is broken nobody is left to take anything.
-    while !session.outbox.is_broken() {
-        let hurried = Cell::new(is_wanted);
-        let mut hurry = pin!(async {
-            let ended = first_of(session.ended.stopped(), shard.stop.stopped());
-            first_of(ended, first_of(Pin::new(&mut wanted), consent.withdrawn())).await;
-            hurried.set(true);
-        });
+    loop {
+        let slot = unless(&hurried, hurry.as_mut(), unsent.acquire(1)).await;
         let frame = stream.next(&session, consent, hurry.as_mut(), &hurried).await;
         let is_last = hurried.get() || stream.shares.is_empty();
         let (correlation, bytes, ready) = (call.correlation, frame.bytes, Instant::now());
@@ -168,15 +185,34 @@ pub(crate) async fn handle(
         let (head, slices, room) = stream.head(shard, frame, is_last);
         let encode = |out: &mut BytesMut| encode_response_head(correlation, &head, out);
         let stage = (Stage::FetchAnswered, ready);
-        if is_last {
+        let Some(slot) = slot.filter(|_| !is_last) else {
             if let Err(unplaced) = session.put(call, encode, (room, slices), stage) {
-                unplaced.put(&session).await;
+                unplaced.put_or_refuse(&session).await;
             }
             return;
+        };
+        if let Err(error) = session.put_part(slot, encode, (room, slices), stage, hurry.as_mut()).await {
+            return session.refuse(call, &error);
         }
-        session.put_part(correlation, encode, (room, slices), stage).await;
-        turns.give_way_for(bytes).await;
+        turns.give_way_for(bytes.max(FRAME_BYTES_MIN)).await;
     }
+}
+
+/// What `future` gives, unless there is a hurry before.
+async fn unless<T>(
+    hurried: &Cell<bool>,
+    mut hurry: Pin<&mut impl Future<Output = ()>>,
+    future: impl Future<Output = T>,
+) -> Option<T> {
+    if hurried.get() {
+        return None;
+    }
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(ready) => Poll::Ready(Some(ready)),
+        Poll::Pending => hurry.as_mut().poll(cx).map(|()| None),
+    })
+    .await
 }
 
 /// A subscription under way.
@@ -262,7 +298,11 @@ impl Stream {
             };
             self.has_asked = true;
             let answers = match is_over {
-                true => ask_shares(session, &self.shares, terms, pin!(session.ended.stopped())).await,
+                // What is there is read, and nobody who does not take it is waited for.
+                true => {
+                    let moment = time::sleep(session.shard.config.limits.forward_wait_max);
+                    ask_shares(session, &self.shares, terms, pin!(first_of(session.ended.stopped(), moment))).await
+                }
                 false => ask_shares(session, &self.shares, terms, hurry.as_mut()).await,
             };
             let frame = self.take(answers, session.shard.config.shard);
@@ -353,11 +393,13 @@ mod tests {
     #[test]
     fn an_id_is_free_again_once_its_subscription_is_closed() {
         let (all, id) = (Subscriptions::default(), CorrelationId::new(7));
-        let open = all.open(id, 5).expect("the first");
-        assert!(all.open(id, 5).is_err());
-        assert!(all.open(CorrelationId::new(8), 5).is_ok());
+        let open = all.open(id, 5, 1).expect("the first");
+        let code = |refused: Result<Subscription, WireError>| refused.err().map(|error| error.code);
+        assert_eq!(code(all.open(id, 5, 2)), Some(ErrorCode::MalformedRequest));
+        assert!(all.open(CorrelationId::new(8), 5, 2).is_ok());
+        assert_eq!(code(all.open(CorrelationId::new(8), 5, 1)), Some(ErrorCode::Overloaded));
         assert!(all.get(7).is_some() && all.get(8).is_none());
         drop(open);
-        assert!(all.open(id, 5).is_ok());
+        assert!(all.open(id, 5, 1).is_ok());
     }
 }

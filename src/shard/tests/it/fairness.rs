@@ -16,6 +16,7 @@ use ringmq_wire::{ErrorCode, Offset, PartitionIndex, Timestamp, TopicName};
 use crate::broker::{Broker, Options, data_dir, until};
 use crate::data::{batch, create, tagged, values};
 use crate::peer::{Peer, fetch_request, split_fetched};
+use crate::subscribe::subscribe_request;
 
 /// Waits until a shard has read so many requests of a type.
 fn until_read(broker: &Broker, shard: u16, request_type: RequestType, count: usize) {
@@ -224,6 +225,68 @@ fn others_are_served_beside(greedy: &FetchRequest) {
     drop(silent);
     until("their room is back", || fetch(&large).0 != ErrorCode::Overloaded);
     assert_eq!(fetch(&large).0, ErrorCode::None);
+}
+
+#[test]
+fn what_one_peer_does_not_take_is_not_read_for_it_on_another_shard() {
+    let dir = data_dir();
+    let limits = Limits {
+        fetch_bytes_max: 1 << 20,
+        connection_response_bytes_max: 1 << 20,
+        forward_wait_max: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let broker = Broker::start(dir.path(), Options { limits, ..Options::default() });
+    let mut producer = broker.connect_to(0);
+    create(&mut producer, "t", 2);
+    producer.produce("t", &[(1, batch("large", 1_000, 1_000))]);
+    let mut silent = broker.connect_to(0);
+    let mut until_refused = |fetches: usize, refused: usize| {
+        let before = broker.counter(0, "errors");
+        send_many(&mut silent, &fetch_request("t", &[(1, Offset::ZERO)]), fetches);
+        until("there is no room for the answers", || broker.counter(0, "errors") - before >= refused);
+        broker.counter(1, "forwarded_bytes")
+    };
+    // The kernel takes some of the answers.
+    let before = until_refused(60, 20);
+    let read = until_refused(40, 40) - before;
+    assert!(read < 10_000_000, "{read} bytes were read for somebody who takes nothing");
+}
+
+#[test]
+fn an_answer_that_is_not_taken_keeps_no_place_that_others_want() {
+    let dir = data_dir();
+    let unknown: Vec<(u32, Offset)> = (2..4_000).map(|partition| (partition, Offset::ZERO)).collect();
+    let long = fetch_request("t", &unknown);
+    let limits = Limits {
+        fetch_bytes_max: 1 << 20,
+        connection_response_bytes_max: 1 << 20,
+        forward_wait_max: Duration::from_millis(50),
+        write_stall_max: Duration::from_secs(3_600),
+        // For two requests with so many partitions, and many with few.
+        shard_fetch_bytes_max: 5 << 20,
+        ..Limits::default()
+    };
+    let broker = Broker::start(dir.path(), Options { limits, ..Options::default() });
+    let mut other = broker.connect_to(0);
+    create(&mut other, "t", 2);
+    other.produce("t", &[(0, batch("large", 1_000, 1_000))]);
+    let mut silent: Vec<Peer> = (0..2).map(|_| broker.connect_to(0)).collect();
+    for peer in &mut silent {
+        send_many(peer, &fetch_request("t", &[(0, Offset::ZERO)]), 100);
+    }
+    send_many(&mut silent[0], &long, 2);
+    until_read(&broker, 0, RequestType::Fetch, 202);
+    let answer = |other: &mut Peer| other.fetch(&long).0.topics[0].partitions[0].error;
+    assert_eq!(answer(&mut other), ErrorCode::UnknownPartition);
+
+    // The first frame, with the errors, is not the last: partition 1 is there.
+    let with_one: Vec<(u32, Offset)> = unknown.iter().copied().chain([(1, Offset::ZERO)]).collect();
+    for _ in 0..2 {
+        silent[1].send(&subscribe_request("t", &with_one));
+    }
+    until_read(&broker, 0, RequestType::Subscribe, 2);
+    assert_eq!(answer(&mut other), ErrorCode::UnknownPartition);
 }
 
 #[test]

@@ -320,6 +320,63 @@ fn a_subscriber_that_does_not_read_keeps_nobody_waiting() {
 }
 
 #[test]
+fn few_frames_wait_for_a_subscriber_that_does_not_read() {
+    let dir = data_dir();
+    let broker = Broker::start(dir.path(), Options { shards: 1, ..Options::default() });
+    let mut other = broker.connect();
+    // A head for each record that is longer than the record.
+    let name = "n".repeat(249);
+    create(&mut other, &name, 1);
+    let tags: Vec<String> = (0..50_000).map(|number| format!("x{number}")).collect();
+    for tags in tags.chunks(1_000) {
+        let batches: Vec<u8> = tags.iter().flat_map(|tag| batch(tag, 1, 1)).collect();
+        other.produce(&name, &[(0, Bytes::from(batches))]);
+    }
+    let mut slow = broker.connect();
+    let request = SubscribeRequest { max_bytes: 1, ..subscribe_request(&name, &all(1)) };
+    let mut subscriber = Subscriber::start(&mut slow, &request);
+    let sent = || broker.counter(0, "fetched_bytes");
+    until("the first frames are out", || sent() > 0);
+    // Others get their turn before it is done, and the kernel does not take as much as there is.
+    for _ in 0..50 {
+        other.call(&ListTopicsRequest {}).expect("it is answered");
+    }
+    let all_bytes = broker.counter(0, "produced_bytes");
+    assert!(sent() < all_bytes / 2, "{} of {all_bytes} bytes were sent to somebody who does not read", sent());
+    subscriber.take_until(&mut slow, |subscriber| subscriber.count() == tags.len());
+    let expected: Vec<String> = tags.iter().flat_map(|tag| tagged(tag, 1)).collect();
+    assert_eq!(subscriber.values, [expected]);
+}
+
+#[test]
+fn subscriptions_leave_room_for_what_ends_them() {
+    let dir = data_dir();
+    let limits = Limits { in_flight_max: 4, ..Limits::default() };
+    let broker = Broker::start(dir.path(), Options { limits, ..Options::default() });
+    let mut peer = broker.connect_to(0);
+    create(&mut peer, "t", 1);
+    let mut open: Vec<Subscriber> =
+        (0..2).map(|_| Subscriber::start(&mut peer, &subscribe_request("t", &all(1)))).collect();
+    peer.send(&subscribe_request("t", &all(1)));
+    assert_eq!(peer.receive().error().code, ErrorCode::Overloaded);
+    let id = peer.send(&UnsubscribeRequest { subscription: open[0].id.get() });
+    while !open[0].is_over {
+        let response = peer.receive();
+        if response.head.correlation_id != id {
+            open[0].take(&response);
+        }
+    }
+    open[0] = Subscriber::start(&mut peer, &subscribe_request("t", &all(1)));
+    produce(&broker, 0, "x", 1, 10);
+    while open.iter().any(|subscriber| subscriber.count() == 0) {
+        let response = peer.receive();
+        if let Some(subscriber) = open.iter_mut().find(|subscriber| subscriber.id == response.head.correlation_id) {
+            subscriber.take(&response);
+        }
+    }
+}
+
+#[test]
 fn a_subscription_makes_room_for_others_and_can_go_on() {
     let dir = data_dir();
     let limits = Limits { shard_fetch_bytes_max: 2048 + 256 + 512, ..Limits::default() };
