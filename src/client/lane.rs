@@ -117,10 +117,7 @@ impl Lane {
     /// Sends what comes, until nobody can send any more and everything is answered or given up.
     pub(crate) async fn run(mut self) {
         let queue = self.queue.clone();
-        tokio::select! {
-            () = self.send_until_retired() => {}
-            () = queue.watch_deadlines() => {}
-        }
+        queue.served_by(self.send_until_retired()).await;
     }
 
     async fn send_until_retired(&mut self) {

@@ -20,6 +20,7 @@
 //! the binaries of the same workspace), then on `PATH`.
 
 use std::env;
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -74,7 +75,7 @@ pub struct Broker {
 ///     Ok(broker) => println!("a broker at {}", broker.address()),
 /// }
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum BrokerError {
     /// The broker's binary is nowhere.
@@ -116,6 +117,13 @@ pub enum BrokerError {
         /// What it wrote to standard error.
         log: String,
     },
+}
+
+/// As text: `unwrap` in a test shows this.
+impl fmt::Debug for BrokerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl Broker {
@@ -336,7 +344,7 @@ mod tests {
         let test = directory.path().join("target/debug/deps/test-1");
         let path = env::join_paths([directory.path().join("none"), directory.path().join("bin")]).unwrap();
 
-        let text = find(None, &test, &path).unwrap_err().to_string();
+        let text = format!("{:?}", find(None, &test, &path).unwrap_err());
         let tells = ["RINGMQ_BINARY is not set", "target/debug/deps/test-1", "PATH", "cargo build -p ringmq"];
         assert!(tells.iter().all(|told| text.contains(told)), "{text}");
         std::fs::write(&installed, "").unwrap();

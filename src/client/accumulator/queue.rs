@@ -339,8 +339,16 @@ impl PartitionQueue {
         }
     }
 
+    /// Gives up batches whose time is up, wherever they are, until the lane ends.
+    pub(crate) async fn served_by(&self, lane: impl Future<Output = ()>) {
+        tokio::select! {
+            () = lane => {}
+            () = self.watch_deadlines() => {}
+        }
+    }
+
     /// Gives up batches whose time is up, for ever.
-    pub(crate) async fn watch_deadlines(&self) {
+    pub(super) async fn watch_deadlines(&self) {
         loop {
             match self.give_up_overdue() {
                 None => self.earlier.notified().await,
