@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use syn::{Attribute, Expr, ImplItem, Item, ItemImpl, ItemMod, Lit, Meta, Type, UseTree, Visibility};
+use syn::{Attribute, Expr, File, ImplItem, Item, ItemImpl, ItemMod, Lit, Meta, Type, UseTree, Visibility};
 
 /// A module's path below the crate: none for its root.
 pub(crate) type ModulePath = Vec<String>;
@@ -26,8 +26,8 @@ pub(crate) struct PublicItem<'a> {
 #[derive(Default)]
 pub(crate) struct PublicModule<'a> {
     pub(crate) items: Vec<PublicItem<'a>>,
-    /// What it shows of other crates, as written.
-    pub(crate) foreign: Vec<String>,
+    /// What it shows of other crates: as written, and the path there.
+    pub(crate) foreign: Vec<(String, Vec<String>)>,
 }
 
 impl Sources {
@@ -48,6 +48,7 @@ impl Sources {
     fn read_file(&mut self, file: &Path, directory: &Path, path: ModulePath) {
         let text = std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let items = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display())).items;
+        let items: Vec<Item> = items.into_iter().flat_map(expanded).collect();
         for item in &items {
             if let Item::Mod(ItemMod { content: None, ident, attrs, .. }) = item
                 && !is_for_tests(attrs)
@@ -79,7 +80,7 @@ impl Sources {
                     for (name, target) in used(&found.tree) {
                         match self.resolve(path, &target) {
                             Some(place) => shown.items.push(self.public_item(path, &name, &place)),
-                            None => shown.foreign.push(renamed(&target, &name)),
+                            None => shown.foreign.push((renamed(&target, &name), target)),
                         }
                     }
                 }
@@ -94,6 +95,12 @@ impl Sources {
         shown.items.sort_by(|one, other| one.path.cmp(&other.path));
         shown.foreign.sort();
         public.insert(path.clone(), shown);
+    }
+
+    /// A type of this crate by the path that others write; `None` where a macro makes it.
+    pub(crate) fn named(&self, path: &[String]) -> Option<PublicItem<'_>> {
+        let place = self.resolve(&Vec::new(), path)?;
+        Some(self.public_item(&Vec::new(), &place.1, &place))
     }
 
     fn public_item(&self, path: &ModulePath, name: &str, place: &Name) -> PublicItem<'_> {
@@ -223,6 +230,17 @@ fn is_for_tests(attributes: &[Attribute]) -> bool {
         attribute.path().is_ident("cfg")
             && matches!(&attribute.meta, Meta::List(list) if list.tokens.to_string() == "test")
     })
+}
+
+/// The items that a macro passes on as they are, with more of its own.
+fn expanded(item: Item) -> Vec<Item> {
+    if let Item::Macro(called) = &item
+        && called.ident.is_none()
+        && let Ok(File { items, .. }) = syn::parse2(called.mac.tokens.clone())
+    {
+        return items;
+    }
+    vec![item]
 }
 
 fn named(item: &Item) -> Option<(String, &Visibility)> {

@@ -12,15 +12,21 @@ use crate::sources::{PublicItem, Sources, is_public};
 /// Stands for what a program cannot name.
 const HIDDEN: &str = "_hidden: (),";
 
-/// All modules, each with what it shows of other crates and its own items, by name.
-pub(crate) fn text(sources: &Sources) -> String {
+/// All modules, each with what it shows of other crates and its own items, by name; and the types of `wire`, where the
+/// others come from, as far as no macro makes them.
+pub(crate) fn text(sources: &Sources, wire: &Sources) -> String {
     let mut text = String::new();
     for (path, module) in sources.public() {
         let name = [vec!["ringmq_client".to_owned()], path].concat().join("::");
         // Writing to a string does not fail.
         let _ = writeln!(text, "// {name}\n");
-        for foreign in module.foreign {
+        for (foreign, _) in &module.foreign {
             let _ = writeln!(text, "pub use {foreign};");
+        }
+        for (foreign, path) in &module.foreign {
+            if let Some(item) = wire.named(&path[1..]) {
+                let _ = writeln!(text, "\n// {foreign}\n{}", item_text(&item).trim_end());
+            }
         }
         for item in &module.items {
             let _ = writeln!(text, "\n{}", item_text(item).trim_end());
