@@ -19,10 +19,11 @@ lint:
     cargo fmt --manifest-path fuzz/Cargo.toml
     cargo clippy --manifest-path fuzz/Cargo.toml --target-dir fuzz/target --all-targets --locked -- -D warnings
 
-# The dependency arrows of docs/ARCHITECTURE.md, and the normal build without the simulator.
+# The dependency arrows of docs/ARCHITECTURE.md, the normal build without the simulator, and the client without Linux.
 arrows:
     scripts/check-arrows
     scripts/check-no-sim
+    scripts/check-portable
 
 # Fuzz each decoder for a number of seconds.
 fuzz seconds="60":

@@ -24,7 +24,7 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -175,7 +175,12 @@ impl Broker {
         match address {
             Some(address) => Ok(Self { child, address, printed, log, _directory: directory }),
             None => {
-                let how = end(&mut child, ready.err() == Some(RecvTimeoutError::Timeout));
+                let ended = end(&mut child);
+                let how = match ready {
+                    Ok(line) => format!("it printed `{line}`"),
+                    Err(RecvTimeoutError::Timeout) => format!("killed after {PATIENCE:?}"),
+                    Err(RecvTimeoutError::Disconnected) => ended,
+                };
                 Err(BrokerError::NotReady { how, log: text(&mut log) })
             }
         }
@@ -225,46 +230,43 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::Unclean`], with what the broker logged.
     pub fn stop(mut self) -> Result<(), BrokerError> {
-        let asked = terminate(&mut self.child);
-        // The pipe's end is the process's.
-        let ended = loop {
+        let how = match self.ended() {
+            Ok(status) if status.success() || !cfg!(unix) => return Ok(()),
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        };
+        // Whatever went wrong, it has an end now.
+        end(&mut self.child);
+        Err(BrokerError::Unclean { how, log: text(&mut self.log) })
+    }
+
+    /// Asks the process to end, and waits until it has.
+    fn ended(&mut self) -> io::Result<ExitStatus> {
+        terminate(&mut self.child)?;
+        loop {
             match self.printed.recv_timeout(PATIENCE) {
                 Ok(_) => {}
-                Err(error) => break error == RecvTimeoutError::Disconnected,
+                // The pipe's end is the process's.
+                Err(RecvTimeoutError::Disconnected) => return self.child.wait(),
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(io::Error::other(format!("it had not ended after {PATIENCE:?}")));
+                }
             }
-        };
-        if !ended {
-            let how = end(&mut self.child, true);
-            return Err(BrokerError::Unclean { how, log: text(&mut self.log) });
         }
-        let how = match (asked, self.child.wait()) {
-            (Ok(()), Ok(status)) if status.success() || !cfg!(unix) => return Ok(()),
-            (Ok(()), Ok(status)) => status.to_string(),
-            (Err(error), _) | (_, Err(error)) => error.to_string(),
-        };
-        Err(BrokerError::Unclean { how, log: text(&mut self.log) })
     }
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        // Ended already is fine.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        end(&mut self.child);
     }
 }
 
-/// Kills the process, or waits for its end; how that was.
-fn end(child: &mut Child, kill: bool) -> String {
-    if kill {
-        // Ended meanwhile is fine.
-        let _ = child.kill();
-    }
-    match child.wait() {
-        Ok(status) if kill => format!("killed after {PATIENCE:?}: {status}"),
-        Ok(status) => status.to_string(),
-        Err(error) => error.to_string(),
-    }
+/// Ends the process, if it has not ended by itself, and says how it did.
+fn end(child: &mut Child) -> String {
+    // One that is ending stays with its own status.
+    let _ = child.kill();
+    child.wait().map_or_else(|error| error.to_string(), |status| status.to_string())
 }
 
 /// The standard library sends no signal but the one that kills.
