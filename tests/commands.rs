@@ -226,6 +226,7 @@ fn stats_count_what_a_broker_does() {
     assert!(sum("counters", "produced_bytes") > 100 && sum("counters", "fetched_bytes") > 100);
     assert!(sum("gauges", "connections_open") >= 1, "this one");
     for shard in stats() {
+        assert_eq!(shard["broker"], 0, "whose shard it is");
         let stages = shard["stages"].as_array().expect("stages");
         let durable = stages.iter().find(|stage| stage["name"] == "produce_durable").expect("one produce a shard");
         assert!(durable["count"] == 1 && durable["p50_ns"].as_u64() > Some(0), "{durable}");

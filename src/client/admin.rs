@@ -8,10 +8,12 @@ use ringmq_wire::protocol::{
     DescribedTopic, ListTopicsRequest, ListedTopic, NewTopic as WireTopic, Setting, ShardStats, StatsRequest,
     TopicAlteration as WireAlteration,
 };
-use ringmq_wire::{ErrorCode, PartitionIndex, TopicId, WireError};
+use ringmq_wire::{BrokerId, ErrorCode, PartitionIndex, TopicId, WireError};
+use tokio::task::JoinSet;
 
+use crate::address::BrokerAddress;
 use crate::cluster::{AnswerLost, Cluster, ControllerInfo};
-use crate::delete_records::{DeleteBefore, PartitionStart, delete_records_each};
+use crate::delete_records::{DeleteBefore, DeleteRecords, PartitionStart, delete_records_each, delete_records_many};
 use crate::error::Error;
 use crate::metadata::PartitionAddresses;
 use crate::retry::Retry;
@@ -200,6 +202,17 @@ pub struct TopicDescription {
     pub partitions: Vec<DescribedPartition>,
 }
 
+/// What a broker's shards have done, or why that is not known.
+#[derive(Debug, Clone)]
+pub struct BrokerStats {
+    /// The broker.
+    pub id: BrokerId,
+    /// Its public address.
+    pub address: BrokerAddress,
+    /// Its shards, by index.
+    pub shards: Result<Vec<ShardStats>, Error>,
+}
+
 impl Admin {
     pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
         Self { cluster }
@@ -268,7 +281,17 @@ impl Admin {
     /// # Errors
     /// As [`Admin::create_topic`].
     pub async fn validate_topic(&self, topic: NewTopic) -> Result<(), Error> {
-        self.create(vec![topic], true).await.and_then(only).map(|_| ())
+        self.validate_topics(vec![topic]).await.and_then(only)
+    }
+
+    /// Checks whether many topics could be created at once, and creates none. The outer result is the request's, the inner
+    /// ones stand in the order of `topics`.
+    ///
+    /// # Errors
+    /// Outer: no answer. Inner: as [`Admin::create_topic`].
+    pub async fn validate_topics(&self, topics: Vec<NewTopic>) -> Result<Vec<Result<(), Error>>, Error> {
+        let validated = self.create(topics, true).await?;
+        Ok(validated.into_iter().map(|one| one.map(drop)).collect())
     }
 
     /// Alters a topic; every shard goes by it once this returns. What the topic has already is no error.
@@ -330,7 +353,19 @@ impl Admin {
     /// # Errors
     /// As [`Admin::alter_topic`].
     pub async fn validate_alteration(&self, alteration: TopicAlteration) -> Result<(), Error> {
-        self.alter(vec![alteration], true).await.and_then(only)
+        self.validate_alterations(vec![alteration]).await.and_then(only)
+    }
+
+    /// Checks whether many topics could be altered, and alters none. The outer result is the request's, the inner ones
+    /// stand in the order of `alterations`.
+    ///
+    /// # Errors
+    /// Outer: no answer. Inner: as [`Admin::alter_topic`].
+    pub async fn validate_alterations(
+        &self,
+        alterations: Vec<TopicAlteration>,
+    ) -> Result<Vec<Result<(), Error>>, Error> {
+        self.alter(alterations, true).await
     }
 
     /// Deletes a topic with all its records.
@@ -450,6 +485,30 @@ impl Admin {
         delete_records_each(&self.cluster, topic, partitions, &mut retry).await
     }
 
+    /// As [`Admin::delete_records_each`], of partitions of many topics: one request to each shard that owns some of them.
+    /// The outer result is the request's, the inner ones stand in the order of `wanted`.
+    ///
+    /// ```no_run
+    /// # async fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{DeleteBefore, DeleteRecords, PartitionIndex};
+    /// let (partition, before) = (PartitionIndex::new(0), DeleteBefore::HighWatermark);
+    /// let all = |topic: &str| DeleteRecords { topic: topic.to_owned(), partition, before };
+    /// for begins in client.admin().delete_records_many(&[all("orders"), all("returns")]).await? {
+    ///     println!("{:?}", begins?.log_start);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Outer: no answer. Inner: as [`Admin::delete_records`].
+    pub async fn delete_records_many(
+        &self,
+        wanted: &[DeleteRecords],
+    ) -> Result<Vec<Result<PartitionStart, Error>>, Error> {
+        delete_records_many(&self.cluster, wanted, &mut self.retry("delete records")).await
+    }
+
     /// Every topic, by name.
     ///
     /// ```no_run
@@ -543,6 +602,24 @@ impl Admin {
         Ok(self.cluster.route(topic, &mut retry).await?.addresses())
     }
 
+    /// As [`Admin::partition_addresses`], of many topics at once. The outer result is the request's, the inner ones stand in
+    /// the order of `topics`.
+    ///
+    /// # Errors
+    /// Outer: no answer. Inner: as [`Admin::partition_addresses`].
+    pub async fn partition_addresses_of_topics(
+        &self,
+        topics: &[impl AsRef<str>],
+    ) -> Result<Vec<Result<Vec<PartitionAddresses>, Error>>, Error> {
+        let mut retry = self.retry("metadata");
+        self.cluster.learn(topics.iter().map(AsRef::as_ref), &mut retry).await?;
+        let mut found = Vec::with_capacity(topics.len());
+        for topic in topics {
+            found.push(self.cluster.route(topic.as_ref(), &mut retry).await.map(|route| route.addresses()));
+        }
+        Ok(found)
+    }
+
     /// Every broker with its shards.
     ///
     /// ```no_run
@@ -564,7 +641,7 @@ impl Admin {
         Ok(answer)
     }
 
-    /// What each shard of the broker has done since it started, and how long it took.
+    /// What each shard of the controller's broker has done since that started, and how long it took.
     ///
     /// ```no_run
     /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
@@ -585,6 +662,39 @@ impl Admin {
         let (answer, _) =
             self.cluster.ask_controller("get the statistics", &StatsRequest {}, &mut retry, |_| false).await?;
         Ok(answer.shards)
+    }
+
+    /// As [`Admin::stats`], of every broker of the cluster at the same time, in the order of the cluster's roster. One that
+    /// does not answer does not hide the others.
+    ///
+    /// ```no_run
+    /// # async fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
+    /// for broker in client.admin().stats_of_brokers().await? {
+    ///     println!("broker {}: {} shards", broker.id, broker.shards?.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When no broker says which there are.
+    pub async fn stats_of_brokers(&self) -> Result<Vec<BrokerStats>, Error> {
+        let roster = self.describe_cluster().await?.brokers;
+        let mut asking = JoinSet::new();
+        for (place, broker) in roster.into_iter().enumerate() {
+            let (cluster, mut retry) = (self.cluster.clone(), self.retry("get the statistics"));
+            let (id, address) = (broker.id, BrokerAddress::new(broker.host, broker.port));
+            asking.spawn(async move {
+                let answer = cluster.ask_broker("get the statistics", &address, &StatsRequest {}, &mut retry).await;
+                (place, BrokerStats { id, address, shards: answer.map(|answer| answer.shards) })
+            });
+        }
+        let mut stats = Vec::with_capacity(asking.len());
+        while let Some(joined) = asking.join_next().await {
+            stats.push(joined.map_err(|error| Error::Runtime(error.to_string()))?);
+        }
+        stats.sort_unstable_by_key(|(place, _)| *place);
+        Ok(stats.into_iter().map(|(_, broker)| broker).collect())
     }
 
     /// Asks a broker which one is the controller now, and remembers it for the operations that need it.

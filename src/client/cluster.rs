@@ -208,6 +208,47 @@ impl Cluster {
         }
     }
 
+    /// Asks where these topics are, once for all that are not remembered. Who needs one that is refused is told why.
+    pub(crate) async fn learn(&self, topics: impl Iterator<Item = &str>, retry: &mut Retry) -> Result<(), Error> {
+        let unknown = topics.filter(|topic| self.metadata.topic(topic).is_none());
+        let mut unknown: Vec<TopicName> = unknown.filter_map(|topic| TopicName::parse(topic).ok()).collect();
+        unknown.sort_unstable();
+        unknown.dedup();
+        // One alone is asked for by who needs it, and by nobody else meanwhile.
+        if unknown.len() > 1 {
+            let answer = self.ask_any("metadata", &MetadataRequest { topics: Some(unknown) }, retry).await?;
+            self.metadata.remember(&answer).map_err(Error::Nonsense)?;
+        }
+        Ok(())
+    }
+
+    /// Asks one broker something that may be asked twice, until it answers or the time is up.
+    pub(crate) async fn ask_broker<R>(
+        &self,
+        operation: &'static str,
+        address: &BrokerAddress,
+        request: &R,
+        retry: &mut Retry,
+    ) -> Result<R::Response, Error>
+    where
+        R: Request<Response: Message> + Message,
+    {
+        loop {
+            let deadline = retry.attempt_deadline();
+            let answer = match self.pool.connection(address, deadline).await {
+                Ok(connection) => {
+                    let answer = connection.call(request, deadline).await;
+                    answer.map_err(|error| Error::of_request(operation, address, error))
+                }
+                Err(error) => Err(Error::Unreachable { attempts: vec![Attempt { address: address.clone(), error }] }),
+            };
+            match answer {
+                Ok(answer) => return Ok(answer),
+                Err(error) => retry.pause_after(error).await?,
+            }
+        }
+    }
+
     /// How many partitions a topic had when that was last heard.
     pub(crate) fn last_partition_count(&self, topic: &str) -> Option<u32> {
         self.metadata.last_partition_count(topic)

@@ -9,7 +9,10 @@ use crate::cluster::Cluster;
 use crate::error::{BoxError, Error};
 use crate::fetch::{FetchFrom, FetchOptions, Fetched, RawFetched, fetch_many, fetch_raw};
 use crate::fetched::Source;
-use crate::list_offsets::{PartitionOffset, list_offsets, list_offsets_each};
+use crate::list_offsets::{
+    ListOffset, PartitionOffset, TopicOffsets, list_offsets, list_offsets_each, list_offsets_many,
+    list_offsets_of_topics,
+};
 use crate::record::ConsumedRecord;
 use crate::retry::Retry;
 use crate::subscription::{RecordStream, Start, SubscribeOptions};
@@ -195,6 +198,43 @@ impl Consumer {
     ) -> Result<Vec<Result<PartitionOffset, Error>>, Error> {
         let mut retry = Retry::new("list offsets", self.cluster.options.timeout);
         list_offsets_each(&self.cluster, topic, partitions, at, &mut retry).await
+    }
+
+    /// As [`Consumer::list_offsets_each`], of many topics at once: one request to each shard that owns some of their
+    /// partitions. The outer result is the request's, the inner ones stand in the order of `topics`.
+    ///
+    /// ```no_run
+    /// # async fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::OffsetSpec;
+    /// for ends in client.consumer().list_offsets_of_topics(&["orders", "returns"], OffsetSpec::Latest).await? {
+    ///     for end in ends? {
+    ///         println!("{:?}", end?);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Outer: no answer in time. Inner: [`Error::Broker`] when the topic is unknown, or, within, a partition cannot answer.
+    pub async fn list_offsets_of_topics(
+        &self,
+        topics: &[impl AsRef<str>],
+        at: OffsetSpec,
+    ) -> Result<Vec<TopicOffsets>, Error> {
+        let mut retry = Retry::new("list offsets", self.cluster.options.timeout);
+        let topics: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
+        list_offsets_of_topics(&self.cluster, &topics, at, &mut retry).await
+    }
+
+    /// As [`Consumer::list_offsets_of`], of partitions of many topics, each at an offset of its own. The outer result is the
+    /// request's, the inner ones stand in the order of `wanted`.
+    ///
+    /// # Errors
+    /// Outer: no answer in time. Inner: [`Error::Broker`] when there is no such topic or partition, or it cannot answer.
+    pub async fn list_offsets_many(&self, wanted: &[ListOffset]) -> Result<Vec<Result<PartitionOffset, Error>>, Error> {
+        let mut retry = Retry::new("list offsets", self.cluster.options.timeout);
+        list_offsets_many(&self.cluster, wanted, &mut retry).await
     }
 
     /// As [`Consumer::list_offsets`], for one partition.

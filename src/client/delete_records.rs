@@ -1,10 +1,10 @@
 //! Deleting the oldest records of partitions.
 
 use ringmq_wire::protocol::{DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopic};
-use ringmq_wire::{ErrorCode, Offset, PartitionIndex, TopicName, WireError};
+use ringmq_wire::{ErrorCode, Offset, PartitionIndex, WireError};
 
 use crate::cluster::Cluster;
-use crate::each_partition::{Answers, Question};
+use crate::each_partition::{Answers, ByTopic, Question, Wanted};
 use crate::error::Error;
 use crate::retry::Retry;
 
@@ -47,6 +47,17 @@ pub struct PartitionStart {
     pub log_start: Offset,
 }
 
+/// What is to be deleted of one partition, for [`crate::Admin::delete_records_many`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteRecords {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// Up to where.
+    pub before: DeleteBefore,
+}
+
 const DELETE_RECORDS: Question<DeleteBefore, DeleteRecordsRequest, PartitionStart> =
     Question { operation: "delete records", request, answers };
 
@@ -60,27 +71,46 @@ pub(crate) async fn delete_records_each(
     wanted: &[(PartitionIndex, DeleteBefore)],
     retry: &mut Retry,
 ) -> Result<Vec<Result<PartitionStart, Error>>, Error> {
-    DELETE_RECORDS.ask(cluster, topic, wanted, retry).await
+    DELETE_RECORDS.ask_of_topic(cluster, topic, wanted.iter().copied(), retry).await
 }
 
-fn request(topic: TopicName, wanted: Vec<(PartitionIndex, DeleteBefore)>) -> DeleteRecordsRequest {
+/// As [`delete_records_each`], in many topics.
+///
+/// # Errors
+/// When not all have answered in time.
+pub(crate) async fn delete_records_many(
+    cluster: &Cluster,
+    wanted: &[DeleteRecords],
+    retry: &mut Retry,
+) -> Result<Vec<Result<PartitionStart, Error>>, Error> {
+    let wanted = wanted.iter().map(|one| Wanted::from((one.topic.as_str(), one.partition, one.before)));
+    DELETE_RECORDS.ask(cluster, &wanted.collect::<Vec<_>>(), retry).await
+}
+
+fn request(wanted: ByTopic<DeleteBefore>) -> DeleteRecordsRequest {
     let partition = |(partition, before)| match before {
         DeleteBefore::Offset(offset) => DeleteRecordsPartition { partition, before: Some(offset) },
         DeleteBefore::HighWatermark => DeleteRecordsPartition { partition, before: None },
     };
-    let partitions = wanted.into_iter().map(partition).collect();
-    DeleteRecordsRequest { topics: vec![DeleteRecordsTopic { topic, partitions }] }
+    let topic = |(topic, partitions): (_, Vec<_>)| {
+        let partitions = partitions.into_iter().map(partition).collect();
+        DeleteRecordsTopic { topic, partitions }
+    };
+    DeleteRecordsRequest { topics: wanted.into_iter().map(topic).collect() }
 }
 
 fn answers(response: DeleteRecordsResponse) -> Answers<PartitionStart> {
-    let deleted = response.topics.into_iter().flat_map(|topic| topic.partitions);
-    let answers = deleted.map(|deleted| {
+    let deleted = response.topics.into_iter().flat_map(|topic| {
+        let name = topic.topic;
+        topic.partitions.into_iter().map(move |deleted| (name.clone(), deleted))
+    });
+    let answers = deleted.map(|(topic, deleted)| {
         let partition = deleted.partition;
         let start = match deleted.error {
             ErrorCode::None => Ok(PartitionStart { partition, log_start: deleted.log_start_offset }),
             code => Err(WireError { code, detail: deleted.detail }),
         };
-        (partition, start)
+        (topic, partition, start)
     });
     answers.collect()
 }

@@ -12,15 +12,49 @@ use crate::connection::Connection;
 use crate::error::Error;
 use crate::retry::Retry;
 
-/// What a response says of each partition.
-pub(crate) type Answers<A> = Vec<(PartitionIndex, Result<A, WireError>)>;
+/// A partition, and what is wanted of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'t, W> {
+    pub(crate) topic: &'t str,
+    pub(crate) partition: PartitionIndex,
+    pub(crate) what: W,
+}
 
-/// A request that names partitions of one topic, each with what is wanted of it. Asking again is harmless.
+impl<'t, W> From<(&'t str, PartitionIndex, W)> for Wanted<'t, W> {
+    fn from((topic, partition, what): (&'t str, PartitionIndex, W)) -> Self {
+        Self { topic, partition, what }
+    }
+}
+
+/// What is wanted of partitions, by topic.
+pub(crate) type ByTopic<W> = Vec<(TopicName, Vec<(PartitionIndex, W)>)>;
+
+/// What a response says of each partition.
+pub(crate) type Answers<A> = Vec<(TopicName, PartitionIndex, Result<A, WireError>)>;
+
+/// What became of each partition that was asked for.
+type Outcomes<'t, W, A> = Vec<(Wanted<'t, W>, Result<A, Error>)>;
+
+/// A request that names partitions, each with what is wanted of it. Asking again is harmless.
 pub(crate) struct Question<W, Q: Request, A> {
     /// What errors call it.
     pub(crate) operation: &'static str,
-    pub(crate) request: fn(TopicName, Vec<(PartitionIndex, W)>) -> Q,
+    pub(crate) request: fn(ByTopic<W>) -> Q,
     pub(crate) answers: fn(Q::Response) -> Answers<A>,
+}
+
+/// Partitions with one owner, and the way there.
+struct Group<'t, W> {
+    connection: Connection,
+    /// With the topic's name as the broker takes it.
+    wanted: Vec<(TopicName, Wanted<'t, W>)>,
+}
+
+impl<W, Q: Request, A> Question<W, Q, A> {
+    /// A partition and what is wanted of it.
+    fn key<'t>(wanted: &Wanted<'t, W>) -> (&'t str, PartitionIndex) {
+        (wanted.topic, wanted.partition)
+    }
 }
 
 impl<W: Copy, Q, A: Copy> Question<W, Q, A>
@@ -28,85 +62,128 @@ where
     Q: Request + Message,
     Q::Response: Message,
 {
+    /// As [`Question::ask`], about partitions of one topic.
+    ///
+    /// # Errors
+    /// When there is no such topic or partition, or not all have answered in time.
+    pub(crate) async fn ask_of_topic(
+        &self,
+        cluster: &Cluster,
+        topic: &str,
+        wanted: impl IntoIterator<Item = (PartitionIndex, W)>,
+        retry: &mut Retry,
+    ) -> Result<Vec<Result<A, Error>>, Error> {
+        cluster.route(topic, retry).await?;
+        let wanted: Vec<_> = wanted.into_iter().map(|(partition, what)| Wanted { topic, partition, what }).collect();
+        for one in &wanted {
+            cluster.route_to(topic, one.partition, retry).await?;
+        }
+        self.ask(cluster, &wanted, retry).await
+    }
+
     /// The answer for each of `wanted`, in their order, or why there is none.
     ///
     /// # Errors
-    /// When the topic is unknown, or not all have answered in time.
-    #[tracing::instrument(target = "ringmq_client", name = "ask", skip_all, fields(operation = self.operation, topic = topic))]
+    /// When not all have answered in time.
+    #[tracing::instrument(target = "ringmq_client", name = "ask", skip_all, fields(operation = self.operation, partitions = wanted.len()))]
     pub(crate) async fn ask(
         &self,
         cluster: &Cluster,
-        topic: &str,
-        wanted: &[(PartitionIndex, W)],
+        wanted: &[Wanted<'_, W>],
         retry: &mut Retry,
     ) -> Result<Vec<Result<A, Error>>, Error> {
-        let mut answered: HashMap<PartitionIndex, Result<A, Error>> = HashMap::new();
+        let mut answered: HashMap<(&str, PartitionIndex), Result<A, Error>> = HashMap::new();
         loop {
             let mut open: Vec<_> =
-                wanted.iter().copied().filter(|(partition, _)| !answered.contains_key(partition)).collect();
+                wanted.iter().copied().filter(|one| !answered.contains_key(&Self::key(one))).collect();
             // The broker refuses a request that names one twice.
-            open.sort_by_key(|(partition, _)| *partition);
-            open.dedup_by_key(|(partition, _)| *partition);
-            let error = match self.try_ask(cluster, topic, &open, retry).await {
-                Ok(answers) => {
-                    let (passing, lasting): (Vec<_>, Vec<_>) =
-                        answers.into_iter().partition(|(_, answer)| answer.as_ref().is_err_and(Error::is_retriable));
-                    answered.extend(lasting);
-                    match passing.into_iter().find_map(|(_, answer)| answer.err()) {
-                        Some(error) => error,
-                        None => break,
-                    }
+            open.sort_by_key(Self::key);
+            open.dedup_by_key(|one| Self::key(one));
+            let mut passing = None;
+            for (one, outcome) in self.try_ask(cluster, &open, retry).await? {
+                if let Err(error) = &outcome {
+                    cluster.doubt(one.topic, error);
                 }
-                Err(error) => error,
-            };
-            cluster.doubt(topic, &error);
-            retry.pause_after(error).await?;
+                match outcome {
+                    Err(error) if error.is_retriable() => passing = passing.or(Some(error)),
+                    lasting => drop(answered.insert(Self::key(&one), lasting)),
+                }
+            }
+            match passing {
+                Some(error) => retry.pause_after(error).await?,
+                None => break,
+            }
         }
-        let outcome = |(partition, _): &(PartitionIndex, W)| match answered.get(partition) {
-            Some(Ok(found)) => Ok(*found),
-            _ => answered.remove(partition).unwrap_or_else(|| {
-                let operation = self.operation;
-                let problem = format!("the answer to {operation} of topic `{topic}` leaves out partition {partition}");
-                Err(Error::Nonsense(problem))
-            }),
-        };
-        Ok(wanted.iter().map(outcome).collect())
+        let outcome = |one: &Wanted<'_, W>| answered.get(&Self::key(one)).cloned();
+        let unasked = || Err(Error::Nonsense(format!("{} left out a partition", self.operation)));
+        Ok(wanted.iter().map(|one| outcome(one).unwrap_or_else(unasked)).collect())
     }
 
-    async fn try_ask(
+    /// Asks each owner once. All of `wanted` come back, which are in the order of their topics.
+    async fn try_ask<'t>(
         &self,
         cluster: &Cluster,
-        topic: &str,
-        wanted: &[(PartitionIndex, W)],
+        wanted: &[Wanted<'t, W>],
         retry: &mut Retry,
-    ) -> Result<Vec<(PartitionIndex, Result<A, Error>)>, Error> {
-        let mut groups: HashMap<BrokerAddress, (Connection, Vec<(PartitionIndex, W)>)> = HashMap::new();
-        for &(partition, what) in wanted {
-            let route = cluster.route_to(topic, partition, retry).await?;
-            let (address, connection) = cluster.owner(&route, partition, retry.attempt_deadline()).await?;
-            groups.entry(address).or_insert_with(|| (connection, Vec::new())).1.push((partition, what));
+    ) -> Result<Outcomes<'t, W, A>, Error> {
+        cluster.learn(wanted.iter().map(|one| one.topic), retry).await?;
+        let mut groups: HashMap<BrokerAddress, Group<'t, W>> = HashMap::new();
+        let mut outcomes = Vec::with_capacity(wanted.len());
+        for &one in wanted {
+            match find_owner(cluster, one, retry).await {
+                Ok((topic, address, connection)) => {
+                    let group = groups.entry(address).or_insert_with(|| Group { connection, wanted: Vec::new() });
+                    group.wanted.push((topic, one));
+                }
+                Err(error) => outcomes.push((one, Err(error))),
+            }
         }
-        let name = cluster.route(topic, retry).await?.topic.clone();
-        let mut answers = Vec::with_capacity(wanted.len());
-        for (address, (connection, group)) in groups {
-            answers.extend(self.call(&connection, &address, &name, group, retry.attempt_deadline()).await?);
+        for (address, group) in groups {
+            outcomes.extend(self.call(&address, group, retry.attempt_deadline()).await);
         }
-        Ok(answers)
+        Ok(outcomes)
     }
 
-    async fn call(
-        &self,
-        connection: &Connection,
-        address: &BrokerAddress,
-        topic: &TopicName,
-        wanted: Vec<(PartitionIndex, W)>,
-        deadline: Instant,
-    ) -> Result<Vec<(PartitionIndex, Result<A, Error>)>, Error> {
-        let answer = connection.call(&(self.request)(topic.clone(), wanted), deadline).await;
-        let answer = answer.map_err(|error| Error::of_request(self.operation, address, error))?;
-        let about = |(partition, answer): (PartitionIndex, Result<A, WireError>)| {
-            (partition, answer.map_err(|error| Error::about_partition(topic, partition, error)))
+    async fn call<'t>(&self, address: &BrokerAddress, group: Group<'t, W>, deadline: Instant) -> Outcomes<'t, W, A> {
+        let mut topics: ByTopic<W> = Vec::new();
+        for (topic, one) in &group.wanted {
+            match topics.last_mut() {
+                Some((last, partitions)) if last == topic => partitions.push((one.partition, one.what)),
+                _ => topics.push((topic.clone(), vec![(one.partition, one.what)])),
+            }
+        }
+        let answer = group.connection.call(&(self.request)(topics), deadline).await;
+        let mut answers: HashMap<(TopicName, PartitionIndex), Result<A, WireError>> = match answer {
+            Ok(answer) => (self.answers)(answer).into_iter().map(|(topic, index, one)| ((topic, index), one)).collect(),
+            Err(error) => {
+                let error = Error::of_request(self.operation, address, error);
+                return group.wanted.into_iter().map(|(_, one)| (one, Err(error.clone()))).collect();
+            }
         };
-        Ok((self.answers)(answer).into_iter().map(about).collect())
+        let outcome = |(topic, one): (TopicName, Wanted<'t, W>)| {
+            let partition = one.partition;
+            let outcome = match answers.remove(&(topic.clone(), partition)) {
+                Some(answer) => answer.map_err(|error| Error::about_partition(&topic, partition, error)),
+                None => {
+                    let operation = self.operation;
+                    let problem =
+                        format!("the answer to {operation} of topic `{topic}` leaves out partition {partition}");
+                    Err(Error::Nonsense(problem))
+                }
+            };
+            (one, outcome)
+        };
+        group.wanted.into_iter().map(outcome).collect()
     }
+}
+
+/// Whom to ask about a partition, and by which name.
+async fn find_owner<W>(
+    cluster: &Cluster,
+    wanted: Wanted<'_, W>,
+    retry: &mut Retry,
+) -> Result<(TopicName, BrokerAddress, Connection), Error> {
+    let route = cluster.route_to(wanted.topic, wanted.partition, retry).await?;
+    let (address, connection) = cluster.owner(&route, wanted.partition, retry.attempt_deadline()).await?;
+    Ok((route.topic.clone(), address, connection))
 }

@@ -95,16 +95,16 @@ pub use ringmq_wire::{
 
 pub use accumulator::PendingDelivery;
 pub use address::{AddressError, BrokerAddress, DEFAULT_PORT, HostPort, IntoBrokers};
-pub use admin::{Admin, NewTopic, TopicAlteration, TopicDescription};
+pub use admin::{Admin, BrokerStats, NewTopic, TopicAlteration, TopicDescription};
 pub use client::{Client, ClientBuilder};
 pub use cluster::ControllerInfo;
 pub use connection::{Connection, ConnectionError, FetchResponse, RequestError};
 pub use consumer::Consumer;
-pub use delete_records::{DeleteBefore, PartitionStart};
+pub use delete_records::{DeleteBefore, DeleteRecords, PartitionStart};
 pub use delivery::{Deliveries, Delivery};
 pub use error::{Attempt, BoxError, Error};
 pub use fetch::{FetchFrom, FetchOptions, Fetched, RawFetched};
-pub use list_offsets::PartitionOffset;
+pub use list_offsets::{ListOffset, PartitionOffset, TopicOffsets};
 pub use metadata::PartitionAddresses;
 pub use options::ClientOptions;
 pub use partitioner::Partitioner;

@@ -3,10 +3,10 @@
 use ringmq_wire::protocol::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic, OffsetSpec,
 };
-use ringmq_wire::{ErrorCode, Offset, PartitionIndex, Timestamp, TopicName, WireError};
+use ringmq_wire::{ErrorCode, Offset, PartitionIndex, Timestamp, WireError};
 
 use crate::cluster::Cluster;
-use crate::each_partition::{Answers, Question};
+use crate::each_partition::{Answers, ByTopic, Question, Wanted};
 use crate::error::Error;
 use crate::retry::Retry;
 
@@ -31,6 +31,20 @@ pub struct PartitionOffset {
     pub timestamp: Option<Timestamp>,
 }
 
+/// The offset of one partition that is asked for, by [`crate::Consumer::list_offsets_many`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListOffset {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// Which offset.
+    pub at: OffsetSpec,
+}
+
+/// The offsets of one topic's partitions, by index, or why there are none; each partition has an outcome of its own.
+pub type TopicOffsets = Result<Vec<Result<PartitionOffset, Error>>, Error>;
+
 const LIST_OFFSETS: Question<OffsetSpec, ListOffsetsRequest, PartitionOffset> =
     Question { operation: "list offsets", request, answers };
 
@@ -51,7 +65,7 @@ pub(crate) async fn list_offsets(
 /// The offset of each of `partitions`, in their order, or why it has none to give.
 ///
 /// # Errors
-/// When the topic is unknown, or not all have answered in time.
+/// When there is no such topic or partition, or not all have answered in time.
 pub(crate) async fn list_offsets_each(
     cluster: &Cluster,
     topic: &str,
@@ -59,24 +73,63 @@ pub(crate) async fn list_offsets_each(
     at: OffsetSpec,
     retry: &mut Retry,
 ) -> Result<Vec<Result<PartitionOffset, Error>>, Error> {
-    let wanted: Vec<_> = partitions.iter().map(|&partition| (partition, at)).collect();
-    LIST_OFFSETS.ask(cluster, topic, &wanted, retry).await
+    LIST_OFFSETS.ask_of_topic(cluster, topic, partitions.iter().map(|&partition| (partition, at)), retry).await
 }
 
-fn request(topic: TopicName, wanted: Vec<(PartitionIndex, OffsetSpec)>) -> ListOffsetsRequest {
-    let partitions = wanted.into_iter().map(|(partition, at)| ListOffsetsPartition { partition, at }).collect();
-    ListOffsetsRequest { topics: vec![ListOffsetsTopic { topic, partitions }] }
+/// As [`list_offsets_each`], of many topics.
+///
+/// # Errors
+/// When not all have answered in time.
+pub(crate) async fn list_offsets_many(
+    cluster: &Cluster,
+    wanted: &[ListOffset],
+    retry: &mut Retry,
+) -> Result<Vec<Result<PartitionOffset, Error>>, Error> {
+    let wanted = wanted.iter().map(|one| Wanted::from((one.topic.as_str(), one.partition, one.at)));
+    LIST_OFFSETS.ask(cluster, &wanted.collect::<Vec<_>>(), retry).await
+}
+
+/// The same offset of all partitions of each of `topics`, in their order.
+///
+/// # Errors
+/// When not all have answered in time.
+pub(crate) async fn list_offsets_of_topics(
+    cluster: &Cluster,
+    topics: &[&str],
+    at: OffsetSpec,
+    retry: &mut Retry,
+) -> Result<Vec<TopicOffsets>, Error> {
+    cluster.learn(topics.iter().copied(), retry).await?;
+    let (mut indexes, mut wanted) = (Vec::with_capacity(topics.len()), Vec::new());
+    for topic in topics {
+        let found = cluster.route(topic, retry).await.map(|route| route.indexes());
+        wanted.extend(found.iter().flatten().map(|&partition| Wanted::from((*topic, partition, at))));
+        indexes.push(found);
+    }
+    let mut listed = LIST_OFFSETS.ask(cluster, &wanted, retry).await?.into_iter();
+    Ok(indexes.into_iter().map(|found| Ok(listed.by_ref().take(found?.len()).collect())).collect())
+}
+
+fn request(wanted: ByTopic<OffsetSpec>) -> ListOffsetsRequest {
+    let topic = |(topic, partitions): (_, Vec<_>)| {
+        let partitions = partitions.into_iter().map(|(partition, at)| ListOffsetsPartition { partition, at }).collect();
+        ListOffsetsTopic { topic, partitions }
+    };
+    ListOffsetsRequest { topics: wanted.into_iter().map(topic).collect() }
 }
 
 fn answers(response: ListOffsetsResponse) -> Answers<PartitionOffset> {
-    let listed = response.topics.into_iter().flat_map(|topic| topic.partitions);
-    let answers = listed.map(|found| {
+    let listed = response.topics.into_iter().flat_map(|topic| {
+        let name = topic.topic;
+        topic.partitions.into_iter().map(move |found| (name.clone(), found))
+    });
+    let answers = listed.map(|(topic, found)| {
         let partition = found.partition;
         let offset = match found.error {
             ErrorCode::None => Ok(PartitionOffset { partition, offset: found.offset, timestamp: found.timestamp }),
             code => Err(WireError { code, detail: found.detail }),
         };
-        (partition, offset)
+        (topic, partition, offset)
     });
     answers.collect()
 }

@@ -5,7 +5,7 @@ use clap::Args;
 use super::{ConnectionArgs, OutputArgs};
 
 const STATS_HELP: &str = "\
-Everything is counted from the start of the broker on. Stages of a produce: received (its bytes came), staged (checked \
+Of every broker of the cluster. Everything is counted from the start of the broker on. Stages of a produce: received (its bytes came), staged (checked \
 and queued), durable (journal or segment written and flushed), answered. Queues, bytes in use and partitions that are \
 offline are those of the moment. Errors are requests, and parts of requests, that were answered with one.
 
@@ -19,7 +19,7 @@ The device's figures are by what reads and writes were for; the mean is the time
 
 Exit codes:
   0    printed, or the reader of the output went away
-  1    no broker answers; standard error says why
+  1    a broker does not answer; standard error says why
   2    the command line is wrong
   130  --watch was ended by an interrupt (Ctrl-C)";
 

@@ -1,15 +1,15 @@
-//! `ringmq stats`: what each shard of a broker has done, and how long it took.
+//! `ringmq stats`: what each shard of each broker has done, and how long it took.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ringmq_wire::protocol::{NamedValue, ShardStats};
+use ringmq_client::{BrokerId, BrokerStats, NamedValue, ShardStats};
 use serde::Serialize;
 use tokio::time::MissedTickBehavior;
 
 use super::{CommandError, Interrupt, connect};
 use crate::cli::{OutputFormat, StatsArgs};
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 use crate::output;
 
 /// Prints them once, or again and again.
@@ -19,8 +19,7 @@ use crate::output;
 pub(crate) async fn run(args: &StatsArgs) -> Result<Exit, CommandError> {
     let admin = connect(&args.connection).await?.admin();
     let Some(seconds) = args.watch else {
-        print(&admin.stats().await?, args.output.output)?;
-        return Ok(Exit::Done);
+        return print(admin.stats_of_brokers().await?, args.output.output);
     };
     let mut interrupt = Interrupt::listen().map_err(CommandError::Setup)?;
     let mut ticks = tokio::time::interval(Duration::from_secs(seconds));
@@ -30,20 +29,41 @@ pub(crate) async fn run(args: &StatsArgs) -> Result<Exit, CommandError> {
             _ = ticks.tick() => {}
             () = interrupt.received() => return Ok(Exit::Interrupted),
         }
-        print(&admin.stats().await?, args.output.output)?;
+        print(admin.stats_of_brokers().await?, args.output.output)?;
     }
 }
 
-fn print(shards: &[ShardStats], format: OutputFormat) -> Result<(), CommandError> {
-    match format {
-        OutputFormat::Text => output::print(&text(shards))?,
-        OutputFormat::Json => output::print_json(&shards.iter().map(Shard::new).collect::<Vec<_>>())?,
+/// Prints what the brokers say; one that says nothing is told of on standard error.
+fn print(brokers: Vec<BrokerStats>, format: OutputFormat) -> Result<Exit, CommandError> {
+    let (mut exit, mut answered) = (Exit::Done, Vec::with_capacity(brokers.len()));
+    let is_one = brokers.len() == 1;
+    for BrokerStats { id, address, shards } in brokers {
+        match shards {
+            Ok(shards) => answered.push((id, address, shards)),
+            Err(error) => {
+                exit::report(&format!("broker {id} at {address}: {error}"));
+                exit = Exit::Failed;
+            }
+        }
     }
-    Ok(())
+    match format {
+        OutputFormat::Text => {
+            for (id, address, shards) in answered {
+                let heading = if is_one { String::new() } else { format!("broker {id} at {address}\n\n") };
+                output::print(&format!("{heading}{}", text(&shards)))?;
+            }
+        }
+        OutputFormat::Json => {
+            let all = answered.iter().flat_map(|(id, _, shards)| shards.iter().map(|shard| Shard::new(*id, shard)));
+            output::print_json(&all.collect::<Vec<_>>())?;
+        }
+    }
+    Ok(exit)
 }
 
 #[derive(Serialize)]
 struct Shard<'a> {
+    broker: i32,
     shard: u16,
     requests: BTreeMap<&'a str, u64>,
     counters: BTreeMap<&'a str, u64>,
@@ -80,7 +100,7 @@ struct Stall<'a> {
 }
 
 impl<'a> Shard<'a> {
-    fn new(stats: &'a ShardStats) -> Self {
+    fn new(broker: BrokerId, stats: &'a ShardStats) -> Self {
         let values = |values: &'a [NamedValue]| values.iter().map(|named| (named.name.as_str(), named.value)).collect();
         let stages = stats.stages.iter().map(|stage| Stage {
             name: &stage.name,
@@ -103,6 +123,7 @@ impl<'a> Shard<'a> {
             longest_ns: stall.longest_ns,
         });
         Self {
+            broker: broker.get(),
             shard: stats.shard.get(),
             requests: values(&stats.requests),
             counters: values(&stats.counters),

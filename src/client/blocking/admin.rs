@@ -6,9 +6,9 @@ use ringmq_wire::protocol::{DescribeClusterResponse, ListedTopic, ShardStats};
 use ringmq_wire::{PartitionIndex, TopicId};
 
 use super::runtime_thread::RuntimeThread;
-use crate::admin::{NewTopic, TopicAlteration, TopicDescription};
+use crate::admin::{BrokerStats, NewTopic, TopicAlteration, TopicDescription};
 use crate::cluster::ControllerInfo;
-use crate::delete_records::{DeleteBefore, PartitionStart};
+use crate::delete_records::{DeleteBefore, DeleteRecords, PartitionStart};
 use crate::error::Error;
 use crate::metadata::PartitionAddresses;
 
@@ -83,6 +83,14 @@ impl Admin {
         self.thread.wait(self.inner.validate_topic(topic))
     }
 
+    /// As [`crate::Admin::validate_topics`].
+    ///
+    /// # Errors
+    /// As [`crate::Admin::validate_topics`].
+    pub fn validate_topics(&self, topics: Vec<NewTopic>) -> Result<Vec<Result<(), Error>>, Error> {
+        self.thread.wait(self.inner.validate_topics(topics))
+    }
+
     /// As [`crate::Admin::alter_topic`].
     ///
     /// ```no_run
@@ -132,6 +140,14 @@ impl Admin {
     /// As [`crate::Admin::validate_alteration`].
     pub fn validate_alteration(&self, alteration: TopicAlteration) -> Result<(), Error> {
         self.thread.wait(self.inner.validate_alteration(alteration))
+    }
+
+    /// As [`crate::Admin::validate_alterations`].
+    ///
+    /// # Errors
+    /// As [`crate::Admin::validate_alterations`].
+    pub fn validate_alterations(&self, alterations: Vec<TopicAlteration>) -> Result<Vec<Result<(), Error>>, Error> {
+        self.thread.wait(self.inner.validate_alterations(alterations))
     }
 
     /// As [`crate::Admin::delete_topic`].
@@ -210,6 +226,14 @@ impl Admin {
         self.thread.wait(self.inner.delete_records_each(topic, partitions))
     }
 
+    /// As [`crate::Admin::delete_records_many`].
+    ///
+    /// # Errors
+    /// As [`crate::Admin::delete_records_many`].
+    pub fn delete_records_many(&self, wanted: &[DeleteRecords]) -> Result<Vec<Result<PartitionStart, Error>>, Error> {
+        self.thread.wait(self.inner.delete_records_many(wanted))
+    }
+
     /// As [`crate::Admin::list_topics`].
     ///
     /// ```no_run
@@ -278,6 +302,17 @@ impl Admin {
         self.thread.wait(self.inner.partition_addresses(topic))
     }
 
+    /// As [`crate::Admin::partition_addresses_of_topics`].
+    ///
+    /// # Errors
+    /// As [`crate::Admin::partition_addresses_of_topics`].
+    pub fn partition_addresses_of_topics(
+        &self,
+        topics: &[impl AsRef<str>],
+    ) -> Result<Vec<Result<Vec<PartitionAddresses>, Error>>, Error> {
+        self.thread.wait(self.inner.partition_addresses_of_topics(topics))
+    }
+
     /// As [`crate::Admin::describe_cluster`].
     ///
     /// ```no_run
@@ -308,6 +343,14 @@ impl Admin {
     /// As [`crate::Admin::stats`].
     pub fn stats(&self) -> Result<Vec<ShardStats>, Error> {
         self.thread.wait(self.inner.stats())
+    }
+
+    /// As [`crate::Admin::stats_of_brokers`].
+    ///
+    /// # Errors
+    /// As [`crate::Admin::stats_of_brokers`].
+    pub fn stats_of_brokers(&self) -> Result<Vec<BrokerStats>, Error> {
+        self.thread.wait(self.inner.stats_of_brokers())
     }
 
     /// As [`crate::Admin::discover_controller`].

@@ -9,7 +9,7 @@ use ringmq_wire::{Offset, PartitionIndex};
 use super::runtime_thread::RuntimeThread;
 use crate::error::{BoxError, Error};
 use crate::fetch::{FetchFrom, FetchOptions, Fetched, RawFetched};
-use crate::list_offsets::PartitionOffset;
+use crate::list_offsets::{ListOffset, PartitionOffset, TopicOffsets};
 use crate::record::ConsumedRecord;
 use crate::subscription::{Start, SubscribeOptions};
 
@@ -152,6 +152,26 @@ impl Consumer {
         at: OffsetSpec,
     ) -> Result<Vec<Result<PartitionOffset, Error>>, Error> {
         self.thread.wait(self.inner.list_offsets_of(topic, partitions, at))
+    }
+
+    /// As [`crate::Consumer::list_offsets_of_topics`].
+    ///
+    /// # Errors
+    /// As [`crate::Consumer::list_offsets_of_topics`].
+    pub fn list_offsets_of_topics(
+        &self,
+        topics: &[impl AsRef<str>],
+        at: OffsetSpec,
+    ) -> Result<Vec<TopicOffsets>, Error> {
+        self.thread.wait(self.inner.list_offsets_of_topics(topics, at))
+    }
+
+    /// As [`crate::Consumer::list_offsets_many`].
+    ///
+    /// # Errors
+    /// As [`crate::Consumer::list_offsets_many`].
+    pub fn list_offsets_many(&self, wanted: &[ListOffset]) -> Result<Vec<Result<PartitionOffset, Error>>, Error> {
+        self.thread.wait(self.inner.list_offsets_many(wanted))
     }
 
     /// As [`crate::Consumer::list_offset`].

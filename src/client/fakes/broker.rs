@@ -12,13 +12,13 @@ use ringmq_wire::batch::{BatchProducer, set_base_offset, split_batches};
 use ringmq_wire::protocol::{
     AlterTopicsRequest, AlterTopicsResponse, AlteredTopic, BrokerInfo, CreateTopicsRequest, CreateTopicsResponse,
     CreatedTopic, DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsResponse, DeleteTopicsRequest,
-    DeleteTopicsResponse, DeletedRecords, DeletedRecordsTopic, DeletedTopic, DescribeTopicsRequest,
-    DescribeTopicsResponse, DescribedPartition, DescribedTopic, DiscoverControllerResponse, FetchRequest,
-    FetchResponseHead, FetchTopic, FetchedPartition, FetchedTopic, GrantCreditResponse, Hello, InitProducerIdResponse,
-    ListOffsetsRequest, ListOffsetsResponse, ListTopicsResponse, ListedOffset, ListedOffsetTopic, ListedTopic,
-    MetadataRequest, MetadataResponse, OffsetSpec, PartitionMetadata, ProduceHead, ProduceResponse, ProducedPartition,
-    ProducedTopic, RequestType, SectionHead, SubscribeRequest, SubscribedHead, TopicMetadata, UnsubscribeResponse,
-    frame,
+    DeleteTopicsResponse, DeletedRecords, DeletedRecordsTopic, DeletedTopic, DescribeClusterResponse,
+    DescribeTopicsRequest, DescribeTopicsResponse, DescribedBroker, DescribedPartition, DescribedTopic,
+    DiscoverControllerResponse, FetchRequest, FetchResponseHead, FetchTopic, FetchedPartition, FetchedTopic,
+    GrantCreditResponse, Hello, InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse, ListTopicsResponse,
+    ListedOffset, ListedOffsetTopic, ListedTopic, MetadataRequest, MetadataResponse, NamedValue, OffsetSpec,
+    PartitionMetadata, ProduceHead, ProduceResponse, ProducedPartition, ProducedTopic, RequestType, SectionHead,
+    ShardStats, StatsResponse, SubscribeRequest, SubscribedHead, TopicMetadata, UnsubscribeResponse, frame,
 };
 use ringmq_wire::{
     BrokerId, CorrelationId, Detail, ErrorCode, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId,
@@ -316,8 +316,8 @@ impl State {
                 encode(id, &InitProducerIdResponse { producer_id, producer_epoch })
             }
             RequestType::DeleteRecords => encode(id, &self.delete_records(request.decode(), refusal)),
-            RequestType::DescribeCluster => panic!("clusters are described by real brokers"),
-            RequestType::Stats => panic!("real brokers have statistics"),
+            RequestType::DescribeCluster => encode(id, &self.describe_cluster()),
+            RequestType::Stats => encode(id, &self.stats()),
         })
     }
 
@@ -457,6 +457,36 @@ impl State {
         DeleteRecordsResponse { topics }
     }
 
+    /// The controller, and itself beside that.
+    fn describe_cluster(&self) -> DescribeClusterResponse {
+        let mut addresses = vec![self.controller, self.public];
+        addresses.dedup();
+        let broker = |(id, address): (i32, SocketAddr)| DescribedBroker {
+            id: BrokerId::new(id),
+            host: address.ip().to_string(),
+            port: address.port(),
+            version: String::new(),
+            shards: Vec::new(),
+        };
+        let brokers = (1..).zip(addresses).map(broker).collect();
+        DescribeClusterResponse { cluster_id: Default::default(), controller: BrokerId::new(1), brokers }
+    }
+
+    /// One shard, which tells its broker's port.
+    fn stats(&self) -> StatsResponse {
+        let port = NamedValue { name: "port".to_owned(), value: self.public.port().into() };
+        let shard = ShardStats {
+            shard: ShardIndex::new(0),
+            requests: Vec::new(),
+            counters: Vec::new(),
+            gauges: vec![port],
+            stages: Vec::new(),
+            device: Vec::new(),
+            stalls: Vec::new(),
+        };
+        StatsResponse { shards: vec![shard] }
+    }
+
     fn metadata(&self, request: MetadataRequest) -> MetadataResponse {
         let all = || self.topics.keys().map(|name| TopicName::parse(name).unwrap()).collect();
         let describe = |name: TopicName| {
@@ -507,7 +537,7 @@ impl State {
                 ErrorCode::None
             };
             let id = TopicId::from_random_bytes([self.topics_created; 16]);
-            if error.is_none() {
+            if error.is_none() && !request.validate_only {
                 self.topics_created += 1;
                 let logs = (0..topic.partitions).map(|_| Log::default()).collect();
                 self.topics.insert(topic.name.clone(), Topic { id, logs });
@@ -525,6 +555,7 @@ impl State {
             let error = match self.topics.get_mut(&alteration.name) {
                 _ if !self.is_controller => ErrorCode::NotController,
                 None => ErrorCode::UnknownTopic,
+                Some(_) if request.validate_only => ErrorCode::None,
                 Some(topic) => {
                     let count = alteration.partitions.map_or(0, |count| count as usize).max(topic.logs.len());
                     topic.logs.resize_with(count, Log::default);

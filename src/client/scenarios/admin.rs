@@ -1,13 +1,17 @@
 //! Topics and the controller.
 
-use ringmq_wire::protocol::RequestType;
+use std::time::Duration;
+
+use ringmq_wire::protocol::{OffsetSpec, RequestType};
 use ringmq_wire::{ErrorCode, Offset, PartitionIndex};
 use tokio::net::TcpListener;
 
 use super::{connect, with_topic};
-use crate::admin::{NewTopic, TopicAlteration};
-use crate::delete_records::{DeleteBefore, PartitionStart};
+use crate::admin::{BrokerStats, NewTopic, TopicAlteration};
+use crate::client::Client;
+use crate::delete_records::{DeleteBefore, DeleteRecords, PartitionStart};
 use crate::fakes::{FakeBroker, Fault};
+use crate::list_offsets::ListOffset;
 
 #[tokio::test]
 async fn the_controller_is_discovered_once_and_again_when_it_moves() {
@@ -113,4 +117,143 @@ async fn records_are_deleted_by_the_owners_and_asked_for_again_when_an_answer_is
     assert!(error.to_string().contains("partition 0 of topic `t`"), "{error}");
     let unknown = admin.delete_records("none", &everything).await.unwrap_err();
     assert_eq!(unknown.code(), Some(ErrorCode::UnknownTopic));
+}
+
+/// A broker of two shards with topics `a` and `b` of four partitions, two records in each partition of `b`, and a client.
+async fn with_topics() -> (FakeBroker, Client) {
+    let broker = FakeBroker::start(2).await;
+    let client = connect(&broker).await;
+    let topics = ["a", "b"].map(|name| NewTopic::new(name).partitions(4));
+    assert!(client.admin().create_topics(topics.into()).await.unwrap().iter().all(Result::is_ok));
+    let producer = client.producer();
+    for partition in (0..4).map(PartitionIndex::new) {
+        producer.send_batch_to("b", partition, vec!["x".into(), "y".into()]).await.unwrap();
+    }
+    (broker, client)
+}
+
+#[tokio::test]
+async fn records_of_many_topics_are_deleted_with_one_request_to_each_owner() {
+    let (broker, _) = with_topics().await;
+    let admin = connect(&broker).await.admin();
+    let wanted = |topic: &str, partition: u32, before: i64| DeleteRecords {
+        topic: topic.to_owned(),
+        partition: PartitionIndex::new(partition),
+        before: DeleteBefore::Offset(Offset::new(before)),
+    };
+    let asked = [
+        wanted("b", 3, 1),
+        wanted("a", 0, 0),
+        wanted("b", 0, 2),
+        wanted("a", 1, 1),
+        wanted("none", 0, 0),
+        wanted("a", 9, 0),
+        wanted("no name", 0, 0),
+        wanted("b", 3, 2),
+    ];
+    let metadata = broker.ports_of(RequestType::Metadata).len();
+    broker.fail_next(RequestType::DeleteRecords, Fault::CloseAfterDoing);
+    broker.fail_next(RequestType::DeleteRecords, Fault::RefuseItems(ErrorCode::NotLeader));
+    let outcomes = admin.delete_records_many(&asked).await.unwrap();
+    let told: Vec<_> = outcomes
+        .iter()
+        .map(|one| one.as_ref().map(|start| start.log_start.get()).map_err(|error| error.code()))
+        .collect();
+    let (gone, beyond) = (Err(Some(ErrorCode::UnknownTopic)), Err(Some(ErrorCode::OffsetOutOfRange)));
+    // A partition that is named twice is asked for once.
+    let expected = [Ok(1), Ok(0), Ok(2), beyond, gone, Err(Some(ErrorCode::UnknownPartition)), Err(None), Ok(1)];
+    assert_eq!(told, expected);
+    assert!(broker.ports_of(RequestType::Metadata).len() > metadata);
+
+    let settled = broker.ports_of(RequestType::DeleteRecords).len();
+    let asked: Vec<_> = (0..4).flat_map(|partition| ["a", "b"].map(|topic| wanted(topic, partition, 0))).collect();
+    assert!(admin.delete_records_many(&asked).await.unwrap().iter().all(Result::is_ok));
+    assert_eq!(broker.ports_of(RequestType::DeleteRecords).len() - settled, 2, "one for each shard");
+    assert!(admin.delete_records_many(&[]).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn offsets_of_many_topics_are_listed_with_one_request_to_each_owner() {
+    let (broker, _) = with_topics().await;
+    let consumer = connect(&broker).await.consumer();
+    let metadata = broker.ports_of(RequestType::Metadata).len();
+    let listed = consumer.list_offsets_of_topics(&["b", "a"], OffsetSpec::Latest).await.unwrap();
+    let ends = |one: &crate::TopicOffsets| -> Vec<Option<i64>> {
+        let ends = one.as_ref().unwrap().iter().map(|end| end.as_ref().unwrap().offset.map(Offset::get));
+        ends.collect()
+    };
+    assert_eq!(listed.iter().map(ends).collect::<Vec<_>>(), [[Some(2); 4], [Some(0); 4]]);
+    assert_eq!(broker.ports_of(RequestType::Metadata).len() - metadata, 1);
+    assert_eq!(broker.ports_of(RequestType::ListOffsets).len(), 2, "one for each shard");
+
+    let listed = consumer.list_offsets_of_topics(&["none", "b"], OffsetSpec::Earliest).await.unwrap();
+    assert_eq!(listed[0].as_ref().unwrap_err().code(), Some(ErrorCode::UnknownTopic));
+    assert_eq!(ends(&listed[1]), [Some(0); 4]);
+
+    let wanted = |topic: &str, partition: u32, at: OffsetSpec| {
+        let (topic, partition) = (topic.to_owned(), PartitionIndex::new(partition));
+        ListOffset { topic, partition, at }
+    };
+    broker.fail_next(RequestType::ListOffsets, Fault::RefuseItems(ErrorCode::NotLeader));
+    let asked =
+        [wanted("b", 3, OffsetSpec::Latest), wanted("a", 7, OffsetSpec::Latest), wanted("b", 0, OffsetSpec::Earliest)];
+    let listed = consumer.list_offsets_many(&asked).await.unwrap();
+    assert_eq!(listed[0].as_ref().unwrap().offset, Some(Offset::new(2)));
+    assert_eq!(listed[1].as_ref().unwrap_err().code(), Some(ErrorCode::UnknownPartition));
+    assert_eq!(listed[2].as_ref().unwrap().offset, Some(Offset::ZERO));
+}
+
+#[tokio::test]
+async fn many_topics_are_found_and_checked_at_once() {
+    let (broker, _) = with_topics().await;
+    let admin = connect(&broker).await.admin();
+    let metadata = broker.ports_of(RequestType::Metadata).len();
+    let found = admin.partition_addresses_of_topics(&["a", "b"]).await.unwrap();
+    assert_eq!(broker.ports_of(RequestType::Metadata).len() - metadata, 1);
+    for (topic, found) in ["a", "b"].iter().zip(found) {
+        assert_eq!(found.unwrap(), admin.partition_addresses(topic).await.unwrap());
+    }
+    let found = admin.partition_addresses_of_topics(&["none", "a"]).await.unwrap();
+    assert_eq!(found[0].as_ref().unwrap_err().code(), Some(ErrorCode::UnknownTopic));
+    assert_eq!(found[1].as_ref().unwrap().len(), 4);
+
+    let validated = admin.validate_topics(vec![NewTopic::new("c"), NewTopic::new("a")]).await.unwrap();
+    assert!(validated[0].is_ok());
+    assert_eq!(validated[1].as_ref().unwrap_err().code(), Some(ErrorCode::TopicAlreadyExists));
+    let validated = admin.validate_alterations(vec![
+        TopicAlteration::new("a").partitions(8),
+        TopicAlteration::new("none").partitions(8),
+    ]);
+    let validated = validated.await.unwrap();
+    assert!(validated[0].is_ok());
+    assert_eq!(validated[1].as_ref().unwrap_err().code(), Some(ErrorCode::UnknownTopic));
+    assert_eq!(admin.list_topics().await.unwrap().len(), 2, "none was made");
+    assert_eq!(admin.describe_topic("a").await.unwrap().partitions.len(), 4, "none was altered");
+}
+
+#[tokio::test]
+async fn every_broker_of_the_roster_is_asked_for_its_statistics() {
+    let (old, new) = (FakeBroker::start(1).await, FakeBroker::start(1).await);
+    let admin = connect(&old).await.admin();
+    let ports = |stats: &[BrokerStats]| -> Vec<u64> {
+        stats.iter().map(|broker| broker.shards.as_ref().unwrap()[0].gauges[0].value).collect()
+    };
+    let both: [u64; 2] = [new.address().port().into(), old.address().port().into()];
+    assert_eq!(ports(&admin.stats_of_brokers().await.unwrap()), both[1..]);
+    old.state().controller = new.address();
+    // The old controller, which is remembered, names both, and the new one itself alone.
+    let remembered = admin.stats_of_brokers().await.unwrap();
+    assert_eq!(ports(&remembered), both);
+    assert_eq!(remembered.iter().map(|broker| broker.id.get()).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(remembered[0].address.port(), new.address().port());
+    let client = connect(&old).await;
+    assert_eq!(ports(&client.admin().stats_of_brokers().await.unwrap()), both[..1]);
+
+    // One that does not answer does not hide the other.
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let client = Client::builder().brokers(old.address()).timeout(Duration::from_secs(1)).connect().await.unwrap();
+    old.state().controller = gone;
+    let stats = client.admin().stats_of_brokers().await.unwrap();
+    assert!(stats[0].shards.is_err(), "{stats:?}");
+    assert_eq!(ports(&stats[1..]), both[1..]);
 }

@@ -1,7 +1,8 @@
 //! `ringmq topic trim`: delete the oldest records of topics.
 
 use ringmq_client::{
-    Client, Consumer, DeleteBefore, Error, Offset, OffsetSpec, PartitionIndex, PartitionOffset, PartitionStart,
+    Consumer, DeleteBefore, DeleteRecords, Error, ListOffset, Offset, OffsetSpec, PartitionIndex, PartitionOffset,
+    PartitionStart, TopicOffsets,
 };
 use serde::Serialize;
 
@@ -13,74 +14,82 @@ use crate::output;
 /// Deletes the records, and prints where each partition begins.
 ///
 /// # Errors
-/// When standard output fails. A topic or a partition that cannot be trimmed is told of on standard error.
+/// When no broker answers, or standard output fails. A topic or a partition that cannot be trimmed is told of on standard
+/// error.
 pub(crate) async fn trim(args: &TrimTopicArgs) -> Result<Exit, CommandError> {
     let client = connect(&args.connection).await?;
-    let (mut exit, mut trimmed) = (Exit::Done, Vec::new());
-    for topic in &args.topics {
-        for outcome in trim_topic(&client, topic, args).await.unwrap_or_else(|error| vec![Err(error)]) {
-            match outcome {
-                Ok(PartitionStart { partition, log_start }) => {
-                    trimmed.push(Trimmed { topic, partition: partition.get(), log_start_offset: log_start.get() });
-                }
-                Err(error) => {
-                    exit::report(&error);
-                    exit = Exit::Failed;
-                }
-            }
-        }
-    }
-    print(args.output.output, &trimmed)?;
-    Ok(exit)
+    let consumer = client.consumer();
+    let mut told = Told(Exit::Done);
+    // First of all, whatever is looked up behind it: what arrives from now on is kept.
+    let ends = told.good(ends(&consumer, args).await?);
+    let young = look_up(&consumer, args.before, &ends).await?;
+    let wanted = ends.iter().zip(young).map(|((topic, end), young)| {
+        let (topic, partition) = (topic.to_string(), end.partition);
+        young.map(|young| DeleteRecords { topic, partition, before: delete_before(args.before, young, end.offset) })
+    });
+    let wanted = told.good(wanted);
+    let deleted = client.admin().delete_records_many(&wanted).await?;
+    let trimmed = wanted.iter().zip(deleted).map(|(wanted, start)| {
+        start.map(|PartitionStart { partition, log_start }| Trimmed {
+            topic: &wanted.topic,
+            partition: partition.get(),
+            log_start_offset: log_start.get(),
+        })
+    });
+    print(args.output.output, &told.good(trimmed))?;
+    Ok(told.0)
 }
 
-/// What became of each partition of one topic.
-async fn trim_topic(
-    client: &Client,
-    topic: &str,
-    args: &TrimTopicArgs,
-) -> Result<Vec<Result<PartitionStart, Error>>, Error> {
-    let consumer = client.consumer();
-    // First of all, whatever is looked up behind it: what arrives from now on is kept.
-    let listed = match &args.partition {
-        None => consumer.list_offsets_each(topic, OffsetSpec::Latest).await?,
-        Some(partitions) => consumer.list_offsets_of(topic, partitions.as_slice(), OffsetSpec::Latest).await?,
+/// How the command ends, as far as it has come.
+struct Told(Exit);
+
+impl Told {
+    /// What is good of it; what is not is told of.
+    fn good<T>(&mut self, outcomes: impl IntoIterator<Item = Result<T, Error>>) -> Vec<T> {
+        let outcomes = outcomes.into_iter().filter_map(|outcome| {
+            outcome
+                .inspect_err(|error| {
+                    exit::report(error);
+                    self.0 = Exit::Failed;
+                })
+                .ok()
+        });
+        outcomes.collect()
+    }
+}
+
+/// Where each partition that is to be trimmed ends, with its topic.
+async fn ends<'a>(
+    consumer: &Consumer,
+    args: &'a TrimTopicArgs,
+) -> Result<Vec<Result<(&'a str, PartitionOffset), Error>>, Error> {
+    let at = OffsetSpec::Latest;
+    let Some(partitions) = &args.partition else {
+        let listed = consumer.list_offsets_of_topics(&args.topics, at).await?;
+        let of_topic = |(topic, ends): (&'a String, TopicOffsets)| {
+            let ends = ends.unwrap_or_else(|error| vec![Err(error)]);
+            ends.into_iter().map(|end| Ok((topic.as_str(), end?)))
+        };
+        return Ok(args.topics.iter().zip(listed).flat_map(of_topic).collect());
     };
-    let (mut ends, mut outcomes) = (Vec::new(), Vec::new());
-    for listed in listed {
-        match listed {
-            Ok(end) => ends.push(end),
-            Err(error) => outcomes.push(Err(error)),
-        }
-    }
-    let mut wanted = Vec::new();
-    for (end, young) in ends.iter().zip(look_up(&consumer, topic, args.before, &ends).await?) {
-        match young {
-            Ok(young) => wanted.push((end.partition, delete_before(args.before, young, end.offset))),
-            Err(error) => outcomes.push(Err(error)),
-        }
-    }
-    if !wanted.is_empty() {
-        outcomes.extend(client.admin().delete_records_each(topic, &wanted).await?);
-    }
-    Ok(outcomes)
+    let each = |topic: &'a String| partitions.as_slice().iter().map(move |&partition| (topic.as_str(), partition));
+    let each: Vec<(&str, PartitionIndex)> = args.topics.iter().flat_map(each).collect();
+    let wanted = each.iter().map(|&(topic, partition)| ListOffset { topic: topic.to_owned(), partition, at });
+    let listed = consumer.list_offsets_many(&wanted.collect::<Vec<_>>()).await?;
+    Ok(each.iter().zip(listed).map(|((topic, _), end)| Ok((*topic, end?))).collect())
 }
 
 /// For each partition the first record that is as young as is asked for, if there is one.
 async fn look_up(
     consumer: &Consumer,
-    topic: &str,
     before: TrimBefore,
-    ends: &[PartitionOffset],
+    ends: &[(&str, PartitionOffset)],
 ) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
-    let partitions: Vec<PartitionIndex> = ends.iter().map(|end| end.partition).collect();
-    match before {
-        TrimBefore::Time(time) if !partitions.is_empty() => {
-            let found = consumer.list_offsets_of(topic, &partitions, OffsetSpec::Timestamp(time)).await?;
-            Ok(found.into_iter().map(|found| found.map(|found| found.offset)).collect())
-        }
-        _ => Ok(partitions.iter().map(|_| Ok(None)).collect()),
-    }
+    let TrimBefore::Time(time) = before else { return Ok(ends.iter().map(|_| Ok(None)).collect()) };
+    let at = OffsetSpec::Timestamp(time);
+    let wanted = ends.iter().map(|(topic, end)| ListOffset { topic: topic.to_string(), partition: end.partition, at });
+    let found = consumer.list_offsets_many(&wanted.collect::<Vec<_>>()).await?;
+    Ok(found.into_iter().map(|found| found.map(|found| found.offset)).collect())
 }
 
 /// What is to be deleted of a partition whose first record of the time is at `young`, and which ended at `end` before
