@@ -203,6 +203,15 @@ pub struct TopicDescription {
 }
 
 /// What a broker's shards have done, or why that is not known.
+///
+/// ```no_run
+/// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+/// use ringmq_client::BrokerStats;
+/// let silent = |broker: &BrokerStats| broker.shards.is_err();
+/// println!("{} brokers do not answer", admin.stats_of_brokers().await?.iter().filter(|one| silent(one)).count());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct BrokerStats {
     /// The broker.
@@ -287,6 +296,19 @@ impl Admin {
     /// Checks whether many topics could be created at once, and creates none. The outer result is the request's, the inner
     /// ones stand in the order of `topics`.
     ///
+    /// ```no_run
+    /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::NewTopic;
+    /// for checked in admin.validate_topics(vec![NewTopic::new("orders"), NewTopic::new("letters")]).await? {
+    ///     checked?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future has no effect.
+    ///
     /// # Errors
     /// Outer: no answer. Inner: as [`Admin::create_topic`].
     pub async fn validate_topics(&self, topics: Vec<NewTopic>) -> Result<Vec<Result<(), Error>>, Error> {
@@ -358,6 +380,20 @@ impl Admin {
 
     /// Checks whether many topics could be altered, and alters none. The outer result is the request's, the inner ones
     /// stand in the order of `alterations`.
+    ///
+    /// ```no_run
+    /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::TopicAlteration;
+    /// let alterations = ["orders", "letters"].map(|topic| TopicAlteration::new(topic).partitions(16));
+    /// for checked in admin.validate_alterations(alterations.into()).await? {
+    ///     checked?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future has no effect.
     ///
     /// # Errors
     /// Outer: no answer. Inner: as [`Admin::alter_topic`].
@@ -489,16 +525,19 @@ impl Admin {
     /// The outer result is the request's, the inner ones stand in the order of `wanted`.
     ///
     /// ```no_run
-    /// # async fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
+    /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
     /// use ringmq_client::{DeleteBefore, DeleteRecords, PartitionIndex};
     /// let (partition, before) = (PartitionIndex::new(0), DeleteBefore::HighWatermark);
-    /// let all = |topic: &str| DeleteRecords { topic: topic.to_owned(), partition, before };
-    /// for begins in client.admin().delete_records_many(&[all("orders"), all("returns")]).await? {
-    ///     println!("{:?}", begins?.log_start);
+    /// let wanted = ["orders", "letters"].map(|topic| DeleteRecords { topic: topic.to_owned(), partition, before });
+    /// for begins in admin.delete_records_many(&wanted).await? {
+    ///     println!("{}", begins?.log_start);
     /// }
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves open which records were deleted; deleting them again is no error.
     ///
     /// # Errors
     /// Outer: no answer. Inner: as [`Admin::delete_records`].
@@ -605,6 +644,18 @@ impl Admin {
     /// As [`Admin::partition_addresses`], of many topics at once. The outer result is the request's, the inner ones stand in
     /// the order of `topics`.
     ///
+    /// ```no_run
+    /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+    /// for addresses in admin.partition_addresses_of_topics(&["orders", "letters"]).await? {
+    ///     println!("{} partitions", addresses?.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future has no effect.
+    ///
     /// # Errors
     /// Outer: no answer. Inner: as [`Admin::partition_addresses`].
     pub async fn partition_addresses_of_topics(
@@ -668,13 +719,16 @@ impl Admin {
     /// does not answer does not hide the others.
     ///
     /// ```no_run
-    /// # async fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
-    /// for broker in client.admin().stats_of_brokers().await? {
+    /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
+    /// for broker in admin.stats_of_brokers().await? {
     ///     println!("broker {}: {} shards", broker.id, broker.shards?.len());
     /// }
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future has no effect.
     ///
     /// # Errors
     /// When no broker says which there are.

@@ -223,6 +223,7 @@ impl Cluster {
     }
 
     /// Asks one broker something that may be asked twice, until it answers or the time is up.
+    #[tracing::instrument(target = "ringmq_client", name = "ask", skip_all, fields(operation = operation, %address))]
     pub(crate) async fn ask_broker<R>(
         &self,
         operation: &'static str,

@@ -204,9 +204,9 @@ impl Consumer {
     /// partitions. The outer result is the request's, the inner ones stand in the order of `topics`.
     ///
     /// ```no_run
-    /// # async fn example(client: ringmq_client::Client) -> Result<(), ringmq_client::Error> {
+    /// # async fn example(consumer: ringmq_client::Consumer) -> Result<(), ringmq_client::Error> {
     /// use ringmq_client::OffsetSpec;
-    /// for ends in client.consumer().list_offsets_of_topics(&["orders", "returns"], OffsetSpec::Latest).await? {
+    /// for ends in consumer.list_offsets_of_topics(&["orders", "letters"], OffsetSpec::Latest).await? {
     ///     for end in ends? {
     ///         println!("{:?}", end?);
     ///     }
@@ -214,6 +214,9 @@ impl Consumer {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future has no effect.
     ///
     /// # Errors
     /// Outer: no answer in time. Inner: [`Error::Broker`] when the topic is unknown, or, within, a partition cannot answer.
@@ -229,6 +232,21 @@ impl Consumer {
 
     /// As [`Consumer::list_offsets_of`], of partitions of many topics, each at an offset of its own. The outer result is the
     /// request's, the inner ones stand in the order of `wanted`.
+    ///
+    /// ```no_run
+    /// # async fn example(consumer: ringmq_client::Consumer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{ListOffset, OffsetSpec, PartitionIndex};
+    /// let (partition, at) = (PartitionIndex::new(0), OffsetSpec::Latest);
+    /// let wanted = ["orders", "letters"].map(|topic| ListOffset { topic: topic.to_owned(), partition, at });
+    /// for end in consumer.list_offsets_many(&wanted).await? {
+    ///     println!("{:?}", end?.offset);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the future has no effect.
     ///
     /// # Errors
     /// Outer: no answer in time. Inner: [`Error::Broker`] when there is no such topic or partition, or it cannot answer.

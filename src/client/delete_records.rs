@@ -48,6 +48,13 @@ pub struct PartitionStart {
 }
 
 /// What is to be deleted of one partition, for [`crate::Admin::delete_records_many`].
+///
+/// ```
+/// use ringmq_client::{DeleteBefore, DeleteRecords, Offset, PartitionIndex};
+/// let (partition, before) = (PartitionIndex::new(3), DeleteBefore::Offset(Offset::new(1_000)));
+/// let wanted = DeleteRecords { topic: "orders".to_owned(), partition, before };
+/// # let _ = wanted;
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeleteRecords {
     /// The topic's name.

@@ -66,6 +66,7 @@ where
     ///
     /// # Errors
     /// When there is no such topic or partition, or not all have answered in time.
+    #[tracing::instrument(target = "ringmq_client", name = "ask", skip_all, fields(operation = self.operation, topic = topic))]
     pub(crate) async fn ask_of_topic(
         &self,
         cluster: &Cluster,
@@ -78,7 +79,7 @@ where
         for one in &wanted {
             cluster.route_to(topic, one.partition, retry).await?;
         }
-        self.ask(cluster, &wanted, retry).await
+        self.ask_each(cluster, &wanted, retry).await
     }
 
     /// The answer for each of `wanted`, in their order, or why there is none.
@@ -87,6 +88,15 @@ where
     /// When not all have answered in time.
     #[tracing::instrument(target = "ringmq_client", name = "ask", skip_all, fields(operation = self.operation, partitions = wanted.len()))]
     pub(crate) async fn ask(
+        &self,
+        cluster: &Cluster,
+        wanted: &[Wanted<'_, W>],
+        retry: &mut Retry,
+    ) -> Result<Vec<Result<A, Error>>, Error> {
+        self.ask_each(cluster, wanted, retry).await
+    }
+
+    async fn ask_each(
         &self,
         cluster: &Cluster,
         wanted: &[Wanted<'_, W>],

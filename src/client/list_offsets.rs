@@ -32,6 +32,12 @@ pub struct PartitionOffset {
 }
 
 /// The offset of one partition that is asked for, by [`crate::Consumer::list_offsets_many`].
+///
+/// ```
+/// use ringmq_client::{ListOffset, OffsetSpec, PartitionIndex};
+/// let wanted = ListOffset { topic: "orders".to_owned(), partition: PartitionIndex::new(3), at: OffsetSpec::Latest };
+/// # let _ = wanted;
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListOffset {
     /// The topic's name.
@@ -43,6 +49,14 @@ pub struct ListOffset {
 }
 
 /// The offsets of one topic's partitions, by index, or why there are none; each partition has an outcome of its own.
+///
+/// ```
+/// use ringmq_client::TopicOffsets;
+/// fn known(offsets: &TopicOffsets) -> usize {
+///     offsets.iter().flatten().filter(|partition| partition.is_ok()).count()
+/// }
+/// # let _ = known;
+/// ```
 pub type TopicOffsets = Result<Vec<Result<PartitionOffset, Error>>, Error>;
 
 const LIST_OFFSETS: Question<OffsetSpec, ListOffsetsRequest, PartitionOffset> =

@@ -85,6 +85,16 @@ impl Admin {
 
     /// As [`crate::Admin::validate_topics`].
     ///
+    /// ```no_run
+    /// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::NewTopic;
+    /// for checked in admin.validate_topics(vec![NewTopic::new("orders"), NewTopic::new("letters")])? {
+    ///     checked?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::Admin::validate_topics`].
     pub fn validate_topics(&self, topics: Vec<NewTopic>) -> Result<Vec<Result<(), Error>>, Error> {
@@ -143,6 +153,17 @@ impl Admin {
     }
 
     /// As [`crate::Admin::validate_alterations`].
+    ///
+    /// ```no_run
+    /// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::TopicAlteration;
+    /// let alterations = ["orders", "letters"].map(|topic| TopicAlteration::new(topic).partitions(16));
+    /// for checked in admin.validate_alterations(alterations.into())? {
+    ///     checked?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`crate::Admin::validate_alterations`].
@@ -228,6 +249,18 @@ impl Admin {
 
     /// As [`crate::Admin::delete_records_many`].
     ///
+    /// ```no_run
+    /// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{DeleteBefore, DeleteRecords, PartitionIndex};
+    /// let (partition, before) = (PartitionIndex::new(0), DeleteBefore::HighWatermark);
+    /// let wanted = ["orders", "letters"].map(|topic| DeleteRecords { topic: topic.to_owned(), partition, before });
+    /// for begins in admin.delete_records_many(&wanted)? {
+    ///     println!("{}", begins?.log_start);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::Admin::delete_records_many`].
     pub fn delete_records_many(&self, wanted: &[DeleteRecords]) -> Result<Vec<Result<PartitionStart, Error>>, Error> {
@@ -304,6 +337,15 @@ impl Admin {
 
     /// As [`crate::Admin::partition_addresses_of_topics`].
     ///
+    /// ```no_run
+    /// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+    /// for addresses in admin.partition_addresses_of_topics(&["orders", "letters"])? {
+    ///     println!("{} partitions", addresses?.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::Admin::partition_addresses_of_topics`].
     pub fn partition_addresses_of_topics(
@@ -346,6 +388,15 @@ impl Admin {
     }
 
     /// As [`crate::Admin::stats_of_brokers`].
+    ///
+    /// ```no_run
+    /// # fn example(admin: ringmq_client::blocking::Admin) -> Result<(), ringmq_client::Error> {
+    /// for broker in admin.stats_of_brokers()? {
+    ///     println!("broker {}: {} shards", broker.id, broker.shards?.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`crate::Admin::stats_of_brokers`].

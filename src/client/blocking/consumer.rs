@@ -156,6 +156,18 @@ impl Consumer {
 
     /// As [`crate::Consumer::list_offsets_of_topics`].
     ///
+    /// ```no_run
+    /// # fn example(consumer: ringmq_client::blocking::Consumer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::OffsetSpec;
+    /// for ends in consumer.list_offsets_of_topics(&["orders", "letters"], OffsetSpec::Latest)? {
+    ///     for end in ends? {
+    ///         println!("{:?}", end?);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::Consumer::list_offsets_of_topics`].
     pub fn list_offsets_of_topics(
@@ -167,6 +179,18 @@ impl Consumer {
     }
 
     /// As [`crate::Consumer::list_offsets_many`].
+    ///
+    /// ```no_run
+    /// # fn example(consumer: ringmq_client::blocking::Consumer) -> Result<(), ringmq_client::Error> {
+    /// use ringmq_client::{ListOffset, OffsetSpec, PartitionIndex};
+    /// let (partition, at) = (PartitionIndex::new(0), OffsetSpec::Latest);
+    /// let wanted = ["orders", "letters"].map(|topic| ListOffset { topic: topic.to_owned(), partition, at });
+    /// for end in consumer.list_offsets_many(&wanted)? {
+    ///     println!("{:?}", end?.offset);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`crate::Consumer::list_offsets_many`].
