@@ -90,6 +90,7 @@ mod tests {
     use super::*;
     use crate::keys::KeyDistribution;
     use crate::pace::{Extent, Rate};
+    use crate::source::By;
     use crate::{consume, end_to_end, produce};
 
     #[derive(Debug, Parser)]
@@ -144,7 +145,10 @@ mod tests {
         let Ok(Line::Consume(found)) = parse(line) else { panic!("{:?}", parse(line)) };
         assert_eq!((found.target.topic.as_str(), found.target.partitions, found.target.json), ("t", 3, true));
         assert_eq!((found.consumers, found.batch_bytes, found.in_flight), (4, 6, 7));
-        assert_eq!((found.records, found.warmup), (Some(8), 9));
+        assert_eq!((found.records, found.warmup, found.by), (Some(8), 9, None));
+        let Ok(Line::Consume(found)) = parse("consume --duration 2s --by fetch") else { panic!("valid") };
+        assert_eq!((found.duration, found.by), (Some(Duration::from_secs(2)), Some(By::Fetch)));
+        assert_eq!(parse("consume --duration 2s --records 5").unwrap_err(), ErrorKind::ArgumentConflict);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::error::{LoadError, WorkerError};
 use crate::flow;
 use crate::latency::Latencies;
 use crate::meter::Meter;
-use crate::pace::Extent;
+use crate::pace::{Extent, duration};
 use crate::report::{Report, Run};
 use crate::source::By;
 use crate::span::Span;
@@ -45,6 +45,9 @@ pub struct Arguments {
     /// Records in all, from the earliest on; all that are there if not given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub records: Option<u64>,
+    /// For so long, instead of a number of records: 500ms, 30s, 5m. What is there is read again where it ends before
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "records")]
+    pub duration: Option<Duration>,
     /// Records that are read before the clock starts
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub warmup: u64,
@@ -70,7 +73,8 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
 
     let mut consumers = connect(arguments, &topic)?;
     if warm_up.records() > 0 {
-        let outcomes = read(&mut consumers, &warm_up, "warming up", None).0;
+        let extent = Extent::Records(warm_up.records());
+        let outcomes = read(&mut consumers, &warm_up, "warming up", extent, None).0;
         let failures = outcomes.into_iter().map(|(_, failure)| failure).collect();
         LoadError::of_workers(failures).map_or(Ok(()), Err)?;
         for consumer in &mut consumers {
@@ -78,7 +82,8 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
         }
     }
     let mut meter = Meter::start(topic.home());
-    let (outcomes, elapsed) = read(&mut consumers, &measured, "consuming", Some(&mut meter));
+    let extent = arguments.duration.map_or(Extent::Records(measured.records()), Extent::Time);
+    let (outcomes, elapsed) = read(&mut consumers, &measured, "consuming", extent, Some(&mut meter));
     let spent = meter.stop();
 
     let (counted, failures): (Vec<Volume>, Vec<Option<WorkerError>>) = outcomes.into_iter().unzip();
@@ -86,7 +91,7 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
     let latencies = Latencies::of_all(consumers.iter().map(Consumer::latencies))?;
     let errors = failure.as_ref().map_or(0, LoadError::count);
     let run = Run { verb: "consume", done: counted.into_iter().sum(), errors, elapsed };
-    let by = consumers.first().map(Consumer::by);
+    let by = consumers.first().map(|consumer| consumer.by().name());
     Ok((Report::new(run, &latencies, spent, &topic.flush).by(by), failure))
 }
 
@@ -97,17 +102,20 @@ fn connect(arguments: &Arguments, topic: &Topic) -> Result<Vec<Consumer>, LoadEr
     assigned.into_iter().map(connect).collect()
 }
 
-/// Reads `ranges` with all consumers.
+/// Reads `ranges` with all consumers: once, or as often as it takes for so long.
 fn read(
     consumers: &mut [Consumer],
     ranges: &Ranges,
     what: &'static str,
+    extent: Extent,
     meter: Option<&mut Meter>,
 ) -> (Vec<(Volume, Option<WorkerError>)>, Duration) {
     let spans = ranges.share_out(consumers);
     let mut work: Vec<(&mut Consumer, Vec<Span>)> = consumers.iter_mut().zip(spans).collect();
-    let extent = Extent::Records(ranges.records());
-    workers::run(&mut work, what, extent, meter, |(consumer, spans), progress| consumer.read(spans, progress))
+    workers::run(&mut work, what, extent, meter, |(consumer, spans), progress| match extent {
+        Extent::Records(_) => consumer.read(spans, progress),
+        Extent::Time(time) => consumer.read_until(spans, progress, || progress.started().elapsed() >= time),
+    })
 }
 
 /// Offsets of each partition, by index.

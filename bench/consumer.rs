@@ -64,10 +64,15 @@ impl Consumer {
     }
 
     /// Reads `spans` to their ends again and again until it is told to stop, or something fails.
-    pub(crate) fn read_until(&mut self, spans: &[Span], is_over: impl Fn() -> bool) -> (Volume, Option<WorkerError>) {
+    pub(crate) fn read_until(
+        &mut self,
+        spans: &[Span],
+        progress: &Progress,
+        is_over: impl Fn() -> bool,
+    ) -> (Volume, Option<WorkerError>) {
         let (mut counted, mut failure) = (Volume::default(), None);
-        while failure.is_none() && !is_over() {
-            failure = self.read_all(spans, &Progress::start(), &mut counted, &is_over).err();
+        while failure.is_none() && !spans.is_empty() && !is_over() {
+            failure = self.read_all(spans, progress, &mut counted, &is_over).err();
         }
         (counted, failure)
     }

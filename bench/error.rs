@@ -34,6 +34,15 @@ pub enum LoadError {
     /// Records are to come by subscription, and the broker has none.
     #[error("the broker, or the protocol that it is spoken to in, has no subscriptions; use --by fetch")]
     NoSubscriptions,
+    /// What the client's producer has no word for.
+    #[error("`{flag}` does not go with --by enqueue: the client's producer batches and sends by itself")]
+    NotByEnqueue {
+        /// What was given.
+        flag: &'static str,
+    },
+    /// The runtime of the client cannot be started.
+    #[error("the runtime of the client cannot be started: {0}")]
+    Runtime(#[source] io::Error),
     /// A request that the broker would not take.
     #[error("a request of {bytes} bytes is more than the broker takes ({max}); use smaller --batch-bytes")]
     RequestTooLarge {

@@ -155,8 +155,8 @@ impl<'a> Flow<'a> {
     }
 
     /// How consumers ask for records.
-    pub(crate) fn by(&self) -> Option<By> {
-        self.tails().map(Tail::by).next()
+    pub(crate) fn by(&self) -> Option<&'static str> {
+        self.tails().map(|tail| tail.by().name()).next()
     }
 
     fn producers(&self) -> impl Iterator<Item = &Producer> {
@@ -196,7 +196,7 @@ impl<'a> Flow<'a> {
                     Done { received, failure, ..Done::default() }
                 }
                 Worker::Reader(reader, spans) => {
-                    let (read, failure) = reader.read_until(spans, || acknowledged.is_over());
+                    let (read, failure) = reader.read_until(spans, &progress.beside(), || acknowledged.is_over());
                     Done { read, failure, ..Done::default() }
                 }
             }

@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 
 use crate::latency::Latency;
+use crate::limits::Limits;
 use crate::meter::Sample;
 use crate::report::Report;
 use chart::{Chart, Scale, Series, escape};
@@ -16,19 +17,21 @@ use chart::{Chart, Scale, Series, escape};
 const COLORS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 
 /// Writes the page.
-pub(crate) fn write(path: &Path, title: &str, reports: &[Report]) -> io::Result<()> {
-    let text = page(title, reports);
+pub(crate) fn write(path: &Path, title: &str, reports: &[Report], limits: Option<&Limits>) -> io::Result<()> {
+    let text = page(title, reports, limits);
     std::fs::write(path, text).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
-fn page(title: &str, reports: &[Report]) -> String {
+fn page(title: &str, reports: &[Report], limits: Option<&Limits>) -> String {
     let mut page = String::from("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
     let title = escape(title);
     let _ = write!(page, "<title>{title} · ringmq-bench</title>\n<style>\n{}", include_str!("html/style.css"));
     for (number, color) in COLORS.iter().enumerate() {
         let _ = writeln!(page, ".c{number} {{ stroke: {color}; }} .s{number} {{ background: {color}; }}");
     }
-    let _ = write!(page, "</style>\n</head>\n<body>\n<h1>{title}</h1>\n{}<div class=\"charts\">\n", table(reports));
+    let _ = write!(page, "</style>\n</head>\n<body>\n<h1>{title}</h1>\n{}", table(reports, limits));
+    page += &limits.map(limits_table).unwrap_or_default();
+    page += "<div class=\"charts\">\n";
     for (heading, chart) in charts(reports) {
         let _ = writeln!(page, "<section><h2>{heading}</h2>{}</section>", chart.to_svg());
     }
@@ -36,11 +39,12 @@ fn page(title: &str, reports: &[Report]) -> String {
 }
 
 /// One row for each run.
-fn table(reports: &[Report]) -> String {
-    const HEADINGS: [&str; 14] = [
+fn table(reports: &[Report], limits: Option<&Limits>) -> String {
+    const HEADINGS: [&str; 15] = [
         "run",
         "records/s",
         "MB/s",
+        "of the machine's limit",
         "asked for",
         "p50",
         "p90",
@@ -61,7 +65,7 @@ fn table(reports: &[Report]) -> String {
     for (number, report) in reports.iter().enumerate() {
         let (color, name) = (number % COLORS.len(), escape(&report.name));
         let _ = write!(table, "<tr><td><span class=\"swatch s{color}\"></span><span>{name}</span></td>");
-        for cell in cells(report) {
+        for cell in cells(report, limits) {
             let _ = write!(table, "<td>{}</td>", escape(&cell));
         }
         let class = if report.errors > 0 { " class=\"bad\"" } else { "" };
@@ -70,19 +74,57 @@ fn table(reports: &[Report]) -> String {
     table + "</table></div>\n"
 }
 
+/// What the machine could do without any broker: what the figures are to be held against.
+fn limits_table(limits: &Limits) -> String {
+    let rates = [
+        ("disk, large direct writes", limits.disk_write_bytes_per_second),
+        ("disk, large direct reads", limits.disk_read_bytes_per_second),
+        ("loopback: bytes over TCP, without a disk", limits.loopback_bytes_per_second),
+        ("pipe: receive, checksum, write, flush, reply", limits.pipe_bytes_per_second),
+    ];
+    let rates = rates.map(|(name, rate)| (name, format!("{}/s", size(rate))));
+    let times = [
+        ("a durable write of 4 KiB, p50", limits.dsync_4k_us_p50),
+        ("a round trip over loopback, p50", limits.rtt_us_p50),
+    ];
+    let times = times.map(|(name, us)| (name, time(us)));
+    let paced = [("50 MB/s in batches of 10 KB", limits.paced_10k_us), ("the same of 100 KB", limits.paced_100k_us)];
+    let paced = paced.into_iter().filter_map(|(name, latency)| {
+        let Latency { p50, p99, p999, .. } = latency?;
+        Some((name, format!("p50 {}, p99 {}, p99.9 {}", time(p50), time(p99), time(p999))))
+    });
+    let mut table = String::from("<h2>What the machine could do</h2>\n<div class=\"scroll\"><table>\n");
+    for (name, figure) in rates.into_iter().chain(times).chain(paced) {
+        let _ = writeln!(table, "<tr><td>{name}</td><td>{figure}</td></tr>");
+    }
+    let _ = writeln!(table, "<tr><td>processors</td><td>{}</td></tr>", limits.cores);
+    table + "</table></div>\n"
+}
+
+/// The throughput as a part of what the machine could do at most: of `loopback` where nothing is written, else of `pipe`.
+fn of_limit(report: &Report, limits: &Limits) -> String {
+    let limit = match report.verb.as_str() {
+        "consume" => limits.loopback_bytes_per_second,
+        _ => limits.pipe_bytes_per_second,
+    };
+    format!("{:.2}", report.bytes_per_second / limit)
+}
+
 /// Between the name and the errors.
-fn cells(report: &Report) -> Vec<String> {
+fn cells(report: &Report, limits: Option<&Limits>) -> Vec<String> {
     let or_none = |number: Option<String>| number.unwrap_or_else(|| "–".to_owned());
     let Latency { p50, p90, p99, p999, p9999, max } = report.latency_us;
     let mut cells = vec![
         format!("{:.0}", report.records_per_second),
         format!("{:.1}", report.bytes_per_second / 1e6),
+        or_none(limits.map(|limits| of_limit(report, limits))),
         or_none(report.rate.clone()),
     ];
     cells.extend([p50, p90, p99, p999, p9999, max].map(time));
     cells.push(or_none(report.produce_latency_us.map(|latency| time(latency.p99))));
     cells.push(or_none(report.broker_cpu_seconds_per_gb.map(|seconds| format!("{seconds:.2}"))));
-    cells.push(or_none(report.broker_peak_memory_bytes.map(|bytes| size(bytes as f64))));
+    let sampled = if report.broker_peak_memory_is_sampled { " (sampled)" } else { "" };
+    cells.push(or_none(report.broker_peak_memory_bytes.map(|bytes| format!("{}{sampled}", size(bytes as f64)))));
     cells
 }
 
@@ -188,13 +230,16 @@ fn trimmed(number: f64, digits: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::tests::limits;
     use crate::report::tests::report;
 
     #[test]
     fn a_page_has_a_row_and_lines_for_each_run_and_needs_nothing_else() {
         let mut second = report("<b>&");
         second.errors = 3;
-        let page = page("A title", &[report("first"), second]);
+        let page = page("A title", &[report("first"), second], Some(&limits()));
+        // 4 MB/s of a pipe of 8 MB/s.
+        assert!(page.contains("<td>0.50</td>") && page.contains("<td>8 MB/s</td>"), "{page}");
         assert!(page.contains("<h1>A title</h1>") && page.contains("first") && page.contains("&lt;b&gt;&amp;"));
         assert!(!page.contains("<b>&") && page.contains("<td class=\"bad\">3</td>"));
         // Two runs in each of six charts; nothing was read from disks.

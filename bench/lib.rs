@@ -8,6 +8,7 @@
 //! | [`mixed`] | what does the drain of a backlog do to that? |
 //! | [`scenario`] | several of these, out of a file |
 //! | [`results`] | several of these, compared on a page |
+//! | [`discover`] | how long does it take to find the controller? |
 //! | [`limits`] | how fast could any broker be, on this machine, in this minute? |
 //!
 //! The generators share the processors with the broker that they measure, so they do as little as possible for each
@@ -21,8 +22,10 @@ mod checker;
 mod connection;
 pub mod consume;
 mod consumer;
+pub mod discover;
 mod driver;
 pub mod end_to_end;
+mod enqueue;
 mod error;
 mod fetcher;
 mod flow;

@@ -21,7 +21,7 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ringmq_runtime::{executor, probe};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::latency::Latency;
 use paced::Load;
@@ -70,7 +70,7 @@ pub enum LimitsError {
 }
 
 /// The figures. Rates count payload bytes; a gigabyte is 10^9 bytes.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     /// Sequential direct writes of 1 MiB, 8 in flight, into preallocated space, flushed once at the end.
     pub disk_write_bytes_per_second: f64,
@@ -229,4 +229,4 @@ fn print_table(limits: &Limits) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ringmq_bench::{VERSION, Verb, limits, results, scenario};
+use ringmq_bench::{VERSION, Verb, discover, limits, results, scenario};
 
 #[derive(Debug, Parser)]
 #[command(name = "ringmq-bench", version = VERSION, about)]
@@ -17,6 +17,7 @@ struct CommandLine {
 enum Command {
     #[command(flatten)]
     Measure(Verb),
+    Discover(discover::Arguments),
     Limits(limits::Arguments),
     Run(scenario::Arguments),
     Report(results::Arguments),
@@ -25,6 +26,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match CommandLine::parse().command {
         Command::Measure(verb) => verb.run().map_err(|error| error.to_string()),
+        Command::Discover(arguments) => discover::run(&arguments).map_err(|error| error.to_string()),
         Command::Limits(arguments) => limits::run(&arguments).map_err(|error| error.to_string()),
         Command::Run(arguments) => scenario::run(&arguments).map_err(|error| error.to_string()),
         Command::Report(arguments) => results::run(&arguments).map_err(|error| error.to_string()),

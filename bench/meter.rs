@@ -37,6 +37,10 @@ pub struct Sample {
 #[derive(Debug)]
 pub(crate) struct Meter {
     broker: Option<Watched>,
+    /// The kernel has counted the broker's most memory since this was started.
+    counts_peak: bool,
+    /// The broker's most memory, of samples.
+    peak_sampled: u64,
     own: Option<Watched>,
     samples: Vec<Sample>,
     sampled: Instant,
@@ -58,20 +62,31 @@ impl Watched {
     }
 }
 
+/// The most resident memory during a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PeakMemory {
+    pub(crate) bytes: u64,
+    /// Of samples: the kernel's own count, of each moment, cannot be begun anew by this process.
+    pub(crate) is_sampled: bool,
+}
+
 /// What a run took. None for a process that cannot be looked at.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Spent {
     pub(crate) broker_seconds: Option<f64>,
     pub(crate) own_seconds: Option<f64>,
-    pub(crate) broker_peak_memory_bytes: Option<u64>,
+    pub(crate) broker_peak_memory: Option<PeakMemory>,
     pub(crate) samples: Vec<Sample>,
 }
 
 impl Meter {
     /// Starts now, for this process and for the one that listens at `broker`.
     pub(crate) fn start(broker: &BrokerAddress) -> Self {
+        let broker = Process::listening_at(broker).and_then(Watched::start);
         Self {
-            broker: Process::listening_at(broker).and_then(Watched::start),
+            counts_peak: broker.as_ref().is_some_and(|broker| broker.process.forget_peak_memory()),
+            peak_sampled: 0,
+            broker,
             own: Watched::start(Process::current()),
             samples: Vec::new(),
             sampled: Instant::now(),
@@ -96,6 +111,7 @@ impl Meter {
             let moved = broker.process.disk().zip(broker.before.disk);
             sample.broker_cpu_seconds = broker.cpu_seconds();
             sample.broker_memory_bytes = broker.process.memory().map(|memory| memory.now_bytes);
+            self.peak_sampled = self.peak_sampled.max(sample.broker_memory_bytes.unwrap_or_default());
             sample.broker_written_bytes = moved.map(|(now, before)| now.written.saturating_sub(before.written));
             sample.broker_read_bytes = moved.map(|(now, before)| now.read.saturating_sub(before.read));
         }
@@ -107,7 +123,11 @@ impl Meter {
         Spent {
             broker_seconds: broker.and_then(Watched::cpu_seconds),
             own_seconds: self.own.as_ref().and_then(Watched::cpu_seconds),
-            broker_peak_memory_bytes: broker.and_then(|broker| Some(broker.process.memory()?.peak_bytes)),
+            broker_peak_memory: broker.and_then(|broker| {
+                let memory = broker.process.memory()?;
+                let bytes = if self.counts_peak { memory.peak_bytes } else { self.peak_sampled.max(memory.now_bytes) };
+                Some(PeakMemory { bytes, is_sampled: !self.counts_peak })
+            }),
             samples: self.samples,
         }
     }
@@ -123,8 +143,14 @@ mod tests {
     #[test]
     fn samples_tell_what_was_done_and_used() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = BrokerAddress::from(listener.local_addr().unwrap());
+        // What was used before the run is not of the run.
+        let before = vec![1_u8; 256 << 20];
+        assert!(before.iter().all(|byte| *byte == 1));
+        let full = Process::current().memory().unwrap().now_bytes;
+        drop(before);
         // The test is its own broker.
-        let mut meter = Meter::start(&BrokerAddress::from(listener.local_addr().unwrap()));
+        let mut meter = Meter::start(&address);
         let progress = Progress::start();
         progress.add(Volume { records: 3, bytes: 70 }, Duration::from_micros(5));
         progress.add(Volume::default(), Duration::from_micros(4));
@@ -138,14 +164,15 @@ mod tests {
         assert_eq!(progress.take_longest(), Duration::ZERO);
         assert!(sample.seconds > 0.0 && sample.broker_cpu_seconds.is_some_and(|seconds| seconds > 0.0), "{sample:?}");
         assert!(spent.broker_seconds >= sample.broker_cpu_seconds, "{spent:?}");
-        assert!(spent.broker_peak_memory_bytes >= sample.broker_memory_bytes.filter(|bytes| *bytes > 0), "{spent:?}");
+        let peak = spent.broker_peak_memory.unwrap();
+        assert!(Some(peak.bytes) >= sample.broker_memory_bytes && peak.bytes < full - (128 << 20), "{full}: {spent:?}");
         assert!(sample.broker_written_bytes.is_some() && sample.broker_read_bytes.is_some(), "{sample:?}");
     }
 
     #[test]
     fn of_a_broker_elsewhere_nothing_is_told() {
         let spent = Meter::start(&BrokerAddress::new("192.0.2.1", 9092)).stop();
-        assert_eq!((spent.broker_seconds, spent.broker_peak_memory_bytes), (None, None));
+        assert_eq!((spent.broker_seconds, spent.broker_peak_memory), (None, None));
         assert!(spent.own_seconds.is_some());
     }
 }

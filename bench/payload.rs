@@ -26,7 +26,7 @@ const POOL_BATCHES: std::ops::RangeInclusive<usize> = 2..=1024;
 /// What is read of a payload file.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// A record's number takes up so many bytes at the start of its value, or all of a shorter one.
-const NUMBER_BYTES_MAX: usize = 8;
+pub(crate) const NUMBER_BYTES_MAX: usize = 8;
 /// So long is a value that has room for its number and behind it a batch's stamp.
 pub(crate) const STAMPED_VALUE_BYTES_MIN: usize = NUMBER_BYTES_MAX + STAMP_BYTES;
 /// Where the producer's id, epoch and base sequence stand (docs/formats/record-batch.md).
@@ -65,7 +65,7 @@ impl Values {
         Ok(bytes.into())
     }
 
-    fn fill(&mut self, value: &mut [u8]) {
+    pub(crate) fn fill(&mut self, value: &mut [u8]) {
         match self {
             Self::Random(random) => random.fill(value),
             Self::File { bytes, at } => {
@@ -98,7 +98,7 @@ impl Numbers {
         Self { next: index as u64, step: producers as u64, seed }
     }
 
-    fn write_next(&mut self, place: &mut [u8]) {
+    pub(crate) fn write_next(&mut self, place: &mut [u8]) {
         let bits = u32::try_from(8 * place.len()).unwrap_or(u64::BITS);
         let bytes = scramble(self.next, self.seed, bits).to_le_bytes();
         place.copy_from_slice(&bytes[..place.len()]);

@@ -30,7 +30,7 @@ pub(crate) struct Usage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Memory {
     pub(crate) now_bytes: u64,
-    /// The most since the process was started.
+    /// The most since the process was started, or since [`Process::forget_peak_memory`].
     pub(crate) peak_bytes: u64,
 }
 
@@ -83,6 +83,11 @@ impl Process {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0)).ok()?;
         let bytes = |name| Some(field(&status, name)?.strip_suffix(" kB")?.parse::<u64>().ok()? * 1024);
         Some(Memory { now_bytes: bytes("VmRSS")?, peak_bytes: bytes("VmHWM")? })
+    }
+
+    /// Has [`Memory::peak_bytes`] count from now on (proc_pid_clear_refs(5)); `false` where this process may not do that.
+    pub(crate) fn forget_peak_memory(self) -> bool {
+        fs::write(format!("/proc/{}/clear_refs", self.0), "5").is_ok()
     }
 
     /// What it has moved so far; `None` when it is gone, or belongs to somebody else.

@@ -7,11 +7,12 @@
 
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ringmq_client::OffsetSpec;
 
 use crate::arguments::{AcksArgument, Target};
 use crate::driver::Topics;
+use crate::enqueue;
 use crate::error::{LoadError, WorkerError};
 use crate::latency::Latencies;
 use crate::load::Load;
@@ -35,10 +36,22 @@ pub struct Arguments {
     /// What is sent.
     #[command(flatten)]
     pub load: Load,
+    /// How records are handed to the broker
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = ProduceBy::Batches)]
+    pub by: ProduceBy,
     /// A constant rate of all producers together, records (20000) or bytes (50MB) a second, instead of as fast as answers
     /// come; latencies then count from when a batch was due, so that a stall shows in all that was due meanwhile
     #[arg(long, value_name = "RATE")]
     pub rate: Option<Rate>,
+}
+
+/// How records are handed to the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProduceBy {
+    /// In batches that are prepared before: what the broker can do
+    Batches,
+    /// One by one to the client's producer, by --producers tasks: what the client can do
+    Enqueue,
 }
 
 /// Produces. Besides the figures gives what went wrong, if something did after the clock had started.
@@ -46,7 +59,10 @@ pub struct Arguments {
 /// # Errors
 /// What went wrong before.
 pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), LoadError> {
-    let Arguments { target: Target { topic, partitions, .. }, load, rate } = arguments;
+    let Arguments { target: Target { topic, partitions, .. }, load, rate, by } = arguments;
+    if *by == ProduceBy::Enqueue {
+        return enqueue::measure(&arguments.target, load, *rate);
+    }
     let mut topics = arguments.target.connect()?;
     let topic = Topic::create_or_find(&mut *topics, topic, *partitions, &load.settings)?;
     let mut producers = load.connect(&topic, *rate, None)?;
@@ -76,7 +92,8 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
     let latencies = Latencies::of_all(producers.iter().map(Producer::latencies))?;
     let errors = failure.as_ref().map_or(0, LoadError::count);
     let run = Run { verb: "produce", done, errors, elapsed };
-    Ok((Report::new(run, &latencies, spent, &topic.flush).acks(load.acks.name()).at_rate(*rate), failure))
+    let report = Report::new(run, &latencies, spent, &topic.flush).acks(load.acks.name()).by(Some("batches"));
+    Ok((report.at_rate(*rate), failure))
 }
 
 /// Waits until so many records show in the topic behind `before`, or none comes any more. Gives how many did.

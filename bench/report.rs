@@ -9,7 +9,6 @@ use crate::json;
 use crate::latency::{Latencies, Latency, Percentile};
 use crate::meter::{Sample, Spent};
 use crate::pace::Rate;
-use crate::source::By;
 use crate::volume::Volume;
 
 /// What a run did. `bytes` are those of record batches, without the protocol around them; a gigabyte is 10^9 bytes.
@@ -37,7 +36,8 @@ pub struct Report {
     pub errors: u64,
     /// What was waited for: `none`, `leader` or `all`. None when consuming.
     pub acks: Option<String>,
-    /// How records were asked for: `subscribe` or `fetch`. None when producing.
+    /// How records were asked for, `subscribe` or `fetch`; when producing, how they were sent, in prepared `batches` or by
+    /// the client's `enqueue` (`bytes` are those of the values then).
     pub by: Option<String>,
     /// When records are on the disk: `durable`, before they are acknowledged; or the topic's setting.
     pub flush: String,
@@ -52,8 +52,11 @@ pub struct Report {
     pub broker_cpu_seconds_per_gb: Option<f64>,
     /// What this process spent.
     pub generator_cpu_seconds_per_gb: Option<f64>,
-    /// The most resident memory that the broker has had since it was started.
+    /// The most resident memory that the broker had during the run.
     pub broker_peak_memory_bytes: Option<u64>,
+    /// That is the most of `samples`, and not of every moment: this program may not have the kernel count anew.
+    #[serde(default)]
+    pub broker_peak_memory_is_sampled: bool,
     /// `latency_us` as a curve.
     pub latency_curve: Vec<Percentile>,
     /// How it went.
@@ -96,7 +99,8 @@ impl Report {
             backlog_bytes_per_second: None,
             broker_cpu_seconds_per_gb: spent.broker_seconds.map(each_gigabyte).filter(|figure| figure.is_finite()),
             generator_cpu_seconds_per_gb: spent.own_seconds.map(each_gigabyte).filter(|figure| figure.is_finite()),
-            broker_peak_memory_bytes: spent.broker_peak_memory_bytes,
+            broker_peak_memory_bytes: spent.broker_peak_memory.map(|peak| peak.bytes),
+            broker_peak_memory_is_sampled: spent.broker_peak_memory.is_some_and(|peak| peak.is_sampled),
             latency_curve: latencies.curve(),
             samples,
         }
@@ -107,9 +111,9 @@ impl Report {
         Self { acks: Some(acks.to_owned()), ..self }
     }
 
-    /// How records were asked for.
-    pub(crate) fn by(self, by: Option<By>) -> Self {
-        Self { by: by.map(|by| by.name().to_owned()), ..self }
+    /// How records were asked for, or sent.
+    pub(crate) fn by(self, by: Option<&str>) -> Self {
+        Self { by: by.map(str::to_owned), ..self }
     }
 
     /// The rate that was asked for.
@@ -172,7 +176,8 @@ impl Report {
             }
         }
         if let Some(bytes) = self.broker_peak_memory_bytes {
-            writeln!(out, "{:18} {:>14.0} MB at most", "broker memory", bytes as f64 / 1e6)?;
+            let of = if self.broker_peak_memory_is_sampled { ", of samples" } else { "" };
+            writeln!(out, "{:18} {:>14.0} MB at most{of}", "broker memory", bytes as f64 / 1e6)?;
         }
         let by = self.by.as_ref().map_or_else(String::new, |by| format!(", by {by}"));
         writeln!(out, "{:18} acks {}, flush {}{by}", "mode", self.acks.as_deref().unwrap_or("-"), self.flush)
@@ -190,6 +195,7 @@ fn print_latency(out: &mut impl Write, what: &str, latency: Latency) -> io::Resu
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::meter::PeakMemory;
 
     /// Figures of a run of two seconds.
     pub(crate) fn report(name: &str) -> Report {
@@ -208,7 +214,7 @@ pub(crate) mod tests {
         let spent = Spent {
             broker_seconds: Some(0.8),
             own_seconds: None,
-            broker_peak_memory_bytes: Some(50_000_000),
+            broker_peak_memory: Some(PeakMemory { bytes: 50_000_000, is_sampled: false }),
             samples: (1..=8).map(sample).collect(),
         };
         let done = Volume { records: 8000, bytes: 8_000_000 };
@@ -225,6 +231,10 @@ pub(crate) mod tests {
         let mut table = Vec::new();
         found.write_table(&mut table).unwrap();
         let table = String::from_utf8(table).unwrap();
+        let sampled = Report { broker_peak_memory_is_sampled: true, ..found };
+        let mut other = Vec::new();
+        sampled.write_table(&mut other).unwrap();
+        assert!(String::from_utf8(other).unwrap().contains("50 MB at most, of samples"));
         for part in
             ["8000 in 2.00 s, 0 errors", "4000 records/s asked for", "p99.99 10002", "50 MB at most", "acks all"]
         {

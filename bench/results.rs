@@ -8,6 +8,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::latency::Latency;
+use crate::limits::Limits;
 use crate::report::Report;
 use crate::{html, json};
 
@@ -16,6 +17,9 @@ use crate::{html, json};
 pub struct Results {
     /// What they are about.
     pub title: String,
+    /// What the machine could do at that time, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
     /// In the order in which they were measured.
     pub results: Vec<Report>,
 }
@@ -23,7 +27,7 @@ pub struct Results {
 /// Compares the figures of several runs: as ratios to the first file's, and on a page
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// What `--json` printed, of single measurements and of scenarios
+    /// What `--json` printed, of single measurements and of scenarios; of `limits` too, which then stand beside them
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
     /// Writes a page, which needs no network and no other file
@@ -61,15 +65,17 @@ pub enum ResultsError {
 /// [`ResultsError`].
 pub fn run(arguments: &Arguments) -> Result<(), ResultsError> {
     let read = arguments.files.iter().map(|path| Results::read(path)).collect::<Result<Vec<_>, _>>()?;
-    let compared: Vec<Compared> =
-        arguments.files.iter().zip(&read).map(|(path, read)| Compared::new(path, read)).collect();
+    let limits = read.iter().find_map(|read| read.limits.clone());
+    let (paths, read): (Vec<&PathBuf>, Vec<Results>) =
+        arguments.files.iter().zip(read).filter(|(_, read)| !read.results.is_empty()).unzip();
+    let compared: Vec<Compared> = paths.into_iter().zip(&read).map(|(path, read)| Compared::new(path, read)).collect();
     let mut text = String::new();
     for (index, one) in compared.iter().enumerate() {
         one.write((index > 0).then_some(&compared[0]), &mut text);
     }
     io::stdout().lock().write_all(text.as_bytes()).map_err(ResultsError::Output)?;
     let Some(path) = &arguments.html else { return Ok(()) };
-    let written = all(&compared, &read).write_html(path);
+    let written = Results { limits, ..all(&compared, &read) }.write_html(path);
     written.map_err(|source| ResultsError::File { path: path.clone(), source })
 }
 
@@ -82,7 +88,7 @@ fn all(compared: &[Compared<'_>], read: &[Results]) -> Results {
         false => report.clone(),
     };
     let results = compared.iter().flat_map(|one| one.results.iter().map(|report| named(one, report)));
-    Results { title: titles.join(", "), results: results.collect() }
+    Results { title: titles.join(", "), limits: None, results: results.collect() }
 }
 
 /// One file of several.
@@ -113,7 +119,7 @@ impl<'a> Compared<'a> {
             let Latency { p50, p99, p999, .. } = report.latency_us;
             let _ = writeln!(
                 out,
-                "{}: {}\n  {:.1} MB/s{}  p50 {:.0}{}  p99 {:.0}{}  p99.9 {:.0}{} µs  broker {}{} CPU s/GB",
+                "{}: {}\n  {:.1} MB/s{}  p50 {:.0}{}  p99 {:.0}{}  p99.9 {:.0}{} µs  broker {}{} CPU s/GB, {}{} MB",
                 self.file,
                 report.name,
                 report.bytes_per_second / 1e6,
@@ -126,6 +132,10 @@ impl<'a> Compared<'a> {
                 ratio(|report| Some(report.latency_us.p999)),
                 report.broker_cpu_seconds_per_gb.map_or_else(|| "–".to_owned(), |seconds| format!("{seconds:.2}")),
                 ratio(|report| report.broker_cpu_seconds_per_gb),
+                report
+                    .broker_peak_memory_bytes
+                    .map_or_else(|| "–".to_owned(), |bytes| format!("{:.0}", bytes as f64 / 1e6)),
+                ratio(|report| report.broker_peak_memory_bytes.map(|bytes| bytes as f64)),
             );
         }
     }
@@ -136,8 +146,8 @@ fn stem(path: &Path) -> String {
 }
 
 impl Results {
-    /// Reads what a scenario or a single measurement printed; the latter takes the name of its file.
-    fn read(path: &Path) -> Result<Self, ResultsError> {
+    /// Reads what a scenario, a single measurement or `limits` printed; one without a title takes the name of its file.
+    pub(crate) fn read(path: &Path) -> Result<Self, ResultsError> {
         let unreadable = |source| ResultsError::File { path: path.to_owned(), source };
         let invalid = |source| ResultsError::Parse { path: path.to_owned(), source };
         let text = std::fs::read_to_string(path).map_err(unreadable)?;
@@ -146,8 +156,12 @@ impl Results {
             return serde_json::from_value(value).map_err(invalid);
         }
         let title = stem(path);
+        if value.get("pipe_bytes_per_second").is_some() {
+            let limits = Some(serde_json::from_value(value).map_err(invalid)?);
+            return Ok(Self { title, limits, results: Vec::new() });
+        }
         let report: Report = serde_json::from_value(value).map_err(invalid)?;
-        Ok(Self { results: vec![Report { name: title.clone(), ..report }], title })
+        Ok(Self { results: vec![Report { name: title.clone(), ..report }], limits: None, title })
     }
 
     /// Prints one JSON object.
@@ -157,13 +171,14 @@ impl Results {
 
     /// Writes a page with tables and plots.
     pub(crate) fn write_html(&self, path: &Path) -> io::Result<()> {
-        html::write(path, &self.title, &self.results)
+        html::write(path, &self.title, &self.results, self.limits.as_ref())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits;
     use crate::report;
 
     #[test]
@@ -176,18 +191,28 @@ mod tests {
         assert_eq!(found.title, "before");
         assert_eq!(found.results, [Report { name: "before".into(), ..report.clone() }]);
 
-        let results = Results { title: "Two".into(), results: vec![report.clone(), report::tests::report("other")] };
+        let limits = Some(limits::tests::limits());
+        let results =
+            Results { title: "Two".into(), limits, results: vec![report.clone(), report::tests::report("other")] };
         let mut text = Vec::new();
         json::write_lines(&results, &mut text).unwrap();
         std::fs::write(&several, text).unwrap();
         assert_eq!(Results::read(&several).unwrap(), results);
 
         let html = dir.path().join("out.html");
-        run(&Arguments { files: vec![single, several], html: Some(html.clone()) }).unwrap();
-        let page = std::fs::read_to_string(html).unwrap();
+        run(&Arguments { files: vec![single.clone(), several], html: Some(html.clone()) }).unwrap();
+        let page = std::fs::read_to_string(&html).unwrap();
         for name in ["before, Two", ">before<", ">b: produce<", ">b: other<"] {
             assert!(page.contains(name), "{name}: {page}");
         }
+        assert!(page.contains("What the machine could do"), "{page}");
+
+        // What `limits` printed, beside what was measured.
+        let machine = dir.path().join("machine.json");
+        std::fs::write(&machine, serde_json::to_string(&limits::tests::limits()).unwrap()).unwrap();
+        run(&Arguments { files: vec![machine, single], html: Some(html.clone()) }).unwrap();
+        let page = std::fs::read_to_string(html).unwrap();
+        assert!(page.contains("What the machine could do") && page.contains("<h1>before</h1>"), "{page}");
     }
 
     #[test]
@@ -195,7 +220,12 @@ mod tests {
         let (slow, mut fast) = (report::tests::report("same"), report::tests::report("same"));
         fast.bytes_per_second *= 3.0;
         fast.latency_us.p99 /= 4.0;
-        let of = |report| Results { title: String::new(), results: vec![report::tests::report("first"), report] };
+        fast.broker_peak_memory_bytes = Some(75_000_000);
+        let of = |report| Results {
+            title: String::new(),
+            limits: None,
+            results: vec![report::tests::report("first"), report],
+        };
         let (base, other) = (of(slow), of(fast));
         let (base, other) = (Compared::new(Path::new("a.json"), &base), Compared::new(Path::new("b.json"), &other));
         let mut text = String::new();
@@ -204,6 +234,7 @@ mod tests {
         assert_eq!(lines[2], "b: same");
         assert!(lines[3].contains("12.0 MB/s (3.00)") && lines[3].contains("p50 5001 (1.00)"), "{text}");
         assert!(lines[3].contains("(0.25)  p99.9") && lines[3].contains("broker 100.00 (1.00)"), "{text}");
+        assert!(lines[3].ends_with("CPU s/GB, 75 (1.50) MB"), "{text}");
     }
 
     #[test]

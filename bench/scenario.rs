@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::driver::DriverArgument;
 use crate::error::LoadError;
 use crate::pace::Extent;
-use crate::results::Results;
+use crate::results::{Results, ResultsError};
 use crate::topic::TopicError;
 use crate::verb::Verb;
 
@@ -39,6 +39,9 @@ pub struct Arguments {
     /// One JSON object instead of tables
     #[arg(long)]
     pub json: bool,
+    /// What `ringmq-bench limits --json` printed, of the same machine in the same minutes: it stands beside the figures
+    #[arg(long, value_name = "FILE")]
+    pub limits: Option<PathBuf>,
     /// Writes a page with tables and plots to this file
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
@@ -78,6 +81,9 @@ pub enum ScenarioError {
         /// What is wrong.
         reason: String,
     },
+    /// The machine's limits cannot be read.
+    #[error(transparent)]
+    Limits(#[from] ResultsError),
     /// A step failed; the figures of the steps before it are printed.
     #[error("step `{step}`: {source}")]
     Load {
@@ -137,7 +143,8 @@ pub fn run(arguments: &Arguments) -> Result<(), ScenarioError> {
     let id = format!("{:08x}", fastrand::u32(..));
     let steps = scenario.steps.iter().map(|step| step.measurement(arguments, &id)).collect::<Result<Vec<_>, _>>()?;
 
-    let mut results = Results { title: scenario.title, results: Vec::new() };
+    let limits = arguments.limits.as_deref().map(Results::read).transpose()?.and_then(|read| read.limits);
+    let mut results = Results { title: scenario.title, limits, results: Vec::new() };
     let failure = steps.iter().try_for_each(|step| step.carry_out(arguments.json, &mut results)).err();
     let printed = if arguments.json { results.print().map_err(ScenarioError::Output) } else { Ok(()) };
     let page = arguments.html.as_ref().map_or(Ok(()), |path| results.write_html(path).map_err(ScenarioError::Output));

@@ -43,7 +43,7 @@ impl Verb {
         let (report, failure) = self.measure()?;
         let printed = report.print(self.target().json);
         let page = self.target().html.as_ref();
-        let page = page.map_or(Ok(()), |path| html::write(path, &report.name, std::slice::from_ref(&report)));
+        let page = page.map_or(Ok(()), |path| html::write(path, &report.name, std::slice::from_ref(&report), None));
         failure.map_or(Ok(()), Err).and(printed.and(page).map_err(LoadError::Output))
     }
 

@@ -128,7 +128,28 @@ fn records_come_by_subscription_or_fetch_as_is_asked_for() {
         assert_eq!(subscriptions() > between, subscribes);
     }
     let produced = load(&format!("produce --topic held {flags} --records 100"));
-    assert_eq!(produced["by"], serde_json::Value::Null);
+    assert_eq!(produced["by"], "batches");
+    // What is there is read again and again for so long.
+    let found = load("consume --topic held --partitions 5 --consumers 2 --batch-bytes 10000 --duration 300ms");
+    assert!(found["records"].as_u64() > Some(4100) && found["seconds"].as_f64() >= Some(0.3), "{found}");
+    // One by one, through the client: all are there, and none twice.
+    let enqueue = "produce --by enqueue --topic one-by-one --partitions 5 --record-bytes 100 --producers 3";
+    let found = load(&format!("{enqueue} --records 10007 --warmup 500"));
+    assert_eq!((found["records"].as_u64(), found["by"].as_str()), (Some(10_007), Some("enqueue")), "{found}");
+    assert!(found["latency_us"]["p50"].as_f64() > Some(0.0), "{found}");
+    let raw = broker.run(&["consume", "one-by-one", "--format", "raw"], b"").expect_success().stdout;
+    let distinct: std::collections::BTreeSet<&[u8]> = raw.chunks(100).collect();
+    assert_eq!((raw.len(), distinct.len()), (1_050_700, 10_507));
+    let found = load(&format!("{enqueue} --duration 200ms"));
+    assert!(found["records"].as_u64() > Some(0) && found["seconds"].as_f64() >= Some(0.2), "{found}");
+    let refused: Vec<&str> = enqueue.split_whitespace().chain(["--rate", "5", "--brokers", &address]).collect();
+    assert!(run_bench(&refused).stderr.contains("`--rate` does not go with --by enqueue"));
+
+    let found = load("discover --clients 5 --count 50");
+    assert_eq!(found["controller"], address);
+    let figures = ["first_us", "wanted_us"].map(|name| found[name].as_f64());
+    let quantiles = ["with_connect_us", "open_us"].map(|name| found[name]["p50"].as_f64());
+    assert!(figures.iter().chain(&quantiles).all(|figure| *figure > Some(0.0)), "{found}");
     let flags = ["consume", "--driver", "kafka", "--by", "subscribe", "--topic", "t", "--brokers", &address];
     assert!(!run_bench(&flags).success, "that protocol has none");
 }
@@ -209,4 +230,29 @@ fn a_scenario_runs_step_by_step_and_becomes_a_page() {
     std::fs::write(&scenario, "title = \"t\"\n[[step]]\nname = \"n\"\nrun = \"fly\"").expect("it can be written");
     let refused = run_bench(&["run", &scenario, "--brokers", &address]);
     assert!(!refused.success && refused.stderr.contains("step `n`"), "{refused:?}");
+}
+
+#[test]
+fn every_scenario_of_the_repository_runs() {
+    let broker = Broker::start();
+    let address = broker.address().to_string();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is below the root");
+    let files = std::fs::read_dir(root.join("bench/scenarios")).expect("scenarios").flatten().map(|entry| entry.path());
+    let mut files: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
+    files.sort();
+    assert!(files.len() >= 9, "{files:?}");
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("a scenario");
+        let path = file.display().to_string();
+        let ran = run_bench(&["run", &path, "--brokers", &address, "--scale", "0.001", "--json"]).expect_success();
+        let found: serde_json::Value = serde_json::from_slice(&ran.stdout).expect("--json prints JSON");
+        let results = found["results"].as_array().expect("results");
+        assert_eq!(results.len(), text.matches("[[step]]").count(), "{path}");
+        for result in results {
+            assert!(result["errors"] == 0 && result["records"].as_u64() > Some(0), "{path}: {result}");
+        }
+    }
+    let topics = broker.run(&["topic", "list", "--output", "json"], b"").expect_success().stdout_text();
+    assert_eq!(topics.trim(), "[]", "they leave none");
 }

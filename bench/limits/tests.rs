@@ -4,12 +4,29 @@ use clap::Parser;
 
 use ringmq_runtime::executor;
 
-use super::{Arguments, Flush, Load, disk, loopback, measure, paced, pipe};
+use super::{Arguments, Flush, Limits, Load, disk, loopback, measure, paced, pipe};
 
 #[derive(Parser)]
 struct CommandLine {
     #[command(flatten)]
     arguments: Arguments,
+}
+
+/// Figures of a slow machine.
+pub(crate) fn limits() -> Limits {
+    Limits {
+        disk_write_bytes_per_second: 9e6,
+        disk_read_bytes_per_second: 1e7,
+        dsync_4k_us_p50: 200.0,
+        loopback_bytes_per_second: 2e7,
+        rtt_us_p50: 30.0,
+        pipe_bytes_per_second: 8e6,
+        pipe_dsync_bytes_per_second: 8e6,
+        pipe_fdatasync_bytes_per_second: 7e6,
+        cores: 2,
+        paced_10k_us: None,
+        paced_100k_us: None,
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ fn arguments(scale: f64) -> Arguments {
         scale,
         keep: false,
         json: false,
+        limits: None,
         html: None,
     }
 }

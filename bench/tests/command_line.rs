@@ -18,6 +18,10 @@ fn every_verb_explains_its_flags() {
         ("mixed", &["--rate", "--backlog", "--readers", "--producers", "--consumers", "--html"]),
         ("run", &["--scale", "--keep", "--json", "--html"]),
         ("report", &["--html"]),
+        ("produce", &["--by"]),
+        ("consume", &["--by", "--duration"]),
+        ("end-to-end", &["--by"]),
+        ("discover", &["--brokers", "--clients", "--count", "--json"]),
         ("limits", &["--dir", "--json"]),
     ] {
         let output = bench(&[verb, "--help"]);
