@@ -241,7 +241,7 @@ fn stats_count_what_a_broker_does() {
     let mut watching = broker.command(&["stats", "--watch", "1", "--output", "json"]).spawn().expect("it starts");
     let lines = Lines::of(watching.stdout.take().expect("piped"));
     for _ in 0..2 {
-        assert!(lines.next().expect("a line").starts_with("[{\"shard\":0"));
+        assert!(lines.next().expect("a line").starts_with("[{\"broker\":0,\"shard\":0"));
     }
     send_signal(&watching, "INT");
     assert_eq!(watching.wait().expect("it ends").code(), Some(130));
