@@ -56,6 +56,8 @@ pub struct DirectoryCheck {
     pub journals_unreadable: Option<JournalReadError>,
     /// The files of the journals.
     pub journals: Vec<JournalCheck>,
+    /// How many of their files should be there and are not.
+    pub journals_vanished: usize,
     /// The partitions that were selected, by topic.
     pub partitions: Vec<PartitionCheck>,
     /// Directories of topics that the metadata neither knows nor has deleted.
@@ -98,6 +100,7 @@ impl DirectoryCheck {
             && self.generations.is_none()
             && self.journals_unreadable.is_none()
             && self.journals.iter().all(|journal| journal.missing.is_empty())
+            && self.journals_vanished == 0
             && logs.into_iter().all(sound)
     }
 }
@@ -180,7 +183,9 @@ impl StoppedBroker {
         let directory = DataDirectory::inspect(data_dir).await?;
         let (image, metadata) = inspect_metadata(&directory).await?;
         let generations = GenerationHistory::read(&data_dir.join(GENERATIONS)).await;
-        let journals = inspect_journals(&data_dir.join(JOURNALS)).await.map(Journals::new);
+        let expected: Vec<_> = generations.iter().flat_map(GenerationHistory::journal_files).collect();
+        let journals = inspect_journals(&data_dir.join(JOURNALS)).await;
+        let journals = journals.map(|found| Journals::new(found, expected.into_iter()));
         Ok(StoppedBroker { directory, metadata, image, generations, journals })
     }
 
@@ -209,6 +214,7 @@ impl StoppedBroker {
         }
         let journals = self.journals.as_ref().map(|journals| self.check_journals(&journals.found));
         let journals = journals.unwrap_or_default();
+        let journals_vanished = self.journals.as_ref().map_or(0, |journals| journals.vanished.len());
         let StoppedBroker { metadata, generations, journals: read, .. } = self;
         let (generations, journals_unreadable) = (generations.err(), read.err());
         Ok(DirectoryCheck {
@@ -216,6 +222,7 @@ impl StoppedBroker {
             generations,
             journals_unreadable,
             journals,
+            journals_vanished,
             partitions,
             unknown_topics,
             metadata_lost,
@@ -231,8 +238,9 @@ impl StoppedBroker {
         let ids: Vec<LogId> = self.selected(&selection)?.into_iter().map(|(_, id)| id).collect();
         let [id] = ids[..] else { return Err(InspectError::NoSuchTopic(topic.to_owned())) };
         // A start reads them all before it judges.
-        let journals = inspect_journals(&self.directory.path().join(JOURNALS)).await.map(Journals::new)?;
+        let found = inspect_journals(&self.directory.path().join(JOURNALS)).await?;
         let history = GenerationHistory::read(&self.directory.path().join(GENERATIONS)).await?;
+        let journals = Journals::new(found, history.journal_files());
         Ok(RepairPlan::new(self.directory.path(), id, &history, &journals.of(id)).await?)
     }
 

@@ -9,7 +9,7 @@
 use ringmq_wire::{Offset, PartitionIndex, ShardIndex, TopicId};
 use uuid::Uuid;
 
-use super::history::Fact;
+use super::history::{Fact, JournalFile};
 use crate::frame::{Generation, LogNumber};
 use crate::layout::LogId;
 
@@ -129,6 +129,10 @@ impl Block {
     }
 }
 
+/// In the place of an offset: which kind of file of the journals.
+const RING: i64 = 0;
+const ASIDE: i64 = 1;
+
 fn encode_entry(fact: &Fact, entry: &mut [u8]) {
     let (kind, id, number, generation, offset) = match *fact {
         Fact::Opened { id, number, generation, start } => (1_u16, id, number, generation, start),
@@ -139,6 +143,8 @@ fn encode_entry(fact: &Fact, entry: &mut [u8]) {
         Fact::Compacted { id, number, until } => (6, id, number, Generation(0), until),
         Fact::Started { id, number, start } => (7, id, number, Generation(0), start),
         Fact::Reserved { id, number, until } => (8, id, number, Generation(0), until),
+        Fact::JournalFile(file) => return encode_journal_file(9, file, entry),
+        Fact::JournalFileGone(file) => return encode_journal_file(10, file, entry),
     };
     entry[0..2].copy_from_slice(&kind.to_be_bytes());
     entry[4..8].copy_from_slice(&id.partition.get().to_be_bytes());
@@ -146,6 +152,24 @@ fn encode_entry(fact: &Fact, entry: &mut [u8]) {
     entry[24..32].copy_from_slice(&number.0.to_be_bytes());
     entry[32..40].copy_from_slice(&generation.0.to_be_bytes());
     entry[40..48].copy_from_slice(&offset.get().to_be_bytes());
+}
+
+fn encode_journal_file(kind: u16, file: JournalFile, entry: &mut [u8]) {
+    let (first_block, which) = file.aside.map_or((0, RING), |first| (first, ASIDE));
+    entry[0..2].copy_from_slice(&kind.to_be_bytes());
+    entry[24..32].copy_from_slice(&file.ring.to_be_bytes());
+    entry[32..40].copy_from_slice(&first_block.to_be_bytes());
+    entry[40..48].copy_from_slice(&which.to_be_bytes());
+}
+
+fn decode_journal_file(entry: &[u8]) -> Option<JournalFile> {
+    let ring = u64::from_be_bytes(array(entry, 24));
+    let aside = match (i64::from_be_bytes(array(entry, 40)), u64::from_be_bytes(array(entry, 32))) {
+        (RING, 0) => None,
+        (ASIDE, first) => Some(first),
+        _ => return None,
+    };
+    Some(JournalFile { ring, aside })
 }
 
 fn decode_entry(entry: &[u8]) -> Option<Fact> {
@@ -165,6 +189,8 @@ fn decode_entry(entry: &[u8]) -> Option<Fact> {
         6 => Some(Fact::Compacted { id, number, until: offset }),
         7 => Some(Fact::Started { id, number, start: offset }),
         8 => Some(Fact::Reserved { id, number, until: offset }),
+        9 => decode_journal_file(entry).map(Fact::JournalFile),
+        10 => decode_journal_file(entry).map(Fact::JournalFileGone),
         _ => None,
     }
 }

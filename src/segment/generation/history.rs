@@ -29,11 +29,15 @@ pub(crate) enum Fact {
     /// Offsets below `until` may have been shown to someone before they were durable. Where a start finds fewer, they are
     /// not given again.
     Reserved { id: LogId, number: LogNumber, until: Offset },
+    /// The journals have this file, and records may be in it alone.
+    JournalFile(JournalFile),
+    /// It is not needed any more, and may be gone.
+    JournalFileGone(JournalFile),
 }
 
 impl Fact {
-    /// Which log, and which of those that ever had its name.
-    pub(crate) fn log(&self) -> (LogId, LogNumber) {
+    /// Which log, and which of those that ever had its name, if it is of one.
+    pub(crate) fn log(&self) -> Option<(LogId, LogNumber)> {
         match *self {
             Fact::Opened { id, number, .. }
             | Fact::Closed { id, number, .. }
@@ -42,9 +46,19 @@ impl Fact {
             | Fact::Repaired { id, number, .. }
             | Fact::Compacted { id, number, .. }
             | Fact::Started { id, number, .. }
-            | Fact::Reserved { id, number, .. } => (id, number),
+            | Fact::Reserved { id, number, .. } => Some((id, number)),
+            Fact::JournalFile(_) | Fact::JournalFileGone(_) => None,
         }
     }
+}
+
+/// A file of the journals. No two ever have the same numbers: a ring's is drawn at random, its blocks are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct JournalFile {
+    /// The ring's number.
+    pub ring: u64,
+    /// Of a file of blocks that were kept aside: the number of the first. `None`: the ring itself.
+    pub aside: Option<u64>,
 }
 
 /// The generations of one log.
@@ -95,7 +109,7 @@ impl LogGenerations {
             Fact::Compacted { until, .. } => self.compacted(until),
             Fact::Started { start, .. } => self.started(start),
             Fact::Reserved { until, .. } => self.reserved(until),
-            Fact::Removed { .. } => {}
+            Fact::Removed { .. } | Fact::JournalFile(_) | Fact::JournalFileGone(_) => {}
         }
     }
 

@@ -10,7 +10,7 @@ use ringmq_runtime::file::{File, IoClass, LOCK_WAIT_MAX, OpenOptions};
 use ringmq_runtime::{fs, random};
 
 use super::block::{BLOCK_BYTES, Block, ENTRIES_MAX, TableId, TableWriter};
-use super::history::{Fact, LogGenerations};
+use super::history::{Fact, JournalFile, LogGenerations};
 use super::{PAIR_BYTES, pair_position};
 use crate::layout::LogId;
 use crate::reserve::Reserve;
@@ -24,7 +24,23 @@ const PIECE_BYTES: usize = PAIRS_AT_A_TIME as usize * PAIR_BYTES;
 pub struct GenerationHistory {
     /// Which start of the process this is; the tables written by it carry the number.
     pub(super) start: u64,
-    pub(super) logs: Arc<BTreeMap<LogId, LogGenerations>>,
+    known: Arc<Known>,
+}
+
+/// What facts say together.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) logs: BTreeMap<LogId, LogGenerations>,
+    /// Files of the journals that are there.
+    pub(super) journal_files: BTreeSet<JournalFile>,
+}
+
+impl Known {
+    /// What is still of use.
+    fn facts(&self) -> Vec<Fact> {
+        let files = self.journal_files.iter().copied().map(Fact::JournalFile);
+        self.logs.iter().flat_map(|(id, log)| log.facts(*id)).chain(files).collect()
+    }
 }
 
 /// Why the generation tables cannot be used. The broker must not start: without them it cannot tell acknowledged
@@ -95,10 +111,10 @@ impl GenerationHistory {
             .map_err(|source| LoadError::Io { action: "create the directory of", source })?;
         remove_incomplete(dir).await?;
         let found = list(dir).await?;
-        let logs = read_tables(dir, &found).await?;
+        let known = read_tables(dir, &found).await?;
         let start = found.iter().map(|table| table.start).max().map_or(1, |newest| newest.saturating_add(1));
-        replace(dir, start, &logs, &found, reserve).await?;
-        Ok(GenerationHistory { start, logs: Arc::new(logs) })
+        replace(dir, start, &known, &found, reserve).await?;
+        Ok(GenerationHistory { start, known: Arc::new(known) })
     }
 
     /// As [`GenerationHistory::load`], for those who only want to know: creates, merges and removes nothing. Not for a
@@ -108,18 +124,27 @@ impl GenerationHistory {
     /// As [`GenerationHistory::load`]; a directory that is not there has no tables.
     pub async fn read(dir: &Path) -> Result<GenerationHistory, LoadError> {
         let found = list(dir).await?;
-        let logs = read_tables(dir, &found).await?;
-        Ok(GenerationHistory { start: 0, logs: Arc::new(logs) })
+        let known = read_tables(dir, &found).await?;
+        Ok(GenerationHistory { start: 0, known: Arc::new(known) })
     }
 
     /// What is known of a log; `None` when nothing was ever appended to it.
     pub(crate) fn of(&self, id: LogId) -> Option<LogGenerations> {
-        self.logs.get(&id).cloned()
+        self.known.logs.get(&id).cloned()
     }
 
     /// The logs that the tables know, in the order of their ids.
     pub fn logs(&self) -> impl Iterator<Item = LogId> + '_ {
-        self.logs.keys().copied()
+        self.known.logs.keys().copied()
+    }
+
+    /// The files that the journals have, in the order of their numbers: one that is not there was lost.
+    pub fn journal_files(&self) -> impl Iterator<Item = JournalFile> + '_ {
+        self.known.journal_files.iter().copied()
+    }
+
+    pub(super) fn has_journal_file(&self, file: JournalFile) -> bool {
+        self.known.journal_files.contains(&file)
     }
 }
 
@@ -144,7 +169,7 @@ async fn remove_incomplete(dir: &Path) -> Result<(), LoadError> {
 }
 
 /// What all of them say together.
-async fn read_tables(dir: &Path, tables: &[TableId]) -> Result<BTreeMap<LogId, LogGenerations>, LoadError> {
+async fn read_tables(dir: &Path, tables: &[TableId]) -> Result<Known, LoadError> {
     let mut facts = Vec::new();
     for table in tables {
         facts.extend(read_table(dir, *table).await?);
@@ -189,10 +214,10 @@ async fn read_table(dir: &Path, table: TableId) -> Result<Vec<Fact>, LoadError> 
 }
 
 /// What the facts, in any order, say of each log that is still there; or the name that two of them have.
-pub(super) fn merge(facts: &[Fact]) -> Result<BTreeMap<LogId, LogGenerations>, LogId> {
+pub(super) fn merge(facts: &[Fact]) -> Result<Known, LogId> {
     let removed: BTreeSet<_> =
-        facts.iter().filter(|fact| matches!(fact, Fact::Removed { .. })).map(Fact::log).collect();
-    let there = || facts.iter().filter(|fact| !removed.contains(&fact.log()));
+        facts.iter().filter(|fact| matches!(fact, Fact::Removed { .. })).filter_map(Fact::log).collect();
+    let there = || facts.iter().filter(|fact| fact.log().is_some_and(|log| !removed.contains(&log)));
     let mut logs: BTreeMap<LogId, LogGenerations> = BTreeMap::new();
     for fact in there() {
         let Fact::Opened { id, number, generation, start } = *fact else { continue };
@@ -203,25 +228,31 @@ pub(super) fn merge(facts: &[Fact]) -> Result<BTreeMap<LogId, LogGenerations>, L
         log.opened(generation, start);
     }
     for fact in there() {
-        let (id, number) = fact.log();
+        let Some((id, number)) = fact.log() else { continue };
         let Some(log) = logs.get_mut(&id).filter(|log| log.number() == number) else { continue };
         log.learn(fact);
     }
-    Ok(logs)
+    Ok(Known { logs, journal_files: journal_files(facts) })
+}
+
+fn journal_files(facts: &[Fact]) -> BTreeSet<JournalFile> {
+    let (mut made, mut gone) = (BTreeSet::new(), BTreeSet::new());
+    for fact in facts {
+        match fact {
+            Fact::JournalFile(file) => made.insert(*file),
+            Fact::JournalFileGone(file) => gone.insert(*file),
+            _ => false,
+        };
+    }
+    &made - &gone
 }
 
 /// Writes the merged table, then removes those that it replaces.
-async fn replace(
-    dir: &Path,
-    start: u64,
-    logs: &BTreeMap<LogId, LogGenerations>,
-    older: &[TableId],
-    reserve: &Reserve,
-) -> Result<(), LoadError> {
+async fn replace(dir: &Path, start: u64, known: &Known, older: &[TableId], reserve: &Reserve) -> Result<(), LoadError> {
     if older.is_empty() {
         return Ok(());
     }
-    let facts: Vec<Fact> = logs.iter().flat_map(|(id, log)| log.facts(*id)).collect();
+    let facts = known.facts();
     let merged = TableId { start, writer: TableWriter::Merged };
     let write = async || write_merged(dir, merged, &facts).await;
     match reserve.lend("to merge the generation tables", fs::is_full, write).await {

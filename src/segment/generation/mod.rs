@@ -12,6 +12,7 @@ mod load;
 mod table;
 
 pub(crate) use block::Block;
+pub use history::JournalFile;
 pub(crate) use history::{Fact, LogGenerations};
 pub use load::{GenerationHistory, LoadError};
 pub use table::{Generations, RecordError};

@@ -16,7 +16,7 @@ use ringmq_runtime::{fs, task};
 use ringmq_wire::ShardIndex;
 
 use super::block::{Block, ENTRIES_MAX, TableId, TableWriter};
-use super::history::{Fact, LogGenerations};
+use super::history::{Fact, JournalFile, LogGenerations};
 use super::load::{GenerationHistory, LoadError, blocks_for, encode_pair, write_temporary};
 use super::{PAIR_BYTES, pair_position};
 use crate::frame::LogNumber;
@@ -50,6 +50,8 @@ struct State {
     own: BTreeMap<LogId, Option<LogGenerations>>,
     /// Logs of the history that this core recorded as removed: older tables speak of them.
     removed: BTreeSet<(LogId, LogNumber)>,
+    /// Files of the journals that this core spoke of, and whether they are there.
+    journal_files: BTreeMap<JournalFile, bool>,
     queue: Vec<Waiting>,
     writing: bool,
     file: Option<OpenTable>,
@@ -113,6 +115,7 @@ impl Generations {
         let state = State {
             own: BTreeMap::new(),
             removed: BTreeSet::new(),
+            journal_files: BTreeMap::new(),
             queue: Vec::new(),
             writing: false,
             file: None,
@@ -151,6 +154,28 @@ impl Generations {
         let Some(known) = self.of(id).filter(|known| !known.is_settled()) else { return Ok(()) };
         let (number, generation, proven_end) = (known.number(), known.latest().0, known.proven_end());
         self.record(Fact::Corrupt { id, number, generation, proven_end }).await
+    }
+
+    /// Says that the journals have a file, before records are in it alone. Durable when this returns.
+    ///
+    /// # Errors
+    /// When it is not known to be durable.
+    pub async fn journal_file_made(&self, file: JournalFile) -> Result<(), RecordError> {
+        if self.0.has_journal_file(file) {
+            return Ok(());
+        }
+        self.record(Fact::JournalFile(file)).await
+    }
+
+    /// Says that such a file is not needed any more, before it is removed. Durable when this returns.
+    ///
+    /// # Errors
+    /// When it is not known to be durable: the file must stay.
+    pub async fn journal_file_gone(&self, file: JournalFile) -> Result<(), RecordError> {
+        if !self.0.has_journal_file(file) {
+            return Ok(());
+        }
+        self.record(Fact::JournalFileGone(file)).await
     }
 
     /// The logs that the tables knew when the process started.
@@ -291,8 +316,12 @@ impl Inner {
     fn facts_of_use(&self) -> Vec<Fact> {
         let state = self.state.borrow();
         let removed = state.removed.iter().map(|&(id, number)| Fact::Removed { id, number });
+        let files = state.journal_files.iter().filter_map(|(&file, &is_there)| {
+            let is_gone = !is_there && self.history.has_journal_file(file);
+            is_there.then_some(Fact::JournalFile(file)).or(is_gone.then_some(Fact::JournalFileGone(file)))
+        });
         let there = state.own.iter().filter_map(|(id, known)| known.as_ref().map(|known| known.facts(*id)));
-        removed.chain(there.flatten()).collect()
+        removed.chain(there.flatten()).chain(files).collect()
     }
 
     async fn open_new(&self) -> io::Result<File> {
@@ -334,9 +363,18 @@ impl Inner {
         state.own.get(&id).cloned().unwrap_or_else(|| self.history.of(id))
     }
 
+    fn has_journal_file(&self, file: JournalFile) -> bool {
+        let own = self.state.borrow().journal_files.get(&file).copied();
+        own.unwrap_or_else(|| self.history.has_journal_file(file))
+    }
+
     fn learn(&self, fact: Fact) {
         let mut state = self.state.borrow_mut();
-        let (id, number) = fact.log();
+        if let Fact::JournalFile(file) | Fact::JournalFileGone(file) = fact {
+            state.journal_files.insert(file, matches!(fact, Fact::JournalFile(_)));
+            return;
+        }
+        let Some((id, number)) = fact.log() else { return };
         let known = self.of(&state, id);
         let log = match fact {
             Fact::Removed { .. } => {

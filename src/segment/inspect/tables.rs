@@ -7,7 +7,7 @@ use ringmq_index::{BLOCK_BYTES, Coverage, FramePlace, IndexError, OffsetIndex, T
 use ringmq_runtime::fs;
 use ringmq_wire::{Offset, Timestamp};
 
-use crate::generation::{Block, Fact, PAIR_BYTES};
+use crate::generation::{Block, Fact, JournalFile, PAIR_BYTES};
 use crate::layout::LogId;
 use crate::segment::INDEX_BYTES_MAX;
 
@@ -42,13 +42,13 @@ pub async fn read_index(path: &Path) -> io::Result<IndexFile> {
 /// An entry of a generation table (`docs/formats/generations.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableFact {
-    /// The log.
-    pub id: LogId,
-    /// Which of the logs that ever had the name.
-    pub log_number: u64,
+    /// The log; `None`: it speaks of a file of the journals.
+    pub id: Option<LogId>,
+    /// Which of the logs that ever had the name. Of a file of the journals: its ring's number.
+    pub number: u64,
     /// What it says.
     pub kind: TableFactKind,
-    /// Of which generation; 0 where it speaks of none.
+    /// Of which generation; 0 where it speaks of none. Of a file of blocks that were kept aside: the number of the first.
     pub generation: u64,
     /// The offset that goes with it; 0 where none does.
     pub offset: Offset,
@@ -73,11 +73,21 @@ pub enum TableFactKind {
     Started,
     /// Offsets below it may have been shown before they were durable, and are not given again.
     Reserved,
+    /// The journals have this ring, or these blocks that were kept aside.
+    Journal,
+    /// They are not needed any more.
+    JournalGone,
+}
+
+impl TableFact {
+    fn of_journals(kind: TableFactKind, file: JournalFile) -> TableFact {
+        TableFact { id: None, number: file.ring, kind, generation: file.aside.unwrap_or(0), offset: Offset::ZERO }
+    }
 }
 
 impl From<&Fact> for TableFact {
     fn from(fact: &Fact) -> TableFact {
-        let (id, number) = fact.log();
+        let (id, number) = fact.log().map_or((None, 0), |(id, number)| (Some(id), number.0));
         let (kind, generation, offset) = match *fact {
             Fact::Opened { generation, start, .. } => (TableFactKind::Opened, generation.0, start),
             Fact::Closed { generation, end, .. } => (TableFactKind::Closed, generation.0, end),
@@ -87,8 +97,10 @@ impl From<&Fact> for TableFact {
             Fact::Compacted { until, .. } => (TableFactKind::Compacted, 0, until),
             Fact::Started { start, .. } => (TableFactKind::Started, 0, start),
             Fact::Reserved { until, .. } => (TableFactKind::Reserved, 0, until),
+            Fact::JournalFile(file) => return TableFact::of_journals(TableFactKind::Journal, file),
+            Fact::JournalFileGone(file) => return TableFact::of_journals(TableFactKind::JournalGone, file),
         };
-        TableFact { id, log_number: number.0, kind, generation, offset }
+        TableFact { id, number, kind, generation, offset }
     }
 }
 

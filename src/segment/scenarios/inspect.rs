@@ -342,7 +342,7 @@ fn single_files_are_read_as_they_stand() {
         let table = sim.disk().files().into_iter().find(|path| path.starts_with(TABLES)).expect("a table");
         let blocks = read_generation_table(&table).await.expect("readable");
         let facts = blocks[0].as_ref().expect("a block");
-        assert_eq!((facts[0].id, facts[0].kind, facts[0].generation), (log_id(0), TableFactKind::Opened, 1));
+        assert_eq!((facts[0].id, facts[0].kind, facts[0].generation), (Some(log_id(0)), TableFactKind::Opened, 1));
     });
 }
 

@@ -38,7 +38,7 @@ pub(crate) use recovery::{Opened, RecoveryLink, link};
 
 use self::blocks::{Block, Blocks};
 pub(crate) use self::recovery::Journals;
-use self::recovery::{FoundStorage, RingChoice};
+use self::recovery::{FoundStorage, RingChoice, ring_file};
 
 /// The directory of the generation tables, within the data directory.
 pub(crate) const GENERATIONS: &str = "generations";
@@ -152,7 +152,7 @@ impl Storage {
         let RingChoice::Found(found) = choice else { return Ok(None) };
         let ring = Ring::resume(&self.journals_dir(), &found, &self.settings.ring).await?;
         if ring.is_none() {
-            ringmq_journal::remove_ring(&self.journals_dir(), found.name).await?;
+            self.remove_ring(found.name).await?;
         }
         Ok(ring)
     }
@@ -171,7 +171,7 @@ impl Storage {
                 let begun = self.begin(ring).await;
                 if begun.is_err() {
                     // Nothing is in it, and the next attempt makes another.
-                    let _ = ringmq_journal::remove_ring(&dir, name).await;
+                    let _ = self.remove_ring(name).await;
                 }
                 begun
             };
@@ -189,6 +189,8 @@ impl Storage {
 
     /// The ring's first block frees what was found in it: all of that is in durable frames, or aside.
     async fn begin(self: &Rc<Self>, ring: Ring) -> io::Result<()> {
+        // A start misses it from now on, should it vanish.
+        self.logs.generations.journal_file_made(ring_file(ring.name())).await.map_err(io::Error::other)?;
         let flushing = ring.name().flushing;
         let queue = self.queue(flushing).clone();
         let blocks = Blocks::new(self.shard, flushing, self.journals_dir(), queue.clone());

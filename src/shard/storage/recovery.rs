@@ -6,15 +6,20 @@
 //! written to again. Whatever interrupts this, the next start finds the same.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::num::NonZeroU16;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ringmq_journal::{Flushing, FoundBlocks, FoundEntry, FoundJournals, FoundRing, JournalReadError, LogEnd, RingName};
+use ringmq_journal::{
+    AsideName, Flushing, FoundBlocks, FoundEntry, FoundJournals, FoundRing, JournalReadError, LogEnd, RingName,
+};
 use ringmq_runtime::channel::{self, OneshotReceiver, OneshotSender};
 use ringmq_runtime::fs;
-use ringmq_segment::{GenerationHistory, JournalClaim, Journaled, JournaledAppend, LoadError, LogId, Reserve};
+use ringmq_segment::{
+    GenerationHistory, JournalClaim, JournalFile, Journaled, JournaledAppend, LoadError, LogId, Reserve,
+};
 use ringmq_wire::ShardIndex;
 
 use super::{GENERATIONS, JOURNALS, JournalSettings, Storage, reserves};
@@ -30,6 +35,8 @@ pub(super) struct FoundStorage {
 #[derive(Debug, Default)]
 pub(crate) struct Journals {
     pub(crate) found: FoundJournals,
+    /// Files that should be there and are not.
+    pub(crate) vanished: Vec<JournalFile>,
     by_log: BTreeMap<LogId, Journaled>,
     /// Something was lost, of nobody knows which log.
     lost_unknown: bool,
@@ -210,6 +217,9 @@ impl Storage {
         let is_needed =
             |blocks: &FoundBlocks| blocks.entries.iter().any(|entry| is_unplaced(log_of(entry))) || is_evidence(blocks);
         self.remove_what_is_placed(found, is_needed, &stay).await;
+        if !any_unsettled {
+            self.forget_vanished(&journals.vanished).await;
+        }
         for release in releases {
             // A shard that has given up does not need it.
             let _ = release.send(kept.clone());
@@ -255,7 +265,13 @@ impl Storage {
             let ring_file = ring.name.file_name();
             let dir = self.journals_dir();
             let copy = async || ringmq_journal::keep_aside(&dir, ring, first.block..ring.next).await;
-            match self.logs.reserve.lend("to keep a part of the journal aside", fs::is_full, copy).await {
+            let copied = self.logs.reserve.lend("to keep a part of the journal aside", fs::is_full, copy).await;
+            let aside = aside_file(AsideName { ring: ring.name.number, first: first.block });
+            let kept_aside = match copied {
+                Ok(()) => self.logs.generations.journal_file_made(aside).await.map_err(io::Error::other),
+                Err(error) => Err(error),
+            };
+            match kept_aside {
                 Ok(()) => tracing::warn!(
                     ring = %ring_file, log = %log_of(first),
                     "the journal has records of a partition that is offline or not in the metadata; they are kept aside"
@@ -280,18 +296,38 @@ impl Storage {
         stay: &BTreeSet<RingName>,
     ) {
         let dir = self.journals_dir();
-        let told = |name: String, removed: std::io::Result<()>| {
+        let told = |name: String, removed: io::Result<()>| {
             if let Err(error) = removed {
                 tracing::warn!(file = %name, %error, "cannot remove a journal file that is not needed any more");
             }
         };
-        for aside in &found.asides {
-            if !is_needed(&aside.blocks) {
-                told(aside.name.file_name(), ringmq_journal::remove_aside(&dir, aside).await);
-            }
+        for aside in found.asides.iter().filter(|aside| !is_needed(&aside.blocks)) {
+            let remove = async || ringmq_journal::remove_aside(&dir, aside).await;
+            told(aside.name.file_name(), self.forget_and(aside_file(aside.name), remove).await);
         }
         for ring in found.rings.iter().filter(|ring| !stay.contains(&ring.name)) {
-            told(ring.name.file_name(), ringmq_journal::remove_ring(&dir, ring.name).await);
+            told(ring.name.file_name(), self.remove_ring(ring.name).await);
+        }
+    }
+
+    /// Removes a ring of which nothing is needed.
+    pub(super) async fn remove_ring(&self, name: RingName) -> io::Result<()> {
+        let dir = self.journals_dir();
+        self.forget_and(ring_file(name), async || ringmq_journal::remove_ring(&dir, name).await).await
+    }
+
+    /// Nobody is to miss the file from before it is removed.
+    async fn forget_and(&self, file: JournalFile, remove: impl AsyncFnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.logs.generations.journal_file_gone(file).await.map_err(io::Error::other)?;
+        remove().await
+    }
+
+    /// What vanished was made known: all that it could have had records of is judged.
+    async fn forget_vanished(&self, vanished: &[JournalFile]) {
+        for file in vanished {
+            if let Err(error) = self.logs.generations.journal_file_gone(*file).await {
+                tracing::warn!(%error, "the next start will miss the same file of the journals again");
+            }
         }
     }
 }
@@ -318,12 +354,21 @@ impl FoundStorage {
         let tables = data_dir.join(GENERATIONS);
         let generations = GenerationHistory::load_with_reserve(&tables, reserve).await?;
         let found = ringmq_journal::read_journals(&data_dir.join(JOURNALS)).await?;
-        Ok(Self { generations, journals: Arc::new(Journals::new(found)) })
+        let journals = Journals::new(found, generations.journal_files());
+        Ok(Self { generations, journals: Arc::new(journals) })
     }
 }
 
 impl Journals {
-    pub(crate) fn new(found: FoundJournals) -> Self {
+    /// What was found of those files that should be there.
+    pub(crate) fn new(found: FoundJournals, expected: impl Iterator<Item = JournalFile>) -> Self {
+        let rings = found.rings.iter().map(|ring| ring_file(ring.name));
+        let there: BTreeSet<_> = rings.chain(found.asides.iter().map(|aside| aside_file(aside.name))).collect();
+        let vanished: Vec<_> = expected.filter(|file| !there.contains(file)).collect();
+        for JournalFile { ring, aside } in &vanished {
+            let what = if aside.is_some() { "a file with blocks that were kept aside" } else { "a ring" };
+            tracing::error!(ring = %format_args!("{ring:016x}"), "{what} is missing in the directory of the journals; what it alone had is lost");
+        }
         let (mut by_log, mut lost_unknown) = (BTreeMap::<LogId, Journaled>::new(), false);
         let asides = found.asides.iter().map(|aside| &aside.blocks);
         for blocks in asides.chain(found.rings.iter().map(|ring| &ring.blocks)) {
@@ -343,13 +388,14 @@ impl Journals {
             // What was kept aside is older than what is in a ring, and another core may have had the log since.
             journaled.appends.sort_by_key(|append| append.base_offset);
         }
+        lost_unknown |= !vanished.is_empty();
         if lost_unknown {
             tracing::error!(
-                "acknowledged blocks of the journal are damaged, and what would tell whose records they had is as well: \
+                "acknowledged blocks of the journal are damaged or gone, and what would tell whose records they had is as well: \
                  partitions that were not stopped cleanly stay offline"
             );
         }
-        Self { found, by_log, lost_unknown }
+        Self { found, vanished, by_log, lost_unknown }
     }
 
     /// What they have of a log.
@@ -357,6 +403,15 @@ impl Journals {
         let journaled = self.by_log.get(&id).cloned().unwrap_or_default();
         Journaled { lost_unknown: self.lost_unknown, ..journaled }
     }
+}
+
+/// A ring, as the generation tables speak of it.
+pub(super) fn ring_file(name: RingName) -> JournalFile {
+    JournalFile { ring: name.number.get(), aside: None }
+}
+
+fn aside_file(name: AsideName) -> JournalFile {
+    JournalFile { ring: name.ring.get(), aside: Some(name.first.get()) }
 }
 
 fn log_of(entry: &FoundEntry) -> LogId {

@@ -55,6 +55,7 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     journals_unreadable: Option<String>,
     journals: Vec<Journal>,
+    journals_vanished: usize,
     partitions: Vec<Partition>,
     unknown_topics: Vec<String>,
     metadata_lost: bool,
@@ -129,6 +130,7 @@ impl Report {
             generation_tables: check.generations.as_ref().map(ToString::to_string),
             journals_unreadable: check.journals_unreadable.as_ref().map(ToString::to_string),
             journals: check.journals.iter().map(Journal::new).collect(),
+            journals_vanished: check.journals_vanished,
             partitions: check.partitions.iter().map(Partition::new).collect(),
             unknown_topics: check.unknown_topics.iter().map(ToString::to_string).collect(),
             metadata_lost: check.metadata_lost,
@@ -151,6 +153,13 @@ impl Report {
                      whether they need them"
                 );
             }
+        }
+        if self.journals_vanished > 0 {
+            let _ = writeln!(
+                text,
+                "DAMAGED  {} file(s) of the journals are missing; the partitions tell whether they need them",
+                self.journals_vanished
+            );
         }
         for Partition { topic, partition, log } in &self.partitions {
             log.write(&format!("topic {topic} partition {partition}"), &mut text);

@@ -323,8 +323,9 @@ pub(super) struct BlockLine {
 #[derive(Serialize)]
 struct FactLine {
     kind: String,
-    log: String,
-    log_number: String,
+    /// A log, or the journals.
+    of: String,
+    number: String,
     generation: u64,
     offset: i64,
 }
@@ -333,8 +334,8 @@ impl BlockLine {
     pub(super) fn new(path: &Path, block: u32, readable: bool, facts: &[TableFact]) -> Self {
         let fact = |fact: &TableFact| FactLine {
             kind: format!("{:?}", fact.kind).to_lowercase(),
-            log: fact.id.to_string(),
-            log_number: format!("{:016x}", fact.log_number),
+            of: fact.id.map_or_else(|| "journals".to_owned(), |id| id.to_string()),
+            number: format!("{:016x}", fact.number),
             generation: fact.generation,
             offset: fact.offset.get(),
         };
@@ -346,8 +347,8 @@ impl Line for BlockLine {
     fn to_text(&self) -> String {
         let readable = if self.readable { "" } else { " unreadable, or never written" };
         let mut text = format!("block {}#{}{readable}", self.file, self.block);
-        for FactLine { kind, log, log_number, generation, offset } in &self.entries {
-            text += &format!("\n  {kind} log={log} log_number={log_number} generation={generation} offset={offset}");
+        for FactLine { kind, of, number, generation, offset } in &self.entries {
+            text += &format!("\n  {kind} of={of} number={number} generation={generation} offset={offset}");
         }
         text
     }

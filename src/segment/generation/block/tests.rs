@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn arbitrary_fact() -> impl Strategy<Value = Fact> {
-    (0..8, any::<u128>(), any::<u32>(), any::<u64>(), any::<u64>(), 0..=i64::MAX).prop_map(
+    (0..10, any::<u128>(), any::<u32>(), any::<u64>(), any::<u64>(), 0..=i64::MAX).prop_map(
         |(kind, topic, partition, number, generation, offset)| {
             let id =
                 LogId { topic_id: TopicId::new(Uuid::from_u128(topic)), partition: PartitionIndex::new(partition) };
@@ -16,7 +16,9 @@ fn arbitrary_fact() -> impl Strategy<Value = Fact> {
                 4 => Fact::Repaired { id, number, generation, start: offset },
                 5 => Fact::Compacted { id, number, until: offset },
                 6 => Fact::Started { id, number, start: offset },
-                _ => Fact::Reserved { id, number, until: offset },
+                7 => Fact::Reserved { id, number, until: offset },
+                8 => Fact::JournalFile(JournalFile { ring: number.0, aside: Some(generation.0) }),
+                _ => Fact::JournalFileGone(JournalFile { ring: number.0, aside: None }),
             }
         },
     )

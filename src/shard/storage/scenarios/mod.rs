@@ -11,3 +11,4 @@ mod retries;
 mod rules;
 mod seeded_bugs;
 mod support;
+mod vanished;

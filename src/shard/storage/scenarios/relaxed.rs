@@ -29,6 +29,7 @@ fn relaxed(interval: Duration) -> LogConfig {
 /// A core of one log with relaxed flush, whose relaxed journal is in use.
 pub(super) async fn start_relaxed(interval: Duration) -> Core {
     let core = Core::start(1).await;
+    core.journal_is_in_use().await;
     core.log(0).reconfigure(relaxed(interval)).expect("valid");
     // The first append asks for the journal, and goes another way.
     core.log(0).append(append(1, 1, 10)).await.expect("acknowledged");
