@@ -320,10 +320,10 @@ impl Log {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
-    fn listen(&self) -> tracing::subscriber::DefaultGuard {
+    fn listen(&self) -> impl Sized + use<> {
         let log = self.clone();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).finish();
-        tracing::subscriber::set_default(subscriber)
+        super::listen(subscriber)
     }
 }
 

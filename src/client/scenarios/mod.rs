@@ -11,6 +11,9 @@ mod subscription;
 
 use std::time::Duration;
 
+use tracing::dispatcher::Dispatch;
+use tracing::subscriber::{DefaultGuard, NoSubscriber, Subscriber};
+
 use crate::admin::NewTopic;
 use crate::client::Client;
 use crate::fakes::FakeBroker;
@@ -20,6 +23,16 @@ const LONG: Duration = Duration::from_secs(60);
 
 async fn connect(broker: &FakeBroker) -> Client {
     Client::builder().brokers(broker.address()).timeout(LONG).connect().await.unwrap()
+}
+
+/// Has `subscriber` hear of what this thread does, as long as both are kept.
+///
+/// A place in the code that no thread has passed asks all subscribers of the process whether they want to hear of it, but
+/// where there is one alone, that of the thread which passes it first: another test's, which has none, and then nobody
+/// hears of it any more. So there is a second one, which wants nothing.
+fn listen(subscriber: impl Subscriber + Send + Sync) -> (DefaultGuard, Dispatch) {
+    let second = Dispatch::new(NoSubscriber::new());
+    (tracing::subscriber::set_default(subscriber), second)
 }
 
 /// A broker of two shards with topic `t` of four partitions, and a client of it.

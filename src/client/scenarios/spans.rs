@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use ringmq_wire::protocol::RequestType;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
-use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -55,8 +54,8 @@ impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Listener {
 }
 
 impl Listener {
-    fn listen(&self) -> DefaultGuard {
-        tracing::subscriber::set_default(tracing_subscriber::registry().with(self.clone()))
+    fn listen(&self) -> impl Sized + use<> {
+        super::listen(tracing_subscriber::registry().with(self.clone()))
     }
 
     /// The fields of the spans with this name.
