@@ -158,3 +158,15 @@ fn localhost_is_reached_on_ipv6_too() {
     let read = run_ringmq(&["consume", "six", "--brokers", &brokers], b"").expect_success();
     assert_eq!(read.stdout, b"hello\n");
 }
+
+#[test]
+fn a_log_that_cannot_be_written_ends_no_broker() {
+    // As a log file on a full disk.
+    let launcher = ["sh", "-c", "exec \"$@\" 2>/dev/full", "sh"].map(str::to_owned).to_vec();
+    let broker = Broker::start_with(BrokerOptions { launcher, ..BrokerOptions::default() });
+    broker.create_topic("t", 2);
+    broker.run(&["produce", "t", "-"], b"a\nb\n").expect_success();
+    let consumed = broker.run(&["consume", "t"], b"").expect_success().stdout;
+    assert_eq!(lines(&consumed), ["a", "b"]);
+    assert!(broker.terminate().status.success());
+}

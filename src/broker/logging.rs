@@ -23,6 +23,8 @@ pub(crate) fn start(level: LogLevel, format: LogFormat) {
         .with_max_level(LevelFilter::from(level))
         .with_writer(std::io::stderr)
         .with_thread_names(true)
+        // They would go to standard error as well, and panic there: a disk that is full of log must not end the broker.
+        .log_internal_errors(false)
         .with_ansi(output::is_coloured(&std::io::stderr()));
     // An error means that a log was started before, by a test of the same process.
     let _ = match format {
