@@ -235,10 +235,20 @@ impl Alone {
         self.room.clone().try_acquire_many_owned(u32::try_from(bytes).unwrap()).unwrap()
     }
 
+    /// Who hands over this record.
+    fn sender(&self, record: &Record) -> Sender {
+        let (settings, room) = (settings(), self.room(size_bound(record)));
+        Sender {
+            account: (**self.account).clone(),
+            deadline: Instant::now() + settings.delivery_timeout,
+            settings,
+            room,
+        }
+    }
+
     fn put(&self, value: &str) -> PendingDelivery {
-        let (record, deadline) = (record(value), Instant::now() + settings().delivery_timeout);
-        let room = self.room(size_bound(&record));
-        let sender = Sender { account: (**self.account).clone(), settings: settings(), deadline, room };
+        let record = record(value);
+        let sender = self.sender(&record);
         match self.queue.append(Parcel { record, on_delivery: None, sender }) {
             Ok(pending) => pending,
             Err(_) => panic!("refused"),
@@ -324,9 +334,7 @@ async fn a_record_that_no_batch_can_hold_is_refused_and_the_others_stay() {
     drop(alone.put("0"));
     let early = Record::value("x").with_timestamp(ringmq_wire::Timestamp::new(-1));
     for _ in 0..2 {
-        let room = alone.room(size_bound(&early));
-        let deadline = Instant::now() + settings().delivery_timeout;
-        let sender = Sender { account: (**alone.account).clone(), settings: settings(), deadline, room };
+        let sender = alone.sender(&early);
         let refused = alone.queue.append(Parcel { record: early.clone(), on_delivery: None, sender });
         assert!(matches!(refused, Err(queue::Refused::ForGood(Error::Batch(_), _))));
         // Once into a batch with a record, once into none.
@@ -345,12 +353,7 @@ async fn everyone_hears_once_whatever_a_callback_does() {
     let mut pending = Vec::new();
     for number in 0..3 {
         let record = record("x");
-        let sender = Sender {
-            account: (**alone.account).clone(),
-            settings: settings(),
-            deadline: Instant::now() + settings().delivery_timeout,
-            room: alone.room(size_bound(&record)),
-        };
+        let sender = alone.sender(&record);
         let heard = heard.clone();
         let callback = move |delivery: Result<Delivery, Error>| {
             assert_eq!(delivery.unwrap().offset, Offset::new(7 + number));
@@ -376,12 +379,7 @@ async fn everyone_hears_once_whatever_a_callback_does() {
 async fn nobody_who_waits_goes_on_before_the_callbacks_have_been_called() {
     let alone = Alone::new();
     let record = record("x");
-    let sender = Sender {
-        account: (**alone.account).clone(),
-        settings: settings(),
-        deadline: Instant::now() + settings().delivery_timeout,
-        room: alone.room(size_bound(&record)),
-    };
+    let sender = alone.sender(&record);
     let pending: Arc<Mutex<Option<PendingDelivery>>> = Arc::default();
     let (queue, account, seen) = (alone.queue.clone(), sender.account.clone(), Arc::new(AtomicUsize::new(0)));
     let callback = {
@@ -412,12 +410,7 @@ async fn nobody_who_waits_goes_on_before_the_callbacks_have_been_called() {
 async fn a_flush_waits_for_the_callbacks_of_what_was_given_up() {
     let alone = Alone::new();
     let record = record("x");
-    let sender = Sender {
-        account: (**alone.account).clone(),
-        settings: settings(),
-        deadline: Instant::now() + settings().delivery_timeout,
-        room: alone.room(size_bound(&record)),
-    };
+    let sender = alone.sender(&record);
     let (queue, account, seen) = (alone.queue.clone(), sender.account.clone(), Arc::new(AtomicUsize::new(0)));
     let callback = {
         let seen = seen.clone();
