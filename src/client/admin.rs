@@ -494,7 +494,8 @@ impl Admin {
         self.delete_records_each(topic, partitions).await?.into_iter().collect()
     }
 
-    /// As [`Admin::delete_records`], with an outcome for each partition. The outer result is the request's.
+    /// As [`Admin::delete_records`], with an outcome for each partition. The outer result is the request's. What is wanted of
+    /// a partition that is named several times is done in that order.
     ///
     /// ```no_run
     /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {

@@ -231,7 +231,8 @@ impl Consumer {
     }
 
     /// As [`Consumer::list_offsets_of`], of partitions of many topics, each at an offset of its own. The outer result is the
-    /// request's, the inner ones stand in the order of `wanted`.
+    /// request's, the inner ones stand in the order of `wanted`. A partition may be named several times, for its earliest
+    /// and its latest offset, say: that takes a request for each, one after the other.
     ///
     /// ```no_run
     /// # async fn example(consumer: ringmq_client::Consumer) -> Result<(), ringmq_client::Error> {

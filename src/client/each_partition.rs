@@ -26,6 +26,18 @@ impl<'t, W> From<(&'t str, PartitionIndex, W)> for Wanted<'t, W> {
     }
 }
 
+impl<'t, W> Wanted<'t, W> {
+    fn key(&self) -> Key<'t> {
+        (self.topic, self.partition)
+    }
+}
+
+/// Which partition.
+type Key<'t> = (&'t str, PartitionIndex);
+
+/// What is wanted of a partition, behind its place in the caller's order.
+type Place<'t, W> = (usize, Wanted<'t, W>);
+
 /// What is wanted of partitions, by topic.
 pub(crate) type ByTopic<W> = Vec<(TopicName, Vec<(PartitionIndex, W)>)>;
 
@@ -50,14 +62,7 @@ struct Group<'t, W> {
     wanted: Vec<(TopicName, Wanted<'t, W>)>,
 }
 
-impl<W, Q: Request, A> Question<W, Q, A> {
-    /// A partition and what is wanted of it.
-    fn key<'t>(wanted: &Wanted<'t, W>) -> (&'t str, PartitionIndex) {
-        (wanted.topic, wanted.partition)
-    }
-}
-
-impl<W: Copy, Q, A: Copy> Question<W, Q, A>
+impl<W: Copy + PartialEq, Q, A: Copy> Question<W, Q, A>
 where
     Q: Request + Message,
     Q::Response: Message,
@@ -102,31 +107,31 @@ where
         wanted: &[Wanted<'_, W>],
         retry: &mut Retry,
     ) -> Result<Vec<Result<A, Error>>, Error> {
-        let mut answered: HashMap<(&str, PartitionIndex), Result<A, Error>> = HashMap::new();
-        loop {
-            let mut open: Vec<_> =
-                wanted.iter().copied().filter(|one| !answered.contains_key(&Self::key(one))).collect();
+        let mut open: Vec<Place<'_, W>> = wanted.iter().copied().enumerate().collect();
+        // Stable: what is wanted of one partition stays in its order.
+        open.sort_by_key(|(_, one)| one.key());
+        let mut told: Vec<(usize, Result<A, Error>)> = Vec::with_capacity(wanted.len());
+        while !open.is_empty() {
             // The broker refuses a request that names one twice.
-            open.sort_by_key(Self::key);
-            open.dedup_by_key(|one| Self::key(one));
+            let first: Vec<_> = of_each_partition(&open).filter_map(<[_]>::first).map(|(_, one)| *one).collect();
+            let mut lasting = HashMap::new();
             let mut passing = None;
-            for (one, outcome) in self.try_ask(cluster, &open, retry).await? {
+            for (one, outcome) in self.try_ask(cluster, &first, retry).await? {
                 if let Err(error) = &outcome {
                     cluster.doubt(one.topic, error);
                 }
                 match outcome {
                     Err(error) if error.is_retriable() => passing = passing.or(Some(error)),
-                    lasting => drop(answered.insert(Self::key(&one), lasting)),
+                    outcome => drop(lasting.insert(one.key(), outcome)),
                 }
             }
-            match passing {
-                Some(error) => retry.pause_after(error).await?,
-                None => break,
+            open = tell(&open, &lasting, &mut told);
+            if let Some(error) = passing {
+                retry.pause_after(error).await?;
             }
         }
-        let outcome = |one: &Wanted<'_, W>| answered.get(&Self::key(one)).cloned();
-        let unasked = || Err(Error::Nonsense(format!("{} left out a partition", self.operation)));
-        Ok(wanted.iter().map(|one| outcome(one).unwrap_or_else(unasked)).collect())
+        told.sort_unstable_by_key(|(place, _)| *place);
+        Ok(told.into_iter().map(|(_, outcome)| outcome).collect())
     }
 
     /// Asks each owner once. All of `wanted` come back, which are in the order of their topics.
@@ -185,6 +190,33 @@ where
         };
         group.wanted.into_iter().map(outcome).collect()
     }
+}
+
+/// `open`, which is in the order of partitions, cut where another partition begins.
+fn of_each_partition<'o, 't, W>(open: &'o [Place<'t, W>]) -> impl Iterator<Item = &'o [Place<'t, W>]> {
+    open.chunk_by(|(_, one), (_, next)| one.key() == next.key())
+}
+
+/// Moves to `told` what the first place of each partition was answered; the places right behind it that want the same are
+/// told the same. Gives the places that are still open.
+fn tell<'t, W: Copy + PartialEq, A: Copy>(
+    open: &[Place<'t, W>],
+    answered: &HashMap<Key<'t>, Result<A, Error>>,
+    told: &mut Vec<(usize, Result<A, Error>)>,
+) -> Vec<Place<'t, W>> {
+    let mut left = Vec::new();
+    for places in of_each_partition(open) {
+        let Some((_, first)) = places.first() else { continue };
+        let Some(outcome) = answered.get(&first.key()) else {
+            left.extend_from_slice(places);
+            continue;
+        };
+        let same = places.iter().take_while(|(_, one)| one.what == first.what).count();
+        let (now, later) = places.split_at(same);
+        told.extend(now.iter().map(|(place, _)| (*place, outcome.clone())));
+        left.extend_from_slice(later);
+    }
+    left
 }
 
 /// Whom to ask about a partition, and by which name.

@@ -160,8 +160,8 @@ async fn records_of_many_topics_are_deleted_with_one_request_to_each_owner() {
         .map(|one| one.as_ref().map(|start| start.log_start.get()).map_err(|error| error.code()))
         .collect();
     let (gone, beyond) = (Err(Some(ErrorCode::UnknownTopic)), Err(Some(ErrorCode::OffsetOutOfRange)));
-    // A partition that is named twice is asked for once.
-    let expected = [Ok(1), Ok(0), Ok(2), beyond, gone, Err(Some(ErrorCode::UnknownPartition)), Err(None), Ok(1)];
+    // A partition that is named twice is asked twice, one after the other.
+    let expected = [Ok(1), Ok(0), Ok(2), beyond, gone, Err(Some(ErrorCode::UnknownPartition)), Err(None), Ok(2)];
     assert_eq!(told, expected);
     assert!(broker.ports_of(RequestType::Metadata).len() > metadata);
 
@@ -201,6 +201,11 @@ async fn offsets_of_many_topics_are_listed_with_one_request_to_each_owner() {
     assert_eq!(listed[0].as_ref().unwrap().offset, Some(Offset::new(2)));
     assert_eq!(listed[1].as_ref().unwrap_err().code(), Some(ErrorCode::UnknownPartition));
     assert_eq!(listed[2].as_ref().unwrap().offset, Some(Offset::ZERO));
+
+    let both_ends = [OffsetSpec::Earliest, OffsetSpec::Latest, OffsetSpec::Earliest].map(|at| wanted("b", 3, at));
+    let listed = consumer.list_offsets_many(&both_ends).await.unwrap();
+    let offsets: Vec<_> = listed.iter().map(|one| one.as_ref().unwrap().offset.map(Offset::get)).collect();
+    assert_eq!(offsets, [Some(0), Some(2), Some(0)], "each place has the offset that was asked for there");
 }
 
 #[tokio::test]
