@@ -512,7 +512,8 @@ impl Admin {
     /// As [`Admin::delete_records`].
     ///
     /// # Errors
-    /// Outer: the topic is unknown, or no answer. Inner: as [`Admin::delete_records`].
+    /// Outer: there is no such topic or partition, or no broker says in time where it is. Inner: as [`Admin::delete_records`],
+    /// and [`Error::TimedOut`] around the last failure of those that have no answer in time: they may be done.
     pub async fn delete_records_each(
         &self,
         topic: &str,
@@ -541,7 +542,8 @@ impl Admin {
     /// Dropping the future leaves open which records were deleted; deleting them again is no error.
     ///
     /// # Errors
-    /// Outer: no answer. Inner: as [`Admin::delete_records`].
+    /// Outer: no broker says in time where the topics are. Inner: that there is no such topic or partition; as
+    /// [`Admin::delete_records_each`].
     pub async fn delete_records_many(
         &self,
         wanted: &[DeleteRecords],

@@ -146,8 +146,8 @@ impl Consumer {
         list_offsets(&self.cluster, topic, &all, at, &mut retry).await
     }
 
-    /// As [`Consumer::list_offsets`], with an outcome for each partition: one that is offline does not hide the others.
-    /// The outer result is the request's.
+    /// As [`Consumer::list_offsets`], with an outcome for each partition: one that is offline, or whose broker does not
+    /// answer in time, does not hide the others. The outer result is the topic's.
     ///
     /// ```no_run
     /// # async fn example(consumer: ringmq_client::Consumer) -> Result<(), ringmq_client::Error> {
@@ -163,7 +163,8 @@ impl Consumer {
     /// Dropping the future throws away what was on its way, no more.
     ///
     /// # Errors
-    /// Outer: [`Error::Broker`] when the topic is unknown; no answer in time. Inner: [`Error::Broker`].
+    /// Outer: [`Error::Broker`] when the topic is unknown; no broker says in time where it is. Inner: [`Error::Broker`];
+    /// [`Error::TimedOut`] around the last failure of those that have no answer in time.
     pub async fn list_offsets_each(
         &self,
         topic: &str,
@@ -219,7 +220,8 @@ impl Consumer {
     /// Dropping the future has no effect.
     ///
     /// # Errors
-    /// Outer: no answer in time. Inner: [`Error::Broker`] when the topic is unknown, or, within, a partition cannot answer.
+    /// Outer: no broker says in time where the topics are. Inner: [`Error::Broker`] when the topic is unknown; within, as
+    /// [`Consumer::list_offsets_each`].
     pub async fn list_offsets_of_topics(
         &self,
         topics: &[impl AsRef<str>],
@@ -250,7 +252,8 @@ impl Consumer {
     /// Dropping the future has no effect.
     ///
     /// # Errors
-    /// Outer: no answer in time. Inner: [`Error::Broker`] when there is no such topic or partition, or it cannot answer.
+    /// Outer: no broker says in time where the topics are. Inner: [`Error::Broker`] when there is no such topic or partition;
+    /// as [`Consumer::list_offsets_each`].
     pub async fn list_offsets_many(&self, wanted: &[ListOffset]) -> Result<Vec<Result<PartitionOffset, Error>>, Error> {
         let mut retry = Retry::new("list offsets", self.cluster.options.timeout);
         list_offsets_many(&self.cluster, wanted, &mut retry).await

@@ -71,7 +71,7 @@ const DELETE_RECORDS: Question<DeleteBefore, DeleteRecordsRequest, PartitionStar
 /// Deletes, and says where each partition begins, in the order of `wanted`, or why not.
 ///
 /// # Errors
-/// When the topic is unknown, or not all have answered in time.
+/// When there is no such topic or partition, or nobody says in time where it is.
 pub(crate) async fn delete_records_each(
     cluster: &Cluster,
     topic: &str,
@@ -84,7 +84,7 @@ pub(crate) async fn delete_records_each(
 /// As [`delete_records_each`], in many topics.
 ///
 /// # Errors
-/// When not all have answered in time.
+/// When nobody says in time where the topics are.
 pub(crate) async fn delete_records_many(
     cluster: &Cluster,
     wanted: &[DeleteRecords],

@@ -70,7 +70,7 @@ where
     /// As [`Question::ask`], about partitions of one topic.
     ///
     /// # Errors
-    /// When there is no such topic or partition, or not all have answered in time.
+    /// When there is no such topic or partition, or nobody says in time where it is.
     #[tracing::instrument(target = "ringmq_client", name = "ask", skip_all, fields(operation = self.operation, topic = topic))]
     pub(crate) async fn ask_of_topic(
         &self,
@@ -87,10 +87,11 @@ where
         self.ask_each(cluster, &wanted, retry).await
     }
 
-    /// The answer for each of `wanted`, in their order, or why there is none.
+    /// The answer for each of `wanted`, in their order, or why there is none: [`Error::TimedOut`] where it did not come in
+    /// time, whatever the others were told.
     ///
     /// # Errors
-    /// When not all have answered in time.
+    /// When nobody says in time where the topics are.
     #[tracing::instrument(target = "ringmq_client", name = "ask", skip_all, fields(operation = self.operation, partitions = wanted.len()))]
     pub(crate) async fn ask(
         &self,
@@ -114,20 +115,29 @@ where
         while !open.is_empty() {
             // The broker refuses a request that names one twice.
             let first: Vec<_> = of_each_partition(&open).filter_map(<[_]>::first).map(|(_, one)| *one).collect();
-            let mut lasting = HashMap::new();
-            let mut passing = None;
-            for (one, outcome) in self.try_ask(cluster, &first, retry).await? {
+            let outcomes = match self.try_ask(cluster, &first, retry).await {
+                Err(error) if told.is_empty() => return Err(error),
+                Err(error) => {
+                    give_up(&open, &mut told, |_| error.clone());
+                    break;
+                }
+                Ok(outcomes) => outcomes,
+            };
+            let (mut lasting, mut passing) = (HashMap::new(), HashMap::new());
+            for (one, outcome) in outcomes {
                 if let Err(error) = &outcome {
                     cluster.doubt(one.topic, error);
                 }
                 match outcome {
-                    Err(error) if error.is_retriable() => passing = passing.or(Some(error)),
+                    Err(error) if error.is_retriable() => drop(passing.insert(one.key(), error)),
                     outcome => drop(lasting.insert(one.key(), outcome)),
                 }
             }
             open = tell(&open, &lasting, &mut told);
-            if let Some(error) = passing {
-                retry.pause_after(error).await?;
+            let Some(error) = first.iter().find_map(|one| passing.get(&one.key())) else { continue };
+            if retry.pause_after(error.clone()).await.is_err() {
+                give_up(&open, &mut told, |one| retry.timed_out(passing.get(&one.key()).cloned()));
+                break;
             }
         }
         told.sort_unstable_by_key(|(place, _)| *place);
@@ -217,6 +227,15 @@ fn tell<'t, W: Copy + PartialEq, A: Copy>(
         left.extend_from_slice(later);
     }
     left
+}
+
+/// Tells each place that is still open why nobody asks any more.
+fn give_up<'t, W, A>(
+    open: &[Place<'t, W>],
+    told: &mut Vec<(usize, Result<A, Error>)>,
+    error: impl Fn(&Wanted<'t, W>) -> Error,
+) {
+    told.extend(open.iter().map(|(place, one)| (*place, Err(error(one)))));
 }
 
 /// Whom to ask about a partition, and by which name.

@@ -76,10 +76,10 @@ pub(crate) async fn list_offsets(
     list_offsets_each(cluster, topic, partitions, at, retry).await?.into_iter().collect()
 }
 
-/// The offset of each of `partitions`, in their order, or why it has none to give.
+/// The offset of each of `partitions`, in their order, or why it has none to give in time.
 ///
 /// # Errors
-/// When there is no such topic or partition, or not all have answered in time.
+/// When there is no such topic or partition, or nobody says in time where it is.
 pub(crate) async fn list_offsets_each(
     cluster: &Cluster,
     topic: &str,
@@ -93,7 +93,7 @@ pub(crate) async fn list_offsets_each(
 /// As [`list_offsets_each`], of many topics.
 ///
 /// # Errors
-/// When not all have answered in time.
+/// When nobody says in time where the topics are.
 pub(crate) async fn list_offsets_many(
     cluster: &Cluster,
     wanted: &[ListOffset],
@@ -106,7 +106,7 @@ pub(crate) async fn list_offsets_many(
 /// The same offset of all partitions of each of `topics`, in their order.
 ///
 /// # Errors
-/// When not all have answered in time.
+/// When nobody says in time where the topics are.
 pub(crate) async fn list_offsets_of_topics(
     cluster: &Cluster,
     topics: &[&str],

@@ -83,6 +83,8 @@ pub(crate) struct State {
     pub(crate) is_controller: bool,
     /// Taken from the front by requests of that type.
     faults: VecDeque<(RequestType, Fault)>,
+    /// What all requests on a port meet, unless they take one of those above.
+    faulty_ports: BTreeMap<u16, Fault>,
     /// How long it lets new connections wait for its hello.
     pub(crate) greeting_takes: Duration,
     /// How long it lets each request to store records wait for its answer, and what follows on the connection.
@@ -118,6 +120,7 @@ impl FakeBroker {
             has_subscriptions: false,
             is_controller: true,
             faults: VecDeque::new(),
+            faulty_ports: BTreeMap::new(),
             greeting_takes: Duration::ZERO,
             produce_takes: Duration::ZERO,
             received: Vec::new(),
@@ -144,6 +147,13 @@ impl FakeBroker {
     /// The next request of this type meets this fault.
     pub(crate) fn fail_next(&self, request_type: RequestType, fault: Fault) {
         self.state().faults.push_back((request_type, fault));
+    }
+
+    /// All requests on the port of this shard meet this fault.
+    pub(crate) fn fail_shard(&self, shard: usize, fault: Fault) {
+        let mut state = self.state();
+        let port = state.shard_ports[shard].unwrap();
+        state.faulty_ports.insert(port, fault);
     }
 
     /// Requests that meet this fault until it is over.
@@ -219,7 +229,8 @@ async fn serve(stream: tokio::net::TcpStream, port: u16, state: Arc<Mutex<State>
             let mut state = state.lock().unwrap();
             state.received.push((port, request_type));
             let place = state.faults.iter().position(|(meant, _)| *meant == request_type);
-            place.and_then(|place| state.faults.remove(place)).map(|(_, fault)| fault)
+            let ordered = place.and_then(|place| state.faults.remove(place)).map(|(_, fault)| fault);
+            ordered.or_else(|| state.faulty_ports.get(&port).cloned())
         };
         changed.notify_waiters();
         match fault {

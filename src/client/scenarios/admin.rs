@@ -10,6 +10,7 @@ use super::{connect, with_topic};
 use crate::admin::{BrokerStats, NewTopic, TopicAlteration};
 use crate::client::Client;
 use crate::delete_records::{DeleteBefore, DeleteRecords, PartitionStart};
+use crate::error::Error;
 use crate::fakes::{FakeBroker, Fault};
 use crate::list_offsets::ListOffset;
 
@@ -206,6 +207,30 @@ async fn offsets_of_many_topics_are_listed_with_one_request_to_each_owner() {
     let listed = consumer.list_offsets_many(&both_ends).await.unwrap();
     let offsets: Vec<_> = listed.iter().map(|one| one.as_ref().unwrap().offset.map(Offset::get)).collect();
     assert_eq!(offsets, [Some(0), Some(2), Some(0)], "each place has the offset that was asked for there");
+}
+
+#[tokio::test]
+async fn an_owner_that_has_no_answer_in_time_does_not_hide_the_others() {
+    let (broker, _) = with_topics().await;
+    let client = Client::builder().brokers(broker.address()).timeout(Duration::from_secs(2)).connect().await.unwrap();
+    broker.fail_shard(1, Fault::RefuseItems(ErrorCode::StorageFull));
+    let before = DeleteBefore::Offset(Offset::new(1));
+    let wanted = |index| DeleteRecords { topic: "b".to_owned(), partition: PartitionIndex::new(index), before };
+    let (admin, consumer) = (client.admin(), client.consumer());
+    let (deleted, listed) =
+        tokio::join!(async { admin.delete_records_many(&[3, 2, 1, 0, 3].map(wanted)).await.unwrap() }, async {
+            consumer.list_offsets_of_topics(&["b"], OffsetSpec::Latest).await.unwrap().remove(0).unwrap()
+        },);
+    let told: Vec<_> = deleted.iter().map(|one| one.as_ref().map(|start| start.log_start.get()).ok()).collect();
+    assert_eq!(told, [None, Some(1), None, Some(1), None]);
+    let ends: Vec<_> = listed.iter().map(|one| one.as_ref().ok().and_then(|end| end.offset).map(Offset::get)).collect();
+    assert_eq!(ends, [Some(2), None, Some(2), None]);
+    for error in
+        deleted.iter().filter_map(|one| one.as_ref().err()).chain(listed.iter().filter_map(|one| one.as_ref().err()))
+    {
+        assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+        assert_eq!(error.code(), Some(ErrorCode::StorageFull), "{error}");
+    }
 }
 
 #[tokio::test]
