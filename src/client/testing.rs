@@ -25,7 +25,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -38,8 +39,8 @@ use crate::error::Error;
 const BINARY_VARIABLE: &str = "RINGMQ_BINARY";
 /// A broker that is not ready, or has not ended, by then never will be: long, for a debug build on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A journal of the default size takes its time to be prepared, and tests store little.
-const CONFIG: &str = "journal_ring_bytes = 4194304\n";
+/// A journal of the default size takes its time to be prepared, and tests store little. Configured unless the test does.
+const JOURNAL_RING: (&str, u64) = ("journal_ring_bytes", 4 << 20);
 /// What is kept of what the broker logs.
 const LOG_BYTES_MAX: usize = 64 * 1024;
 
@@ -58,8 +59,8 @@ const LOG_BYTES_MAX: usize = 64 * 1024;
 pub struct Broker {
     child: Child,
     address: SocketAddr,
-    /// What it prints; ends with the process.
-    printed: Receiver<String>,
+    /// Ends with the process; behind a lock so that tests can share the broker.
+    printed: Mutex<Receiver<String>>,
     /// What it logs, when it has ended.
     log: Option<JoinHandle<String>>,
     _directory: TempDir,
@@ -142,7 +143,8 @@ impl Broker {
         Self::start_with("")
     }
 
-    /// As [`Broker::start`], with further lines for its configuration file.
+    /// As [`Broker::start`], with further lines for its configuration file. Without a line `journal_ring_bytes` the journal
+    /// is a small one, of 4 MiB.
     ///
     /// ```no_run
     /// let broker = ringmq_client::testing::Broker::start_with("producer_expiry_ms = 60000\n")?;
@@ -156,7 +158,7 @@ impl Broker {
         let failed = |source| BrokerError::Start { binary: binary.clone(), source };
         let directory = tempfile::Builder::new().prefix("ringmq-").tempdir().map_err(failed)?;
         let config_file = directory.path().join("broker.toml");
-        std::fs::write(&config_file, format!("{CONFIG}{config}")).map_err(failed)?;
+        std::fs::write(&config_file, configuration(config)).map_err(failed)?;
 
         let mut command = Command::new(&binary);
         command.args(["serve", "--listen", "127.0.0.1:0", "--log-level", "warn", "--config"]).arg(config_file);
@@ -165,15 +167,18 @@ impl Broker {
         let mut child = command.spawn().map_err(failed)?;
 
         let mut log = child.stderr.take().map(|pipe| std::thread::spawn(move || beginning(pipe)));
-        let (sender, printed) = channel();
+        let (sender, printed) = sync_channel(1);
         if let Some(stdout) = child.stdout.take() {
-            // Nobody may want to know; the pipe is read on all the same.
-            std::thread::spawn(move || each_line(stdout, |line| drop(sender.send(line))));
+            // Only the first line is waited for; the pipe is read on all the same.
+            std::thread::spawn(move || each_line(stdout, |line| drop(sender.try_send(line))));
         }
         let ready = printed.recv_timeout(PATIENCE);
         let address = ready.as_ref().ok().and_then(|line| line.strip_prefix("ringmq ready ")?.parse().ok());
         match address {
-            Some(address) => Ok(Self { child, address, printed, log, _directory: directory }),
+            Some(address) => {
+                let printed = Mutex::new(printed);
+                Ok(Self { child, address, printed, log, _directory: directory })
+            }
             None => {
                 let ended = end(&mut child);
                 let how = match ready {
@@ -199,7 +204,7 @@ impl Broker {
         self.address
     }
 
-    /// A new client of it, with default options.
+    /// A new client of it, with default options. The future does not borrow the broker, so any task can have it.
     ///
     /// ```no_run
     /// # async fn example(broker: ringmq_client::testing::Broker) -> Result<(), ringmq_client::Error> {
@@ -213,12 +218,12 @@ impl Broker {
     ///
     /// # Errors
     /// As [`Client::connect`].
-    pub async fn client(&self) -> Result<Client, Error> {
-        Client::connect(self.address).await
+    pub fn client(&self) -> impl Future<Output = Result<Client, Error>> + Send + use<> {
+        Client::connect(self.address)
     }
 
-    /// Ends it as an operator would, by SIGTERM, and waits until it has stored everything; where there are no signals, it is
-    /// killed. The calling thread is blocked meanwhile.
+    /// Ends it as an operator would, by SIGTERM (which `sh` sends), and waits until it has stored everything; where there
+    /// are no signals, it is killed. The calling thread is blocked meanwhile.
     ///
     /// ```no_run
     /// # fn example(broker: ringmq_client::testing::Broker) -> Result<(), ringmq_client::testing::BrokerError> {
@@ -243,8 +248,9 @@ impl Broker {
     /// Asks the process to end, and waits until it has.
     fn ended(&mut self) -> io::Result<ExitStatus> {
         terminate(&mut self.child)?;
+        let printed = self.printed.get_mut().unwrap_or_else(PoisonError::into_inner);
         loop {
-            match self.printed.recv_timeout(PATIENCE) {
+            match printed.recv_timeout(PATIENCE) {
                 Ok(_) => {}
                 // The pipe's end is the process's.
                 Err(RecvTimeoutError::Disconnected) => return self.child.wait(),
@@ -269,13 +275,27 @@ fn end(child: &mut Child) -> String {
     child.wait().map_or_else(|error| error.to_string(), |status| status.to_string())
 }
 
-/// The standard library sends no signal but the one that kills.
+/// The standard library sends no signal but the one that kills. A shell sends it by itself (POSIX, `kill`); slim images
+/// have no program `kill`.
 fn terminate(child: &mut Child) -> io::Result<()> {
     if !cfg!(unix) {
         return child.kill();
     }
-    let status = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status()?;
-    if status.success() { Ok(()) } else { Err(io::Error::other(format!("kill -TERM: {status}"))) }
+    let command = format!("sh -c 'kill -TERM {}'", child.id());
+    let failed = |how: &dyn fmt::Display| {
+        io::Error::other(format!("`{command}`, which was to stop it, failed: {how}; is there a shell on PATH?"))
+    };
+    let status = Command::new("sh").args(["-c", "kill -TERM \"$0\""]).arg(child.id().to_string()).status();
+    let status = status.map_err(|error| failed(&error))?;
+    if status.success() { Ok(()) } else { Err(failed(&status)) }
+}
+
+/// The configuration file: what tests need as a rule, where `config` says nothing else, and `config`.
+fn configuration(config: &str) -> String {
+    let (key, value) = JOURNAL_RING;
+    let keys = config.lines().filter_map(|line| line.split_once('='));
+    let is_given = keys.map(|(key, _)| key.trim().trim_matches(['"', '\''])).any(|given| given == key);
+    if is_given { config.to_owned() } else { format!("{key} = {value}\n{config}") }
 }
 
 /// Calls `take` with each line of a pipe, to its end, so that the process never blocks on it.
@@ -333,6 +353,37 @@ fn find(named: Option<PathBuf>, test: &Path, path: &std::ffi::OsStr) -> Result<P
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One broker may serve a whole test binary (`LazyLock`, `Arc`), and any task may connect to it.
+    #[test]
+    fn a_broker_is_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        fn spawned(broker: &Broker) -> impl Future + Send + 'static + use<> {
+            broker.client()
+        }
+        shared::<Broker>();
+        shared::<BrokerError>();
+        let _ = spawned;
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_process_is_told_to_end() {
+        let mut child = Command::new("sh").args(["-c", "read line"]).stdin(Stdio::piped()).spawn().unwrap();
+        terminate(&mut child).unwrap();
+        let status = child.wait().unwrap().to_string();
+        assert!(status.contains("15"), "{status}");
+    }
+
+    #[test]
+    fn the_journal_is_small_unless_the_test_says_how_large() {
+        assert_eq!(configuration(""), "journal_ring_bytes = 4194304\n");
+        let others = "# journal_ring_bytes = 1\nproducer_expiry_ms = 60000\n";
+        assert_eq!(configuration(others), format!("journal_ring_bytes = 4194304\n{others}"));
+        for given in ["journal_ring_bytes=8388608\n", "producer_expiry_ms = 1\n \"journal_ring_bytes\" = 8388608"] {
+            assert_eq!(configuration(given), given);
+        }
+    }
 
     #[test]
     fn the_binary_is_the_named_one_else_the_one_beside_the_test_else_the_one_on_the_path() {
