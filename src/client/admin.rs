@@ -523,8 +523,8 @@ impl Admin {
         delete_records_each(&self.cluster, topic, partitions, &mut retry).await
     }
 
-    /// As [`Admin::delete_records_each`], of partitions of many topics: one request to each shard that owns some of them.
-    /// The outer result is the request's, the inner ones stand in the order of `wanted`.
+    /// As [`Admin::delete_records_each`], of partitions of many topics: one request to each shard that owns some of them, to
+    /// all at the same time. The outer result is the request's, the inner ones stand in the order of `wanted`.
     ///
     /// ```no_run
     /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {

@@ -1,5 +1,7 @@
 //! Deleting the oldest records of partitions.
 
+use std::sync::Arc;
+
 use ringmq_wire::protocol::{DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopic};
 use ringmq_wire::{ErrorCode, Offset, PartitionIndex, WireError};
 
@@ -65,7 +67,7 @@ pub struct DeleteRecords {
     pub before: DeleteBefore,
 }
 
-const DELETE_RECORDS: Question<DeleteBefore, DeleteRecordsRequest, PartitionStart> =
+static DELETE_RECORDS: Question<DeleteBefore, DeleteRecordsRequest, PartitionStart> =
     Question { operation: "delete records", request, answers };
 
 /// Deletes, and says where each partition begins, in the order of `wanted`, or why not.
@@ -73,7 +75,7 @@ const DELETE_RECORDS: Question<DeleteBefore, DeleteRecordsRequest, PartitionStar
 /// # Errors
 /// When there is no such topic or partition, or nobody says in time where it is.
 pub(crate) async fn delete_records_each(
-    cluster: &Cluster,
+    cluster: &Arc<Cluster>,
     topic: &str,
     wanted: &[(PartitionIndex, DeleteBefore)],
     retry: &mut Retry,
@@ -86,7 +88,7 @@ pub(crate) async fn delete_records_each(
 /// # Errors
 /// When nobody says in time where the topics are.
 pub(crate) async fn delete_records_many(
-    cluster: &Cluster,
+    cluster: &Arc<Cluster>,
     wanted: &[DeleteRecords],
     retry: &mut Retry,
 ) -> Result<Vec<Result<PartitionStart, Error>>, Error> {

@@ -1,15 +1,19 @@
 //! Asking the owners of partitions for one thing each, until all have answered.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use ringmq_wire::protocol::{Message, Request};
-use ringmq_wire::{PartitionIndex, TopicName, WireError};
+use ringmq_wire::{ErrorCode, PartitionIndex, TopicName, WireError};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::address::BrokerAddress;
 use crate::cluster::Cluster;
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::metadata::{PartitionRoute, TopicRoute};
 use crate::retry::Retry;
 
 /// A partition, and what is wanted of it.
@@ -44,6 +48,9 @@ pub(crate) type ByTopic<W> = Vec<(TopicName, Vec<(PartitionIndex, W)>)>;
 /// What a response says of each partition.
 pub(crate) type Answers<A> = Vec<(TopicName, PartitionIndex, Result<A, WireError>)>;
 
+/// What a response says, by partition.
+type AnswerOf<A> = HashMap<(TopicName, PartitionIndex), Result<A, WireError>>;
+
 /// What became of each partition that was asked for.
 type Outcomes<'t, W, A> = Vec<(Wanted<'t, W>, Result<A, Error>)>;
 
@@ -55,17 +62,28 @@ pub(crate) struct Question<W, Q: Request, A> {
     pub(crate) answers: fn(Q::Response) -> Answers<A>,
 }
 
-/// Partitions with one owner, and the way there.
-struct Group<'t, W> {
-    connection: Connection,
-    /// With the topic's name as the broker takes it.
-    wanted: Vec<(TopicName, Wanted<'t, W>)>,
+/// Partitions with one owner, in the order of their topics.
+struct Group<W> {
+    /// Of the first of them.
+    route: Arc<TopicRoute>,
+    asked: Vec<Asked<W>>,
 }
 
-impl<W: Copy + PartialEq, Q, A: Copy> Question<W, Q, A>
+/// A partition that is asked about, and what is wanted of it.
+struct Asked<W> {
+    /// Its place among all that are asked about at the same time.
+    place: usize,
+    /// As the broker takes it.
+    topic: TopicName,
+    partition: PartitionIndex,
+    what: W,
+}
+
+impl<W, Q, A> Question<W, Q, A>
 where
-    Q: Request + Message,
-    Q::Response: Message,
+    W: Copy + PartialEq + Send + Sync + 'static,
+    Q: Request<Response: Message + Send> + Message + Send + Sync + 'static,
+    A: Copy + Send + 'static,
 {
     /// As [`Question::ask`], about partitions of one topic.
     ///
@@ -73,8 +91,8 @@ where
     /// When there is no such topic or partition, or nobody says in time where it is.
     #[tracing::instrument(target = "ringmq_client", name = "ask", skip_all, fields(operation = self.operation, topic = topic))]
     pub(crate) async fn ask_of_topic(
-        &self,
-        cluster: &Cluster,
+        &'static self,
+        cluster: &Arc<Cluster>,
         topic: &str,
         wanted: impl IntoIterator<Item = (PartitionIndex, W)>,
         retry: &mut Retry,
@@ -94,8 +112,8 @@ where
     /// When nobody says in time where the topics are.
     #[tracing::instrument(target = "ringmq_client", name = "ask", skip_all, fields(operation = self.operation, partitions = wanted.len()))]
     pub(crate) async fn ask(
-        &self,
-        cluster: &Cluster,
+        &'static self,
+        cluster: &Arc<Cluster>,
         wanted: &[Wanted<'_, W>],
         retry: &mut Retry,
     ) -> Result<Vec<Result<A, Error>>, Error> {
@@ -103,8 +121,8 @@ where
     }
 
     async fn ask_each(
-        &self,
-        cluster: &Cluster,
+        &'static self,
+        cluster: &Arc<Cluster>,
         wanted: &[Wanted<'_, W>],
         retry: &mut Retry,
     ) -> Result<Vec<Result<A, Error>>, Error> {
@@ -144,61 +162,82 @@ where
         Ok(told.into_iter().map(|(_, outcome)| outcome).collect())
     }
 
-    /// Asks each owner once. All of `wanted` come back, which are in the order of their topics.
+    /// Asks each owner once, all at the same time. All of `wanted` come back, which are in the order of their topics.
     async fn try_ask<'t>(
-        &self,
-        cluster: &Cluster,
+        &'static self,
+        cluster: &Arc<Cluster>,
         wanted: &[Wanted<'t, W>],
         retry: &mut Retry,
     ) -> Result<Outcomes<'t, W, A>, Error> {
         cluster.learn(wanted.iter().map(|one| one.topic), retry).await?;
-        let mut groups: HashMap<BrokerAddress, Group<'t, W>> = HashMap::new();
+        let mut groups: HashMap<PartitionRoute, Group<W>> = HashMap::new();
         let mut outcomes = Vec::with_capacity(wanted.len());
-        for &one in wanted {
-            match find_owner(cluster, one, retry).await {
-                Ok((topic, address, connection)) => {
-                    let group = groups.entry(address).or_insert_with(|| Group { connection, wanted: Vec::new() });
-                    group.wanted.push((topic, one));
+        for (place, &one) in wanted.iter().enumerate() {
+            match find(cluster, one, retry).await {
+                Ok((route, owner)) => {
+                    let asked = Asked { place, topic: route.topic.clone(), partition: one.partition, what: one.what };
+                    let group = groups.entry(owner).or_insert_with(|| Group { route, asked: Vec::new() });
+                    group.asked.push(asked);
                 }
                 Err(error) => outcomes.push((one, Err(error))),
             }
         }
-        for (address, group) in groups {
-            outcomes.extend(self.call(&address, group, retry.attempt_deadline()).await);
+        let deadline = retry.attempt_deadline();
+        let mut asking = JoinSet::new();
+        for group in groups.into_values() {
+            asking.spawn(self.ask_owner(cluster.clone(), group, deadline).in_current_span());
+        }
+        while let Some(joined) = asking.join_next().await {
+            let answered = joined.map_err(|error| Error::Runtime(error.to_string()))?;
+            outcomes.extend(answered.into_iter().filter_map(|(place, outcome)| Some((*wanted.get(place)?, outcome))));
         }
         Ok(outcomes)
     }
 
-    async fn call<'t>(&self, address: &BrokerAddress, group: Group<'t, W>, deadline: Instant) -> Outcomes<'t, W, A> {
+    /// What became of each place of a group.
+    async fn ask_owner(
+        &'static self,
+        cluster: Arc<Cluster>,
+        Group { route, asked }: Group<W>,
+        deadline: Instant,
+    ) -> Vec<(usize, Result<A, Error>)> {
+        let Some(first) = asked.first() else { return Vec::new() };
+        let answers = match cluster.owner(&route, first.partition, deadline).await {
+            Ok((address, connection)) => self.call(&address, &connection, &asked, deadline).await,
+            Err(error) => Err(error),
+        };
+        match answers {
+            Ok(mut answers) => asked.into_iter().map(|one| (one.place, self.outcome(&mut answers, one))).collect(),
+            Err(error) => asked.into_iter().map(|one| (one.place, Err(error.clone()))).collect(),
+        }
+    }
+
+    async fn call(
+        &self,
+        address: &BrokerAddress,
+        connection: &Connection,
+        asked: &[Asked<W>],
+        deadline: Instant,
+    ) -> Result<AnswerOf<A>, Error> {
         let mut topics: ByTopic<W> = Vec::new();
-        for (topic, one) in &group.wanted {
+        for one in asked {
             match topics.last_mut() {
-                Some((last, partitions)) if last == topic => partitions.push((one.partition, one.what)),
-                _ => topics.push((topic.clone(), vec![(one.partition, one.what)])),
+                Some((last, partitions)) if *last == one.topic => partitions.push((one.partition, one.what)),
+                _ => topics.push((one.topic.clone(), vec![(one.partition, one.what)])),
             }
         }
-        let answer = group.connection.call(&(self.request)(topics), deadline).await;
-        let mut answers: HashMap<(TopicName, PartitionIndex), Result<A, WireError>> = match answer {
-            Ok(answer) => (self.answers)(answer).into_iter().map(|(topic, index, one)| ((topic, index), one)).collect(),
-            Err(error) => {
-                let error = Error::of_request(self.operation, address, error);
-                return group.wanted.into_iter().map(|(_, one)| (one, Err(error.clone()))).collect();
-            }
-        };
-        let outcome = |(topic, one): (TopicName, Wanted<'t, W>)| {
-            let partition = one.partition;
-            let outcome = match answers.remove(&(topic.clone(), partition)) {
-                Some(answer) => answer.map_err(|error| Error::about_partition(&topic, partition, error)),
-                None => {
-                    let operation = self.operation;
-                    let problem =
-                        format!("the answer to {operation} of topic `{topic}` leaves out partition {partition}");
-                    Err(Error::Nonsense(problem))
-                }
-            };
-            (one, outcome)
-        };
-        group.wanted.into_iter().map(outcome).collect()
+        let answer = connection.call(&(self.request)(topics), deadline).await;
+        let answer = answer.map_err(|error| Error::of_request(self.operation, address, error))?;
+        Ok((self.answers)(answer).into_iter().map(|(topic, partition, one)| ((topic, partition), one)).collect())
+    }
+
+    fn outcome(&self, answers: &mut AnswerOf<A>, Asked { topic, partition, .. }: Asked<W>) -> Result<A, Error> {
+        let key = (topic, partition);
+        let answer = answers.remove(&key);
+        let (topic, operation) = (key.0, self.operation);
+        let left_out = || format!("the answer to {operation} of topic `{topic}` leaves out partition {partition}");
+        let answer = answer.ok_or_else(|| Error::Nonsense(left_out()))?;
+        answer.map_err(|error| Error::about_partition(&topic, partition, error))
     }
 }
 
@@ -238,13 +277,15 @@ fn give_up<'t, W, A>(
     told.extend(open.iter().map(|(place, one)| (*place, Err(error(one)))));
 }
 
-/// Whom to ask about a partition, and by which name.
-async fn find_owner<W>(
+/// Where a partition is, and who is to be asked about it.
+async fn find<W>(
     cluster: &Cluster,
     wanted: Wanted<'_, W>,
     retry: &mut Retry,
-) -> Result<(TopicName, BrokerAddress, Connection), Error> {
+) -> Result<(Arc<TopicRoute>, PartitionRoute), Error> {
     let route = cluster.route_to(wanted.topic, wanted.partition, retry).await?;
-    let (address, connection) = cluster.owner(&route, wanted.partition, retry.attempt_deadline()).await?;
-    Ok((route.topic.clone(), address, connection))
+    let owner = route.partition(wanted.partition).cloned();
+    let unknown = || WireError::from(ErrorCode::UnknownPartition);
+    let owner = owner.ok_or_else(|| Error::about_partition(wanted.topic, wanted.partition, unknown()))?;
+    Ok((route, owner))
 }

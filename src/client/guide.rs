@@ -126,7 +126,7 @@ impl Following {
 
 /// Where each partition of the subscription starts and ends.
 async fn positions(
-    cluster: &Cluster,
+    cluster: &Arc<Cluster>,
     topic: &str,
     options: &SubscribeOptions,
 ) -> Result<(TopicName, Vec<Position>), Error> {

@@ -1,5 +1,7 @@
 //! Asking for the earliest and latest offsets, and for the first at a time.
 
+use std::sync::Arc;
+
 use ringmq_wire::protocol::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic, OffsetSpec,
 };
@@ -59,7 +61,7 @@ pub struct ListOffset {
 /// ```
 pub type TopicOffsets = Result<Vec<Result<PartitionOffset, Error>>, Error>;
 
-const LIST_OFFSETS: Question<OffsetSpec, ListOffsetsRequest, PartitionOffset> =
+static LIST_OFFSETS: Question<OffsetSpec, ListOffsetsRequest, PartitionOffset> =
     Question { operation: "list offsets", request, answers };
 
 /// The offset of each of `partitions`, in their order, asked for until every one has answered or the time is up.
@@ -67,7 +69,7 @@ const LIST_OFFSETS: Question<OffsetSpec, ListOffsetsRequest, PartitionOffset> =
 /// # Errors
 /// That of the first partition that has one, as well.
 pub(crate) async fn list_offsets(
-    cluster: &Cluster,
+    cluster: &Arc<Cluster>,
     topic: &str,
     partitions: &[PartitionIndex],
     at: OffsetSpec,
@@ -81,7 +83,7 @@ pub(crate) async fn list_offsets(
 /// # Errors
 /// When there is no such topic or partition, or nobody says in time where it is.
 pub(crate) async fn list_offsets_each(
-    cluster: &Cluster,
+    cluster: &Arc<Cluster>,
     topic: &str,
     partitions: &[PartitionIndex],
     at: OffsetSpec,
@@ -95,7 +97,7 @@ pub(crate) async fn list_offsets_each(
 /// # Errors
 /// When nobody says in time where the topics are.
 pub(crate) async fn list_offsets_many(
-    cluster: &Cluster,
+    cluster: &Arc<Cluster>,
     wanted: &[ListOffset],
     retry: &mut Retry,
 ) -> Result<Vec<Result<PartitionOffset, Error>>, Error> {
@@ -108,7 +110,7 @@ pub(crate) async fn list_offsets_many(
 /// # Errors
 /// When nobody says in time where the topics are.
 pub(crate) async fn list_offsets_of_topics(
-    cluster: &Cluster,
+    cluster: &Arc<Cluster>,
     topics: &[&str],
     at: OffsetSpec,
     retry: &mut Retry,

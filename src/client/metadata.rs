@@ -43,7 +43,7 @@ pub struct PartitionAddresses {
 }
 
 /// How to reach the broker that leads one partition, and the shard that owns it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct PartitionRoute {
     /// The shard's own port; `None` when there is only the public one.
     pub(crate) direct: Option<Arc<BrokerAddress>>,

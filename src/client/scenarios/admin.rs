@@ -4,8 +4,9 @@ use ringmq_wire::protocol::{OffsetSpec, RequestType};
 use ringmq_wire::{ErrorCode, Offset, PartitionIndex};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
-use super::{connect, with_topic};
+use super::{LONG, connect, with_topic};
 use crate::admin::{BrokerStats, NewTopic, TopicAlteration};
 use crate::client::Client;
 use crate::delete_records::{DeleteBefore, DeleteRecords, PartitionStart};
@@ -230,6 +231,20 @@ async fn an_owner_that_has_no_answer_in_time_does_not_hide_the_others() {
         assert!(matches!(error, Error::TimedOut { .. }), "{error}");
         assert_eq!(error.code(), Some(ErrorCode::StorageFull), "{error}");
     }
+}
+
+#[tokio::test]
+async fn all_owners_are_asked_at_the_same_time() {
+    let (broker, _) = with_topics().await;
+    // In turn, the second would be asked when half of this is over.
+    let patient = Client::builder().brokers(broker.address()).timeout(LONG * 10).connect().await.unwrap();
+    broker.fail_shard(0, Fault::Silence);
+    broker.fail_shard(1, Fault::Silence);
+    let consumer = patient.consumer();
+    let listing = tokio::spawn(async move { consumer.list_offsets_of_topics(&["a", "b"], OffsetSpec::Latest).await });
+    timeout(LONG, broker.has_received(RequestType::ListOffsets, 2)).await.expect("both are asked");
+    assert!(!listing.is_finished());
+    listing.abort();
 }
 
 #[tokio::test]
