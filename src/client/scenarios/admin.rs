@@ -1,5 +1,7 @@
 //! Topics and the controller.
 
+use std::time::Duration;
+
 use ringmq_wire::protocol::{OffsetSpec, RequestType};
 use ringmq_wire::{ErrorCode, Offset, PartitionIndex};
 use tokio::io::AsyncWriteExt as _;
