@@ -2,6 +2,8 @@
 //! of it is documented as far as these can rely on.
 
 #[cfg(test)]
+mod shared;
+#[cfg(test)]
 mod sources;
 #[cfg(test)]
 mod text;
@@ -10,6 +12,7 @@ mod text;
 mod tests {
     use std::path::{Path, PathBuf};
 
+    use crate::shared::unproved;
     use crate::sources::{Documented, Sources};
     use crate::text::text;
 
@@ -71,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn every_async_function_says_what_dropping_its_future_does() {
+    fn every_future_says_what_dropping_it_does() {
         let documented = documented(&client());
         assert!(documented.iter().filter(|item| item.is_async).count() > 30, "the search finds them");
         let silent = without_cancellation(&documented);
@@ -87,6 +90,13 @@ mod tests {
     }
 
     #[test]
+    fn every_type_is_shared_between_threads() {
+        let missing = unproved(&client());
+        assert!(missing.is_empty(), "name these in tests/api/shared.rs: {missing:?}");
+        assert_eq!(unproved(&Sources::of("pub enum Unknown {}\npub fn function() {}")), ["Unknown"]);
+    }
+
+    #[test]
     fn what_is_missing_is_seen() {
         let sources = Sources::of(
             "/// A.\npub struct Open { pub seen: u8, hidden: u8 }\n\
@@ -95,14 +105,49 @@ mod tests {
              /// Not.\npub async fn silent(&self) -> u8 { 7 }\n\
              async fn private(&self) {}\n}\n\
              impl Drop for Open { fn drop(&mut self) {} }\n\
+             pub trait Taken { fn take(self); }\n\
+             impl Taken for &str { fn take(self) {} }\n\
+             impl<T: Taken> Taken for Vec<T> { fn take(self) {} }\n\
              struct Private;\nimpl Private { pub async fn unreachable(&self) {} }",
         );
         let documented = documented(&sources);
         assert_eq!(without_cancellation(&documented), ["Open::silent"]);
-        assert_eq!(without_example(&documented), ["Open", "Open::silent"]);
+        assert_eq!(without_example(&documented), ["Open", "Open::silent", "Taken", "Taken::take"]);
         let expected = "// ringmq_client\n\n\npub struct Open {\n    pub seen: u8,\n    // and what is private\n}\n\
                         impl Open {\n    pub async fn silent(&self) -> u8;\n    pub async fn told(&self);\n}\n\
-                        impl Drop for Open;\n";
+                        impl Drop for Open;\n\n\
+                        pub trait Taken {\n    fn take(self);\n}\n\
+                        impl Taken for &str;\nimpl<T: Taken> Taken for Vec<T>;\n";
         assert_eq!(text(&sources, &sources), expected);
+    }
+
+    #[test]
+    fn futures_that_no_async_function_gives_are_seen() {
+        let sources = Sources::of(
+            "pub struct Pending;\nimpl Future for Pending { type Output = (); }\n\
+             impl Pending {\n\
+             pub fn named(&self) -> Result<Pending, ()> { Ok(Pending) }\n\
+             pub fn boxed(&self) -> Result<Pin<Box<dyn Future<Output = ()> + Send>>, ()> { Err(()) }\n\
+             pub fn nameless(&self) -> impl Future<Output = ()> + use<> { async {} }\n\
+             pub fn none(&self) -> impl Iterator<Item = u8> { None.into_iter() }\n}",
+        );
+        let documented = documented(&sources);
+        assert_eq!(without_cancellation(&documented), ["Pending", "Pending::boxed", "Pending::nameless"]);
+    }
+
+    #[test]
+    fn what_the_listing_does_not_know_is_refused() {
+        for unknown in [
+            "mod inner { pub struct Open; } pub use inner::*;",
+            "pub use std::{fmt::{self, *}};",
+            "pub static SHOWN: u8 = 7;",
+            "#[macro_export] macro_rules! shown { () => {}; }",
+            "pub union Either { one: u8, other: i8 }",
+        ] {
+            let seen = std::panic::catch_unwind(|| text(&Sources::of(unknown), &Sources::of("")));
+            assert!(seen.is_err(), "{unknown}");
+        }
+        let fine = "static SHOWN: u8 = 7; macro_rules! hidden { () => {}; } use std::fmt::*;";
+        assert_eq!(text(&Sources::of(fine), &Sources::of("")), "// ringmq_client\n");
     }
 }

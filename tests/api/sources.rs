@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use syn::{Attribute, Expr, File, ImplItem, Item, ItemImpl, ItemMod, Lit, Meta, Type, UseTree, Visibility};
+use syn::{
+    Attribute, Expr, File, ImplItem, Item, ItemImpl, ItemMod, Lit, Meta, Signature, Type, UseTree, Visibility,
+    parse_quote,
+};
 
 /// A module's path below the crate: none for its root.
 pub(crate) type ModulePath = Vec<String>;
@@ -77,6 +80,7 @@ impl Sources {
                     self.show(&[path.clone(), vec![module.ident.to_string()]].concat(), public);
                 }
                 Item::Use(found) if is_public(&found.vis) => {
+                    assert!(!has_glob(&found.tree), "{path:?} shows all of another module: name what it is to show");
                     for (name, target) in used(&found.tree) {
                         match self.resolve(path, &target) {
                             Some(place) => shown.items.push(self.public_item(path, &name, &place)),
@@ -85,8 +89,8 @@ impl Sources {
                     }
                 }
                 item => {
-                    if let Some((name, visibility)) = named(item).filter(|(_, visibility)| is_public(visibility)) {
-                        let _ = visibility;
+                    refuse_unlisted(path, item);
+                    if let Some((name, _)) = named(item).filter(|(_, visibility)| is_public(visibility)) {
                         shown.items.push(self.public_item(path, &name, &(path.clone(), name.clone())));
                     }
                 }
@@ -153,18 +157,22 @@ impl Sources {
         written.find_map(|(_, target)| self.resolve(&name.0, &target))
     }
 
-    /// What is implemented for a type, wherever that is.
+    /// What is implemented for a type, and for which types a trait is, wherever that is.
     fn impls(&self, place: &Name) -> Vec<&ItemImpl> {
         let mut found = Vec::new();
         for (path, items) in &self.0 {
+            let is_it = |written: &syn::Path| {
+                let written: Vec<String> = written.segments.iter().map(|part| part.ident.to_string()).collect();
+                self.resolve(path, &written).as_ref() == Some(place)
+            };
             for item in items {
-                if let Item::Impl(implementation) = item
-                    && let Type::Path(of) = &*implementation.self_ty
-                    && !is_for_tests(&implementation.attrs)
+                if let Item::Impl(block) = item
+                    && !is_for_tests(&block.attrs)
                 {
-                    let written: Vec<String> = of.path.segments.iter().map(|part| part.ident.to_string()).collect();
-                    if self.resolve(path, &written).as_ref() == Some(place) {
-                        found.push(implementation);
+                    let is_for_it = matches!(&*block.self_ty, Type::Path(of) if is_it(&of.path));
+                    let is_of_it = block.trait_.as_ref().is_some_and(|(_, implemented, _)| is_it(implemented));
+                    if is_for_it || is_of_it {
+                        found.push(block);
                     }
                 }
             }
@@ -176,12 +184,16 @@ impl Sources {
 impl PublicItem<'_> {
     /// The text of its documentation, and of that of its public methods, each with its path.
     pub(crate) fn documented(&self) -> Vec<Documented> {
-        let mut found = vec![Documented::new(&self.path, attributes(self.item), false)];
+        let is_async = match self.item {
+            Item::Fn(function) => gives_future(&function.sig),
+            _ => self.is_future(),
+        };
+        let mut found = vec![Documented::new(&self.path, attributes(self.item), is_async)];
         if let Item::Trait(shown) = self.item {
             for item in &shown.items {
                 if let syn::TraitItem::Fn(method) = item {
                     let path = format!("{}::{}", self.path, method.sig.ident);
-                    found.push(Documented::new(&path, &method.attrs, method.sig.asyncness.is_some()));
+                    found.push(Documented::new(&path, &method.attrs, gives_future(&method.sig)));
                 }
             }
         }
@@ -190,10 +202,20 @@ impl PublicItem<'_> {
                 && is_public(&method.vis)
             {
                 let path = format!("{}::{}", self.path, method.sig.ident);
-                found.push(Documented::new(&path, &method.attrs, method.sig.asyncness.is_some()));
+                found.push(Documented::new(&path, &method.attrs, gives_future(&method.sig)));
             }
         }
         found
+    }
+
+    pub(crate) fn is_type(&self) -> bool {
+        matches!(self.item, Item::Struct(_) | Item::Enum(_))
+    }
+
+    /// Whether a program can await it.
+    fn is_future(&self) -> bool {
+        let mut implemented = self.impls.iter().filter_map(|block| block.trait_.as_ref());
+        implemented.any(|(_, implemented, _)| implemented.segments.last().is_some_and(|last| last.ident == "Future"))
     }
 }
 
@@ -201,6 +223,7 @@ impl PublicItem<'_> {
 pub(crate) struct Documented {
     pub(crate) path: String,
     pub(crate) text: String,
+    /// It is a future, or gives one that has no name of its own.
     pub(crate) is_async: bool,
 }
 
@@ -219,6 +242,14 @@ impl Documented {
         let text = attributes.iter().filter_map(line).collect::<Vec<_>>().join("\n");
         Self { path: path.to_owned(), text, is_async }
     }
+}
+
+/// Whether a call gives a future without a name of its own; one with a name speaks for itself.
+fn gives_future(signature: &Signature) -> bool {
+    let output = &signature.output;
+    let given = parse_quote!(fn given() #output {});
+    let text = prettyplease::unparse(&File { shebang: None, attrs: Vec::new(), items: vec![given] });
+    signature.asyncness.is_some() || text.split(|sign: char| !sign.is_alphanumeric()).any(|word| word == "Future")
 }
 
 pub(crate) fn is_public(visibility: &Visibility) -> bool {
@@ -280,6 +311,30 @@ fn used(tree: &UseTree) -> Vec<(String, Vec<String>)> {
         UseTree::Group(group) => group.items.iter().flat_map(used).collect(),
         UseTree::Glob(_) => Vec::new(),
     }
+}
+
+fn has_glob(tree: &UseTree) -> bool {
+    match tree {
+        UseTree::Path(path) => has_glob(&path.tree),
+        UseTree::Group(group) => group.items.iter().any(has_glob),
+        UseTree::Glob(_) => true,
+        UseTree::Name(_) | UseTree::Rename(_) => false,
+    }
+}
+
+/// What a program could name and no listing has must not be there.
+fn refuse_unlisted(path: &ModulePath, item: &Item) {
+    let shown = match item {
+        Item::Static(item) if is_public(&item.vis) => Some(item.ident.to_string()),
+        Item::Union(item) if is_public(&item.vis) => Some(item.ident.to_string()),
+        Item::TraitAlias(item) if is_public(&item.vis) => Some(item.ident.to_string()),
+        Item::ExternCrate(item) if is_public(&item.vis) => Some(item.ident.to_string()),
+        Item::Macro(item) if item.attrs.iter().any(|attribute| attribute.path().is_ident("macro_export")) => {
+            Some(item.ident.as_ref().map_or_else(String::new, ToString::to_string))
+        }
+        _ => None,
+    };
+    assert!(shown.is_none(), "{path:?} shows {shown:?}, of a kind that the listing does not know: teach it that");
 }
 
 fn renamed(target: &[String], name: &str) -> String {
