@@ -95,9 +95,9 @@ impl AckedBy {
 /// until that is acknowledged, a batch is [full](Producer::batch_bytes_max), or [`linger`](Producer::linger) is over. So
 /// the batches of an idle producer are small and quick, those of a busy one large. Up to five are in flight to a partition;
 /// only one, which neither a full batch nor linger hurries, until the partition has answered once, after a failure, and
-/// when it has been quiet for 30 s. Memory is bounded by
-/// [`producer_bytes_max`](crate::ClientOptions::producer_bytes_max) over everything that is gathered or in flight; who hands
-/// over more waits, first come, first served.
+/// when it has been quiet for 30 s; with [`idempotent(false)`](Producer::idempotent) five from the start. Memory is
+/// bounded by [`producer_bytes_max`](crate::ClientOptions::producer_bytes_max) over everything that is gathered or in
+/// flight; who hands over more waits, first come, first served.
 ///
 /// **Partitions.** A record that [names one](Record::to_partition) goes there. Records of one key go to one partition, the
 /// one that Kafka's clients choose. The others go to one partition after the other: record by record while these are idle,
@@ -111,9 +111,9 @@ impl AckedBy {
 /// that is away or full, a connection that breaks, an acknowledgement that is lost or takes longer than the client's
 /// [`timeout`](crate::ClientOptions::timeout). [`Error::MaybeStored`] says that the time was up before it was
 /// known whether records are stored; they are stored once or not at all, and if the program itself sends them again, they
-/// are other records to the broker. Two things are left to the program: several batches in one
-/// [`Producer::send_encoded`], and [`Producer::send_unacknowledged`], go without the identity. And a partition remembers a producer for as long as the
-/// broker's `producer_expiry_ms` says, a day by default.
+/// are other records to the broker. Two things are left to the program: what [`Producer::send_encoded`] sends as it is,
+/// and [`Producer::send_unacknowledged`], go without the identity. And a partition remembers a producer for as long as
+/// the broker's `producer_expiry_ms` says, a day by default.
 ///
 /// With [`idempotent(false)`](Producer::idempotent) only what surely was not stored is sent again, and not in order then.
 ///
@@ -454,8 +454,8 @@ impl Producer {
     /// handed over before is acknowledged or given up, and until their callbacks have been called. It ends with their
     /// [delivery time-outs](Producer::delivery_timeout).
     ///
-    /// What goes past the batches of a producer is known only to who sent it: [`Producer::send_unacknowledged`], several
-    /// batches in one [`Producer::send_encoded`], and a batch there that has an identity.
+    /// What goes past the batches of a producer is known only to who sent it: [`Producer::send_unacknowledged`], and what
+    /// [`Producer::send_encoded`] sends as it is.
     ///
     /// ```no_run
     /// # async fn example(producer: ringmq_client::Producer) -> Result<(), ringmq_client::Error> {

@@ -18,8 +18,10 @@ impl Producer {
     /// Sends batches that are encoded already (see [`ringmq_wire::batch`]) to a partition: all are stored, side by side,
     /// or none. They are written from where they are, without a copy.
     ///
-    /// A single batch without an identity gets this producer's (copied for that when `batches` is shared). Several go as
-    /// they are, as does one that has an identity: what may have been stored is not sent again then.
+    /// A single batch without an identity gets this producer's (copied for that when `batches` is shared). What goes as it
+    /// is, past this producer's batches, is not sent again when it may have been stored: several batches, one that has an
+    /// identity, one whose checksum is wrong, and anything with [`Acks::None`] or from a producer that is not
+    /// [idempotent](Producer::idempotent).
     ///
     /// `None` without acknowledgement ([`Acks::None`]): the records were handed to the operating system, no more.
     ///
