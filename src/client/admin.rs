@@ -523,8 +523,9 @@ impl Admin {
         delete_records_each(&self.cluster, topic, partitions, &mut retry).await
     }
 
-    /// As [`Admin::delete_records_each`], of partitions of many topics: one request to each shard that owns some of them, to
-    /// all at the same time. The outer result is the request's, the inner ones stand in the order of `wanted`.
+    /// As [`Admin::delete_records_each`], of partitions of many topics: one request to each shard that owns some of them (or
+    /// several, where 1 MiB does not hold them), to all shards at the same time. The outer result is the request's, the inner
+    /// ones stand in the order of `wanted`.
     ///
     /// ```no_run
     /// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
@@ -666,12 +667,9 @@ impl Admin {
         topics: &[impl AsRef<str>],
     ) -> Result<Vec<Result<Vec<PartitionAddresses>, Error>>, Error> {
         let mut retry = self.retry("metadata");
-        self.cluster.learn(topics.iter().map(AsRef::as_ref), &mut retry).await?;
-        let mut found = Vec::with_capacity(topics.len());
-        for topic in topics {
-            found.push(self.cluster.route(topic.as_ref(), &mut retry).await.map(|route| route.addresses()));
-        }
-        Ok(found)
+        let topics: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
+        let routes = self.cluster.routes(&topics, &mut retry).await?;
+        Ok(routes.into_iter().map(|route| route.map(|route| route.addresses())).collect())
     }
 
     /// Every broker with its shards.

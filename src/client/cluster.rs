@@ -1,5 +1,6 @@
 //! Which broker a request goes to, and what happens when it cannot.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ringmq_wire::protocol::{DiscoverControllerRequest, DiscoverControllerResponse, Message, MetadataRequest, Request};
@@ -32,6 +33,9 @@ pub struct ControllerInfo {
     /// How often the cluster has had a new controller.
     pub epoch: u64,
 }
+
+/// Where a topic's partitions are, or why that is not known.
+pub(crate) type RouteOutcome = Result<Arc<TopicRoute>, Error>;
 
 /// What all of a client's handles share: connections, and what is known of the cluster.
 #[derive(Debug)]
@@ -208,18 +212,61 @@ impl Cluster {
         }
     }
 
-    /// Asks where these topics are, once for all that are not remembered. Who needs one that is refused is told why.
-    pub(crate) async fn learn(&self, topics: impl Iterator<Item = &str>, retry: &mut Retry) -> Result<(), Error> {
+    /// As [`Cluster::route`], of many topics, in their order; those that are not remembered are asked for together.
+    ///
+    /// # Errors
+    /// When nobody answers in time.
+    pub(crate) async fn routes(&self, topics: &[&str], retry: &mut Retry) -> Result<Vec<RouteOutcome>, Error> {
+        let refused = self.learn(topics.iter().copied(), retry).await?;
+        let mut routes = Vec::with_capacity(topics.len());
+        for topic in topics {
+            routes.push(match refused.get(*topic) {
+                Some(error) => Err(error.clone()),
+                None => self.route(topic, retry).await,
+            });
+        }
+        Ok(routes)
+    }
+
+    /// Asks where these topics are, at once for all that are not remembered, in requests as large as the broker takes.
+    /// Gives the errors of those that it is no use to ask for again; of the others [`Cluster::route`] tells.
+    ///
+    /// # Errors
+    /// When nobody answers in time.
+    pub(crate) async fn learn(
+        &self,
+        topics: impl Iterator<Item = &str>,
+        retry: &mut Retry,
+    ) -> Result<HashMap<TopicName, Error>, Error> {
         let unknown = topics.filter(|topic| self.metadata.topic(topic).is_none());
         let mut unknown: Vec<TopicName> = unknown.filter_map(|topic| TopicName::parse(topic).ok()).collect();
         unknown.sort_unstable();
         unknown.dedup();
+        let mut refused = HashMap::new();
         // One alone is asked for by who needs it, and by nobody else meanwhile.
-        if unknown.len() > 1 {
-            let answer = self.ask_any("metadata", &MetadataRequest { topics: Some(unknown) }, retry).await?;
-            self.metadata.remember(&answer).map_err(Error::Nonsense)?;
+        if unknown.len() < 2 {
+            return Ok(refused);
         }
-        Ok(())
+        let mut parts = vec![unknown.as_slice()];
+        while let Some(part) = parts.pop() {
+            let answer = match self.ask_any("metadata", &MetadataRequest { topics: Some(part.to_vec()) }, retry).await {
+                Err(error) if error.asks_too_much_at_once() && part.len() > 1 => {
+                    let (front, back) = part.split_at(part.len() / 2);
+                    parts.extend([back, front]);
+                    continue;
+                }
+                answer => answer?,
+            };
+            self.metadata.remember(&answer).map_err(Error::Nonsense)?;
+            for topic in answer.topics.into_iter().filter(|topic| !topic.error.is_none()) {
+                let source = WireError { code: topic.error, detail: topic.detail };
+                let error = Error::about_topic(&topic.name, source);
+                if !error.is_retriable() {
+                    refused.insert(topic.name, error);
+                }
+            }
+        }
+        Ok(refused)
     }
 
     /// Asks one broker something that may be asked twice, until it answers or the time is up.

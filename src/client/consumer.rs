@@ -202,7 +202,8 @@ impl Consumer {
     }
 
     /// As [`Consumer::list_offsets_each`], of many topics at once: one request to each shard that owns some of their
-    /// partitions, to all at the same time. The outer result is the request's, the inner ones stand in the order of `topics`.
+    /// partitions (or several, where 1 MiB does not hold them), to all shards at the same time. The outer result is the
+    /// request's, the inner ones stand in the order of `topics`.
     ///
     /// ```no_run
     /// # async fn example(consumer: ringmq_client::Consumer) -> Result<(), ringmq_client::Error> {

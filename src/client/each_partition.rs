@@ -169,11 +169,15 @@ where
         wanted: &[Wanted<'t, W>],
         retry: &mut Retry,
     ) -> Result<Outcomes<'t, W, A>, Error> {
-        cluster.learn(wanted.iter().map(|one| one.topic), retry).await?;
+        let refused = cluster.learn(wanted.iter().map(|one| one.topic), retry).await?;
         let mut groups: HashMap<PartitionRoute, Group<W>> = HashMap::new();
         let mut outcomes = Vec::with_capacity(wanted.len());
         for (place, &one) in wanted.iter().enumerate() {
-            match find(cluster, one, retry).await {
+            let found = match refused.get(one.topic) {
+                Some(error) => Err(error.clone()),
+                None => find(cluster, one, retry).await,
+            };
+            match found {
                 Ok((route, owner)) => {
                     let asked = Asked { place, topic: route.topic.clone(), partition: one.partition, what: one.what };
                     let group = groups.entry(owner).or_insert_with(|| Group { route, asked: Vec::new() });
@@ -194,22 +198,40 @@ where
         Ok(outcomes)
     }
 
-    /// What became of each place of a group.
+    /// What became of each place of a group. What is too large for one request is cut in half.
     async fn ask_owner(
         &'static self,
         cluster: Arc<Cluster>,
         Group { route, asked }: Group<W>,
         deadline: Instant,
     ) -> Vec<(usize, Result<A, Error>)> {
-        let Some(first) = asked.first() else { return Vec::new() };
-        let answers = match cluster.owner(&route, first.partition, deadline).await {
-            Ok((address, connection)) => self.call(&address, &connection, &asked, deadline).await,
-            Err(error) => Err(error),
+        let fail = |asked: &[Asked<W>], error: &Error| -> Vec<_> {
+            asked.iter().map(|one| (one.place, Err(error.clone()))).collect()
         };
-        match answers {
-            Ok(mut answers) => asked.into_iter().map(|one| (one.place, self.outcome(&mut answers, one))).collect(),
-            Err(error) => asked.into_iter().map(|one| (one.place, Err(error.clone()))).collect(),
+        let Some(first) = asked.first() else { return Vec::new() };
+        let (address, connection) = match cluster.owner(&route, first.partition, deadline).await {
+            Ok(owner) => owner,
+            Err(error) => return fail(&asked, &error),
+        };
+        let mut told = Vec::with_capacity(asked.len());
+        let mut parts = vec![asked.as_slice()];
+        while let Some(part) = parts.pop() {
+            match self.call(&address, &connection, part, deadline).await {
+                Ok(mut answers) => told.extend(part.iter().map(|one| (one.place, self.outcome(&mut answers, one)))),
+                Err(error) if error.asks_too_much_at_once() && part.len() > 1 => {
+                    let (front, back) = part.split_at(part.len() / 2);
+                    parts.extend([back, front]);
+                }
+                Err(error) => {
+                    told.extend(fail(part, &error));
+                    // What may pass is waited for before the rest is asked as well.
+                    if error.is_retriable() {
+                        told.extend(parts.drain(..).flat_map(|part| fail(part, &error)));
+                    }
+                }
+            }
         }
+        told
     }
 
     async fn call(
@@ -231,13 +253,11 @@ where
         Ok((self.answers)(answer).into_iter().map(|(topic, partition, one)| ((topic, partition), one)).collect())
     }
 
-    fn outcome(&self, answers: &mut AnswerOf<A>, Asked { topic, partition, .. }: Asked<W>) -> Result<A, Error> {
-        let key = (topic, partition);
-        let answer = answers.remove(&key);
-        let (topic, operation) = (key.0, self.operation);
+    fn outcome(&self, answers: &mut AnswerOf<A>, asked: &Asked<W>) -> Result<A, Error> {
+        let (topic, partition, operation) = (&asked.topic, asked.partition, self.operation);
         let left_out = || format!("the answer to {operation} of topic `{topic}` leaves out partition {partition}");
-        let answer = answer.ok_or_else(|| Error::Nonsense(left_out()))?;
-        answer.map_err(|error| Error::about_partition(&topic, partition, error))
+        let answer = answers.remove(&(topic.clone(), partition)).ok_or_else(|| Error::Nonsense(left_out()))?;
+        answer.map_err(|error| Error::about_partition(topic, partition, error))
     }
 }
 

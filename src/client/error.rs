@@ -243,6 +243,11 @@ impl Error {
         )
     }
 
+    /// Whether a request was not sent because it is larger than the broker takes; two smaller ones may do.
+    pub(crate) fn asks_too_much_at_once(&self) -> bool {
+        matches!(self, Self::Connection { source: ConnectionError::RequestTooLarge { .. }, .. })
+    }
+
     /// The failure of a request as a whole.
     pub(crate) fn of_request(operation: &'static str, address: &BrokerAddress, error: RequestError) -> Self {
         match error {

@@ -115,10 +115,9 @@ pub(crate) async fn list_offsets_of_topics(
     at: OffsetSpec,
     retry: &mut Retry,
 ) -> Result<Vec<TopicOffsets>, Error> {
-    cluster.learn(topics.iter().copied(), retry).await?;
     let (mut indexes, mut wanted) = (Vec::with_capacity(topics.len()), Vec::new());
-    for topic in topics {
-        let found = cluster.route(topic, retry).await.map(|route| route.indexes());
+    for (topic, route) in topics.iter().zip(cluster.routes(topics, retry).await?) {
+        let found = route.map(|route| route.indexes());
         wanted.extend(found.iter().flatten().map(|&partition| Wanted::from((*topic, partition, at))));
         indexes.push(found);
     }

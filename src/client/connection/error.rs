@@ -76,8 +76,11 @@ pub enum ConnectionError {
         /// The type of request.
         request: &'static str,
     },
-    /// The request is larger than the broker said it takes.
-    #[error("the request has {bytes} bytes and the broker takes {max}; send less at once or raise the broker's limit")]
+    /// The request is larger than the broker takes: what it said, or 1 MiB for one without records if that is less.
+    #[error(
+        "the request has {bytes} bytes and the broker takes {max}; send less at once or, if it has records, raise the \
+         broker's request_bytes_max"
+    )]
     RequestTooLarge {
         /// The request's length.
         bytes: u64,

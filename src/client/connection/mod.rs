@@ -482,7 +482,7 @@ impl Connection {
         }
         // The limit is on what a frame's length says, which leaves itself out.
         let bytes = pieces.iter().map(|piece| piece.len() as u64).sum::<u64>().saturating_sub(4);
-        let max = self.shared.hello.request_bytes_max;
+        let max = frame::request_length_max(Some(request), self.shared.hello.request_bytes_max);
         if bytes > u64::from(max) {
             return Err(ConnectionError::RequestTooLarge { bytes, max });
         }

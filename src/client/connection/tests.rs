@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use ringmq_wire::protocol::frame;
 use ringmq_wire::protocol::{
     Acks, FetchRequest, FetchResponseHead, FetchedPartition, FetchedTopic, ListTopicsRequest, ListTopicsResponse,
-    ListedTopic, ProduceHead, ProducePartition, ProduceTopic, RequestType,
+    ListedTopic, MetadataRequest, ProduceHead, ProducePartition, ProduceTopic, RequestType,
 };
 use ringmq_wire::{CorrelationId, Detail, ErrorCode, Offset, PartitionIndex, TopicId, TopicName, WireError};
 use tokio::time::Instant;
@@ -175,6 +175,21 @@ async fn what_the_hello_rules_out_is_not_sent() {
     assert!(matches!(cause, ConnectionError::RequestTooLarge { max: 1000, .. }), "{cause}");
     drop(connection);
     assert!(remote.receive().await.is_none(), "something was sent");
+}
+
+#[tokio::test]
+async fn only_a_request_with_records_may_be_larger_than_the_control_limit() {
+    let mut peer = Peer::listen().await;
+    peer.hello.request_bytes_max = 8 << 20;
+    let (connection, mut remote) = open(&peer).await;
+    let names = vec![TopicName::parse(&"n".repeat(200)).unwrap(); 6_000];
+    let error = connection.call(&MetadataRequest { topics: Some(names) }, deadline()).await.unwrap_err();
+    let RequestError::Failed { may_have_arrived: false, cause } = error else { panic!("{error:?}") };
+    assert!(matches!(cause, ConnectionError::RequestTooLarge { max: frame::CONTROL_REQUEST_BYTES_MAX, .. }), "{cause}");
+
+    let larger = usize::try_from(frame::CONTROL_REQUEST_BYTES_MAX).unwrap() + 1;
+    let (_, received) = tokio::join!(produce(&connection, Acks::None, larger), remote.receive());
+    assert_eq!(received.expect("the connection is as it was").request_type(), RequestType::Produce);
 }
 
 #[tokio::test]

@@ -85,6 +85,8 @@ pub(crate) struct State {
     faults: VecDeque<(RequestType, Fault)>,
     /// What all requests on a port meet, unless they take one of those above.
     faulty_ports: BTreeMap<u16, Fault>,
+    /// The largest request that it takes, as its hello says.
+    pub(crate) request_bytes_max: u32,
     /// How long it lets new connections wait for its hello.
     pub(crate) greeting_takes: Duration,
     /// How long it lets each request to store records wait for its answer, and what follows on the connection.
@@ -121,6 +123,7 @@ impl FakeBroker {
             is_controller: true,
             faults: VecDeque::new(),
             faulty_ports: BTreeMap::new(),
+            request_bytes_max: 8 << 20,
             greeting_takes: Duration::ZERO,
             produce_takes: Duration::ZERO,
             received: Vec::new(),
@@ -212,13 +215,13 @@ async fn accept(listener: TcpListener, state: Arc<Mutex<State>>, changed: Arc<No
 }
 
 async fn serve(stream: tokio::net::TcpStream, port: u16, state: Arc<Mutex<State>>, changed: Arc<Notify>) {
-    let mut hello = Hello::current(8 << 20, 100);
-    let greeting_takes = {
+    let (hello, greeting_takes) = {
         let state = state.lock().unwrap();
+        let mut hello = Hello::current(state.request_bytes_max, 100);
         if !state.has_subscriptions {
             hello.request_types.retain(|known| known.request_type < RequestType::Subscribe.to_u16());
         }
-        state.greeting_takes
+        (hello, state.greeting_takes)
     };
     sleep(greeting_takes).await;
     let Some(mut connection) = PeerConnection::shake_hands(stream, &hello).await else { return };

@@ -250,6 +250,34 @@ async fn all_owners_are_asked_at_the_same_time() {
 }
 
 #[tokio::test]
+async fn what_is_too_large_for_one_request_is_cut() {
+    let (broker, _) = with_topics().await;
+    // Room for the two partitions that a shard has of one topic.
+    broker.state().request_bytes_max = 50;
+    let client = connect(&broker).await;
+    let before = DeleteBefore::Offset(Offset::ZERO);
+    let wanted = |index| {
+        ["a", "b"].map(|topic| DeleteRecords { topic: topic.to_owned(), partition: PartitionIndex::new(index), before })
+    };
+    let wanted: Vec<_> = (0..4).flat_map(wanted).collect();
+    let outcomes = client.admin().delete_records_many(&wanted).await.unwrap();
+    let partitions: Vec<_> = outcomes.iter().map(|one| one.as_ref().unwrap().partition.get()).collect();
+    assert_eq!(partitions, [0, 0, 1, 1, 2, 2, 3, 3]);
+    assert_eq!(broker.ports_of(RequestType::DeleteRecords).len(), 4, "two for each shard");
+
+    // A part that the owner does not answer hides no other.
+    broker.fail_next(RequestType::DeleteRecords, Fault::CloseAfterDoing);
+    assert!(client.admin().delete_records_many(&wanted).await.unwrap().iter().all(Result::is_ok));
+
+    let metadata = broker.ports_of(RequestType::Metadata).len();
+    let absent: Vec<String> = (0..16).map(|number| format!("absent{number:02}")).collect();
+    let found = client.admin().partition_addresses_of_topics(&absent).await.unwrap();
+    assert!(found.iter().all(|found| found.as_ref().unwrap_err().code() == Some(ErrorCode::UnknownTopic)));
+    // Each name has 10 bytes there.
+    assert_eq!(broker.ports_of(RequestType::Metadata).len() - metadata, 8, "two names at once");
+}
+
+#[tokio::test]
 async fn many_topics_are_found_and_checked_at_once() {
     let (broker, _) = with_topics().await;
     let admin = connect(&broker).await.admin();
@@ -259,9 +287,12 @@ async fn many_topics_are_found_and_checked_at_once() {
     for (topic, found) in ["a", "b"].iter().zip(found) {
         assert_eq!(found.unwrap(), admin.partition_addresses(topic).await.unwrap());
     }
-    let found = admin.partition_addresses_of_topics(&["none", "a"]).await.unwrap();
+    let metadata = broker.ports_of(RequestType::Metadata).len();
+    let found = connect(&broker).await.admin().partition_addresses_of_topics(&["none", "nor", "a"]).await.unwrap();
     assert_eq!(found[0].as_ref().unwrap_err().code(), Some(ErrorCode::UnknownTopic));
-    assert_eq!(found[1].as_ref().unwrap().len(), 4);
+    assert_eq!(found[1].as_ref().unwrap_err().code(), Some(ErrorCode::UnknownTopic));
+    assert_eq!(found[2].as_ref().unwrap().len(), 4);
+    assert_eq!(broker.ports_of(RequestType::Metadata).len() - metadata, 1, "a refusal is not asked for twice");
 
     let validated = admin.validate_topics(vec![NewTopic::new("c"), NewTopic::new("a")]).await.unwrap();
     assert!(validated[0].is_ok());

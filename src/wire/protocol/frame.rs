@@ -108,9 +108,19 @@ impl RequestHead {
     }
 }
 
+/// What the length of a request's frame may say at most, in bytes: `length_max`, the hello's `request_bytes_max`; and
+/// [`CONTROL_REQUEST_BYTES_MAX`], if it is not a Produce request.
+#[inline]
+pub const fn request_length_max(request_type: Option<RequestType>, length_max: u32) -> u32 {
+    match request_type {
+        Some(RequestType::Produce) => length_max,
+        _ if length_max < CONTROL_REQUEST_BYTES_MAX => length_max,
+        _ => CONTROL_REQUEST_BYTES_MAX,
+    }
+}
+
 /// Decodes the [`REQUEST_HEAD_BYTES`] at the start of `bytes`, or gives `None` until they are all there. A frame's
-/// length may be `length_max` at most, the hello's `request_bytes_max`; and [`CONTROL_REQUEST_BYTES_MAX`], if it is
-/// not a Produce request.
+/// length may be what [`request_length_max`] says of its type and `length_max`, the hello's `request_bytes_max`.
 ///
 /// # Errors
 /// When the length is impossible or too large.
@@ -122,11 +132,7 @@ pub fn decode_request_head(bytes: &[u8], length_max: u32) -> Result<Option<Reque
     };
     let correlation_id = CorrelationId::new(u32::from_be_bytes([c3, c2, c1, c0]));
     let request_type = u16::from_be_bytes([t1, t0]);
-    let type_length_max = match RequestType::from_u16(request_type) {
-        Some(RequestType::Produce) => length_max,
-        _ => length_max.min(CONTROL_REQUEST_BYTES_MAX),
-    };
-    check_length(length.into(), type_length_max, correlation_id)?;
+    check_length(length.into(), request_length_max(RequestType::from_u16(request_type), length_max), correlation_id)?;
     Ok(Some(RequestHead {
         body_bytes: length - REQUEST_COUNTED_BYTES,
         request_type,
