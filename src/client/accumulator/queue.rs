@@ -19,6 +19,9 @@ use crate::record::Record;
 /// A record is given up early by this share of its delivery time-out at most: later ones get a batch of their own.
 const GATHERING_SHARE: u32 = 8;
 
+/// A batch that has this share of the one before it will become as large, as far as one can tell.
+const RESERVING_SHARE: usize = 8;
+
 /// Records in a batch: what a broker takes, however small they are (`docs/ARCHITECTURE.md`, "Bounds").
 const RECORDS_MAX: u32 = 1 << 20;
 
@@ -49,6 +52,14 @@ pub(crate) struct Parcel {
     pub(crate) sender: Sender,
 }
 
+impl Parcel {
+    /// Refused after it was counted.
+    fn unbuildable(self, error: BuildError) -> Refused<Self> {
+        self.sender.account.take_back(1);
+        Refused::ForGood(error.into(), Box::new(self))
+    }
+}
+
 /// Why a queue does not take something, and what that was: it is dropped, with what a program put into it, where no lock is
 /// held.
 pub(super) enum Refused<T> {
@@ -56,14 +67,6 @@ pub(super) enum Refused<T> {
     Retired(Box<T>),
     /// It fits no batch, or its producer is closed.
     ForGood(Error, Box<T>),
-}
-
-impl Parcel {
-    /// Refused after it was counted.
-    fn unbuildable(self, error: BuildError) -> Refused<Self> {
-        self.sender.account.take_back(1);
-        Refused::ForGood(error.into(), Box::new(self))
-    }
 }
 
 /// The queue of one partition: producers fill it, one lane empties it.
@@ -174,10 +177,7 @@ impl PartitionQueue {
     fn put(&self, state: &mut State, parcel: Parcel) -> Result<(OpenBatch, Option<OnDelivery>), Refused<Parcel>> {
         match state.open.take() {
             Some(mut open) => {
-                if open.builder.record_count() == 1 {
-                    // It gathers, and will do so as the one before it did.
-                    open.builder.reserve(state.last_batch_bytes.min(open.settings.batch_bytes_max));
-                }
+                open.make_room(state.last_batch_bytes);
                 if let Err(error) = push(&mut open.builder, &parcel.record) {
                     state.open = Some(open);
                     return Err(parcel.unbuildable(error));
@@ -405,6 +405,15 @@ impl State {
 }
 
 impl OpenBatch {
+    /// Makes room for as much as the batch before it had, once it has a part of that. Until then the buffer grows as it has
+    /// to: no permit counts what is reserved, and there may be a batch with two records for each of thousands of partitions.
+    fn make_room(&mut self, last_batch_bytes: usize) {
+        let foreseen = last_batch_bytes.min(self.settings.batch_bytes_max);
+        if self.builder.len_bytes() >= foreseen / RESERVING_SHARE {
+            self.builder.reserve(foreseen);
+        }
+    }
+
     /// Whether another record goes with those that it has.
     fn takes(&self, Parcel { record, sender, .. }: &Parcel) -> bool {
         let Sender { settings: BatchSettings { acks, compression, batch_bytes_max, delivery_timeout, .. }, .. } =

@@ -479,6 +479,24 @@ async fn who_gives_up_waiting_leaves_nothing_behind() {
     assert!(kept.await.is_err());
 }
 
+/// A lane with two records holds no more than they need, whatever the last batch was; one that gathers on is not moved again
+/// and again.
+#[test]
+fn a_batch_gets_room_for_as_much_as_the_last_one_once_it_has_a_part_of_that() {
+    let alone = Alone::new();
+    let len_and_capacity = |records| {
+        (0..records).for_each(|_| drop(alone.put("x")));
+        let batch = alone.queue.take(true).unwrap().batch;
+        (batch.len(), batch.try_into_mut().unwrap().capacity())
+    };
+    let (large, _) = len_and_capacity(80);
+    let (_, of_two) = len_and_capacity(2);
+    assert!(of_two < large / 2, "{of_two} of {large}");
+    let (large, _) = len_and_capacity(80);
+    let (part, reserved) = len_and_capacity(20);
+    assert!(part < large / 2 && reserved >= large, "{part}, {reserved} of {large}");
+}
+
 /// What a program puts into a callback may use the producer when it is dropped.
 #[test]
 fn a_callback_of_a_record_that_is_refused_is_dropped_where_no_lock_is_held() {
