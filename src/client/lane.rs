@@ -1,5 +1,5 @@
-//! The way of all idempotent producers of a client to one partition: batches go out in order, a few at a time, and what is not answered
-//! is sent again, from the first one on.
+//! The way of all idempotent producers of a client to one partition: batches go out in order, a few at a time, and what is
+//! not answered is sent again, from the first one on.
 //!
 //! The broker recognises a batch by producer id, epoch and sequence (`docs/formats/native-protocol.md`, "Idempotent
 //! producers"), so that what it has stored already is answered and not stored again. Whatever goes wrong, the lane does

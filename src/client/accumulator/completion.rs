@@ -279,10 +279,6 @@ impl Future for PendingBatch {
 /// The record goes out whether or not this is polled. It ends with the producer's
 /// [delivery time-out](crate::Producer::delivery_timeout), and can be awaited in any task of any runtime.
 ///
-/// # Cancellation
-/// Dropping it changes nothing for the record; nobody but [`Producer::flush`](crate::Producer::flush) tells any more what
-/// became of it.
-///
 /// ```no_run
 /// # async fn example(producer: ringmq_client::Producer) -> Result<(), ringmq_client::Error> {
 /// let mut pending = Vec::new();
@@ -295,6 +291,10 @@ impl Future for PendingBatch {
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Cancellation
+/// Dropping it changes nothing for the record; nobody but [`Producer::flush`](crate::Producer::flush) tells any more what
+/// became of it.
 #[derive(Debug)]
 #[must_use = "whether the record is stored is known when this is awaited; drop it where a flush is to tell"]
 pub struct PendingDelivery {

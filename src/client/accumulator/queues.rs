@@ -160,6 +160,7 @@ impl Accumulator {
             }
         })
     }
+
     /// Sends what has been gathered for a producer, and waits until everything it has handed over is answered.
     pub(crate) async fn flush(&self, account: &Arc<Account>) {
         let queues: Vec<Arc<PartitionQueue>> = {
