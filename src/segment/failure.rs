@@ -72,7 +72,9 @@ impl fmt::Display for Damage {
             Damage::FilesMissing => f.write_str("all files of the partition are missing"),
             Damage::GenerationsMissing => f.write_str("there is data that the generation tables do not know"),
             Damage::SegmentsOverlap => f.write_str("the segment before it reaches beyond it"),
-            Damage::JournalLost => f.write_str("what follows was in the journal alone, and the journal is damaged"),
+            Damage::JournalLost => {
+                f.write_str("what follows was in the journal alone, which is damaged, or lacks a file")
+            }
             Damage::JournalMalformed => f.write_str("the journal's entry for it holds no record batches"),
             Damage::FoundBefore => f.write_str("an earlier start of the broker found that what follows is missing"),
         }

@@ -115,8 +115,8 @@ table! {
         connection_request_bytes_max: u64 = LIMITS.connection_bytes_max as u64, Valid::Integer(MIB..=16 * GIB);
         /// The same for all connections of one shard. At least `connection_request_bytes_max`.
         shard_request_bytes_max: u64 = LIMITS.shard_bytes_max as u64, Valid::Integer(MIB..=64 * GIB);
-        /// Requests that one connection may have unanswered.
-        connection_requests_max: u64 = LIMITS.in_flight_max as u64, Valid::Integer(1..=65_536);
+        /// Requests that one connection may have unanswered. Half of them can be subscriptions.
+        connection_requests_max: u64 = LIMITS.in_flight_max as u64, Valid::Integer(2..=65_536);
         /// Bytes of records in one answer to a fetch, whatever the client asks for; a single larger batch still passes.
         fetch_bytes_max: u64 = LIMITS.fetch_bytes_max as u64, Valid::Integer(MIB..=GIB);
         /// Bytes of records that one connection was sent and has not taken yet; more waits. At least `fetch_bytes_max`.

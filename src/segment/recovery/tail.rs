@@ -147,9 +147,6 @@ impl Opening<'_> {
     pub(super) async fn extent(&self, known: &Rc<LogGenerations>, base: Offset) -> Result<Extent, OpenError> {
         let segment = Rc::new(self.files.segment(&self.dir, base));
         let file = self.open_locked(&segment).await?;
-        if let Some(extent) = self.extent_by_index(known, &segment, &file).await? {
-            return Ok(extent);
-        }
         if SeededBug::TrustIndex.is_in()
             && let Ok(Some(indexed)) = segment.indexed(known.number()).await
             && let Some((indexes, _)) =
@@ -159,6 +156,9 @@ impl Opening<'_> {
             let extent = self.scan(known, segment, file, indexes, from, indexed.end).await?;
             let (end, end_position, behind) = (indexed.end, indexed.end_position, Behind::default());
             return Ok(Extent { end, end_position, behind, ..extent });
+        }
+        if let Some(extent) = self.extent_by_index(known, &segment, &file).await? {
+            return Ok(extent);
         }
         let indexes = Indexes::new(base, self.config.index_interval_bytes);
         self.scan(known, segment, file, indexes, None, base).await

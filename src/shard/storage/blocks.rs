@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use ringmq_journal::{Entry, EntryHeader, Flushing, Journal};
 use ringmq_runtime::task::{Gate, Stop};
-use ringmq_segment::{JournalQueue, Journaling};
+use ringmq_segment::{Generations, JournalQueue, Journaling};
 use ringmq_wire::ShardIndex;
 
 use super::checkpoints::{self, Ledger};
@@ -21,13 +21,21 @@ pub(super) struct Blocks {
     pub(super) flushing: Flushing,
     pub(super) dir: PathBuf,
     pub(super) queue: JournalQueue,
+    pub(super) generations: Generations,
     journal: RefCell<Option<Journal<Block>>>,
     pub(super) ledger: RefCell<Ledger>,
 }
 
 impl Blocks {
-    pub(super) fn new(shard: ShardIndex, flushing: Flushing, dir: PathBuf, queue: JournalQueue) -> Rc<Self> {
-        Rc::new(Self { shard, flushing, dir, queue, journal: RefCell::default(), ledger: RefCell::default() })
+    pub(super) fn new(
+        shard: ShardIndex,
+        flushing: Flushing,
+        dir: PathBuf,
+        queue: JournalQueue,
+        generations: Generations,
+    ) -> Rc<Self> {
+        let (journal, ledger) = (RefCell::default(), RefCell::default());
+        Rc::new(Self { shard, flushing, dir, queue, generations, journal, ledger })
     }
 
     /// Bytes in use, and of the whole ring; `None` while there is none.

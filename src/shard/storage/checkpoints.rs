@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 
-use ringmq_journal::{BlockNumber, Journal};
+use ringmq_journal::{AsideName, BlockNumber, Journal};
 use ringmq_runtime::buffer::BLOCK_BYTES;
 use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_runtime::task::Stop;
@@ -16,6 +16,7 @@ use ringmq_segment::{JournalNeed, Journaling, Log};
 use ringmq_wire::Offset;
 
 use super::blocks::{Block, Blocks};
+use super::recovery::aside_file;
 
 /// They are asked for in this part of the ring, the oldest.
 const ASKED_PART: u64 = 8;
@@ -169,6 +170,9 @@ async fn keep_aside(blocks: &Blocks, journal: &Journal<Block>) -> io::Result<()>
     let until = until.unwrap_or(journal.durable_through()).min(journal.durable_through());
     let Some(first) = first.filter(|first| *first < until) else { return Ok(()) };
     journal.keep_aside(&blocks.dir, first..until).await?;
+    // A start misses it from now on, should it vanish: soon no ring has what is in it.
+    let aside = aside_file(AsideName { ring: journal.name().number, first });
+    blocks.generations.journal_file_made(aside).await.map_err(io::Error::other)?;
     tracing::warn!(
         shard = %blocks.shard, first = %first, until = %until,
         "kept journal blocks aside for a partition that is offline; the next start brings them to it"

@@ -30,7 +30,7 @@ use std::time::Duration;
 use ringmq_journal::{Flushing, Journal, JournalConfig, Ring};
 use ringmq_runtime::task::{self, Gate, Stop, StopHandle};
 use ringmq_runtime::time;
-use ringmq_segment::{Generations, JournalQueue, Journaling, LogDeps, LogId, Reserve, TailCache};
+use ringmq_segment::{Generations, JournalQueue, Journaling, LogDeps, LogId, RecordError, Reserve, TailCache};
 use ringmq_wire::ShardIndex;
 
 pub use recovery::RecoveryError;
@@ -169,7 +169,7 @@ impl Storage {
                 let ring = Ring::prepare(&dir, self.shard, flushing, &self.settings.ring).await?;
                 let name = ring.name();
                 let begun = self.begin(ring).await;
-                if begun.is_err() {
+                if begun.as_ref().is_err_and(|error| !table_failed(error)) {
                     // Nothing is in it, and the next attempt makes another.
                     let _ = self.remove_ring(name).await;
                 }
@@ -177,7 +177,12 @@ impl Storage {
             };
             match prepared.await {
                 Ok(()) => return,
-                Err(error) => self.tell_failure("prepare", &error),
+                Err(error) => {
+                    self.tell_failure("prepare", &error);
+                    if table_failed(&error) {
+                        return;
+                    }
+                }
             }
             let _ = self.stop.1.or_stop(time::sleep(PREPARE_AGAIN)).await;
         }
@@ -193,7 +198,8 @@ impl Storage {
         self.logs.generations.journal_file_made(ring_file(ring.name())).await.map_err(io::Error::other)?;
         let flushing = ring.name().flushing;
         let queue = self.queue(flushing).clone();
-        let blocks = Blocks::new(self.shard, flushing, self.journals_dir(), queue.clone());
+        let generations = self.logs.generations.clone();
+        let blocks = Blocks::new(self.shard, flushing, self.journals_dir(), queue.clone(), generations);
         let (durable, failed) = (|_, block: Block| block.iter().for_each(Journaling::journaled), blocks.clone());
         let failed = move |error: Arc<io::Error>, lost| failed.fail(&error, lost);
         let journal = Journal::start(ring, self.settings.ring.clone(), durable, failed).await?;
@@ -235,4 +241,11 @@ impl Storage {
             blocks.close().await;
         }
     }
+}
+
+/// Whether the generation table failed: nothing is recorded by this core until the next start, and whether the last entry
+/// is in it nobody knows. A file that it may speak of stays where it is.
+fn table_failed(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    matches!(cause, Some(RecordError::Failed(_)))
 }

@@ -13,7 +13,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ringmq_journal::{
-    AsideName, Flushing, FoundBlocks, FoundEntry, FoundJournals, FoundRing, JournalReadError, LogEnd, RingName,
+    AsideName, Flushing, FoundAside, FoundBlocks, FoundEntry, FoundJournals, FoundRing, JournalReadError, LogEnd,
+    RingName,
 };
 use ringmq_runtime::channel::{self, OneshotReceiver, OneshotSender};
 use ringmq_runtime::fs;
@@ -35,8 +36,10 @@ pub(super) struct FoundStorage {
 #[derive(Debug, Default)]
 pub(crate) struct Journals {
     pub(crate) found: FoundJournals,
-    /// Files that should be there and are not.
+    /// Files that should be there and are not, with what they had.
     pub(crate) vanished: Vec<JournalFile>,
+    /// The same, but their ring still has what was copied to them.
+    to_be_copied: Vec<JournalFile>,
     by_log: BTreeMap<LogId, Journaled>,
     /// Something was lost, of nobody knows which log.
     lost_unknown: bool,
@@ -194,8 +197,12 @@ impl Storage {
             releases.push(released);
         }
         reserves::remove_beyond(&self.data_dir, shard_count(&shards)).await;
+        let mut all_recorded = true;
         if journals.lost_unknown {
-            self.suspect_unknown(&mut offline, &is_known).await;
+            all_recorded &= self.suspect_unknown(&mut offline, &is_known).await;
+        }
+        if !journals.vanished.is_empty() {
+            all_recorded &= self.suspect_unsettled(&mut offline).await;
         }
         let is_unplaced = |id: LogId| offline.contains_key(&id) || !is_known(id);
         let is_open_question =
@@ -207,7 +214,7 @@ impl Storage {
             blocks.lost_unknown && any_unsettled || lost.any(is_open_question)
         };
         let mut kept = keep_evidence(&journals.found, is_evidence);
-        self.keep_aside(&journals.found, is_unplaced, &mut kept).await;
+        let made = self.keep_aside(&journals.found, is_unplaced, &mut kept).await;
         let found = &journals.found;
         let chosen = |shard: &ShardIndex| {
             [Flushing::Each, Flushing::Relaxed].map(|flushing| self.chosen(found, *shard, flushing, &kept))
@@ -216,9 +223,13 @@ impl Storage {
         let stay: BTreeSet<_> = chosen.chain(kept.iter().copied()).collect();
         let is_needed =
             |blocks: &FoundBlocks| blocks.entries.iter().any(|entry| is_unplaced(log_of(entry))) || is_evidence(blocks);
-        self.remove_what_is_placed(found, is_needed, &stay).await;
-        if !any_unsettled {
-            self.forget_vanished(&journals.vanished).await;
+        let is_needed = |aside: &FoundAside| is_needed(&aside.blocks) || made.contains(&aside_file(aside.name));
+        self.remove_what_is_placed(found, &is_needed, &stay).await;
+        let asides = found.asides.iter().filter(|aside| is_needed(aside)).map(|aside| aside_file(aside.name));
+        self.note(asides.chain(kept.iter().copied().map(ring_file))).await;
+        if all_recorded {
+            let missing = journals.vanished.iter().chain(&journals.to_be_copied);
+            self.forget(missing.filter(|file| !made.contains(file))).await;
         }
         for release in releases {
             // A shard that has given up does not need it.
@@ -228,15 +239,34 @@ impl Storage {
     }
 
     /// The journals lost something, of nobody knows which logs: it may be of those that nobody opens, because the metadata
-    /// does not know them.
-    async fn suspect_unknown(&self, offline: &mut Offline, is_known: impl Fn(LogId) -> bool) {
+    /// does not know them. Whether all is recorded.
+    async fn suspect_unknown(&self, offline: &mut Offline, is_known: impl Fn(LogId) -> bool) -> bool {
+        let unknown: Vec<LogId> = self.logs.generations.logs().filter(|id| !is_known(*id)).collect();
+        self.suspect(unknown, offline).await
+    }
+
+    /// A file that vanished is held against the logs of now, and no start misses it again: against those that come later it
+    /// would be wrong. So it is against those that cannot be judged now. Whether all is recorded.
+    async fn suspect_unsettled(&self, offline: &mut Offline) -> bool {
+        let unsettled: Vec<LogId> = offline.iter().filter(|(_, settled)| !**settled).map(|(id, _)| *id).collect();
+        self.suspect(unsettled, offline).await
+    }
+
+    /// Those whose end is not settled are damaged. One that the tables do not know is refused anyway.
+    async fn suspect(&self, logs: Vec<LogId>, offline: &mut Offline) -> bool {
         let generations = &self.logs.generations;
-        for id in generations.logs().filter(|id| !is_known(*id)) {
-            if let Err(error) = generations.suspect(id).await {
-                tracing::error!(partition = %id, %error, "cannot record that the journal may have lost records");
-                offline.insert(id, false);
+        let mut all_recorded = true;
+        for id in logs {
+            match generations.suspect(id).await {
+                Ok(()) => _ = offline.entry(id).and_modify(|settled| *settled = generations.is_settled(id)),
+                Err(error) => {
+                    tracing::error!(partition = %id, %error, "cannot record that the journal may have lost records");
+                    offline.insert(id, false);
+                    all_recorded = false;
+                }
             }
         }
+        all_recorded
     }
 
     /// The ring that a shard goes on with, of those that were found.
@@ -254,8 +284,15 @@ impl Storage {
         found.rings.iter().filter(|ring| wanted && !kept.contains(&ring.name)).find(fits)
     }
 
-    /// Copies the blocks with entries that could not be placed. A ring of which that fails is `kept` as it is.
-    async fn keep_aside(&self, found: &FoundJournals, is_unplaced: impl Fn(LogId) -> bool, kept: &mut RingsKept) {
+    /// Copies the blocks with entries that could not be placed. A ring of which that fails is `kept` as it is. The files that
+    /// were made.
+    async fn keep_aside(
+        &self,
+        found: &FoundJournals,
+        is_unplaced: impl Fn(LogId) -> bool,
+        kept: &mut RingsKept,
+    ) -> BTreeSet<JournalFile> {
+        let mut made = BTreeSet::new();
         for ring in found.rings.iter() {
             if kept.contains(&ring.name) {
                 continue;
@@ -272,10 +309,13 @@ impl Storage {
                 Err(error) => Err(error),
             };
             match kept_aside {
-                Ok(()) => tracing::warn!(
-                    ring = %ring_file, log = %log_of(first),
-                    "the journal has records of a partition that is offline or not in the metadata; they are kept aside"
-                ),
+                Ok(()) => {
+                    made.insert(aside);
+                    tracing::warn!(
+                        ring = %ring_file, log = %log_of(first),
+                        "the journal has records of a partition that is offline or not in the metadata; they are kept aside"
+                    );
+                }
                 Err(error) => {
                     tracing::error!(
                         ring = %ring_file, log = %log_of(first), %error,
@@ -286,13 +326,14 @@ impl Storage {
                 }
             }
         }
+        made
     }
 
     /// Removes files of which nothing is needed any more.
     async fn remove_what_is_placed(
         &self,
         found: &FoundJournals,
-        is_needed: impl Fn(&FoundBlocks) -> bool,
+        is_needed: impl Fn(&FoundAside) -> bool,
         stay: &BTreeSet<RingName>,
     ) {
         let dir = self.journals_dir();
@@ -301,7 +342,7 @@ impl Storage {
                 tracing::warn!(file = %name, %error, "cannot remove a journal file that is not needed any more");
             }
         };
-        for aside in found.asides.iter().filter(|aside| !is_needed(&aside.blocks)) {
+        for aside in found.asides.iter().filter(|aside| !is_needed(aside)) {
             let remove = async || ringmq_journal::remove_aside(&dir, aside).await;
             told(aside.name.file_name(), self.forget_and(aside_file(aside.name), remove).await);
         }
@@ -322,11 +363,25 @@ impl Storage {
         remove().await
     }
 
-    /// What vanished was made known: all that it could have had records of is judged.
-    async fn forget_vanished(&self, vanished: &[JournalFile]) {
-        for file in vanished {
+    /// The next start misses these files should they vanish: a broker of before, or one that was interrupted, has not said
+    /// that they are there.
+    async fn note(&self, files: impl Iterator<Item = JournalFile>) {
+        for file in files {
+            if let Err(error) = self.logs.generations.journal_file_made(file).await {
+                tracing::warn!(%error, "a file of the journals would not be missed if it vanished");
+            }
+        }
+    }
+
+    /// Nobody misses these files any more: all that they could have had records of is judged.
+    async fn forget(&self, missing: impl Iterator<Item = &JournalFile>) {
+        for file in missing {
             if let Err(error) = self.logs.generations.journal_file_gone(*file).await {
-                tracing::warn!(%error, "the next start will miss the same file of the journals again");
+                tracing::error!(
+                    %error,
+                    "the next start will miss the same file of the journals again, and hold it against partitions that are \
+                     in use then: stop the broker cleanly"
+                );
             }
         }
     }
@@ -364,10 +419,15 @@ impl Journals {
     pub(crate) fn new(found: FoundJournals, expected: impl Iterator<Item = JournalFile>) -> Self {
         let rings = found.rings.iter().map(|ring| ring_file(ring.name));
         let there: BTreeSet<_> = rings.chain(found.asides.iter().map(|aside| aside_file(aside.name))).collect();
-        let vanished: Vec<_> = expected.filter(|file| !there.contains(file)).collect();
+        let ring_has = |file: &JournalFile| {
+            let has = |first: u64, ring: &FoundRing| ring.name.number.get() == file.ring && ring.floor.get() <= first;
+            file.aside.is_some_and(|first| found.rings.iter().any(|ring| has(first, ring)))
+        };
+        let (to_be_copied, vanished): (Vec<_>, Vec<_>) =
+            expected.filter(|file| !there.contains(file)).partition(ring_has);
         for JournalFile { ring, aside } in &vanished {
             let what = if aside.is_some() { "a file with blocks that were kept aside" } else { "a ring" };
-            tracing::error!(ring = %format_args!("{ring:016x}"), "{what} is missing in the directory of the journals; what it alone had is lost");
+            tracing::error!(ring = %format_args!("{ring:016x}"), "{what} is missing in the directory of the journals; acknowledged records may have been there alone");
         }
         let (mut by_log, mut lost_unknown) = (BTreeMap::<LogId, Journaled>::new(), false);
         let asides = found.asides.iter().map(|aside| &aside.blocks);
@@ -395,7 +455,7 @@ impl Journals {
                  partitions that were not stopped cleanly stay offline"
             );
         }
-        Self { found, vanished, by_log, lost_unknown }
+        Self { found, vanished, to_be_copied, by_log, lost_unknown }
     }
 
     /// What they have of a log.
@@ -410,7 +470,7 @@ pub(super) fn ring_file(name: RingName) -> JournalFile {
     JournalFile { ring: name.number.get(), aside: None }
 }
 
-fn aside_file(name: AsideName) -> JournalFile {
+pub(super) fn aside_file(name: AsideName) -> JournalFile {
     JournalFile { ring: name.ring.get(), aside: Some(name.first.get()) }
 }
 

@@ -162,16 +162,20 @@ fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
     let (file, permissions) = match std::fs::canonicalize(file) {
         Ok(there) => {
             let permissions = std::fs::metadata(&there)?.permissions();
-            (there, permissions)
+            (there, Some(permissions))
         }
-        // Less what the umask takes away.
-        Err(error) if error.kind() == ErrorKind::NotFound => (file.to_owned(), Permissions::from_mode(0o666)),
+        Err(error) if error.kind() == ErrorKind::NotFound => (file.to_owned(), None),
         Err(error) => return Err(error),
     };
     let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut prefix = file.file_name().unwrap_or_default().to_owned();
     prefix.push(".new-");
-    let mut new = tempfile::Builder::new().prefix(&prefix).permissions(permissions).tempfile_in(directory)?;
+    // Less what the umask takes away.
+    let usual = Permissions::from_mode(0o666);
+    let mut new = tempfile::Builder::new().prefix(&prefix).permissions(usual).tempfile_in(directory)?;
+    if let Some(permissions) = permissions {
+        new.as_file().set_permissions(permissions)?;
+    }
     new.write_all(content)?;
     new.write_all(b"\n")?;
     new.as_file().sync_data()?;
@@ -217,7 +221,7 @@ mod tests {
             let mut positions = Positions { file: path("positions"), ..Positions::default() };
             positions.set(PARTITION, Offset::new(next));
             positions.save("t", id).expect("saved");
-            std::fs::set_permissions(path("positions"), Permissions::from_mode(0o640)).expect("changed");
+            std::fs::set_permissions(path("positions"), Permissions::from_mode(0o666)).expect("changed");
             let mut positions = Positions::read(&path("link"), "t", id).expect("read");
             assert_eq!(positions.get(PARTITION), Some(Offset::new(next)));
             positions.set(PARTITION, Offset::new(next + 1));
@@ -226,7 +230,7 @@ mod tests {
             assert_eq!(through.get(PARTITION), Some(Offset::new(next + 1)), "through the link");
         }
         assert!(std::fs::symlink_metadata(path("link")).expect("there").is_symlink());
-        assert_eq!(std::fs::metadata(path("positions")).expect("there").permissions().mode() & 0o777, 0o640);
+        assert_eq!(std::fs::metadata(path("positions")).expect("there").permissions().mode() & 0o777, 0o666);
         assert_eq!(std::fs::read_to_string(path("positions.new")).expect("read"), "mine");
         assert_eq!(std::fs::read_dir(directory.path()).expect("a directory").count(), 3, "nothing else is left");
     }

@@ -100,13 +100,13 @@ fn rule_15_the_newest_block_that_rots_before_anything_tells_of_it_is_cut() {
 }
 
 /// Writes to a log by the journal until the ring has been around some times.
-async fn turn_the_ring(log: &Log, tags: std::ops::Range<u64>) {
+pub(super) async fn turn_the_ring(log: &Log, tags: std::ops::Range<u64>) {
     for tag in tags {
         log.append(append(tag, 1, 2_000)).await.expect("acknowledged");
     }
 }
 
-const LAPS: u64 = 300;
+pub(super) const LAPS: u64 = 300;
 
 #[test]
 fn rule_06_a_partition_that_cannot_be_opened_gets_its_own_when_it_can() {
