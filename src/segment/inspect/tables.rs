@@ -48,8 +48,10 @@ pub struct TableFact {
     pub number: u64,
     /// What it says.
     pub kind: TableFactKind,
-    /// Of which generation; 0 where it speaks of none. Of a file of blocks that were kept aside: the number of the first.
+    /// Of which generation; 0 where it speaks of none.
     pub generation: u64,
+    /// Of a file of blocks that were kept aside: the number of the first.
+    pub first_block: Option<u64>,
     /// The offset that goes with it; 0 where none does.
     pub offset: Offset,
 }
@@ -81,7 +83,8 @@ pub enum TableFactKind {
 
 impl TableFact {
     fn of_journals(kind: TableFactKind, file: JournalFile) -> TableFact {
-        TableFact { id: None, number: file.ring, kind, generation: file.aside.unwrap_or(0), offset: Offset::ZERO }
+        let (number, first_block) = (file.ring, file.aside);
+        TableFact { id: None, number, kind, generation: 0, first_block, offset: Offset::ZERO }
     }
 }
 
@@ -100,7 +103,7 @@ impl From<&Fact> for TableFact {
             Fact::JournalFile(file) => return TableFact::of_journals(TableFactKind::Journal, file),
             Fact::JournalFileGone(file) => return TableFact::of_journals(TableFactKind::JournalGone, file),
         };
-        TableFact { id, number, kind, generation, offset }
+        TableFact { id, number, kind, generation, first_block: None, offset }
     }
 }
 

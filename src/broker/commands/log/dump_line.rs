@@ -1,6 +1,6 @@
 //! The lines of a dump, as text and as JSON.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::ops::Range;
 use std::path::Path;
 
@@ -323,22 +323,59 @@ pub(super) struct BlockLine {
 #[derive(Serialize)]
 struct FactLine {
     kind: String,
-    /// A log, or the journals.
-    of: String,
-    number: String,
-    generation: u64,
-    offset: i64,
+    #[serde(flatten)]
+    about: About,
+}
+
+/// What a fact speaks of.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum About {
+    Log {
+        log: String,
+        log_number: String,
+        generation: u64,
+        offset: i64,
+    },
+    JournalFile {
+        ring: String,
+        /// Of blocks that were kept aside.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        first_block: Option<u64>,
+    },
+}
+
+impl About {
+    fn new(fact: &TableFact) -> Self {
+        let number = format!("{:016x}", fact.number);
+        match fact.id {
+            Some(id) => Self::Log {
+                log: id.to_string(),
+                log_number: number,
+                generation: fact.generation,
+                offset: fact.offset.get(),
+            },
+            None => Self::JournalFile { ring: number, first_block: fact.first_block },
+        }
+    }
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log { log, log_number, generation, offset } => {
+                write!(f, "log={log} log_number={log_number} generation={generation} offset={offset}")
+            }
+            Self::JournalFile { ring, first_block: None } => write!(f, "ring={ring}"),
+            Self::JournalFile { ring, first_block: Some(first) } => write!(f, "ring={ring} first_block={first}"),
+        }
+    }
 }
 
 impl BlockLine {
     pub(super) fn new(path: &Path, block: u32, readable: bool, facts: &[TableFact]) -> Self {
-        let fact = |fact: &TableFact| FactLine {
-            kind: format!("{:?}", fact.kind).to_lowercase(),
-            of: fact.id.map_or_else(|| "journals".to_owned(), |id| id.to_string()),
-            number: format!("{:016x}", fact.number),
-            generation: fact.generation,
-            offset: fact.offset.get(),
-        };
+        let fact =
+            |fact: &TableFact| FactLine { kind: format!("{:?}", fact.kind).to_lowercase(), about: About::new(fact) };
         Self { file: file_name(path), block, readable, entries: facts.iter().map(fact).collect() }
     }
 }
@@ -347,8 +384,8 @@ impl Line for BlockLine {
     fn to_text(&self) -> String {
         let readable = if self.readable { "" } else { " unreadable, or never written" };
         let mut text = format!("block {}#{}{readable}", self.file, self.block);
-        for FactLine { kind, of, number, generation, offset } in &self.entries {
-            text += &format!("\n  {kind} of={of} number={number} generation={generation} offset={offset}");
+        for FactLine { kind, about } in &self.entries {
+            text += &format!("\n  {kind} {about}");
         }
         text
     }
