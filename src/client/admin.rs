@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use ringmq_wire::protocol::{
     AlterTopicsRequest, AlteredTopic, CreateTopicsRequest, CreatedTopic, DeleteTopicsRequest, DeletedTopic,
-    DescribeClusterRequest, DescribeClusterResponse, DescribeTopicsRequest, DescribedPartition, DescribedSetting,
-    DescribedTopic, ListTopicsRequest, ListedTopic, NewTopic as WireTopic, Setting, ShardStats, StatsRequest,
-    TopicAlteration as WireAlteration,
+    DescribeClusterRequest, DescribeClusterResponse, DescribeTopicsRequest, ListTopicsRequest, ListedTopic, ShardStats,
+    StatsRequest,
 };
 use ringmq_wire::{BrokerId, ErrorCode, PartitionIndex, TopicId, WireError};
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use crate::address::BrokerAddress;
 use crate::cluster::{AnswerLost, Cluster, ControllerInfo};
@@ -17,6 +17,7 @@ use crate::delete_records::{DeleteBefore, DeleteRecords, PartitionStart, delete_
 use crate::error::Error;
 use crate::metadata::PartitionAddresses;
 use crate::retry::Retry;
+use crate::topic::{NewTopic, TopicAlteration, TopicDescription, describe, no_topic_id};
 
 /// Creates, alters, deletes, lists and describes topics, and finds the controller.
 ///
@@ -37,169 +38,6 @@ use crate::retry::Retry;
 #[derive(Debug, Clone)]
 pub struct Admin {
     cluster: Arc<Cluster>,
-}
-
-/// A topic to be created.
-///
-/// ```
-/// use ringmq_client::NewTopic;
-/// let topic = NewTopic::new("orders").partitions(8).setting("segment_bytes", "268435456");
-/// # let _ = topic;
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[must_use]
-pub struct NewTopic {
-    name: String,
-    partitions: u32,
-    replicas: u16,
-    settings: Vec<(String, String)>,
-}
-
-impl NewTopic {
-    /// A topic with one partition, one replica, and the broker's defaults.
-    ///
-    /// ```
-    /// let topic = ringmq_client::NewTopic::new("orders");
-    /// ```
-    pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), partitions: 1, replicas: 1, settings: Vec::new() }
-    }
-
-    /// How many partitions it gets. Default 1.
-    ///
-    /// ```
-    /// let topic = ringmq_client::NewTopic::new("orders").partitions(8);
-    /// ```
-    pub fn partitions(mut self, partitions: u32) -> Self {
-        self.partitions = partitions;
-        self
-    }
-
-    /// How many brokers keep each partition. Default 1.
-    ///
-    /// ```
-    /// let topic = ringmq_client::NewTopic::new("orders").replicas(3);
-    /// ```
-    pub fn replicas(mut self, replicas: u16) -> Self {
-        self.replicas = replicas;
-        self
-    }
-
-    /// Gives one setting a value other than the broker's default.
-    ///
-    /// ```
-    /// let topic = ringmq_client::NewTopic::new("orders").setting("segment_bytes", "268435456");
-    /// ```
-    pub fn setting(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.settings.push((key.into(), value.into()));
-        self
-    }
-
-    fn to_wire(&self) -> WireTopic {
-        WireTopic {
-            name: self.name.clone(),
-            partitions: self.partitions,
-            replicas: self.replicas,
-            settings: to_wire(&self.settings),
-        }
-    }
-}
-
-/// What is to change in a topic, while it is in use.
-///
-/// ```
-/// use ringmq_client::TopicAlteration;
-/// let alteration = TopicAlteration::new("orders").set("segment_bytes", "268435456").unset("segment_age_ms").partitions(16);
-/// # let _ = alteration;
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[must_use]
-pub struct TopicAlteration {
-    name: String,
-    set: Vec<(String, String)>,
-    unset: Vec<String>,
-    partitions: Option<u32>,
-}
-
-impl TopicAlteration {
-    /// An alteration of this topic that changes nothing yet.
-    ///
-    /// ```
-    /// let alteration = ringmq_client::TopicAlteration::new("orders");
-    /// ```
-    pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), set: Vec::new(), unset: Vec::new(), partitions: None }
-    }
-
-    /// Gives one setting a value; it holds from the next append on.
-    ///
-    /// ```
-    /// let alteration = ringmq_client::TopicAlteration::new("orders").set("segment_bytes", "268435456");
-    /// ```
-    pub fn set(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.set.push((key.into(), value.into()));
-        self
-    }
-
-    /// Has one setting follow the broker's default again.
-    ///
-    /// ```
-    /// let alteration = ringmq_client::TopicAlteration::new("orders").unset("segment_bytes");
-    /// ```
-    pub fn unset(mut self, key: impl Into<String>) -> Self {
-        self.unset.push(key.into());
-        self
-    }
-
-    /// Gives the topic more partitions, to have this many. They start empty; records stay where they are.
-    ///
-    /// **Keys move.** A key's partition is its hash modulo their number: with another number most keys get another
-    /// partition, and the order of a key's records holds within each of its two partitions, not across them. Clients
-    /// learn of the new partitions when their metadata is older than [`crate::ClientOptions::metadata_age_max`]; until
-    /// then they go on with the old ones. A subscription that is running reads the partitions that there were when it
-    /// started.
-    ///
-    /// ```
-    /// let alteration = ringmq_client::TopicAlteration::new("orders").partitions(16);
-    /// ```
-    pub fn partitions(mut self, partitions: u32) -> Self {
-        self.partitions = Some(partitions);
-        self
-    }
-
-    fn to_wire(&self) -> WireAlteration {
-        WireAlteration {
-            name: self.name.clone(),
-            set: to_wire(&self.set),
-            unset: self.unset.clone(),
-            partitions: self.partitions,
-        }
-    }
-}
-
-fn to_wire(settings: &[(String, String)]) -> Vec<Setting> {
-    settings.iter().map(|(key, value)| Setting { key: key.clone(), value: value.clone() }).collect()
-}
-
-/// Everything about one topic.
-///
-/// ```no_run
-/// # async fn example(admin: ringmq_client::Admin) -> Result<(), ringmq_client::Error> {
-/// let topic = admin.describe_topic("orders").await?;
-/// println!("{} has {} partitions", topic.name, topic.partitions.len());
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicDescription {
-    /// Its name.
-    pub name: String,
-    /// Its identity; a topic that is created again under the same name has another.
-    pub topic_id: TopicId,
-    /// All its settings, by key.
-    pub settings: Vec<DescribedSetting>,
-    /// Its partitions, by index.
-    pub partitions: Vec<DescribedPartition>,
 }
 
 /// What a broker's shards have done, or why that is not known.
@@ -739,10 +577,11 @@ impl Admin {
         for (place, broker) in roster.into_iter().enumerate() {
             let (cluster, mut retry) = (self.cluster.clone(), self.retry("get the statistics"));
             let (id, address) = (broker.id, BrokerAddress::new(broker.host, broker.port));
-            asking.spawn(async move {
+            let ask = async move {
                 let answer = cluster.ask_broker("get the statistics", &address, &StatsRequest {}, &mut retry).await;
                 (place, BrokerStats { id, address, shards: answer.map(|answer| answer.shards) })
-            });
+            };
+            asking.spawn(ask.in_current_span());
         }
         let mut stats = Vec::with_capacity(asking.len());
         while let Some(joined) = asking.join_next().await {
@@ -871,17 +710,6 @@ impl Admin {
     }
 }
 
-fn describe(topic: DescribedTopic) -> Result<TopicDescription, Error> {
-    match (topic.error, topic.topic_id) {
-        (ErrorCode::None, Some(topic_id)) => {
-            let DescribedTopic { name, settings, partitions, .. } = topic;
-            Ok(TopicDescription { name, topic_id, settings, partitions })
-        }
-        (ErrorCode::None, None) => Err(no_topic_id()),
-        (code, _) => Err(Error::about_topic(&topic.name, WireError { code, detail: topic.detail })),
-    }
-}
-
 /// Whether there are items and `test` holds for each.
 fn all<T>(items: &[T], test: impl Fn(&T) -> bool) -> bool {
     !items.is_empty() && items.iter().all(test)
@@ -895,8 +723,4 @@ fn in_order<'a>(asked: &[impl AsRef<str>], answered: impl Iterator<Item = &'a st
 
 fn only<T>(outcomes: Vec<Result<T, Error>>) -> Result<T, Error> {
     outcomes.into_iter().next().unwrap_or_else(|| Err(Error::Nonsense("the answer is empty".to_owned())))
-}
-
-fn no_topic_id() -> Error {
-    Error::Nonsense("the answer has no topic id".to_owned())
 }

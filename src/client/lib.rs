@@ -75,6 +75,7 @@ mod subscriber;
 mod subscription;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod topic;
 mod window;
 
 /// The programs of the README compile.
@@ -95,7 +96,7 @@ pub use ringmq_wire::{
 
 pub use accumulator::PendingDelivery;
 pub use address::{AddressError, BrokerAddress, DEFAULT_PORT, HostPort, IntoBrokers};
-pub use admin::{Admin, BrokerStats, NewTopic, TopicAlteration, TopicDescription};
+pub use admin::{Admin, BrokerStats};
 pub use client::{Client, ClientBuilder};
 pub use cluster::ControllerInfo;
 pub use connection::{Connection, ConnectionError, FetchResponse, RequestError};
@@ -111,3 +112,4 @@ pub use partitioner::Partitioner;
 pub use producer::{AckedBy, Producer};
 pub use record::{ConsumedRecord, Header, Record};
 pub use subscription::{RecordStream, Start, SubscribeOptions, Until};
+pub use topic::{NewTopic, TopicAlteration, TopicDescription};

@@ -6,11 +6,12 @@ use ringmq_wire::protocol::{DescribeClusterResponse, ListedTopic, ShardStats};
 use ringmq_wire::{PartitionIndex, TopicId};
 
 use super::runtime_thread::RuntimeThread;
-use crate::admin::{BrokerStats, NewTopic, TopicAlteration, TopicDescription};
+use crate::admin::BrokerStats;
 use crate::cluster::ControllerInfo;
 use crate::delete_records::{DeleteBefore, DeleteRecords, PartitionStart};
 use crate::error::Error;
 use crate::metadata::PartitionAddresses;
+use crate::topic::{NewTopic, TopicAlteration, TopicDescription};
 
 /// As [`crate::Admin`].
 ///

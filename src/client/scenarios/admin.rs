@@ -9,12 +9,13 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use super::{LONG, connect, with_topic};
-use crate::admin::{BrokerStats, NewTopic, TopicAlteration};
+use crate::admin::BrokerStats;
 use crate::client::Client;
 use crate::delete_records::{DeleteBefore, DeleteRecords, PartitionStart};
 use crate::error::Error;
 use crate::fakes::{FakeBroker, Fault};
 use crate::list_offsets::ListOffset;
+use crate::topic::{NewTopic, TopicAlteration};
 
 #[tokio::test]
 async fn the_controller_is_discovered_once_and_again_when_it_moves() {

@@ -14,9 +14,9 @@ use std::time::Duration;
 use tracing::dispatcher::Dispatch;
 use tracing::subscriber::{DefaultGuard, NoSubscriber, Subscriber};
 
-use crate::admin::NewTopic;
 use crate::client::Client;
 use crate::fakes::FakeBroker;
+use crate::topic::NewTopic;
 
 /// Long enough for a busy machine; nothing waits for it unless it is broken.
 const LONG: Duration = Duration::from_secs(60);

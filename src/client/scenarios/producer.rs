@@ -9,12 +9,12 @@ use ringmq_wire::ErrorCode;
 use ringmq_wire::protocol::RequestType;
 
 use super::{LONG, with_topic};
-use crate::admin::NewTopic;
 use crate::client::Client;
 use crate::error::Error;
 use crate::fakes::{FakeBroker, Fault};
 use crate::fetch::FetchOptions;
 use crate::record::Record;
+use crate::topic::NewTopic;
 use crate::{Offset, PartitionIndex};
 
 const FIRST: PartitionIndex = PartitionIndex::new(0);

@@ -159,14 +159,7 @@ fn rule_06_what_tells_of_lost_records_stays_while_the_metadata_lacks_their_topic
 
 #[test]
 fn rule_06_that_the_metadata_lacks_a_partition_is_no_record_of_its_deletion() {
-    let sim = sim(34, true);
-    start_with_journal(&sim);
-    sim.run(|| async {
-        let core = Core::start(2).await;
-        journaled(core.log(0), 1).await;
-        journaled(core.log(1), 2).await;
-    });
-    sim.kill();
+    let sim = two_in_the_ring(34);
     sim.run(|| async {
         let core = Core::start_knowing(1, |id| id == log_id(0)).await.expect("a start");
         assert_eq!(tags_of(core.log(0)).await, [1]);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ringmq_runtime::sim::{Fault, Operation};
 use ringmq_runtime::{task, time};
-use ringmq_segment::{AppendError, Damage, JournalNeed, Log, LogOffsets, OpenError, OutOfSequence};
+use ringmq_segment::{AppendError, Damage, Log, LogOffsets, OpenError, OutOfSequence};
 use ringmq_wire::{Offset, Sequence};
 
 use super::retries::sequenced;
@@ -99,15 +99,6 @@ fn rule_15_the_newest_block_that_rots_before_anything_tells_of_it_is_cut() {
     });
 }
 
-/// Writes to a log by the journal until the ring has been around some times.
-pub(super) async fn turn_the_ring(log: &Log, tags: std::ops::Range<u64>) {
-    for tag in tags {
-        log.append(append(tag, 1, 2_000)).await.expect("acknowledged");
-    }
-}
-
-pub(super) const LAPS: u64 = 300;
-
 #[test]
 fn rule_06_a_partition_that_cannot_be_opened_gets_its_own_when_it_can() {
     let sim = sim(7, true);
@@ -146,13 +137,7 @@ fn rule_06_a_partition_that_goes_offline_does_not_hold_up_the_others_and_loses_n
     sim.run(|| {
         let disk = sim.disk();
         async move {
-            let core = Core::start(2).await;
-            journaled(core.log(0), 1).await;
-            disk.inject(Fault::on(Operation::Write, segment_path(0, 0).display().to_string()));
-            core.log(0).checkpoint(Offset::new(1));
-            until(|| core.log(0).poisoned().is_some()).await;
-            assert_eq!(core.log(0).journal_need(Offset::new(1)), JournalNeed::UntilRecovery);
-            turn_the_ring(core.log(1), 10..10 + LAPS).await;
+            let core = first_goes_offline(&disk).await;
             assert_eq!(tags_of(core.log(0)).await, [1]);
         }
     });

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use ringmq_journal::JournalConfig;
 use ringmq_runtime::fs;
 use ringmq_runtime::seeded_bug::SeededBug;
-use ringmq_runtime::sim::{DiskConfig, Sim, SimConfig};
-use ringmq_segment::{Append, Damage, FrameBuf, Log, LogConfig, LogId, OpenError, Payload, ReadError};
+use ringmq_runtime::sim::{DiskConfig, Fault, Operation, Sim, SimConfig, SimDisk};
+use ringmq_segment::{Append, Damage, FrameBuf, JournalNeed, Log, LogConfig, LogId, OpenError, Payload, ReadError};
 use ringmq_wire::batch::{BatchBuilder, BatchLimits, Compression, Record, RecordRef, Scratch, split_batches};
 use ringmq_wire::{Offset, PartitionIndex, ShardIndex, Timestamp, TopicId};
 
@@ -286,6 +286,41 @@ pub(super) async fn journaled(log: &Log, tag: u64) {
     log.append(append(tag, 1, 100)).await.expect("acknowledged");
     assert!(log.frames_end() < log.offsets().durable, "by the journal alone");
 }
+
+/// Partitions 0 and 1 each have a record that only the ring has; the process is gone.
+pub(super) fn two_in_the_ring(seed: u64) -> Sim {
+    let sim = sim(seed, true);
+    start_with_journal(&sim);
+    sim.run(|| async {
+        let core = Core::start(2).await;
+        journaled(core.log(0), 1).await;
+        journaled(core.log(1), 2).await;
+    });
+    sim.kill();
+    sim
+}
+
+/// Partition 0 goes offline in service, with a record that only the ring has, and the ring goes round with those of
+/// partition 1.
+pub(super) async fn first_goes_offline(disk: &SimDisk) -> Core {
+    let core = Core::start(2).await;
+    journaled(core.log(0), 1).await;
+    disk.inject(Fault::on(Operation::Write, segment_path(0, 0).display().to_string()));
+    core.log(0).checkpoint(Offset::new(1));
+    until(|| core.log(0).poisoned().is_some()).await;
+    assert_eq!(core.log(0).journal_need(Offset::new(1)), JournalNeed::UntilRecovery);
+    turn_the_ring(core.log(1), 10..10 + LAPS).await;
+    core
+}
+
+/// Writes to a log by the journal until the ring has been around some times.
+pub(super) async fn turn_the_ring(log: &Log, tags: std::ops::Range<u64>) {
+    for tag in tags {
+        log.append(append(tag, 1, 2_000)).await.expect("acknowledged");
+    }
+}
+
+pub(super) const LAPS: u64 = 300;
 
 /// The first record of partition 0 was acknowledged; the process is gone, and the block of the journal that alone had it
 /// has rotted. The closing block behind it tells so.

@@ -5,23 +5,8 @@ use std::time::Duration;
 use ringmq_runtime::sim::{Fault, Operation, Sim};
 use ringmq_runtime::{task, time};
 use ringmq_segment::{Damage, LogConfig, OpenError};
-use ringmq_wire::Offset;
 
-use super::rules::{LAPS, turn_the_ring};
 use super::support::*;
-
-/// Partitions 0 and 1 each have a record that only the ring has.
-fn two_in_the_ring(seed: u64) -> Sim {
-    let sim = sim(seed, true);
-    start_with_journal(&sim);
-    sim.run(|| async {
-        let core = Core::start(2).await;
-        journaled(core.log(0), 1).await;
-        journaled(core.log(1), 2).await;
-    });
-    sim.kill();
-    sim
-}
 
 #[test]
 fn rule_06_a_ring_that_vanishes_is_no_empty_log() {
@@ -120,9 +105,13 @@ fn remove_aside(sim: &Sim) {
 
 #[test]
 fn rule_06_an_aside_file_that_vanishes_is_no_empty_log() {
-    let sim = two_in_the_ring(54);
-    keep_aside(&sim);
-    remove_aside(&sim);
+    an_aside_is_missed(&two_in_the_ring(54));
+}
+
+/// What the ring has of partition 1 is kept aside, the ring goes on, and the file vanishes.
+fn an_aside_is_missed(sim: &Sim) {
+    keep_aside(sim);
+    remove_aside(sim);
     sim.run(|| async {
         let core = Core::start(2).await;
         assert_eq!(tags_of(core.log(0)).await, [1]);
@@ -144,13 +133,7 @@ fn an_aside_file_is_not_missed_while_the_ring_has_what_was_in_it() {
             continue;
         }
         // It is made again, and missed from then on.
-        keep_aside(&sim);
-        remove_aside(&sim);
-        sim.run(|| async {
-            let core = Core::start(2).await;
-            assert_eq!(tags_of(core.log(0)).await, [1]);
-            assert_eq!(corruption(&core.logs[1]), Damage::JournalLost);
-        });
+        an_aside_is_missed(&sim);
     }
 }
 
@@ -160,14 +143,7 @@ fn rule_06_what_a_running_broker_kept_aside_is_missed_too() {
     start_with_journal(&sim);
     sim.run(|| {
         let disk = sim.disk();
-        async move {
-            let core = Core::start(2).await;
-            journaled(core.log(0), 1).await;
-            disk.inject(Fault::on(Operation::Write, segment_path(0, 0).display().to_string()));
-            core.log(0).checkpoint(Offset::new(1));
-            until(|| core.log(0).poisoned().is_some()).await;
-            turn_the_ring(core.log(1), 10..10 + LAPS).await;
-        }
+        async move { drop(first_goes_offline(&disk).await) }
     });
     sim.crash();
     remove_aside(&sim);
