@@ -55,7 +55,8 @@ pub use journal::Journal;
 pub use name::{AsideName, Flushing, RingName};
 pub use number::{BlockNumber, RingNumber};
 pub use recovery::{
-    FoundAside, FoundJournals, FoundRing, JournalReadError, inspect_journal_file, inspect_journals, read_journals,
+    FoundAside, FoundJournals, FoundRing, JournalReadError, UnreadFile, inspect_journal_file, inspect_journals,
+    read_journals,
 };
 pub use ring::{Ring, remove_ring};
 pub use scan::decode_ring;

@@ -1,5 +1,6 @@
 //! The start of a process: every file of every journal is read.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use ringmq_runtime::fs::{self, DirEntry};
 
 use crate::chain::FoundBlocks;
 use crate::name::{AsideName, RingName, TEMPORARY_SUFFIX};
-use crate::number::{BlockNumber, UNIT_BYTES_U64};
+use crate::number::{BlockNumber, RingNumber, UNIT_BYTES_U64};
 use crate::scan::{Places, Scan};
 
 /// How much is read at a time: several of the longest blocks, in bytes.
@@ -22,6 +23,8 @@ pub struct FoundJournals {
     pub rings: Vec<FoundRing>,
     /// By name. To be redone before the rings.
     pub asides: Vec<FoundAside>,
+    /// Files that could not be read. What they hold nobody knows; they stay as they are.
+    pub unread: Vec<UnreadFile>,
 }
 
 /// What a ring holds. It is durable.
@@ -48,7 +51,36 @@ pub struct FoundAside {
     pub blocks: FoundBlocks,
 }
 
-/// Why the journals cannot be read. The broker must not start: they hold what was acknowledged.
+/// A file of the journals that could not be read, or not flushed: another start may be able to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadFile {
+    /// The file.
+    pub path: PathBuf,
+    /// The ring that it is, or was copied from.
+    pub ring: RingNumber,
+    /// Of blocks that were kept aside: the number of the first. `None`: the ring itself.
+    pub aside: Option<BlockNumber>,
+    /// What the file system says.
+    pub why: String,
+}
+
+impl fmt::Display for UnreadFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the journal {} cannot be read: {}", self.path.display(), self.why)
+    }
+}
+
+impl FoundJournals {
+    /// For those who need all that the journals have.
+    ///
+    /// # Errors
+    /// When a file could not be read.
+    pub fn whole(mut self) -> Result<FoundJournals, JournalReadError> {
+        self.unread.pop().map_or(Ok(self), |unread| Err(JournalReadError::File(unread)))
+    }
+}
+
+/// Why the journals as a whole cannot be read. The broker must not start: they hold what was acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalReadError {
     /// The file system failed.
@@ -59,6 +91,9 @@ pub enum JournalReadError {
         /// Why it failed; names the file.
         source: io::Error,
     },
+    /// A file whose content is needed cannot be read.
+    #[error("{0}. Mend the disk; nothing was changed")]
+    File(UnreadFile),
     /// Another process writes the file, or has requests in flight that do not end.
     #[error(
         "journal {} is still written by another process after {LOCK_WAIT_MAX:?}; stop the other broker",
@@ -83,7 +118,8 @@ impl JournalReadError {
 /// All that is to be redone is in memory then: at most the sizes of the files together, usually much less.
 ///
 /// # Errors
-/// When a file cannot be read or flushed. Damage is no error here: it is told in what is returned.
+/// When the directory cannot be read or flushed, or another process has a file. Damage is no error here, nor is a file that
+/// cannot be read: both are told in what is returned.
 pub async fn read_journals(dir: &Path) -> Result<FoundJournals, JournalReadError> {
     fs::create_dir_durably(dir).await.map_err(JournalReadError::of("create the directory of"))?;
     let names = fs::read_dir(dir).await.map_err(JournalReadError::of("list"))?;
@@ -116,7 +152,7 @@ pub async fn inspect_journals(dir: &Path) -> Result<FoundJournals, JournalReadEr
 pub async fn inspect_journal_file(path: &Path) -> Result<FoundJournals, JournalReadError> {
     let (dir, name) = (path.parent().unwrap_or(Path::new("")), path.file_name().and_then(|name| name.to_str()));
     let entry = name.map(|name| DirEntry { name: name.to_owned(), is_dir: false });
-    read_files(dir, entry.as_slice(), Purpose::Inspection).await
+    read_files(dir, entry.as_slice(), Purpose::Inspection).await?.whole()
 }
 
 /// What files are read for.
@@ -133,40 +169,65 @@ async fn read_files(dir: &Path, names: &[DirEntry], purpose: Purpose) -> Result<
     for entry in names {
         let path = dir.join(&entry.name);
         if let Some(name) = RingName::parse(&entry.name) {
-            let places = |bytes| Places::Ring { units: bytes / UNIT_BYTES_U64 };
-            let scan = read(path, |bytes| Scan::new(name.number, places(bytes)), purpose).await?;
-            found.rings.extend(scan.map(|scan| scan.into_ring(name)));
+            let scan = |bytes| Scan::new(name.number, Places::Ring { units: bytes / UNIT_BYTES_U64 });
+            match read(&path, scan, purpose).await {
+                Ok(scan) => found.rings.extend(scan.map(|scan| scan.into_ring(name))),
+                Err(error) => found.unread.push(error.of(path, name.number, None)?),
+            }
         } else if let Some(name) = AsideName::parse(&entry.name) {
             let places = |bytes: u64| Places::Aside { first: name.first, units: bytes.div_ceil(UNIT_BYTES_U64) };
-            let scan = read(path, |bytes| Scan::new(name.ring, places(bytes)), purpose).await?;
-            found.asides.extend(scan.map(|scan| FoundAside { name, blocks: scan.into_aside(name.first) }));
+            match read(&path, |bytes| Scan::new(name.ring, places(bytes)), purpose).await {
+                Ok(scan) => {
+                    found.asides.extend(scan.map(|scan| FoundAside { name, blocks: scan.into_aside(name.first) }))
+                }
+                Err(error) => found.unread.push(error.of(path, name.ring, Some(name.first))?),
+            }
         }
     }
     Ok(found)
 }
 
+/// Why one file cannot be read.
+enum FileError {
+    /// Another process has it.
+    Locked,
+    Io(io::Error),
+}
+
+impl From<io::Error> for FileError {
+    fn from(error: io::Error) -> FileError {
+        FileError::Io(error)
+    }
+}
+
+impl FileError {
+    /// A file that cannot be read concerns its records alone. One that another process writes is a broker's that runs.
+    fn of(self, path: PathBuf, ring: RingNumber, aside: Option<BlockNumber>) -> Result<UnreadFile, JournalReadError> {
+        match self {
+            FileError::Locked => Err(JournalReadError::Locked { path }),
+            FileError::Io(error) => Ok(UnreadFile { path, ring, aside, why: error.to_string() }),
+        }
+    }
+}
+
 /// Reads a whole file with the scan that its size gives; `None` when it is gone.
-async fn read(
-    path: PathBuf,
-    scan: impl FnOnce(u64) -> Scan,
-    purpose: Purpose,
-) -> Result<Option<Scan>, JournalReadError> {
-    let file = match File::open(&path, OpenOptions::default()).await {
+async fn read(path: &Path, scan: impl FnOnce(u64) -> Scan, purpose: Purpose) -> Result<Option<Scan>, FileError> {
+    let file = match File::open(path, OpenOptions::default()).await {
         // A killed process was removing it, so nobody needs it.
         Err(gone) if gone.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(JournalReadError::of("open"))?,
+        opened => opened?,
     };
-    if !file.lock_when_free().await.map_err(JournalReadError::of("lock"))? {
-        return Err(JournalReadError::Locked { path });
+    if !file.lock_when_free().await? {
+        return Err(FileError::Locked);
     }
-    let size = file.size().await.map_err(JournalReadError::of("read"))?;
+    let size = file.size().await?;
     let mut scan = scan(size);
-    read_all(&file, size, &mut scan).await.map_err(JournalReadError::of("read"))?;
+    read_all(&file, size, &mut scan).await?;
     if purpose == Purpose::Start {
         // What was read may be in the device's cache alone, and will be built on (rule 10 of the storage protocol).
-        file.fdatasync().await.map_err(JournalReadError::of("flush"))?;
+        file.fdatasync().await?;
     }
-    file.close().await.map_err(JournalReadError::of("close"))?;
+    file.close().await?;
     Ok(Some(scan))
 }
 

@@ -84,6 +84,20 @@ pub enum OpenError {
         /// The segment.
         path: PathBuf,
     },
+    /// A file of the journals cannot be read, and may have acknowledged records of the log that its segments lack.
+    #[error(
+        "partition {id}: the journal {} cannot be read, and acknowledged records may be in it alone. Nothing was changed; the \
+         partition stays offline until a start can read the file. Mend the disk and start again. Without the file (move it to \
+         another directory, with the broker stopped) a start takes what it had for lost, and `ringmq log repair` keeps what \
+         the segments have",
+        path.display()
+    )]
+    JournalUnread {
+        /// The log.
+        id: LogId,
+        /// The file.
+        path: PathBuf,
+    },
     /// The file system failed.
     #[error("partition {id}: cannot {action}: {source}")]
     Io {
@@ -126,6 +140,7 @@ pub(crate) async fn recover(
     journaled: &Journaled,
 ) -> Result<Recovered, OpenError> {
     let (dir, known) = (id.log_dir(root), generations.of(id));
+    refuse_unread(id, known.as_ref(), journaled)?;
     if journaled.lost_unknown {
         // The verdict is durable even where the log's files cannot be looked at.
         generations.suspect(id).await.map_err(|source| not_recorded(id, source))?;
@@ -153,6 +168,7 @@ pub(crate) async fn judge(
     journaled: &Journaled,
     without: &Without,
 ) -> Result<Judgement, OpenError> {
+    refuse_unread(id, known.as_ref(), journaled)?;
     let (dir, config) = (id.log_dir(root), LogConfig::default());
     let (config, access, files) = (&config, Access::Judge { without }, Files::default());
     let opening = Opening { id, dir, config, access, journaled, files }.with_files(known.as_ref()).await?;
@@ -206,6 +222,12 @@ impl Recovered {
             producer_snapshot,
         }
     }
+}
+
+/// What cannot be read now may be read by the next start: nothing is changed, and no verdict recorded.
+fn refuse_unread(id: LogId, known: Option<&LogGenerations>, journaled: &Journaled) -> Result<(), OpenError> {
+    let unread = journaled.unread_for(known);
+    unread.map_or(Ok(()), |path| Err(OpenError::JournalUnread { id, path: path.to_path_buf() }))
 }
 
 fn not_recorded(id: LogId, source: RecordError) -> OpenError {

@@ -6,7 +6,9 @@
 
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ringmq_runtime::buffer::IoBuf;
@@ -34,6 +36,8 @@ pub struct Journaled {
     pub lost_ends: Vec<JournalClaim>,
     /// A damaged block may have been about this log, and nothing tells how far.
     pub lost_unknown: bool,
+    /// A file of theirs that cannot be read now. What it has of the log nobody knows.
+    pub unread: Option<Arc<Path>>,
 }
 
 /// An append that the journal has.
@@ -86,6 +90,13 @@ impl Journaled {
             }
         }
         following
+    }
+
+    /// The file that cannot be read and may have what the log's frames lack: it has nothing of a log that was never appended
+    /// to, or was stopped cleanly since.
+    pub(crate) fn unread_for(&self, known: Option<&LogGenerations>) -> Option<&Arc<Path>> {
+        let may_lack = known.is_some_and(|known| known.clean_end().is_none() && known.corrupt().is_none());
+        self.unread.as_ref().filter(|_| may_lack)
     }
 
     /// The offsets of what was appended, or is told of, under a generation that the tables do not know.

@@ -52,8 +52,8 @@ pub struct DirectoryCheck {
     pub metadata: LogCheck,
     /// Why the generation tables cannot be used. Then no partition can be judged, and no broker starts.
     pub generations: Option<LoadError>,
-    /// Why the journals cannot be read.
-    pub journals_unreadable: Option<JournalReadError>,
+    /// What of the journals cannot be read, and why.
+    pub journals_unread: Vec<String>,
     /// The files of the journals.
     pub journals: Vec<JournalCheck>,
     /// How many of their files should be there and are not.
@@ -98,7 +98,7 @@ impl DirectoryCheck {
         };
         !self.metadata_lost
             && self.generations.is_none()
-            && self.journals_unreadable.is_none()
+            && self.journals_unread.is_empty()
             && self.journals.iter().all(|journal| journal.missing.is_empty())
             && self.journals_vanished == 0
             && logs.into_iter().all(sound)
@@ -216,11 +216,15 @@ impl StoppedBroker {
         let journals = journals.unwrap_or_default();
         let journals_vanished = self.journals.as_ref().map_or(0, |journals| journals.vanished.len());
         let StoppedBroker { metadata, generations, journals: read, .. } = self;
-        let (generations, journals_unreadable) = (generations.err(), read.err());
+        let journals_unread = match read {
+            Ok(journals) => journals.found.unread.iter().map(ToString::to_string).collect(),
+            Err(error) => vec![error.to_string()],
+        };
+        let generations = generations.err();
         Ok(DirectoryCheck {
             metadata,
             generations,
-            journals_unreadable,
+            journals_unread,
             journals,
             journals_vanished,
             partitions,
@@ -237,8 +241,8 @@ impl StoppedBroker {
         let selection = Selection { topic: Some(topic.to_owned()), partition: Some(partition) };
         let ids: Vec<LogId> = self.selected(&selection)?.into_iter().map(|(_, id)| id).collect();
         let [id] = ids[..] else { return Err(InspectError::NoSuchTopic(topic.to_owned())) };
-        // A start reads them all before it judges.
-        let found = inspect_journals(&self.directory.path().join(JOURNALS)).await?;
+        // What cannot be read may be what is not lost.
+        let found = inspect_journals(&self.directory.path().join(JOURNALS)).await?.whole()?;
         let history = GenerationHistory::read(&self.directory.path().join(GENERATIONS)).await?;
         let journals = Journals::new(found, history.journal_files());
         Ok(RepairPlan::new(self.directory.path(), id, &history, &journals.of(id)).await?)

@@ -13,8 +13,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ringmq_journal::{
-    AsideName, Flushing, FoundAside, FoundBlocks, FoundEntry, FoundJournals, FoundRing, JournalReadError, LogEnd,
-    RingName,
+    AsideName, BlockNumber, Flushing, FoundAside, FoundBlocks, FoundEntry, FoundJournals, FoundRing, JournalReadError,
+    LogEnd, RingName, UnreadFile,
 };
 use ringmq_runtime::channel::{self, OneshotReceiver, OneshotSender};
 use ringmq_runtime::fs;
@@ -41,6 +41,8 @@ pub(crate) struct Journals {
     /// The same, but their ring still has what was copied to them.
     to_be_copied: Vec<JournalFile>,
     by_log: BTreeMap<LogId, Journaled>,
+    /// A file that cannot be read, and may have something of any log.
+    unread: Option<Arc<Path>>,
     /// Something was lost, of nobody knows which log.
     lost_unknown: bool,
 }
@@ -226,7 +228,8 @@ impl Storage {
         let is_needed = |aside: &FoundAside| is_needed(&aside.blocks) || made.contains(&aside_file(aside.name));
         self.remove_what_is_placed(found, &is_needed, &stay).await;
         let asides = found.asides.iter().filter(|aside| is_needed(aside)).map(|aside| aside_file(aside.name));
-        self.note(asides.chain(kept.iter().copied().map(ring_file))).await;
+        let unread = found.unread.iter().map(unread_file);
+        self.note(asides.chain(kept.iter().copied().map(ring_file)).chain(unread)).await;
         if all_recorded {
             let missing = journals.vanished.iter().chain(&journals.to_be_copied);
             self.forget(missing.filter(|file| !made.contains(file))).await;
@@ -423,8 +426,21 @@ impl Journals {
             let has = |first: u64, ring: &FoundRing| ring.name.number.get() == file.ring && ring.floor.get() <= first;
             file.aside.is_some_and(|first| found.rings.iter().any(|ring| has(first, ring)))
         };
-        let (to_be_copied, vanished): (Vec<_>, Vec<_>) =
-            expected.filter(|file| !there.contains(file)).partition(ring_has);
+        // Whether such a file is needed is known when its ring can be read.
+        let is_unread = |file: &JournalFile| {
+            found.unread.iter().any(|unread| {
+                unread.ring.get() == file.ring && (unread.aside.is_none() || unread_file(unread) == *file)
+            })
+        };
+        let missing = expected.filter(|file| !there.contains(file) && !is_unread(file));
+        let (to_be_copied, vanished): (Vec<_>, Vec<_>) = missing.partition(ring_has);
+        for UnreadFile { path, why, .. } in &found.unread {
+            tracing::error!(
+                file = %path.display(), %why,
+                "a file of the journals cannot be read, and nobody knows whose records are in it: partitions that were not \
+                 stopped cleanly stay offline. It stays as it is, and is read again by the next start"
+            );
+        }
         for JournalFile { ring, aside } in &vanished {
             let what = if aside.is_some() { "a file with blocks that were kept aside" } else { "a ring" };
             tracing::error!(ring = %format_args!("{ring:016x}"), "{what} is missing in the directory of the journals; acknowledged records may have been there alone");
@@ -455,19 +471,24 @@ impl Journals {
                  partitions that were not stopped cleanly stay offline"
             );
         }
-        Self { found, vanished, to_be_copied, by_log, lost_unknown }
+        let unread = found.unread.first().map(|unread| Arc::from(unread.path.as_path()));
+        Self { found, vanished, to_be_copied, by_log, unread, lost_unknown }
     }
 
     /// What they have of a log.
     pub(crate) fn of(&self, id: LogId) -> Journaled {
         let journaled = self.by_log.get(&id).cloned().unwrap_or_default();
-        Journaled { lost_unknown: self.lost_unknown, ..journaled }
+        Journaled { lost_unknown: self.lost_unknown, unread: self.unread.clone(), ..journaled }
     }
 }
 
 /// A ring, as the generation tables speak of it.
 pub(super) fn ring_file(name: RingName) -> JournalFile {
     JournalFile { ring: name.number.get(), aside: None }
+}
+
+fn unread_file(unread: &UnreadFile) -> JournalFile {
+    JournalFile { ring: unread.ring.get(), aside: unread.aside.map(BlockNumber::get) }
 }
 
 pub(super) fn aside_file(name: AsideName) -> JournalFile {

@@ -52,8 +52,8 @@ struct Report {
     metadata: Log,
     #[serde(skip_serializing_if = "Option::is_none")]
     generation_tables: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    journals_unreadable: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    journals_unread: Vec<String>,
     journals: Vec<Journal>,
     journals_vanished: usize,
     partitions: Vec<Partition>,
@@ -128,7 +128,7 @@ impl Report {
             sound: check.is_sound(),
             metadata: Log::of_metadata(&check.metadata),
             generation_tables: check.generations.as_ref().map(ToString::to_string),
-            journals_unreadable: check.journals_unreadable.as_ref().map(ToString::to_string),
+            journals_unread: check.journals_unread.clone(),
             journals: check.journals.iter().map(Journal::new).collect(),
             journals_vanished: check.journals_vanished,
             partitions: check.partitions.iter().map(Partition::new).collect(),
@@ -140,7 +140,7 @@ impl Report {
     fn to_text(&self) -> String {
         let mut text = String::new();
         self.metadata.write("metadata log", &mut text);
-        for error in self.generation_tables.iter().chain(&self.journals_unreadable) {
+        for error in self.generation_tables.iter().chain(&self.journals_unread) {
             let _ = writeln!(text, "DAMAGED  {error}");
         }
         for journal in &self.journals {

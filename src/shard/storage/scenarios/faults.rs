@@ -154,11 +154,6 @@ fn refuses_the_start(seed: u64, unreadable: &str, named: &str) {
 }
 
 #[test]
-fn a_journal_that_cannot_be_read_refuses_the_start_and_changes_nothing() {
-    refuses_the_start(6, "*.ring", ".ring");
-}
-
-#[test]
 fn a_generation_table_that_cannot_be_read_refuses_the_start_and_changes_nothing() {
     refuses_the_start(7, "*.table", "generation tables");
 }

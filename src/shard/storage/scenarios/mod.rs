@@ -11,4 +11,5 @@ mod retries;
 mod rules;
 mod seeded_bugs;
 mod support;
+mod unread;
 mod vanished;
