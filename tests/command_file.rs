@@ -68,15 +68,21 @@ fn a_wrong_file_does_nothing_and_says_why() {
         (
             "a.toml",
             "[command]\nname = \"create-topic\"\ntopic = \"t\"\npartitions = -1",
-            "invalid value '-1' for '--partitions <N>'",
+            "a.toml:4: error: invalid value '-1' for '--partitions <N>'",
         ),
         ("a.toml", "[command]\nname = \"create-topic\"", "<TOPIC>"),
         ("a.toml", "[command]\nname = \"demo\"", "no command `demo` that a file can hold"),
         (
             "a.json",
             "{\"command\": {\"name\": \"consume\",\n \"topik\": \"t\"}}",
-            "`consume` has no `topik` (the nearest is `topic`)",
+            "a.json:2: `consume` has no `topik` (the nearest is `topic` = ",
         ),
+        (
+            "a.toml",
+            "[command]\nname = \"topic list\"\n[x]",
+            "a.toml:3: unknown key `x`; at the top of the file there are brokers, timeout, command",
+        ),
+        ("a.toml", "timeout = \"soon\"\n[command]\nname = \"topic list\"", "a.toml:1: error: invalid value 'soon'"),
         ("a.toml", "[command]\nname = \"topic list\"\nbrokers = [\"a:1\"]", "`brokers` belongs at the top of the file"),
         ("a.json", "{\"command\": \"consume\"}", "line 1 column"),
     ];

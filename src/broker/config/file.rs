@@ -226,19 +226,28 @@ fn unknown_table(path: &str) -> String {
 }
 
 fn unknown_key(path: &str) -> String {
-    let name = |path: &str| path.rsplit('.').next().map(str::to_owned).unwrap_or_default();
+    let split = |path: &str| match path.rsplit_once('.') {
+        Some((section, name)) => (Some(section.to_owned()), name.to_owned()),
+        None => (None, path.to_owned()),
+    };
+    let (section, name) = split(path);
     // A key in the wrong table is nearest to itself, so names are compared first and whole paths second.
     let distance = |key: &Key| {
-        (strsim::damerau_levenshtein(&name(&key.path), &name(path)), strsim::damerau_levenshtein(&key.path, path))
+        let (_, known) = split(&key.path);
+        (strsim::damerau_levenshtein(&known, &name), strsim::damerau_levenshtein(&key.path, path))
     };
-    let nearest = schema::keys().min_by_key(|key| distance(key));
-    match nearest {
-        // With every second letter wrong it is no slip of the finger.
-        Some(key) if distance(key).0 * 2 <= name(path).chars().count() => {
-            format!("unknown key {path}; the nearest valid key is {} ({})", key.path, key.valid)
-        }
-        _ => format!("unknown key {path}; configs/broker.toml has all keys, `ringmq serve --check` those in force"),
+    let Some(nearest) = schema::keys().min_by_key(|key| distance(key)) else {
+        return format!("unknown key {path}");
+    };
+    let text = format!("unknown key {path}; the nearest valid key is {} ({})", nearest.path, nearest.valid);
+    // With every second letter wrong it is no slip of the finger.
+    if distance(nearest).0 * 2 <= name.chars().count() {
+        return text;
     }
+    let here = schema::keys().map(|key| split(&key.path)).filter(|(of, _)| *of == section).map(|(_, name)| name);
+    let here = here.collect::<Vec<_>>().join(", ");
+    let place = section.map_or("above all tables".to_owned(), |section| format!("in [{section}]"));
+    format!("{text}; {place} there are {here}, which configs/broker.toml explains")
 }
 
 /// Serialises a configuration as the TOML that `--check` prints and [`parse`] reads.

@@ -75,13 +75,29 @@ fn a_key_in_the_wrong_table_is_sent_to_the_right_one() {
 }
 
 #[test]
-fn a_key_that_is_near_to_none_is_sent_to_the_list_and_a_table_to_the_one_there_is() {
+fn a_key_that_is_near_to_none_is_told_which_there_are_in_its_table() {
+    let [above, inside] = &problems("foo = 1\n[topic_defaults]\nanything_at_all = 5\n")[..] else {
+        panic!("two problems")
+    };
+    assert!(above.starts_with("ringmq.toml:1: unknown key foo; the nearest valid key is cores (\"all\", "), "{above}");
+    assert!(inside.starts_with("ringmq.toml:3: unknown key topic_defaults.anything_at_all; the nearest "), "{inside}");
+    for key in schema::keys() {
+        let (problem, name) = match key.path.split_once('.') {
+            Some((_, name)) => (inside, name),
+            None => (above, key.path.as_ref()),
+        };
+        let (_, named) = problem.split_once(" there are ").expect("a list");
+        assert!(named.split([' ', ',']).any(|word| word == name), "{name} is not in {problem}");
+    }
+    assert!(above.contains("above all tables") && !above.contains("segment_bytes"), "{above}");
+    assert!(inside.contains("in [topic_defaults]") && !inside.contains("listen"), "{inside}");
+}
+
+#[test]
+fn an_unknown_table_is_told_the_one_there_is() {
     assert_eq!(
-        problems("foo = 1\n[topic_default]\nsegment_bytes = 5\n"),
-        [
-            "ringmq.toml:1: unknown key foo; configs/broker.toml has all keys, `ringmq serve --check` those in force",
-            "ringmq.toml:2: unknown table [topic_default]; the only one is [topic_defaults]",
-        ]
+        problems("[topic_default]\nsegment_bytes = 5\n"),
+        ["ringmq.toml:1: unknown table [topic_default]; the only one is [topic_defaults]"]
     );
 }
 
