@@ -369,8 +369,23 @@ fn a_partition_that_is_refused_is_repaired_and_serves_what_is_before_the_damage(
     }
     assert!(explained.stderr.contains("--yes"), "{}", explained.stderr);
 
+    let as_json = ["log", "repair", "DIR", "--topic", "kept", "--partition", "1", "--output", "json"];
+    let plan = |output: &CommandOutput| -> Value { serde_json::from_slice(&output.stdout).expect("one object") };
+    let explained = stopped.look(&as_json);
+    let planned = plan(&explained);
+    assert_eq!((explained.code, explained.stderr.contains("--yes")), (Some(2), true), "{}", explained.stderr);
+    assert_eq!((&planned["kept_start_offset"], &planned["kept_end_offset"]), (&0.into(), &kept.into()), "{planned}");
+    let cut = Value::from(segment.display().to_string());
+    assert_eq!((&planned["last_segment"], &planned["repaired"]), (&cut, &false.into()), "{planned}");
+    assert_eq!(planned["moved"], Value::from(Vec::<String>::new()), "{planned}");
+    let (lost, aside) = (planned["acknowledged_end_offset"].as_u64(), planned["aside"].as_str().expect("a directory"));
+    assert!(lost.is_some_and(|lost| lost > u64::from(kept)), "{planned}");
+    assert!(Path::new(aside).starts_with(stopped.data().join("damaged")), "{planned}");
+    assert!(planned["damage"].as_str().is_some_and(|damage| text.contains(damage)), "{planned}");
+
     let damaged = std::fs::read(&segment).expect("readable");
-    stopped.run(&["log", "repair", "DIR", "--topic", "kept", "--partition", "1", "--yes"]).expect_success();
+    let repaired = plan(&stopped.run(&[&as_json[..], &["--yes"]].concat()).expect_success());
+    assert_eq!((&repaired["repaired"], &repaired["last_segment"]), (&true.into(), &cut), "{repaired}");
     let again = stopped.look(&["log", "repair", "DIR", "--topic", "kept", "--partition", "1", "--yes"]);
     assert!(again.stderr.contains("nothing to repair"), "{}", again.stderr);
     let aside = content(&stopped.data().join("damaged"));

@@ -145,9 +145,13 @@ fn a_topic_is_trimmed_by_offset_by_time_and_as_a_whole() {
 
     // Of all records none is as young as that.
     let later = "@2999-01-01T00:00:00Z";
-    let all = ["topic", "trim", TOPIC, "--before", later, "--output", "json"];
+    broker.run(&["topic", "create", "two", "--partitions", "2"], b"").expect_success();
+    let all = ["topic", "trim", TOPIC, "two", "--before", later, "--output", "json"];
     let trimmed = broker.run(&all, b"").expect_success().stdout_text();
-    assert_eq!(trimmed.trim(), format!(r#"[{{"topic":"{TOPIC}","partition":0,"log_start_offset":35}}]"#));
+    let of_topic = format!(r#"{{"name":"{TOPIC}","partitions":[{{"partition":0,"log_start_offset":35}}]}}"#);
+    let of_two = [0, 1].map(|partition| format!(r#"{{"partition":{partition},"log_start_offset":0}}"#)).join(",");
+    let of_two = format!(r#"{{"name":"two","partitions":[{of_two}]}}"#);
+    assert_eq!(trimmed.lines().collect::<Vec<_>>(), [of_topic, of_two], "a line for each topic");
     check(&client, 35, 35);
     assert!(disk_bytes(&broker.data_dir()) < before / 4, "the space is given back");
     send(&client, 35..40);

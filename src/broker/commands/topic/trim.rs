@@ -111,13 +111,24 @@ fn print(format: OutputFormat, trimmed: &[Trimmed<'_>]) -> Result<(), CommandErr
             };
             output::print(&output::table(&["TOPIC", "PARTITION", "START"], trimmed.iter().map(row)))?;
         }
-        OutputFormat::Json => output::print_json(&trimmed)?,
+        OutputFormat::Json => {
+            for partitions in trimmed.chunk_by(|one, next| one.topic == next.topic) {
+                output::print_json(&TrimmedTopic { name: partitions[0].topic, partitions })?;
+            }
+        }
     }
     Ok(())
 }
 
 #[derive(Serialize)]
+struct TrimmedTopic<'a> {
+    name: &'a str,
+    partitions: &'a [Trimmed<'a>],
+}
+
+#[derive(Serialize)]
 struct Trimmed<'a> {
+    #[serde(skip)]
     topic: &'a str,
     partition: u32,
     log_start_offset: i64,
