@@ -6,6 +6,8 @@ use clap::{Args, ValueEnum};
 use ringmq_client::{Acks, BrokerAddress};
 
 use crate::driver::{DriverArgument, Topics};
+use crate::error::LoadError;
+use crate::source::By;
 use crate::topic::TopicError;
 
 /// Which broker and which topic.
@@ -35,6 +37,15 @@ impl Target {
     /// Connects to where topics are made and found.
     pub(crate) fn connect(&self) -> Result<Box<dyn Topics>, TopicError> {
         self.driver.driver().connect(&self.brokers)
+    }
+
+    /// How consumers ask, where that is said; by a client where the driver has nothing else.
+    pub(crate) fn by(&self, by: Option<By>) -> Result<Option<By>, LoadError> {
+        match by {
+            None if self.driver.is_client_alone() => Ok(Some(By::Client)),
+            Some(By::Fetch | By::Subscribe) if self.driver.is_client_alone() => Err(LoadError::OnlyClient),
+            by => Ok(by),
+        }
     }
 }
 
@@ -90,7 +101,6 @@ mod tests {
     use super::*;
     use crate::keys::KeyDistribution;
     use crate::pace::{Extent, Rate};
-    use crate::source::By;
     use crate::{consume, end_to_end, produce};
 
     #[derive(Debug, Parser)]

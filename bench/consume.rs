@@ -1,8 +1,9 @@
 //! `ringmq-bench consume`: how fast the broker gives records back.
 //!
 //! Each consumer is one thread with one connection to the shard that owns its partitions. It subscribes to them, or keeps
-//! fetches of several in flight where the broker has no subscriptions or `--by fetch` says so, and verifies checksum and offsets of every batch while the bytes are still in the processor's
-//! cache, without keeping any. Every offset must be there, so the topic must not be compacted.
+//! fetches of several in flight where the broker has no subscriptions or `--by fetch` says so, and verifies checksum and offsets
+//! of every batch while the bytes are still in the processor's cache, without keeping any. With `--by client` the client does
+//! all that, and gives records, whose offsets are verified. Every offset must be there, so the topic must not be compacted.
 
 use std::time::Duration;
 
@@ -71,7 +72,7 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
         return Err(LoadError::TooFewRecords { topic: topic.name.to_string(), found, wanted });
     }
 
-    let mut consumers = connect(arguments, &topic)?;
+    let mut consumers = connect(arguments, arguments.target.by(arguments.by)?, &topic)?;
     if warm_up.records() > 0 {
         let extent = Extent::Records(warm_up.records());
         let outcomes = read(&mut consumers, &warm_up, "warming up", extent, None).0;
@@ -95,10 +96,10 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
     Ok((Report::new(run, &latencies, spent, &topic.flush).by(by), failure))
 }
 
-fn connect(arguments: &Arguments, topic: &Topic) -> Result<Vec<Consumer>, LoadError> {
+fn connect(arguments: &Arguments, by: Option<By>, topic: &Topic) -> Result<Vec<Consumer>, LoadError> {
     let assigned = assign(&topic.partitions, arguments.consumers.into());
     let asking = (arguments.batch_bytes, usize::from(arguments.in_flight));
-    let connect = |places: Vec<Place>| Consumer::connect(topic, places, arguments.by, asking);
+    let connect = |places: Vec<Place>| Consumer::connect(topic, places, by, asking);
     assigned.into_iter().map(connect).collect()
 }
 

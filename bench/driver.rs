@@ -16,6 +16,7 @@ use ringmq_wire::protocol::InitProducerIdResponse;
 use ringmq_wire::protocol::frame::ResponseHead;
 use ringmq_wire::{CorrelationId, Offset, WireError};
 
+use crate::client::Client;
 use crate::connection::Connection;
 use crate::error::WorkerError;
 use crate::topic::{Topic, TopicError};
@@ -27,6 +28,9 @@ pub enum DriverArgument {
     Native,
     /// Kafka's, of any broker that speaks it
     Kafka,
+    /// Kafka's, by way of librdkafka: records go and come through that client alone
+    #[cfg(feature = "rdkafka")]
+    Rdkafka,
 }
 
 impl DriverArgument {
@@ -34,15 +38,33 @@ impl DriverArgument {
         match self {
             Self::Native => &native::Native,
             Self::Kafka => &kafka::Kafka,
+            #[cfg(feature = "rdkafka")]
+            Self::Rdkafka => &kafka::Kafka,
+        }
+    }
+
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Kafka => "kafka",
+            #[cfg(feature = "rdkafka")]
+            Self::Rdkafka => "rdkafka",
+        }
+    }
+
+    /// Records go and come through a client, and in no other way.
+    pub(crate) fn is_client_alone(self) -> bool {
+        match self {
+            Self::Native | Self::Kafka => false,
+            #[cfg(feature = "rdkafka")]
+            Self::Rdkafka => true,
         }
     }
 }
 
 /// A protocol.
 pub(crate) trait Driver: Debug + Sync {
-    /// Its name on the command line.
-    fn name(&self) -> &'static str;
-
     /// Exchanges what comes before the first request.
     fn greet(&self, connection: &mut Connection) -> io::Result<Greeting>;
 
@@ -72,6 +94,9 @@ pub(crate) trait Driver: Debug + Sync {
 
     /// A producer's identity.
     fn decode_init_producer_id(&self, head: &ResponseHead, body: &[u8]) -> io::Result<InitProducerIdResponse>;
+
+    /// The client that programs use, if this program is built with it.
+    fn client(&self) -> Option<&'static dyn Client>;
 
     /// Connects to where topics are made and found.
     fn connect(&self, brokers: &[BrokerAddress]) -> Result<Box<dyn Topics>, TopicError>;

@@ -6,6 +6,9 @@
 //! which works on one request of a connection at a time, once those before it are answered). All are
 //! threads of this process, and read one clock. The latency of a batch is from when it was due to when its last byte was
 //! received and its checksum found right: a stall on any side counts in full.
+//!
+//! With `--by client` each producer and each consumer is a client as programs use it: the producer hands over one by one as many
+//! records as fill a batch, when that is due, and each record has a stamp and a latency of its own.
 
 use clap::Args;
 
@@ -40,9 +43,10 @@ pub struct Arguments {
 /// What went wrong before.
 pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), LoadError> {
     let Arguments { target: Target { topic, partitions, .. }, load, rate, receiving } = arguments;
+    let by = arguments.target.by(receiving.by)?;
     let mut topics = arguments.target.connect()?;
     let topic = Topic::create_or_find(&mut *topics, topic, *partitions, &load.settings)?;
-    let mut flow = Flow::connect(&mut *topics, &topic, load, Some(*rate), receiving)?;
+    let mut flow = Flow::connect(&mut *topics, &topic, load, Some(*rate), receiving, by)?;
     flow.warm_up()?;
     let (Outcome { received, elapsed, failure, .. }, spent) = flow.run("end to end");
     let errors = failure.as_ref().map_or(0, LoadError::count);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ringmq_wire::{PartitionIndex, WireError};
 
 use crate::checker::CheckError;
+use crate::client::ClientError;
 use crate::topic::TopicError;
 
 /// Why a load generator failed.
@@ -14,9 +15,9 @@ pub enum LoadError {
     /// The broker cannot be reached, or refuses the topic.
     #[error(transparent)]
     Topic(#[from] TopicError),
-    /// The broker cannot be reached.
+    /// A client has not done what it was asked.
     #[error(transparent)]
-    Client(#[from] ringmq_client::Error),
+    Client(#[from] ClientError),
     /// The payload file.
     #[error("the payload file {}: {source}", .path.display())]
     Payload {
@@ -34,12 +35,28 @@ pub enum LoadError {
     /// Records are to come by subscription, and the broker has none.
     #[error("the broker, or the protocol that it is spoken to in, has no subscriptions; use --by fetch")]
     NoSubscriptions,
-    /// What the client's producer has no word for.
-    #[error("`{flag}` does not go with --by enqueue: the client's producer batches and sends by itself")]
-    NotByEnqueue {
+    /// What clients have no word for.
+    #[error("`{flag}` does not go with --by {by}: the client batches, sends and asks by itself")]
+    NotByClient {
+        /// What was given.
+        flag: &'static str,
+        /// How records go.
+        by: &'static str,
+    },
+    /// What is for clients alone.
+    #[error("`{flag}` is for records that go through a client; use --by enqueue or --by client with it")]
+    OnlyByClient {
         /// What was given.
         flag: &'static str,
     },
+    /// What a driver does that has nothing but a client.
+    #[error(
+        "--driver rdkafka hands records to librdkafka; use --driver kafka for batches and fetches of this program's own"
+    )]
+    OnlyClient,
+    /// A protocol that no client is there for.
+    #[error("this build has no client for Kafka's protocol; build it with `--features rdkafka`")]
+    NoClient,
     /// The runtime of the client cannot be started.
     #[error("the runtime of the client cannot be started: {0}")]
     Runtime(#[source] io::Error),
@@ -132,6 +149,9 @@ pub enum WorkerError {
     /// The connection broke, or what came makes no sense.
     #[error("the connection: {0}")]
     Connection(#[from] io::Error),
+    /// A client has not done what it was asked.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// The broker refused a whole request.
     #[error("the broker refused a request: {0}")]
     Request(WireError),
@@ -171,4 +191,10 @@ pub enum WorkerError {
         /// What is wrong.
         source: CheckError,
     },
+}
+
+impl From<ringmq_client::Error> for LoadError {
+    fn from(error: ringmq_client::Error) -> Self {
+        Self::Client(error.into())
+    }
 }

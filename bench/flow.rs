@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use ringmq_client::OffsetSpec;
 
+use crate::client::ClientProducer;
 use crate::consumer::Consumer;
 use crate::driver::Topics;
 use crate::error::{LoadError, WorkerError};
 use crate::latency::Latencies;
 use crate::load::Load;
 use crate::meter::{Meter, Spent};
-use crate::pace::{Extent, Rate};
-use crate::producer::{Plan, Producer};
+use crate::pace::Rate;
+use crate::producer::Producer;
 use crate::source::By;
 use crate::span::Span;
 use crate::tail::{Acknowledged, Following, Tail};
@@ -29,7 +30,7 @@ pub struct Receiving {
     /// Consumers, each with a connection of its own; those beyond the number of partitions have nothing to do
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub consumers: u16,
-    /// How consumers ask for records [default: subscribe, where the broker has it]
+    /// How consumers ask for records [default: subscribe, where the broker has it]; `client` is for producers, too
     #[arg(long, value_enum, value_name = "HOW")]
     pub by: Option<By>,
     /// Bytes that one fetch asks for, or that one frame of a subscription may have
@@ -47,8 +48,16 @@ pub(crate) struct Flow<'a> {
 /// One thread's work.
 enum Worker {
     Producer(Box<Producer>),
+    Client(Box<ClientProducer>),
     Tail(Box<Tail>),
     Reader(Box<Consumer>, Vec<Span>),
+}
+
+/// Of a run.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    WarmUp,
+    Load,
 }
 
 /// What came of it.
@@ -69,16 +78,23 @@ impl<'a> Flow<'a> {
         load: &'a Load,
         rate: Option<Rate>,
         receiving: &Receiving,
+        by: Option<By>,
     ) -> Result<Self, LoadError> {
         let epoch = Instant::now();
-        let producers = load.connect(topic, rate, Some(epoch))?;
-        let following = Following {
-            by: receiving.by,
-            fetch_bytes: receiving.fetch_bytes,
-            stamp_position: producers.first().map_or(0, Producer::stamp_position),
-            epoch,
-            producers: load.producers,
+        let (producers, stamp_position) = match by {
+            Some(By::Client) => {
+                load.check(topic, true)?;
+                let producers = ClientProducer::connect_all(topic, load, rate, epoch)?;
+                (producers.into_iter().map(|producer| Worker::Client(Box::new(producer))).collect::<Vec<_>>(), 0)
+            }
+            _ => {
+                let producers = load.connect(topic, rate, Some(epoch))?;
+                let position = producers.first().map_or(0, Producer::stamp_position);
+                (producers.into_iter().map(|producer| Worker::Producer(Box::new(producer))).collect(), position)
+            }
         };
+        let following =
+            Following { by, fetch_bytes: receiving.fetch_bytes, stamp_position, epoch, producers: load.producers };
         let offsets = topics.offsets(topic, OffsetSpec::Latest)?;
         let mut workers = Vec::new();
         let mut followed = HashSet::new();
@@ -90,7 +106,7 @@ impl<'a> Flow<'a> {
                 workers.push(Worker::Tail(Box::new(tail)));
             }
         }
-        workers.extend(producers.into_iter().map(|producer| Worker::Producer(Box::new(producer))));
+        workers.extend(producers);
         Ok(Self { topic, load, workers })
     }
 
@@ -101,6 +117,7 @@ impl<'a> Flow<'a> {
         backlog: &Topic,
         readers: u16,
         fetch_bytes: u32,
+        by: Option<By>,
     ) -> Result<(), LoadError> {
         /// Fetches that each reader has under way.
         const IN_FLIGHT: usize = 2;
@@ -111,7 +128,8 @@ impl<'a> Flow<'a> {
             let span = |index: usize| Span::new(index, held.get(index).cloned().unwrap_or_default());
             let spans: Vec<Span> = places.iter().filter_map(|place| span(place.partition.as_usize())).collect();
             if !spans.is_empty() {
-                let reader = Consumer::connect(backlog, places, Some(By::Fetch), (fetch_bytes, IN_FLIGHT))?;
+                let by = if by == Some(By::Client) { By::Client } else { By::Fetch };
+                let reader = Consumer::connect(backlog, places, Some(by), (fetch_bytes, IN_FLIGHT))?;
                 self.workers.push(Worker::Reader(Box::new(reader), spans));
             }
         }
@@ -126,11 +144,10 @@ impl<'a> Flow<'a> {
         if self.load.warmup.is_nothing() {
             return Ok(());
         }
-        let each = self.load.warm_up_of_each(self.load.producers.into());
-        let plan = |producer: &Producer| producer.warm_up_plan(each);
-        self.run_all("warming up", self.load.warmup, None, plan).failure.map_or(Ok(()), Err)?;
+        self.run_all("warming up", Part::WarmUp, None).failure.map_or(Ok(()), Err)?;
         self.workers.iter_mut().try_for_each(|worker| match worker {
             Worker::Producer(producer) => producer.forget_latencies(),
+            Worker::Client(producer) => producer.forget_latencies(),
             Worker::Tail(tail) => tail.forget_latencies(),
             Worker::Reader(..) => Ok(()),
         })
@@ -139,8 +156,7 @@ impl<'a> Flow<'a> {
     /// Sends and receives the load.
     pub(crate) fn run(&mut self, what: &'static str) -> (Outcome, Spent) {
         let mut meter = Meter::start(self.topic.home());
-        let extent = self.load.extent();
-        let outcome = self.run_all(what, extent, Some(&mut meter), |producer| producer.plan(extent));
+        let outcome = self.run_all(what, Part::Load, Some(&mut meter));
         (outcome, meter.stop())
     }
 
@@ -151,19 +167,18 @@ impl<'a> Flow<'a> {
 
     /// From when batches were due to when they were acknowledged.
     pub(crate) fn produce_latencies(&self) -> Result<Latencies, LoadError> {
-        Ok(Latencies::of_all(self.producers().map(Producer::latencies))?)
+        let of = |worker: &Worker| match worker {
+            Worker::Producer(producer) => Some(producer.latencies().clone()),
+            Worker::Client(producer) => Some(producer.latencies()),
+            Worker::Tail(_) | Worker::Reader(..) => None,
+        };
+        let latencies: Vec<Latencies> = self.workers.iter().filter_map(of).collect();
+        Ok(Latencies::of_all(latencies.iter())?)
     }
 
     /// How consumers ask for records.
     pub(crate) fn by(&self) -> Option<&'static str> {
         self.tails().map(|tail| tail.by().name()).next()
-    }
-
-    fn producers(&self) -> impl Iterator<Item = &Producer> {
-        self.workers.iter().filter_map(|worker| match worker {
-            Worker::Producer(producer) => Some(&**producer),
-            _ => None,
-        })
     }
 
     fn tails(&self) -> impl Iterator<Item = &Tail> {
@@ -173,22 +188,33 @@ impl<'a> Flow<'a> {
         })
     }
 
-    /// Lets producers send what `plan` says, and everybody else receive.
-    fn run_all(
-        &mut self,
-        what: &'static str,
-        extent: Extent,
-        meter: Option<&mut Meter>,
-        plan: impl Fn(&Producer) -> Plan + Sync,
-    ) -> Outcome {
-        let acknowledged = Acknowledged::new(self.topic.partition_count(), self.producers().count());
+    /// Lets producers send a part of the run, and everybody else receive.
+    fn run_all(&mut self, what: &'static str, part: Part, meter: Option<&mut Meter>) -> Outcome {
+        let each = self.load.warm_up_of_each(self.load.producers.into());
+        let extent = match part {
+            Part::WarmUp => self.load.warmup,
+            Part::Load => self.load.extent(),
+        };
+        let producers =
+            self.workers.iter().filter(|one| matches!(one, Worker::Producer(_) | Worker::Client(_))).count();
+        let acknowledged = Acknowledged::new(self.topic.partition_count(), producers);
         let work = |worker: &mut Worker, progress: &Progress| -> Done {
             match worker {
                 Worker::Producer(producer) => {
                     let producing = acknowledged.begin();
+                    let plan = match part {
+                        Part::WarmUp => producer.warm_up_plan(each),
+                        Part::Load => producer.plan(extent),
+                    };
                     // What is received counts.
-                    let (_, failure) = producer.produce(plan(producer), &progress.beside());
-                    producing.end(producer);
+                    let (_, failure) = producer.produce(plan, &progress.beside());
+                    producing.end(producer.acknowledged());
+                    Done { failure, ..Done::default() }
+                }
+                Worker::Client(producer) => {
+                    let producing = acknowledged.begin();
+                    let failure = producer.produce(extent, progress);
+                    producing.end(producer.acknowledged());
                     Done { failure, ..Done::default() }
                 }
                 Worker::Tail(tail) => {

@@ -19,6 +19,7 @@
 
 mod arguments;
 mod checker;
+mod client;
 mod connection;
 pub mod consume;
 mod consumer;
@@ -59,6 +60,7 @@ mod workers;
 
 pub use arguments::{AcksArgument, Target};
 pub use checker::CheckError;
+pub use client::ClientError;
 pub use driver::DriverArgument;
 pub use error::{LoadError, WorkerError};
 pub use flow::Receiving;

@@ -39,6 +39,9 @@ pub struct Load {
     /// Batches that each producer sends before it waits for an answer [default: 2; at a constant rate 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub in_flight: Option<u16>,
+    /// How long a client waits for more records before it sends a batch that is not full [default: the client's own]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub linger: Option<Duration>,
     /// What is waited for
     #[arg(long, value_enum, default_value_t = AcksArgument::All)]
     pub acks: AcksArgument,
@@ -78,6 +81,9 @@ impl Load {
         rate: Option<Rate>,
         epoch: Option<Instant>,
     ) -> Result<Vec<Producer>, LoadError> {
+        if self.linger.is_some() {
+            return Err(LoadError::OnlyByClient { flag: "--linger" });
+        }
         self.check(topic, epoch.is_some())?;
         let workers = usize::from(self.producers);
         let mut batches = self.prepare(topic)?.into_iter();
@@ -99,7 +105,12 @@ impl Load {
         Ok(producers)
     }
 
-    fn check(&self, topic: &Topic, stamped: bool) -> Result<(), LoadError> {
+    /// The sizes.
+    pub(crate) fn shape(&self) -> Shape {
+        Shape { record_bytes: self.record_bytes as usize, batch_bytes: self.batch_bytes as usize }
+    }
+
+    pub(crate) fn check(&self, topic: &Topic, stamped: bool) -> Result<(), LoadError> {
         let (record_bytes, min) = (self.record_bytes, STAMPED_VALUE_BYTES_MIN);
         if stamped && (record_bytes as usize) < min {
             return Err(LoadError::NoRoomForStamp { record_bytes, min });
@@ -121,7 +132,7 @@ impl Load {
         let workers = usize::from(self.producers);
         // Another in each run: what a run writes was never written before.
         let seed = fastrand::u64(..);
-        let shape = Shape { record_bytes: self.record_bytes as usize, batch_bytes: self.batch_bytes as usize };
+        let shape = self.shape();
         let records = match self.extent() {
             Extent::Records(records) => records,
             Extent::Time(_) => u64::MAX,

@@ -43,12 +43,13 @@ pub struct Arguments {
 /// What went wrong before.
 pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), LoadError> {
     let Arguments { target: Target { topic, partitions, .. }, load, rate, receiving, .. } = arguments;
+    let by = arguments.target.by(receiving.by)?;
     let mut topics = arguments.target.connect()?;
     let backlog = Topic::find(&mut *topics, &arguments.backlog, *partitions)?;
     let topic = Topic::create_or_find(&mut *topics, topic, *partitions, &load.settings)?;
-    let mut flow = Flow::connect(&mut *topics, &topic, load, *rate, receiving)?;
+    let mut flow = Flow::connect(&mut *topics, &topic, load, *rate, receiving, by)?;
     flow.warm_up()?;
-    flow.add_readers(&mut *topics, &backlog, arguments.readers, receiving.fetch_bytes)?;
+    flow.add_readers(&mut *topics, &backlog, arguments.readers, receiving.fetch_bytes, by)?;
     let (Outcome { received, read, elapsed, failure }, spent) = flow.run("producing beside a drain");
     let errors = failure.as_ref().map_or(0, LoadError::count);
     let run = Run { verb: "mixed", done: received, errors, elapsed };

@@ -289,6 +289,15 @@ impl Payload {
     }
 }
 
+/// How many records a full batch has.
+///
+/// # Errors
+/// When a record is larger than the format allows.
+pub(crate) fn records_per_batch(shape: Shape) -> Result<usize, BuildError> {
+    let values = &mut Values::random(0);
+    Ok(build(shape, Timestamp::from(SystemTime::now()), u64::MAX, values, None)?.1.len())
+}
+
 /// One batch of at most `records_max` records, and where the value of each starts.
 fn build(
     shape: Shape,

@@ -36,9 +36,9 @@ pub struct Arguments {
     /// What is sent.
     #[command(flatten)]
     pub load: Load,
-    /// How records are handed to the broker
-    #[arg(long, value_enum, value_name = "HOW", default_value_t = ProduceBy::Batches)]
-    pub by: ProduceBy,
+    /// How records are handed to the broker [default: batches, where the driver has them]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub by: Option<ProduceBy>,
     /// A constant rate of all producers together, records (20000) or bytes (50MB) a second, instead of as fast as answers
     /// come; latencies then count from when a batch was due, so that a stall shows in all that was due meanwhile
     #[arg(long, value_name = "RATE")]
@@ -60,8 +60,11 @@ pub enum ProduceBy {
 /// What went wrong before.
 pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), LoadError> {
     let Arguments { target: Target { topic, partitions, .. }, load, rate, by } = arguments;
-    if *by == ProduceBy::Enqueue {
-        return enqueue::measure(&arguments.target, load, *rate);
+    match by {
+        Some(ProduceBy::Enqueue) => return enqueue::measure(&arguments.target, load, *rate),
+        None if arguments.target.driver.is_client_alone() => return enqueue::measure(&arguments.target, load, *rate),
+        Some(ProduceBy::Batches) if arguments.target.driver.is_client_alone() => return Err(LoadError::OnlyClient),
+        Some(ProduceBy::Batches) | None => {}
     }
     let mut topics = arguments.target.connect()?;
     let topic = Topic::create_or_find(&mut *topics, topic, *partitions, &load.settings)?;

@@ -190,7 +190,7 @@ impl Step {
     /// The command line that it stands for.
     fn line(&self, arguments: &Arguments, id: &str) -> Vec<String> {
         let brokers: Vec<String> = arguments.brokers.iter().map(BrokerAddress::to_string).collect();
-        let driver = arguments.driver.driver().name().to_owned();
+        let driver = arguments.driver.name().to_owned();
         let mut line = vec![self.run.clone(), "--brokers".into(), brokers.join(","), "--driver".into(), driver];
         for (flag, value) in &self.flags {
             match value {

@@ -1,4 +1,4 @@
-//! Where a consumer's records come from: fetches, or a subscription.
+//! Where a consumer's records come from: fetches, a subscription, or a client that asks by itself.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use ringmq_client::PartitionIndex;
 
+use crate::client::Stream;
 use crate::connection::{Connection, invalid};
 use crate::error::{LoadError, WorkerError};
 use crate::fetcher::{Fetcher, Fetching};
@@ -22,6 +23,8 @@ pub enum By {
     Subscribe,
     /// Each time anew
     Fetch,
+    /// As the client does that programs use: the client crate, or librdkafka
+    Client,
 }
 
 impl By {
@@ -30,6 +33,7 @@ impl By {
         match self {
             Self::Subscribe => "subscribe",
             Self::Fetch => "fetch",
+            Self::Client => "client",
         }
     }
 }
@@ -45,14 +49,16 @@ pub(crate) struct Received {
     pub(crate) ends_span: bool,
 }
 
-/// A connection on which records come.
+/// What records come by.
 pub(crate) enum Source {
     Fetches { fetcher: Fetcher, idle: VecDeque<Span> },
     Subscription(Subscriber),
+    Client(Stream),
 }
 
 impl Source {
-    /// Connects to where the first of `places` is. Without a wish it is a subscription where the broker has them.
+    /// Connects to where the first of `places` is. Without a wish it is a subscription where the broker has them. Where batches
+    /// are to have stamps, every record that comes by a client has one.
     pub(crate) fn connect(
         topic: &Topic,
         places: &[Place],
@@ -62,12 +68,16 @@ impl Source {
         let Some(home) = places.first() else {
             return Err(LoadError::Connect(invalid("a consumer has no partition")));
         };
+        if by == Some(By::Client) {
+            let has_stamps = fetching.stamp_position.is_some();
+            return Ok(Self::Client(Stream::connect(topic, home, fetching.bytes, has_stamps)?));
+        }
         let connection = Connection::open(topic.driver, &home.addresses).map_err(LoadError::Connect)?;
         let topic = topic.name.clone();
         match (by, connection.has_subscriptions()) {
             (Some(By::Subscribe), false) => Err(LoadError::NoSubscriptions),
             (Some(By::Subscribe) | None, true) => Ok(Self::Subscription(Subscriber::new(connection, topic, fetching))),
-            (Some(By::Fetch), _) | (None, false) => {
+            (Some(By::Fetch | By::Client), _) | (None, false) => {
                 let fetcher = Fetcher::new(connection, topic, fetching);
                 Ok(Self::Fetches { fetcher, idle: VecDeque::new() })
             }
@@ -79,6 +89,7 @@ impl Source {
         match self {
             Self::Fetches { .. } => By::Fetch,
             Self::Subscription(_) => By::Subscribe,
+            Self::Client(_) => By::Client,
         }
     }
 
@@ -94,6 +105,7 @@ impl Source {
                 subscriber.end()?;
                 subscriber.begin(spans.collect())
             }
+            Self::Client(stream) => stream.begin(spans),
         }
     }
 
@@ -113,6 +125,7 @@ impl Source {
                 Ok(Received { partition, counted: answer.counted, took: answer.took, ends_span })
             }
             Self::Subscription(subscriber) => subscriber.next(received),
+            Self::Client(stream) => stream.next(received),
         }
     }
 
@@ -121,6 +134,7 @@ impl Source {
         match self {
             Self::Fetches { .. } => Ok(()),
             Self::Subscription(subscriber) => subscriber.end(),
+            Self::Client(stream) => stream.end(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use ringmq_client::PartitionIndex;
 use ringmq_wire::Offset;
 
-use crate::checker::SectionChecker;
+use crate::checker::{CheckError, SectionChecker};
 use crate::connection::Connection;
 use crate::error::WorkerError;
 use crate::stamp::Stamp;
@@ -49,6 +49,20 @@ impl Span {
     #[cfg(test)]
     pub(crate) fn offsets(&self) -> Range<i64> {
         self.next.get()..self.until.get()
+    }
+
+    /// Takes a record that a client gives: the next one, or one behind those that are to be read. Whether it is to be read.
+    pub(crate) fn take_record(&mut self, offset: Offset) -> Result<bool, WorkerError> {
+        if self.is_read() {
+            return Ok(false);
+        }
+        let next = offset.checked_add(1).unwrap_or(Offset::MAX);
+        if offset != self.next {
+            let source = CheckError::Offsets { expected: self.next, base: offset, next };
+            return Err(WorkerError::Check { partition: self.partition, source });
+        }
+        self.next = next;
+        Ok(true)
     }
 
     /// Takes the section of a response that brings the next offsets, and verifies it as it comes. `received` gets the stamp

@@ -11,7 +11,6 @@ use crate::connection::invalid;
 use crate::error::{LoadError, WorkerError};
 use crate::fetcher::Fetching;
 use crate::latency::Latencies;
-use crate::producer::Producer;
 use crate::source::{By, Received, Source};
 use crate::span::Span;
 use crate::stamp::Stamp;
@@ -67,8 +66,8 @@ pub(crate) struct Producing<'a>(&'a Acknowledged);
 
 impl Producing<'_> {
     /// What the producer has had acknowledged.
-    pub(crate) fn end(self, producer: &Producer) {
-        for (partition, records) in producer.acknowledged() {
+    pub(crate) fn end(self, acknowledged: impl Iterator<Item = (PartitionIndex, u64)>) {
+        for (partition, records) in acknowledged {
             self.0.records[partition.as_usize()].fetch_add(records, Ordering::Relaxed);
         }
     }

@@ -110,9 +110,12 @@ fn records_come_by_subscription_or_fetch_as_is_asked_for() {
     };
     let flags = "--partitions 5 --record-bytes 100 --batch-bytes 2000";
     load(&format!("produce --topic held {flags} --producers 2 --records 4000"));
-    for (by, asked, subscribes) in
-        [("", "subscribe", true), ("--by fetch", "fetch", false), ("--by subscribe", "subscribe", true)]
-    {
+    for (by, asked, subscribes) in [
+        ("", "subscribe", true),
+        ("--by fetch", "fetch", false),
+        ("--by subscribe", "subscribe", true),
+        ("--by client", "client", true),
+    ] {
         let before = subscriptions();
         let way = format!("end-to-end --topic way {flags} {by} --producers 2 --consumers 3 --rate 4000 --warmup 50");
         let found = load(&format!("{way} --records 2005"));
@@ -145,6 +148,10 @@ fn records_come_by_subscription_or_fetch_as_is_asked_for() {
     assert!(found["records"].as_u64() > Some(0) && found["seconds"].as_f64() >= Some(0.2), "{found}");
     let refused: Vec<&str> = enqueue.split_whitespace().chain(["--rate", "5", "--brokers", &address]).collect();
     assert!(run_bench(&refused).stderr.contains("`--rate` does not go with --by enqueue"));
+    let linger: Vec<&str> = enqueue.split_whitespace().chain(["--linger", "1ms", "--brokers", &address]).collect();
+    run_bench(&[&linger[..], &["--records", "100"]].concat()).expect_success();
+    let batches: Vec<&str> = linger.iter().copied().filter(|flag| !["--by", "enqueue"].contains(flag)).collect();
+    assert!(run_bench(&batches).stderr.contains("`--linger` is for records that go through a client"));
 
     let found = load("discover --clients 5 --count 50");
     assert_eq!(found["controller"], address);
@@ -153,6 +160,17 @@ fn records_come_by_subscription_or_fetch_as_is_asked_for() {
     assert!(figures.iter().chain(&quantiles).all(|figure| *figure > Some(0.0)), "{found}");
     let flags = ["consume", "--driver", "kafka", "--by", "subscribe", "--topic", "t", "--brokers", &address];
     assert!(!run_bench(&flags).success, "that protocol has none");
+
+    // By the client each record tells how long it took, and a drain beside it goes through the client, too.
+    let flags =
+        "--partitions 5 --producers 2 --consumers 3 --record-bytes 100 --batch-bytes 2000 --rate 4000 --by client";
+    let found = load(&format!("mixed --topic way --backlog held {flags} --linger 0ms --duration 500ms"));
+    let records = found["records"].as_u64().expect("a number");
+    assert!((1900..=2020).contains(&records), "{records} records in half a second at 4000 a second");
+    assert!(found["backlog_bytes_per_second"].as_f64() > Some(0.0), "{found}");
+    for which in ["latency_us", "produce_latency_us"] {
+        assert!(found[which]["p50"].as_f64() > Some(0.0), "{found}");
+    }
 }
 
 #[test]

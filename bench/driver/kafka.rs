@@ -17,6 +17,7 @@ use ringmq_wire::{CorrelationId, ErrorCode, ProducerEpoch, ProducerId, WireError
 
 use self::fields::{Fields, put_string};
 use super::{Destination, Driver, Fetch, Fetched, Greeting, Topics};
+use crate::client::Client;
 use crate::connection::{Connection, invalid};
 use crate::error::WorkerError;
 use crate::topic::TopicError;
@@ -51,10 +52,6 @@ const INIT_PRODUCER_ID: Api = Api { key: 22, version: 0 };
 const DESCRIBE_CONFIGS: Api = Api { key: 32, version: 1 };
 
 impl Driver for Kafka {
-    fn name(&self) -> &'static str {
-        "kafka"
-    }
-
     fn greet(&self, _connection: &mut Connection) -> io::Result<Greeting> {
         Ok(Greeting { request_bytes_max: REQUEST_BYTES_MAX, has_subscriptions: false })
     }
@@ -160,6 +157,13 @@ impl Driver for Kafka {
             producer_id: ProducerId::checked(id).ok_or_else(negative)?,
             producer_epoch: ProducerEpoch::checked(epoch).ok_or_else(negative)?,
         })
+    }
+
+    fn client(&self) -> Option<&'static dyn Client> {
+        #[cfg(feature = "rdkafka")]
+        return Some(&crate::client::Librdkafka);
+        #[cfg(not(feature = "rdkafka"))]
+        None
     }
 
     fn connect(&self, brokers: &[BrokerAddress]) -> Result<Box<dyn Topics>, TopicError> {

@@ -15,6 +15,7 @@ use ringmq_wire::protocol::{
 use ringmq_wire::{CorrelationId, Detail, Offset, WireError};
 
 use super::{Destination, Driver, Fetch, Fetched, Greeting, Topics};
+use crate::client;
 use crate::connection::{Connection, invalid};
 use crate::error::WorkerError;
 use crate::topic::{Place, Topic, TopicError};
@@ -27,10 +28,6 @@ const TIMEOUT_MS: u32 = 30_000;
 pub(super) struct Native;
 
 impl Driver for Native {
-    fn name(&self) -> &'static str {
-        "native"
-    }
-
     fn greet(&self, connection: &mut Connection) -> io::Result<Greeting> {
         connection.write(&mut [io::IoSlice::new(&ClientPreamble::CURRENT.encode())])?;
         let mut preamble = [0; PREAMBLE_BYTES];
@@ -121,6 +118,10 @@ impl Driver for Native {
             return Err(io::Error::other(format!("the broker gives no producer id: {error}")));
         }
         InitProducerIdResponse::decode_whole(body).map_err(invalid)
+    }
+
+    fn client(&self) -> Option<&'static dyn client::Client> {
+        Some(&client::Native)
     }
 
     fn connect(&self, brokers: &[BrokerAddress]) -> Result<Box<dyn Topics>, TopicError> {
