@@ -2,13 +2,14 @@
 //!
 //! Each `[[step]]` has a `name`, in `run` one of the commands that measure, and that command's flags without their dashes:
 //! `record-bytes = 100` is `--record-bytes 100`, `idempotent = true` is `--idempotent`, and a flag that may be given several
-//! times has an array. What a flag means, its default and what is valid are the command's.
+//! times has an array. What a flag means, its default and what is valid are the command's. A step with `removes = true` fails
+//! where the broker has not removed the beginning of its topic when it is over.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser};
-use ringmq_client::BrokerAddress;
+use ringmq_client::{BrokerAddress, OffsetSpec};
 use serde::Deserialize;
 
 use crate::driver::DriverArgument;
@@ -92,6 +93,17 @@ pub enum ScenarioError {
         /// Why.
         source: Box<LoadError>,
     },
+    /// Retention was to remove records, and has not.
+    #[error(
+        "step `{step}`: topic `{topic}` still has its first records; have the broker look for what to remove more often \
+         (`retention_interval_ms`), or let the step take longer"
+    )]
+    NothingRemoved {
+        /// Which step.
+        step: String,
+        /// Which topic.
+        topic: String,
+    },
     /// The topics cannot be deleted.
     #[error("the topics of the scenario cannot be deleted: {0}")]
     Delete(#[from] TopicError),
@@ -113,6 +125,8 @@ struct Scenario {
 struct Step {
     name: String,
     run: String,
+    #[serde(default)]
+    removes: bool,
     #[serde(flatten)]
     flags: toml::Table,
 }
@@ -123,6 +137,8 @@ struct Measurement {
     name: String,
     line: Vec<String>,
     verb: Verb,
+    /// Of its topic the beginning is to be removed.
+    removes: bool,
 }
 
 /// The line of a step.
@@ -172,7 +188,23 @@ impl Measurement {
             report.print_named().map_err(ScenarioError::Output)?;
         }
         results.results.push(report);
-        failure.map_or(Ok(()), |source| Err(failed(source)))
+        failure.map_or(Ok(()), |source| Err(failed(source)))?;
+        if self.removes { self.check_removed() } else { Ok(()) }
+    }
+
+    fn check_removed(&self) -> Result<(), ScenarioError> {
+        let (target, step) = (self.verb.target(), self.name.clone());
+        let earliest = target.connect().and_then(|mut topics| {
+            let topic = topics.find(&target.topic)?;
+            topics.offsets(&topic, OffsetSpec::Earliest)
+        });
+        match earliest {
+            Ok(earliest) if earliest.iter().all(|offset| *offset == 0) => {
+                Err(ScenarioError::NothingRemoved { step, topic: target.topic.clone() })
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(ScenarioError::Load { step, source: Box::new(error.into()) }),
+        }
     }
 }
 
@@ -184,7 +216,9 @@ impl Step {
             step: self.name.clone(),
             reason: error.render().to_string(),
         })?;
-        Ok(Measurement { name: self.name.clone(), line, verb: parsed.verb })
+        // In a part of its time nothing may become old enough.
+        let removes = self.removes && arguments.scale >= 1.0;
+        Ok(Measurement { name: self.name.clone(), line, verb: parsed.verb, removes })
     }
 
     /// The command line that it stands for.

@@ -47,7 +47,7 @@ impl Verb {
         failure.map_or(Ok(()), Err).and(printed.and(page).map_err(LoadError::Output))
     }
 
-    fn target(&self) -> &Target {
+    pub(crate) fn target(&self) -> &Target {
         match self {
             Self::Produce(arguments) => &arguments.target,
             Self::Consume(arguments) => &arguments.target,

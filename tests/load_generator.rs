@@ -1,6 +1,6 @@
 //! `ringmq-bench` against a real broker.
 
-use ringmq_tests::{Broker, run_bench};
+use ringmq_tests::{Broker, BrokerOptions, run_bench};
 
 #[test]
 fn what_was_acknowledged_is_counted() {
@@ -240,6 +240,15 @@ fn a_scenario_runs_step_by_step_and_becomes_a_page() {
     run_bench(&["report", &json.display().to_string(), "--html", &again]).expect_success();
     assert_eq!(std::fs::read_to_string(&again).expect("the page is there"), written);
 
+    // What was to be removed and is still there fails the step.
+    std::fs::write(
+        &scenario,
+        "title = \"t\"\n[[step]]\nname = \"n\"\nrun = \"produce\"\ntopic = \"t\"\nrecords = 10\nremoves = true",
+    )
+    .expect("it can be written");
+    let kept = run_bench(&["run", &scenario, "--brokers", &address]);
+    assert!(!kept.success && kept.stderr.contains("still has its first records"), "{kept:?}");
+
     // Nothing to drain, and no such step, are errors that say so.
     broker.create_topic("empty", 3);
     let flags = "mixed --topic live --backlog empty --partitions 3 --records 10";
@@ -249,6 +258,39 @@ fn a_scenario_runs_step_by_step_and_becomes_a_page() {
     std::fs::write(&scenario, "title = \"t\"\n[[step]]\nname = \"n\"\nrun = \"fly\"").expect("it can be written");
     let refused = run_bench(&["run", &scenario, "--brokers", &address]);
     assert!(!refused.success && refused.stderr.contains("step `n`"), "{refused:?}");
+}
+
+#[test]
+fn a_step_that_removes_ends_well_once_something_is_removed() {
+    let mut options = BrokerOptions::default();
+    options.config.get_or_insert_default().push_str("retention_interval_ms = 100\n");
+    let broker = Broker::start_with(options);
+    let address = broker.address().to_string();
+    let scenario = broker.directory().join("scenario.toml");
+    let step = r#"
+        title = "Retention"
+        [[step]]
+        name = "n"
+        run = "produce"
+        topic = "t"
+        set = ["segment_bytes=1048576", "retention_bytes=1048576"]
+        partitions = 2
+        rate = "20MB"
+        duration = "1s"
+        removes = true
+    "#;
+    std::fs::write(&scenario, step).expect("the scenario can be written");
+    let scenario = scenario.display().to_string();
+    // A broker that is kept from its work may take more than one.
+    let since = std::time::Instant::now();
+    loop {
+        let ran = run_bench(&["run", &scenario, "--brokers", &address]);
+        if ran.success {
+            break;
+        }
+        assert!(ran.stderr.contains("still has its first records"), "{ran:?}");
+        assert!(since.elapsed() < std::time::Duration::from_secs(60), "nothing is removed");
+    }
 }
 
 #[test]
