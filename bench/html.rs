@@ -102,7 +102,7 @@ fn limits_table(limits: &Limits) -> String {
 }
 
 /// The throughput as a part of what the machine could do at most: of `loopback` where nothing is written, else of `pipe`.
-fn of_limit(report: &Report, limits: &Limits) -> String {
+pub(crate) fn of_limit(report: &Report, limits: &Limits) -> String {
     let limit = match report.verb.as_str() {
         "consume" => limits.loopback_bytes_per_second,
         _ => limits.pipe_bytes_per_second,

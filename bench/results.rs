@@ -69,14 +69,26 @@ pub fn run(arguments: &Arguments) -> Result<(), ResultsError> {
     let (paths, read): (Vec<&PathBuf>, Vec<Results>) =
         arguments.files.iter().zip(read).filter(|(_, read)| !read.results.is_empty()).unzip();
     let compared: Vec<Compared> = paths.into_iter().zip(&read).map(|(path, read)| Compared::new(path, read)).collect();
-    let mut text = String::new();
+    let mut text = limits.as_ref().map(machine).unwrap_or_default();
     for (index, one) in compared.iter().enumerate() {
-        one.write((index > 0).then_some(&compared[0]), &mut text);
+        one.write((index > 0).then_some(&compared[0]), limits.as_ref(), &mut text);
     }
     io::stdout().lock().write_all(text.as_bytes()).map_err(ResultsError::Output)?;
     let Some(path) = &arguments.html else { return Ok(()) };
     let written = Results { limits, ..all(&compared, &read) }.write_html(path);
     written.map_err(|source| ResultsError::File { path: path.clone(), source })
+}
+
+/// What the machine could do, in a line.
+fn machine(limits: &Limits) -> String {
+    let megabytes = |rate: f64| rate / 1e6;
+    format!(
+        "the machine\n  pipe {:.1} MB/s  loopback {:.1} MB/s  disk {:.1} MB/s written, {:.1} MB/s read\n",
+        megabytes(limits.pipe_bytes_per_second),
+        megabytes(limits.loopback_bytes_per_second),
+        megabytes(limits.disk_write_bytes_per_second),
+        megabytes(limits.disk_read_bytes_per_second),
+    )
 }
 
 /// The results of several files together, told apart by their files' names.
@@ -104,8 +116,8 @@ impl<'a> Compared<'a> {
     }
 
     /// A line for each result, with ratios to the result of `base` that has the same name, or to its only one where there
-    /// is one of each.
-    fn write(&self, base: Option<&Compared<'_>>, out: &mut String) {
+    /// is one of each, and with the part of what the machine could do, where that is known.
+    fn write(&self, base: Option<&Compared<'_>>, limits: Option<&Limits>, out: &mut String) {
         for report in self.results {
             let same = base.and_then(|base| match (self.results, base.results) {
                 ([_], [only]) => Some(only),
@@ -119,11 +131,12 @@ impl<'a> Compared<'a> {
             let Latency { p50, p99, p999, .. } = report.latency_us;
             let _ = writeln!(
                 out,
-                "{}: {}\n  {:.1} MB/s{}  p50 {:.0}{}  p99 {:.0}{}  p99.9 {:.0}{} µs  broker {}{} CPU s/GB, {}{} MB",
+                "{}: {}\n  {:.1} MB/s{}{}  p50 {:.0}{}  p99 {:.0}{}  p99.9 {:.0}{} µs  broker {}{} CPU s/GB, {}{} MB",
                 self.file,
                 report.name,
                 report.bytes_per_second / 1e6,
                 ratio(|report| Some(report.bytes_per_second)),
+                limits.map_or_else(String::new, |limits| format!(", {} of the limit", html::of_limit(report, limits))),
                 p50,
                 ratio(|report| Some(report.latency_us.p50)),
                 p99,
@@ -229,12 +242,16 @@ mod tests {
         let (base, other) = (of(slow), of(fast));
         let (base, other) = (Compared::new(Path::new("a.json"), &base), Compared::new(Path::new("b.json"), &other));
         let mut text = String::new();
-        other.write(Some(&base), &mut text);
+        other.write(Some(&base), None, &mut text);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[2], "b: same");
         assert!(lines[3].contains("12.0 MB/s (3.00)") && lines[3].contains("p50 5001 (1.00)"), "{text}");
         assert!(lines[3].contains("(0.25)  p99.9") && lines[3].contains("broker 100.00 (1.00)"), "{text}");
         assert!(lines[3].ends_with("CPU s/GB, 75 (1.50) MB"), "{text}");
+        text.clear();
+        // Of a pipe of 8 MB/s.
+        other.write(Some(&base), Some(&limits::tests::limits()), &mut text);
+        assert!(text.contains("12.0 MB/s (3.00), 1.50 of the limit  p50"), "{text}");
     }
 
     #[test]
