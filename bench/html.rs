@@ -10,11 +10,13 @@ use crate::latency::Latency;
 use crate::limits::Limits;
 use crate::meter::Sample;
 use crate::report::Report;
-use chart::{Chart, Scale, Series, escape};
+use chart::{Chart, Scale, Series, Style, escape};
 
 /// Told apart with every common kind of colour blindness, on light and on dark (Okabe and Ito, "Color Universal Design", 2008;
-/// without yellow and black). Further runs begin anew.
+/// without yellow and black).
 const COLORS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
+/// Further runs have the same colours with gaps: 24 lines that differ. (Lengths of dashes and gaps.)
+const DASHES: [&str; 4] = ["none", "7 3", "2 3", "9 3 2 3"];
 
 /// Writes the page.
 pub(crate) fn write(path: &Path, title: &str, reports: &[Report], limits: Option<&Limits>) -> io::Result<()> {
@@ -27,7 +29,10 @@ fn page(title: &str, reports: &[Report], limits: Option<&Limits>) -> String {
     let title = escape(title);
     let _ = write!(page, "<title>{title} · ringmq-bench</title>\n<style>\n{}", include_str!("html/style.css"));
     for (number, color) in COLORS.iter().enumerate() {
-        let _ = writeln!(page, ".c{number} {{ stroke: {color}; }} .s{number} {{ background: {color}; }}");
+        let _ = writeln!(page, ".c{number} {{ stroke: {color}; }}");
+    }
+    for (number, dashes) in DASHES.iter().enumerate() {
+        let _ = writeln!(page, ".d{number} {{ stroke-dasharray: {dashes}; }}");
     }
     let _ = write!(page, "</style>\n</head>\n<body>\n<h1>{title}</h1>\n{}", table(reports, limits));
     page += &limits.map(limits_table).unwrap_or_default();
@@ -37,6 +42,9 @@ fn page(title: &str, reports: &[Report], limits: Option<&Limits>) -> String {
     }
     page + "</div>\n" + &footer(reports) + "</body>\n</html>\n"
 }
+
+/// In a cell, where a run has no such figure.
+const NONE: &str = "–";
 
 /// One row for each run.
 fn table(reports: &[Report], limits: Option<&Limits>) -> String {
@@ -57,16 +65,21 @@ fn table(reports: &[Report], limits: Option<&Limits>) -> String {
         "broker memory",
         "errors",
     ];
+    let rows: Vec<Vec<String>> = reports.iter().map(|report| cells(report, limits)).collect();
+    // What no run has takes no place; the name stands before the cells, and the errors behind them.
+    let is_shown = |column: usize| rows.iter().any(|cells| cells.get(column).is_none_or(|cell| cell != NONE));
     let mut table = String::from("<div class=\"scroll\"><table>\n<tr>");
-    for heading in HEADINGS {
-        let _ = write!(table, "<th>{heading}</th>");
+    for (number, heading) in HEADINGS.iter().enumerate() {
+        if number.checked_sub(1).is_none_or(is_shown) {
+            let _ = write!(table, "<th>{heading}</th>");
+        }
     }
     table += "</tr>\n";
-    for (number, report) in reports.iter().enumerate() {
-        let (color, name) = (number % COLORS.len(), escape(&report.name));
-        let _ = write!(table, "<tr><td><span class=\"swatch s{color}\"></span><span>{name}</span></td>");
-        for cell in cells(report, limits) {
-            let _ = write!(table, "<td>{}</td>", escape(&cell));
+    for (number, (report, cells)) in reports.iter().zip(&rows).enumerate() {
+        let (sample, name) = (line_style(number).sample(), escape(&report.name));
+        let _ = write!(table, "<tr><td>{sample}<span>{name}</span></td>");
+        for (_, cell) in cells.iter().enumerate().filter(|(column, _)| is_shown(*column)) {
+            let _ = write!(table, "<td>{}</td>", escape(cell));
         }
         let class = if report.errors > 0 { " class=\"bad\"" } else { "" };
         let _ = writeln!(table, "<td{class}>{}</td></tr>", report.errors);
@@ -112,7 +125,7 @@ pub(crate) fn of_limit(report: &Report, limits: &Limits) -> String {
 
 /// Between the name and the errors.
 fn cells(report: &Report, limits: Option<&Limits>) -> Vec<String> {
-    let or_none = |number: Option<String>| number.unwrap_or_else(|| "–".to_owned());
+    let or_none = |number: Option<String>| number.unwrap_or_else(|| NONE.to_owned());
     let Latency { p50, p90, p99, p999, p9999, max } = report.latency_us;
     let mut cells = vec![
         format!("{:.0}", report.records_per_second),
@@ -132,7 +145,7 @@ fn charts(reports: &[Report]) -> Vec<(&'static str, Chart<'static>)> {
     let lines = |points: &dyn Fn(&Report) -> Vec<(f64, f64)>| -> Vec<Series> {
         let series = |(number, report): (usize, &Report)| Series {
             name: report.name.clone(),
-            color: number % COLORS.len(),
+            style: line_style(number),
             points: points(report),
         };
         reports.iter().enumerate().map(series).collect()
@@ -166,6 +179,11 @@ fn charts(reports: &[Report]) -> Vec<(&'static str, Chart<'static>)> {
         ("Written to disk by the broker, a second", over_time(size, written)),
         ("Read from disk by the broker, a second", over_time(size, read)),
     ]
+}
+
+/// What tells the run with this number from the others.
+fn line_style(number: usize) -> Style {
+    Style { color: number % COLORS.len(), dashes: number / COLORS.len() % DASHES.len() }
 }
 
 /// By how much something that only grows grew in a second, from each sample to the next.
@@ -244,9 +262,28 @@ mod tests {
         assert!(!page.contains("<b>&") && page.contains("<td class=\"bad\">3</td>"));
         // Two runs in each of six charts; nothing was read from disks.
         assert_eq!((page.matches("<polyline").count(), page.matches("not measured").count()), (12, 1));
+        // Nobody asked for this figure, and others for that.
+        assert!(!page.contains("acknowledged, p99") && page.contains("<th>asked for</th>"), "{page}");
+        assert_eq!(page.matches("<th>").count(), page.split("</tr>").nth(1).unwrap().matches("</td>").count());
+        // Beside each chart, and in the table.
+        for name in ["<span>first</span>", "<span>&lt;b&gt;&amp;</span>"] {
+            assert_eq!(page.matches(name).count(), 7, "{name}: {page}");
+        }
         for outside in ["http:", "https:", "src=", "href=", "@import", "url("] {
             assert!(!page.contains(outside), "{outside}");
         }
+    }
+
+    #[test]
+    fn one_run_needs_no_legend_and_many_have_lines_of_their_own() {
+        let reports: Vec<Report> =
+            (0..COLORS.len() * DASHES.len()).map(|number| report(&format!("run {number}"))).collect();
+        let one = page("One", &reports[..1], None);
+        assert!(!one.contains("<ul"), "{one}");
+        let many = page("Many", &reports, None);
+        let lines = many.split("<polyline class=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
+        let of_first_chart: std::collections::BTreeSet<&str> = lines.take(reports.len()).collect();
+        assert_eq!(of_first_chart.len(), reports.len());
     }
 
     #[test]

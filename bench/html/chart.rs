@@ -15,10 +15,28 @@ const BOTTOM: f64 = 38.0;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Series {
     pub(crate) name: String,
-    /// Which of the page's colours.
-    pub(crate) color: usize,
+    pub(crate) style: Style,
     /// From left to right; x and y.
     pub(crate) points: Vec<(f64, f64)>,
+}
+
+/// Which of the page's colours and dashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Style {
+    pub(crate) color: usize,
+    pub(crate) dashes: usize,
+}
+
+impl Style {
+    fn classes(self) -> String {
+        format!("c{} d{}", self.color, self.dashes)
+    }
+
+    /// A piece of such a line.
+    pub(crate) fn sample(self) -> String {
+        let classes = self.classes();
+        format!("<svg class=\"sample\" viewBox=\"0 0 28 8\"><path class=\"{classes}\" d=\"M0 4H28\"/></svg>")
+    }
 }
 
 /// A place on an axis, and what stands there.
@@ -51,7 +69,7 @@ pub(crate) struct Chart<'a> {
 }
 
 impl Chart<'_> {
-    /// The picture, or a word where there is nothing to show.
+    /// The picture, with the names of its lines where there are several, or a word where there is nothing to show.
     pub(crate) fn to_svg(&self) -> String {
         let points = || self.series.iter().flat_map(|series| &series.points).copied();
         let shown = |&(x, y): &(f64, f64)| self.x.place(x).is_finite() && self.y.place(y).is_finite();
@@ -82,11 +100,22 @@ impl Chart<'_> {
             for (x, y) in series.points.iter().copied().filter(shown) {
                 let _ = write!(line, "{:.1},{:.1} ", right(x), down(y));
             }
-            let (color, name) = (series.color, escape(&series.name));
-            let _ =
-                write!(svg, "<polyline class=\"c{color}\" points=\"{}\"><title>{name}</title></polyline>", line.trim());
+            let (classes, name, line) = (series.style.classes(), escape(&series.name), line.trim());
+            let _ = write!(svg, "<polyline class=\"{classes}\" points=\"{line}\"><title>{name}</title></polyline>");
         }
-        svg + "</svg>"
+        svg + "</svg>" + &self.legend()
+    }
+
+    /// The names of the lines that are there to be told apart.
+    fn legend(&self) -> String {
+        if self.series.len() < 2 {
+            return String::new();
+        }
+        let mut legend = String::from("<ul class=\"legend\">");
+        for series in self.series.iter().filter(|series| !series.points.is_empty()) {
+            let _ = write!(legend, "<li>{}<span>{}</span></li>", series.style.sample(), escape(&series.name));
+        }
+        legend + "</ul>"
     }
 }
 
@@ -199,16 +228,21 @@ mod tests {
 
     #[test]
     fn lines_go_from_corner_to_corner() {
-        let series = vec![Series { name: "a & b".into(), color: 3, points: vec![(0.0, 0.0), (10.0, 50.0)] }];
+        let series = vec![Series {
+            name: "a & b".into(),
+            style: Style { color: 3, dashes: 1 },
+            points: vec![(0.0, 0.0), (10.0, 50.0)],
+        }];
         let chart = Chart { x: Scale::Linear, x_name: "s", y: Scale::Linear, y_label: |y| format!("{y}"), series };
         let svg = chart.to_svg();
         assert!(svg.contains("points=\"64.0,242.0 628.0,10.0\""), "{svg}");
-        assert!(svg.contains("class=\"c3\"") && svg.contains("<title>a &amp; b</title>"), "{svg}");
+        assert!(svg.contains("class=\"c3 d1\"") && svg.contains("<title>a &amp; b</title>"), "{svg}");
     }
 
     #[test]
     fn what_cannot_be_shown_is_left_out() {
-        let series = |points: &[(f64, f64)]| vec![Series { name: String::new(), color: 0, points: points.to_vec() }];
+        let style = Style { color: 0, dashes: 0 };
+        let series = |points: &[(f64, f64)]| vec![Series { name: String::new(), style, points: points.to_vec() }];
         let chart = |points: &[(f64, f64)]| Chart {
             x: Scale::Percentiles,
             x_name: "",
