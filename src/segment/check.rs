@@ -43,6 +43,12 @@ impl FrameCheck {
         Ok(header)
     }
 
+    /// How far the log was durable when the frame with that header was built, the journal included, as far as no later life
+    /// has taken that over. It may lie beyond the frame.
+    pub(crate) fn proven_end(&self, header: &FrameHeader) -> Offset {
+        header.durable_offset.min(self.generations.owned_end(header.generation))
+    }
+
     /// Checks the whole frame that `frame` begins with, whose header passed: that it is the one expected, and its
     /// payload.
     pub(crate) fn frame(header: &FrameHeader, expected: Offset, frame: &[u8]) -> Result<(), FrameFault> {

@@ -155,8 +155,7 @@ impl Behind {
             Ok(header) => {
                 self.frames += 1;
                 self.proven_frames_end = self.proven_frames_end.max(Some(header.frames_end));
-                let until = check.generations.owned_end(header.generation);
-                self.proven_end = self.proven_end.max(Some(header.durable_offset.min(until)));
+                self.proven_end = self.proven_end.max(Some(check.proven_end(&header)));
             }
             Err(fault @ FrameFault::UnknownGeneration(_)) => {
                 self.unknown_generation = self.unknown_generation.or(Some((position, fault)));

@@ -20,7 +20,8 @@ impl Opening<'_> {
     ) -> Result<(), OpenError> {
         let frames_ends = tail.extents().filter_map(|extent| extent.behind.proven_frames_end);
         let proven_frames = frames_ends.fold(known.proven_end(), Offset::max);
-        let proven = tail.extents().filter_map(|extent| extent.behind.proven_end).fold(proven_frames, Offset::max);
+        let ends = tail.extents().flat_map(|extent| [extent.proven_end, extent.behind.proven_end]);
+        let proven = ends.flatten().fold(proven_frames, Offset::max);
         let proven = proven.max(known.repaired_end().unwrap_or(Offset::ZERO));
         for extent in tail.extents() {
             if let Some((position, fault)) = extent.behind.unknown_generation {
@@ -47,7 +48,11 @@ impl Opening<'_> {
         if last.end >= proven_frames && end >= proven {
             return Ok(());
         }
-        Err(self.ends_early(tail.first_without_frames(), proven))
+        let missing = tail.first_without_frames();
+        if last.end >= proven_frames && missing.is_whole() {
+            return Err(self.journal_lost(tail, end, proven));
+        }
+        Err(self.ends_early(missing, proven))
     }
 
     /// The same by what the journals tell. They will be used again, so the verdict is made durable (rule 6 of the
@@ -75,8 +80,13 @@ impl Opening<'_> {
         if tail.last.end < proven_frames {
             return Err(self.ends_early(tail.first_without_frames(), proven_end));
         }
+        Err(self.journal_lost(tail, end, proven_end))
+    }
+
+    /// What the journals have behind the frames ends at `end`.
+    fn journal_lost(&self, tail: &Tail, end: Offset, proven: Offset) -> OpenError {
         let place = FramePlace { offset: end, position: tail.last.end_position };
-        Err(self.corrupt(tail.last.segment.base, place, Damage::JournalLost, proven_end))
+        self.corrupt(tail.last.segment.base, place, Damage::JournalLost, proven)
     }
 
     /// What comes out when it is put into frames.

@@ -26,6 +26,8 @@ pub(super) struct Extent {
     pub(super) end: Offset,
     pub(super) end_position: u64,
     pub(super) file_bytes: u64,
+    /// How far the log was durable when the last good frame was built, the journal included.
+    pub(super) proven_end: Option<Offset>,
     /// What stands there instead of a frame.
     pub(super) fault: FrameFault,
     pub(super) behind: Behind,
@@ -205,11 +207,12 @@ impl Opening<'_> {
         let check = FrameCheck { id: self.id, segment_base: segment.base, generations: known.clone() };
         let (beginning, mut told) = (from.unwrap_or(first_of(segment.base)), ToldByFrames::default());
         let scanner = FrameScanner::new(&file, check.clone(), beginning).await;
-        let mut scanner = scanner.map_err(read)?;
+        let (mut scanner, mut proven_end) = (scanner.map_err(read)?, None);
         let fault = loop {
             match scanner.next_frame().await.map_err(read)? {
                 Ok((header, frame)) => {
                     told.read(&header, &frame);
+                    proven_end = proven_end.max(Some(check.proven_end(&header)));
                     if header.base_offset >= covered {
                         indexes.push(&header);
                     }
@@ -228,6 +231,7 @@ impl Opening<'_> {
             end,
             end_position,
             file_bytes,
+            proven_end,
             fault,
             behind,
             scanned_from,

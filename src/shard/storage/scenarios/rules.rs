@@ -83,6 +83,34 @@ fn rule_05_a_frame_tells_of_what_the_journal_lost() {
 }
 
 #[test]
+fn rule_05_a_frame_that_counts_tells_of_what_the_journal_had_behind_it() {
+    for blocks_lost in [1, 4, 10] {
+        let sim = sim(41, true);
+        start_with_journal(&sim);
+        sim.run(|| async {
+            let core = Core::start(1).await;
+            let log = core.log(0);
+            for tag in 0..10 {
+                log.append(append(tag, 1, 3_000)).await.expect("acknowledged");
+            }
+            // One frame, of some of them, is built when the journal has them all.
+            log.delete_records(Offset::new(1)).await.expect("deleted");
+            assert!(log.frames_end() < Offset::new(6) && log.offsets().durable == Offset::new(10));
+        });
+        sim.kill();
+        let blocks = blocks_with_entries(&sim);
+        assert_eq!(blocks.len(), 10);
+        for block in &blocks[blocks.len() - blocks_lost..] {
+            zero(&sim, ring_path(&sim), *block);
+        }
+        for _ in 0..2 {
+            sim.run(|| async { assert_eq!(corruption(&Core::start(1).await.logs[0]), Damage::JournalLost) });
+            sim.crash();
+        }
+    }
+}
+
+#[test]
 fn rule_15_the_newest_block_that_rots_before_anything_tells_of_it_is_cut() {
     let sim = sim(6, true);
     start_with_journal(&sim);
