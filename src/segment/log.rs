@@ -570,6 +570,7 @@ fn core(root: &Path, id: LogId, config: LogConfig, deps: &LogDeps, recovered: Re
         compaction_rests_until: Timestamp::new(0),
         active: recovered.active,
         retired: recovered.retired,
+        tidying_later: false,
         left_over: None,
         generations: recovered.generations,
         generation: None,

@@ -173,15 +173,21 @@ impl LogState {
     }
 }
 
-/// Removes what is left below the start, in the background: what an earlier life did not come to, say.
+/// Removes what is left below the start, in the background: what an earlier life did not come to, say. However often it is
+/// asked for meanwhile, it is done once.
 pub(crate) fn tidy_later(log: &Rc<LogCore>) {
-    if !log.state.borrow().is_untidy() {
-        return;
+    {
+        let mut state = log.state.borrow_mut();
+        if state.tidying_later || !state.is_untidy() {
+            return;
+        }
+        state.tidying_later = true;
     }
     let tidying = {
         let log = log.clone();
         async move {
             let _alone = log.reshaping.acquire(1).await;
+            log.state.borrow_mut().tidying_later = false;
             tidy(&log).await;
         }
     };

@@ -122,6 +122,8 @@ pub(crate) struct LogState {
     pub(crate) active: Option<ActiveSegment>,
     /// Segments below the start whose files are still there, oldest first.
     pub(crate) retired: VecDeque<Rc<Segment>>,
+    /// Whether a task waits to remove them.
+    pub(crate) tidying_later: bool,
     /// A segment whose file was created, or may have been, and which is not in use.
     pub(crate) left_over: Option<Rc<Segment>>,
     /// What the generation tables know; `None` until the first append ever.

@@ -235,6 +235,27 @@ fn a_reader_of_a_segment_that_is_removed_gets_it_whole_or_is_told_that_it_is_del
 }
 
 #[test]
+fn deletions_during_compaction_leave_one_task_that_waits_for_its_end() {
+    let sim = sim(827);
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        append_large(&log, 1..=10).await;
+        time::sleep(millis(1000)).await;
+        for (start, kept) in [(7, &[6, 9][..]), (9, &[9])] {
+            let before = segments(&sim);
+            let compacting = log.core().reshaping.acquire(1).await;
+            for _ in 0..100 {
+                assert_eq!(delete_below(&log, start).await, start);
+            }
+            assert_eq!((log.core().gate.running(), segments(&sim)), (1, before));
+            drop(compacting);
+            time::sleep(millis(1000)).await;
+            assert_eq!(segments(&sim), kept);
+        }
+    });
+}
+
+#[test]
 fn timestamps_are_looked_up_among_what_is_left() {
     let sim = sim(870);
     sim.run(|| async {
