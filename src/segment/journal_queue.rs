@@ -44,6 +44,7 @@ impl JournalQueue {
         self.0.append_bytes_max.set(0);
         let waiting = std::mem::take(&mut *self.0.waiting.borrow_mut());
         for append in waiting {
+            append.waits_no_more();
             append.go_straight();
         }
     }
@@ -65,7 +66,7 @@ impl JournalQueue {
             }
             let first = waiting.pop_front()?;
             drop(waiting);
-            first.log.state.borrow_mut().queued_for_journal -= first.batches.len();
+            first.waits_no_more();
             if wanted {
                 return Some(first);
             }
@@ -195,6 +196,11 @@ impl Journaling {
     fn is_wanted(&self) -> bool {
         let state = self.log.state.borrow();
         state.is_usable() && self.base_offset >= state.window.written()
+    }
+
+    /// It is not in the queue any more.
+    fn waits_no_more(&self) {
+        self.log.state.borrow_mut().queued_for_journal -= self.batches.len();
     }
 
     /// Within what time it is to be durable, where its log is acknowledged before; now.

@@ -11,6 +11,7 @@
 //! - `hostile_batches`: batches that compaction would make much longer, or cannot read
 //! - `inspect`: what is told of damaged logs, and their repair
 //! - `steps`: every step of making room, failing
+//! - `journaling`: what goes to the journals, and comes back from them
 //! - `log_start`: records deleted up to an offset, by age and by size
 //! - `full_disk`: what frees space, on a disk that has none
 //! - `limits`: full disks, failed writes, rolling, closing, deleting
@@ -23,6 +24,7 @@ mod damage;
 mod full_disk;
 mod hostile_batches;
 mod inspect;
+mod journaling;
 mod limits;
 mod log_start;
 mod model;
