@@ -17,6 +17,7 @@ use ringmq_wire::Offset;
 use crate::failure::Poison;
 use crate::generation::{Fact, RecordError};
 use crate::layout::LogId;
+use crate::open_segments::OpenSegments;
 use crate::producer_snapshots;
 use crate::room::{NoRoom, open_dir, sync_dir};
 use crate::segment::Segment;
@@ -162,12 +163,13 @@ impl LogState {
         !self.retired.is_empty() || first_is_below()
     }
 
-    /// Takes the segments below the start off the log.
-    fn retire(&mut self) {
+    /// Takes the segments below the start off the log. From now on those alone have them who read them.
+    fn retire(&mut self, open_segments: &OpenSegments) {
         let below = self.sealed_ends().take_while(|end| *end <= self.start).count();
         for segment in self.sealed.drain(..below) {
             segment.retire();
             segment.set_opened(None);
+            open_segments.forget(|other| Rc::ptr_eq(other, &segment));
             self.retired.push_back(segment);
         }
     }
@@ -197,7 +199,7 @@ pub(crate) fn tidy_later(log: &Rc<LogCore>) {
 
 /// Removes the segments below the start, oldest first. What fails is tried again with the next deletion.
 async fn tidy(log: &LogCore) {
-    log.state.borrow_mut().retire();
+    log.state.borrow_mut().retire(&log.open_segments);
     if log.state.borrow().retired.is_empty() {
         return;
     }

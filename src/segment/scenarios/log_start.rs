@@ -1,6 +1,7 @@
 //! Records that are deleted: up to an offset, by age, by size; and what every start makes of what is left.
 
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use ringmq_runtime::sim::{DiskConfig, Fault, LatencyConfig, Operation, Sim};
@@ -232,6 +233,25 @@ fn a_reader_of_a_segment_that_is_removed_gets_it_whole_or_is_told_that_it_is_del
         });
     }
     assert!(whole > 10 && told > 10, "{whole} and {told}");
+}
+
+#[test]
+fn what_is_to_be_removed_nobody_keeps() {
+    let sim = sim(826);
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        append_large(&log, 1..=10).await;
+        assert_eq!(left(&log).await.len(), 10);
+        time::sleep(millis(1000)).await;
+        sim.disk().inject(Fault::on(Operation::Remove, "*").times(u64::MAX));
+        assert_eq!(delete_below(&log, 7).await, 7);
+        let state = log.core().state.borrow();
+        assert_eq!(
+            state.retired.iter().map(Rc::strong_count).collect::<Vec<_>>(),
+            [1, 1],
+            "else none is freed in pieces"
+        );
+    });
 }
 
 #[test]
