@@ -3,10 +3,11 @@
 //! Segments go as a whole, the oldest first. **By age**: when the latest timestamp of a segment's records is older than
 //! `retention_age`. Timestamps are the producers', and one that is ahead of the broker's clock must not keep records for
 //! ever (the trouble that KIP-937 refuses such records for): all records of a segment were written before the first frame
-//! of the next one was, so where that is earlier, or a segment has no timestamps, that counts. When every sealed segment
-//! is too old, the active one goes as well if its records are and its first frame is: old timestamps alone do not delete
-//! what has just been sent. **By size**: while those that stay have `retention_bytes`
-//! or more, the active one among them.
+//! of the next one was, so where that is earlier, or a segment has no timestamps, that counts. A next one that claims to be
+//! older than the segment itself was begun by a clock that was behind; then the one after it is asked. When every sealed
+//! segment is too old, the active one goes as well if its records are and its first frame is: old timestamps alone do not
+//! delete what has just been sent. **By size**: while those that stay have `retention_bytes` or more, the active one among
+//! them.
 //!
 //! All of it is known in memory, but for a segment whose index was missing at the start: that is read once.
 
@@ -66,11 +67,15 @@ async fn keep_from_by_age(log: &Rc<LogCore>, age: Duration, now: Timestamp) -> R
     let mut keep_from = log.state.borrow().start;
     loop {
         let sealed = sealed_from(&log.state.borrow(), keep_from);
-        let Some(Sealed { segment, next_base, next_span }) = sealed else { break };
+        let Some((segment, next_base)) = sealed else { break };
         if segment.span().is_none() {
             open_sealed(log, &segment).await?;
         }
-        if !segment.span().is_some_and(|span| is_over(span, next_span, age, now)) {
+        let is_over = segment.span().is_some_and(|span| {
+            let written_before = written_before(&log.state.borrow(), span, next_base, now);
+            is_over(span, written_before, age, now)
+        });
+        if !is_over {
             return Ok(keep_from);
         }
         keep_from = next_base;
@@ -79,32 +84,31 @@ async fn keep_from_by_age(log: &Rc<LogCore>, age: Duration, now: Timestamp) -> R
     Ok(if active_is_over(&state, age, now) { keep_from.max(state.end) } else { keep_from })
 }
 
-/// A sealed segment and what is known of the next one.
-struct Sealed {
-    segment: Rc<Segment>,
-    next_base: Offset,
-    next_span: Option<TimeSpan>,
-}
-
-/// The sealed segment that holds `offset`.
-fn sealed_from(state: &LogState, offset: Offset) -> Option<Sealed> {
+/// The sealed segment that holds `offset`, and where it ends.
+fn sealed_from(state: &LogState, offset: Offset) -> Option<(Rc<Segment>, Offset)> {
     let at = state.sealed.partition_point(|segment| segment.base <= offset).checked_sub(1)?;
     let active = state.active.as_ref()?;
     if active.segment.base <= offset {
         return None;
     }
-    let (next_base, next_span) = match state.sealed.get(at + 1) {
-        Some(next) => (next.base, next.span()),
-        None => (active.segment.base, active.open.indexes.borrow().span()),
-    };
-    Some(Sealed { segment: state.sealed[at].clone(), next_base, next_span })
+    let next_base = state.sealed.get(at + 1).map_or(active.segment.base, |next| next.base);
+    Some((state.sealed[at].clone(), next_base))
+}
+
+/// When all records of a segment had been written, as those behind it tell, which begin at `next_base`: the first of them
+/// that does not claim to be older.
+fn written_before(state: &LogState, span: TimeSpan, next_base: Offset, now: Timestamp) -> Option<Timestamp> {
+    let later = &state.sealed[state.sealed.partition_point(|segment| segment.base < next_base)..];
+    let active = state.active.as_ref().and_then(|active| active.open.indexes.borrow().span());
+    let mut begun = later.iter().filter_map(|segment| segment.span()).chain(active).map(|later| later.first_written_at);
+    // Where the clock was ahead when the segment itself began, that says nothing.
+    begun.find(|begun| *begun >= span.first_written_at || span.first_written_at > now)
 }
 
 /// Whether all records of a segment are older than `age`, as far as can be told.
-fn is_over(span: TimeSpan, next: Option<TimeSpan>, age: Duration, now: Timestamp) -> bool {
+fn is_over(span: TimeSpan, written_before: Option<Timestamp>, age: Duration, now: Timestamp) -> bool {
     let stamped = Some(span.max_timestamp.get()).filter(|latest| *latest >= 0);
-    let written_before = next.map(|next| next.first_written_at.get());
-    let latest = stamped.into_iter().chain(written_before).min();
+    let latest = stamped.into_iter().chain(written_before.map(|at| at.get())).min();
     latest.is_some_and(|latest| is_older(latest, age, now))
 }
 

@@ -444,6 +444,51 @@ fn timestamps_ahead_of_the_clock_do_not_keep_records_for_ever() {
 }
 
 #[test]
+fn a_clock_that_was_behind_while_a_segment_began_makes_the_one_before_no_older() {
+    const BEHIND_HOURS: i64 = 30 * 24;
+    let sim = sim(884);
+    let step_hours = |hours: i64| sim.step_wall_clock(hours * 3_600_000);
+    sim.run(|| async {
+        let log = open_keeping(LogConfig { retention_age: Some(hours(10)), ..small() }).await;
+        append_large(&log, [aged(0), aged(0), aged(0)]).await;
+        step_hours(-BEHIND_HOURS);
+        append_large(&log, [aged(-BEHIND_HOURS)]).await;
+        step_hours(BEHIND_HOURS);
+        assert_eq!(segments(&sim), [0, 3]);
+        assert_eq!(log.retain(now()).await.expect("retained"), Offset::ZERO, "the records are of this hour");
+        time::sleep(hours(11)).await;
+        assert_eq!(log.retain(now()).await.expect("retained"), Offset::new(4), "in their time they go");
+
+        // Where timestamps are of no use, the first segment counts that was begun with a clock that was right again.
+        append_large(&log, [aged(-100_000), aged(-100_000), aged(-100_000)]).await;
+        step_hours(-BEHIND_HOURS);
+        append_large(&log, [1, 2, 3]).await;
+        step_hours(BEHIND_HOURS);
+        time::sleep(hours(1)).await;
+        append_large(&log, [1]).await;
+        assert_eq!(segments(&sim), [4, 7, 10]);
+        assert_eq!(log.retain(now()).await.expect("retained"), Offset::new(4));
+        time::sleep(hours(11)).await;
+        assert_eq!(log.retain(now()).await.expect("retained"), Offset::new(11));
+    });
+}
+
+#[test]
+fn a_clock_that_was_ahead_while_a_segment_began_does_not_keep_it_for_ever() {
+    let sim = sim(885);
+    sim.run(|| async {
+        let log = open_keeping(LogConfig { retention_age: Some(hours(10)), ..small() }).await;
+        sim.step_wall_clock(100_000 * 3_600_000);
+        append_large(&log, [aged(0), aged(0), aged(0)]).await;
+        sim.step_wall_clock(-100_000 * 3_600_000);
+        append_large(&log, [aged(0)]).await;
+        assert_eq!(log.retain(now()).await.expect("retained"), Offset::ZERO);
+        time::sleep(hours(11)).await;
+        assert_eq!(log.retain(now()).await.expect("retained"), Offset::new(4));
+    });
+}
+
+#[test]
 fn the_oldest_segments_go_while_the_others_have_enough() {
     let sim = sim(883);
     sim.run(|| async {
