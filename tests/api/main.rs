@@ -2,6 +2,8 @@
 //! of it is documented as far as these can rely on.
 
 #[cfg(test)]
+mod parity;
+#[cfg(test)]
 mod shared;
 #[cfg(test)]
 mod sources;

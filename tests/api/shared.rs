@@ -61,6 +61,7 @@ pub(crate) fn names() -> impl IntoIterator<Item = &'static str> {
         Until,
         blocking::Admin,
         blocking::Client,
+        blocking::ClientBuilder,
         blocking::Consumer,
         blocking::PendingDelivery,
         blocking::Producer,

@@ -26,6 +26,6 @@ mod producer;
 mod runtime_thread;
 
 pub use admin::Admin;
-pub use client::Client;
+pub use client::{Client, ClientBuilder};
 pub use consumer::{Consumer, RecordStream};
 pub use producer::{PendingDelivery, Producer};

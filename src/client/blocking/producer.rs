@@ -14,7 +14,12 @@ use crate::error::Error;
 use crate::producer::AckedBy;
 use crate::record::Record;
 
-/// As [`crate::Producer`].
+/// As [`crate::Producer`], but for what is on its way when it is dropped.
+///
+/// **Dropping** the client and all that was made from it ends their thread, and records that were
+/// [enqueued](Producer::enqueue) and are not acknowledged then are lost: [`flush`](Producer::flush) or
+/// [`close`](Producer::close) first. A producer that is dropped with such records logs how many they are, as the thread
+/// does that ends before they are sent. A [`PendingDelivery`] keeps the thread.
 ///
 /// ```no_run
 /// # fn example(producer: ringmq_client::blocking::Producer) -> Result<(), ringmq_client::Error> {

@@ -396,6 +396,25 @@ fn end_a_runtime(idempotent: bool) {
     });
 }
 
+#[test]
+fn dropping_a_blocking_producer_says_how_many_records_are_lost() {
+    let theirs = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (broker, _) = theirs.block_on(silent(100, 1_000));
+    let log = Log::default();
+    let _listening = log.listen();
+    let client = crate::blocking::Client::builder().brokers(broker.address()).timeout(LONG).connect().unwrap();
+    let producer = client.producer();
+    for record in numbered(3) {
+        producer.enqueue_with("t", record, |_| {}).unwrap();
+    }
+    let clone = producer.clone();
+    drop((producer, client));
+    assert_eq!(log.text(), "", "a clone is left, and with it the thread");
+    drop(clone);
+    let text = log.text();
+    assert!(text.contains("WARN") && text.contains("records=3") && text.contains("dropped"), "{text}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn records_gather_while_no_broker_can_be_reached() {
     let (broker, client) = with_topic().await;
