@@ -8,7 +8,7 @@
 //! received and its checksum found right: a stall on any side counts in full.
 //!
 //! With `--by client` each producer and each consumer is a client as programs use it: the producer hands over one by one as many
-//! records as fill a batch, when that is due, and each record has a stamp and a latency of its own.
+//! records as fill a batch, or as `--burst` says, when they are due, and each record has a stamp and a latency of its own.
 
 use clap::Args;
 

@@ -34,8 +34,10 @@ pub(crate) fn measure(
     load: &Load,
     rate: Option<Rate>,
 ) -> Result<(Report, Option<LoadError>), LoadError> {
-    if rate.is_some() {
-        return Err(LoadError::NotByClient { flag: "--rate", by: "enqueue" });
+    for (flag, is_given) in [("--rate", rate.is_some()), ("--burst", load.burst.is_some())] {
+        if is_given {
+            return Err(LoadError::NotByClient { flag, by: "enqueue" });
+        }
     }
     client::check(load, "enqueue")?;
     let Some(client) = target.driver.driver().client() else { return Err(LoadError::NoClient) };

@@ -42,6 +42,10 @@ pub struct Load {
     /// How long a client waits for more records before it sends a batch that is not full [default: the client's own]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub linger: Option<Duration>,
+    /// Records that a producer has at a time for a client, end to end, whatever batches it makes of them [default: as many
+    /// as fill a batch]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub burst: Option<u32>,
     /// What is waited for
     #[arg(long, value_enum, default_value_t = AcksArgument::All)]
     pub acks: AcksArgument,
@@ -81,8 +85,10 @@ impl Load {
         rate: Option<Rate>,
         epoch: Option<Instant>,
     ) -> Result<Vec<Producer>, LoadError> {
-        if self.linger.is_some() {
-            return Err(LoadError::OnlyByClient { flag: "--linger" });
+        for (flag, is_given) in [("--linger", self.linger.is_some()), ("--burst", self.burst.is_some())] {
+            if is_given {
+                return Err(LoadError::OnlyByClient { flag });
+            }
         }
         self.check(topic, epoch.is_some())?;
         let workers = usize::from(self.producers);

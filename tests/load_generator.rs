@@ -164,7 +164,7 @@ fn records_come_by_subscription_or_fetch_as_is_asked_for() {
     // By the client each record tells how long it took, and a drain beside it goes through the client, too.
     let flags =
         "--partitions 5 --producers 2 --consumers 3 --record-bytes 100 --batch-bytes 2000 --rate 4000 --by client";
-    let found = load(&format!("mixed --topic way --backlog held {flags} --linger 0ms --duration 500ms"));
+    let found = load(&format!("mixed --topic way --backlog held {flags} --burst 7 --linger 0ms --duration 500ms"));
     let records = found["records"].as_u64().expect("a number");
     assert!((1900..=2020).contains(&records), "{records} records in half a second at 4000 a second");
     assert!(found["backlog_bytes_per_second"].as_f64() > Some(0.0), "{found}");

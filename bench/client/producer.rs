@@ -1,5 +1,5 @@
-//! One producer of a flow, by way of a client: at its times it has as many records as fill a batch, all for one partition, and
-//! hands them over one by one.
+//! One producer of a flow, by way of a client: at its times it has as many records as fill a batch, or as `--burst` says, all for
+//! one partition, and hands them over one by one.
 //!
 //! So a program does that passes on what it has gathered; where batches begin and end is the client's affair. Each record says when
 //! it was due.
@@ -54,7 +54,10 @@ impl ClientProducer {
         super::check(load, "client")?;
         let Some(client) = topic.driver.client() else { return Err(LoadError::NoClient) };
         let (seed, count) = (fastrand::u64(..), usize::from(load.producers));
-        let burst = records_per_batch(load.shape())?;
+        let burst = match load.burst {
+            Some(records) => records as usize,
+            None => records_per_batch(load.shape())?,
+        };
         let volume = Volume { records: burst as u64, bytes: burst as u64 * u64::from(load.record_bytes) };
         let connect = |(index, places): (usize, Vec<Place>)| {
             let brokers = places.first().map_or(&[][..], |place| &place.addresses);
