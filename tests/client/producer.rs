@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use ringmq_client::{AckedBy, Acks, Client, Compression, Error, FetchOptions, Header, NewTopic, Offset, OffsetSpec};
-use ringmq_client::{PartitionIndex, Record, Timestamp, TopicAlteration};
+use ringmq_client::{PartitionIndex, Record, SubscribeOptions, Timestamp, TopicAlteration, Until};
 use ringmq_tests::Broker;
 
 use super::{LONG, connect, with_topic};
 
 const FIRST: PartitionIndex = PartitionIndex::new(0);
+const EVERY_CODEC: [Compression; 5] =
+    [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
 
 /// The end of each partition.
 async fn ends(client: &Client) -> Vec<i64> {
@@ -30,7 +32,7 @@ async fn a_record_comes_back_as_it_was_sent() {
         .with_header("name", "ring")
         .with_header("empty", "")
         .with_timestamp(Timestamp::new(1234));
-    for compression in [Compression::None, Compression::Lz4] {
+    for compression in EVERY_CODEC {
         let producer = client.producer().compression(compression).acked_by(AckedBy::Leader);
         let delivery = producer.send("t", record.clone()).await.unwrap();
         let (partition, offset) = (delivery.partition, delivery.offset);
@@ -39,6 +41,36 @@ async fn a_record_comes_back_as_it_was_sent() {
         assert_eq!((found.partition, found.offset, found.timestamp), (partition, offset, Timestamp::new(1234)));
         assert_eq!((&found.key, &found.value, &found.headers), (&record.key, &record.value, &record.headers));
     }
+}
+
+#[tokio::test]
+async fn batches_of_every_codec_are_stored_so_and_come_back_fetched_and_streamed() {
+    let (_broker, client) = with_topic().await;
+    let value = |compression: Compression, number: usize| format!("{compression:?} {number} {}", "again ".repeat(20));
+    let mut sent = Vec::new();
+    let mut sizes = Vec::new();
+    for compression in EVERY_CODEC {
+        let producer = client.producer().compression(compression);
+        let records = (0..50).map(|number| Record::value(value(compression, number))).collect();
+        let stored = producer.send_batch_to("t", FIRST, records).await.unwrap();
+        let raw = client.consumer().fetch_raw("t", FIRST, stored.offsets.start, FetchOptions::no_wait()).await.unwrap();
+        sizes.push(raw.batches.len());
+        // And gathered by the producer itself.
+        for number in 50..100 {
+            drop(producer.enqueue("t", Record::value(value(compression, number)).to_partition(FIRST)).await.unwrap());
+        }
+        producer.close().await.unwrap();
+        sent.extend((0..100).map(|number| value(compression, number)));
+    }
+    assert!(sizes[1..].iter().all(|size| size * 4 < sizes[0]), "stored as they were compressed: {sizes:?}");
+    assert_eq!(values(&client, FIRST).await, sent);
+    let options = SubscribeOptions { until: Until::CurrentEnd, ..SubscribeOptions::default() };
+    let mut stream = client.consumer().stream("t", options).await.unwrap();
+    for sent in &sent {
+        let record = stream.next().await.unwrap().expect("as many as were sent");
+        assert_eq!(record.value.as_deref(), Some(sent.as_bytes()));
+    }
+    assert!(stream.next().await.unwrap().is_none());
 }
 
 #[tokio::test]
