@@ -58,6 +58,20 @@ async fn every_record_comes_once_and_in_order() {
 }
 
 #[tokio::test]
+async fn from_the_latest_on_comes_what_is_sent_later_and_nothing_else() {
+    let (_broker, client) = with_topic().await;
+    fill(&client, 10).await;
+    let options = SubscribeOptions { start: Start::Latest, ..SubscribeOptions::default() };
+    let mut stream = client.consumer().stream("t", options).await.unwrap();
+    for (partition, offset) in [(2, 10), (0, 10), (2, 11), (3, 10), (1, 10)] {
+        client.producer().send_to("t", PartitionIndex::new(partition), "later").await.unwrap();
+        let record = stream.next().await.unwrap().expect("it goes on");
+        assert_eq!((record.partition.get(), record.offset.get()), (partition, offset));
+        assert_eq!(record.value.as_deref(), Some(&b"later"[..]));
+    }
+}
+
+#[tokio::test]
 async fn small_responses_serve_every_partition_in_turn() {
     let (_broker, client) = with_topic().await;
     fill(&client, 30).await;
