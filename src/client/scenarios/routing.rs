@@ -1,7 +1,9 @@
 //! Which broker and which port requests go to.
 
+use std::time::Duration;
+
 use ringmq_wire::protocol::RequestType;
-use ringmq_wire::{ErrorCode, PartitionIndex};
+use ringmq_wire::{ErrorCode, Offset, PartitionIndex};
 use tokio::net::TcpListener;
 
 use super::{connect, with_topic};
@@ -9,6 +11,8 @@ use crate::client::Client;
 use crate::connection::ConnectionError;
 use crate::error::Error;
 use crate::fakes::{FakeBroker, Fault, Peer};
+use crate::fetch::FetchOptions;
+use crate::topic::NewTopic;
 
 fn partition(index: u32) -> PartitionIndex {
     PartitionIndex::new(index)
@@ -60,6 +64,30 @@ async fn data_goes_straight_to_the_shard_that_owns_the_partition() {
     }
     assert_eq!(broker.ports_of(RequestType::Produce), [shards[0], shards[1], shards[0], shards[1]]);
     assert_eq!(broker.ports_of(RequestType::Metadata), [broker.address().port()]);
+}
+
+#[tokio::test]
+async fn metadata_is_asked_for_again_when_it_is_too_old() {
+    let broker = FakeBroker::start(2).await;
+    let age = Duration::from_secs(1_000);
+    let client = Client::builder().brokers(broker.address()).metadata_age_max(age).connect().await.unwrap();
+    client.admin().create_topic(NewTopic::new("t").partitions(4)).await.unwrap();
+    let asked = || broker.ports_of(RequestType::Metadata).len();
+    let later = async |time: Duration| {
+        tokio::time::pause();
+        tokio::time::advance(time).await;
+        tokio::time::resume();
+    };
+    for (wait, answers) in [(Duration::ZERO, 1), (age - Duration::from_secs(100), 1), (age, 2), (Duration::ZERO, 2)] {
+        later(wait).await;
+        client.producer().send_to("t", partition(0), "x").await.unwrap();
+        client.consumer().fetch("t", partition(0), Offset::ZERO, FetchOptions::no_wait()).await.unwrap();
+        assert_eq!(asked(), answers, "{wait:?} later");
+    }
+    // How many partitions there are is as old.
+    later(age).await;
+    assert_eq!(client.producer().partition_count("t").await.unwrap(), 4);
+    assert_eq!(asked(), 3);
 }
 
 #[tokio::test]
