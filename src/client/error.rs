@@ -121,7 +121,7 @@ pub enum Error {
     )]
     Nonsense(String),
     /// Records that cannot be put into a batch.
-    #[error("the records cannot be put into one batch: {0}")]
+    #[error("the records cannot be put into one batch, and none was sent: {0}")]
     Batch(#[source] Arc<BuildError>),
     /// The records that producers of the client hold are as many as they may be.
     #[error(
@@ -142,7 +142,10 @@ pub enum Error {
     #[error("the producer is closed; send before that, or with another producer of the client")]
     Closed,
     /// Of the records that were handed over, some were not acknowledged.
-    #[error("{records} of the records handed over were not acknowledged; the first that failed: {first}")]
+    #[error(
+        "{records} of the records handed over were not acknowledged; what became of each, its delivery or callback tells; \
+         the first that failed: {first}"
+    )]
     Undelivered {
         /// How many.
         records: u64,
@@ -151,7 +154,10 @@ pub enum Error {
         first: Box<Error>,
     },
     /// A subscription's handler failed, which ends the subscription. The record it failed on counts as not handled.
-    #[error("the handler failed on partition {partition}, offset {offset}: {source}")]
+    #[error(
+        "the handler failed on partition {partition}, offset {offset}: {source}; when that is mended, subscribe again from \
+         that offset"
+    )]
     Handler {
         /// The record's partition.
         partition: PartitionIndex,
@@ -299,7 +305,7 @@ struct LastError<'a>(&'a Option<Box<Error>>);
 impl std::fmt::Display for LastError<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
-            Some(last) => write!(f, "; the last attempt: {last}"),
+            Some(last) => write!(f, "; try again or give it more time; the last attempt: {last}"),
             None => f.write_str("; check the network and the broker's load, or give it more time"),
         }
     }
@@ -330,7 +336,7 @@ mod tests {
         vec![
             Error::Address(AddressError::Empty),
             Error::TopicName { source: TopicName::parse(&name).unwrap_err(), name },
-            Error::Argument("nothing".to_owned()),
+            Error::Argument("a batch needs at least one record; give it one, or send nothing".to_owned()),
             Error::Unreachable { attempts },
             broken(),
             refused(),
@@ -373,6 +379,34 @@ mod tests {
             Error::PartitionsUnknown { .. } => 14,
             Error::Closed => 15,
             Error::Undelivered { .. } => 16,
+        }
+    }
+
+    /// What the text of each tells to do, by its place. What it does not know itself, its cause says.
+    const ADVICE: [&str; 17] = [
+        "write HOST, HOST:PORT",
+        "use only a-z",
+        "give it one, or send nothing",
+        "try again",
+        "check that the broker runs",
+        "later",
+        "try again or give it more time",
+        "read the partition's end to find out, or send again",
+        "fetch it again",
+        "use a client and a broker of the same version",
+        "use milliseconds since the Unix epoch",
+        "subscribe again from that offset",
+        "keep the runtime as long as the client",
+        "wait for some of them, or raise producer_bytes_max",
+        "await `partition_count` once, or use `enqueue`",
+        "send before that, or with another producer",
+        "what became of each, its delivery or callback tells",
+    ];
+
+    #[test]
+    fn each_says_what_to_do() {
+        for (error, advice) in each().into_iter().zip(ADVICE) {
+            assert!(error.to_string().contains(advice), "{error}");
         }
     }
 

@@ -24,7 +24,12 @@ pub(crate) fn head(
     acks: Acks,
     retry: &Retry,
 ) -> Result<ProduceHead, Error> {
-    let too_large = |_| Error::Argument(format!("{} bytes of batches are more than one request takes", batches.len()));
+    let too_large = |_| {
+        Error::Argument(format!(
+            "{} bytes of batches are more than one request takes; send them in several",
+            batches.len()
+        ))
+    };
     let records_bytes = u32::try_from(batches.len()).map_err(too_large)?;
     let partitions = vec![ProducePartition { partition, records_bytes }];
     Ok(ProduceHead {

@@ -97,11 +97,15 @@ pub enum ConnectionError {
     },
     /// A response that belongs to no request.
     #[error(
-        "a response has the correlation id {0}, which no request is waiting for; the broker or the network is faulty"
+        "a response has the correlation id {0}, which no request is waiting for; use a client and a broker of the same \
+         version, and if they are, report it as a fault"
     )]
     UnknownCorrelation(CorrelationId),
     /// Records of a subscription that were not asked for yet.
-    #[error("{bytes} bytes of records came that no credit was granted for; the broker is faulty")]
+    #[error(
+        "{bytes} bytes of records came that no credit was granted for; use a client and a broker of the same version, and \
+         if they are, report it as a fault"
+    )]
     BeyondCredit {
         /// The records' length.
         bytes: usize,
@@ -110,16 +114,18 @@ pub enum ConnectionError {
     #[error("a response cannot be decoded ({0}); check that client and broker are of matching versions")]
     Malformed(String),
     /// The broker closed the connection.
-    #[error("the broker closed the connection; it may be stopping or restarting")]
+    #[error("the broker closed the connection; it may be stopping or restarting: try again")]
     Closed,
     /// Reading or writing failed.
-    #[error("the connection broke ({0})")]
+    #[error("the connection broke ({0}); check that the broker runs and what is between")]
     Io(#[source] Arc<io::Error>),
     /// The answer did not come in time.
-    #[error("no answer within {0:?}; the broker may be overloaded, or the time-out too short")]
+    #[error("no answer within {0:?}; check the broker's load, or give it more time")]
     AnswerTimedOut(Duration),
     /// A request timed out and nothing at all had arrived since it was sent.
-    #[error("the broker has been silent for {0:?}, so the connection was given up")]
+    #[error(
+        "the broker has been silent for {0:?}, so the connection was given up; check that it runs and what is between"
+    )]
     Silent(Duration),
     /// The runtime that carried the connection is gone.
     #[error(
@@ -200,5 +206,68 @@ impl RequestError {
     /// A request that the broker may have received and acted on.
     pub(crate) fn unanswered(cause: ConnectionError) -> Self {
         Self::Failed { may_have_arrived: true, cause }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each variant with what its text tells to do.
+    fn each() -> Vec<(ConnectionError, &'static str)> {
+        let address = SocketAddr::from(([127, 0, 0, 1], 9092));
+        let io = || Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
+        let reason = "it greets".to_owned();
+        let version = ConnectionError::Version { address, broker_max: 9, ours_min: 1, ours_max: 2 };
+        vec![
+            (ConnectionError::Resolve(io()), "check its spelling"),
+            (ConnectionError::Connect { address, source: io() }, "check that a broker runs there"),
+            (ConnectionError::OpenTimedOut { address, after: Duration::ZERO }, "check the address"),
+            (ConnectionError::NotBroker { address, reason }, "check host and port"),
+            (ConnectionError::ClosedAtOnce { address }, "check host and port"),
+            (version, "use a client and a broker whose versions overlap"),
+            (ConnectionError::UnsupportedRequest { request: "Fetch" }, "use a newer broker"),
+            (ConnectionError::RequestTooLarge { bytes: 2, max: 1 }, "send less at once"),
+            (ConnectionError::ResponseTooLarge { bytes: 2, max: 1 }, "fetch less at once"),
+            (ConnectionError::UnknownCorrelation(CorrelationId::new(1)), "report it as a fault"),
+            (ConnectionError::BeyondCredit { bytes: 1 }, "report it as a fault"),
+            (ConnectionError::Malformed("x".to_owned()), "check that client and broker"),
+            (ConnectionError::Closed, "try again"),
+            (ConnectionError::Io(io()), "check that the broker runs"),
+            (ConnectionError::AnswerTimedOut(Duration::ZERO), "check the broker's load"),
+            (ConnectionError::Silent(Duration::ZERO), "check that it runs"),
+            (ConnectionError::RuntimeGone, "keep the runtime"),
+        ]
+    }
+
+    /// Without a wildcard: a variant that is added has to be added above as well.
+    fn place(error: &ConnectionError) -> usize {
+        match error {
+            ConnectionError::Resolve(_) => 0,
+            ConnectionError::Connect { .. } => 1,
+            ConnectionError::OpenTimedOut { .. } => 2,
+            ConnectionError::NotBroker { .. } => 3,
+            ConnectionError::ClosedAtOnce { .. } => 4,
+            ConnectionError::Version { .. } => 5,
+            ConnectionError::UnsupportedRequest { .. } => 6,
+            ConnectionError::RequestTooLarge { .. } => 7,
+            ConnectionError::ResponseTooLarge { .. } => 8,
+            ConnectionError::UnknownCorrelation(_) => 9,
+            ConnectionError::BeyondCredit { .. } => 10,
+            ConnectionError::Malformed(_) => 11,
+            ConnectionError::Closed => 12,
+            ConnectionError::Io(_) => 13,
+            ConnectionError::AnswerTimedOut(_) => 14,
+            ConnectionError::Silent(_) => 15,
+            ConnectionError::RuntimeGone => 16,
+        }
+    }
+
+    #[test]
+    fn each_says_what_to_do() {
+        for (number, (error, advice)) in each().into_iter().enumerate() {
+            assert_eq!(place(&error), number, "{error}");
+            assert!(error.to_string().contains(advice), "{error}");
+        }
     }
 }

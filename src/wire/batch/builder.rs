@@ -44,7 +44,7 @@ pub enum BuildError {
     #[error("the batch is empty; append a record before it is finished")]
     Empty,
     /// The compressor failed.
-    #[error("the batch cannot be compressed: {0}")]
+    #[error("the batch cannot be compressed ({0}); choose another compression, or none")]
     Compress(#[from] std::io::Error),
 }
 
