@@ -22,6 +22,8 @@ use crate::error::{LoadError, WorkerError};
 const METADATA_MAX: Duration = Duration::from_secs(10);
 /// As long as RingMQ's client by default; librdkafka itself would try for five minutes.
 const DELIVERY_MS_MAX: &str = "30000";
+/// How long the broker may wait for records before it answers with none; librdkafka's own.
+const FETCH_WAIT_MAX: Duration = Duration::from_millis(500);
 /// The pause where its queue is full, or not empty yet.
 const PAUSE: Duration = Duration::from_millis(1);
 /// How many records are taken at once, where they are there.
@@ -93,6 +95,7 @@ fn consumer_config(at: &Endpoint<'_>, bytes: u32) -> ClientConfig {
         .set("auto.offset.reset", "error")
         .set("check.crcs", "true")
         .set("max.partition.fetch.bytes", bytes.to_string())
+        .set("fetch.wait.max.ms", FETCH_WAIT_MAX.as_millis().to_string())
         // It waits a whole second otherwise, once it has fetched far enough ahead.
         .set("fetch.queue.backoff.ms", "10");
     config
@@ -212,7 +215,12 @@ impl Receiver for LibrdkafkaReceiver {
             wanted.add_partition_offset(&self.topic, partition.get().cast_signed(), at).map_err(ClientError::from)?;
         }
         self.held = None;
-        Ok(self.consumer.assign(&wanted).map_err(ClientError::from)?)
+        self.consumer.assign(&wanted).map_err(ClientError::from)?;
+        if from.is_empty() {
+            // A fetch that still waits at the broker would keep the first of what comes next waiting, too.
+            std::thread::sleep(FETCH_WAIT_MAX);
+        }
+        Ok(())
     }
 
     fn receive(&mut self, wait: Duration, each: &mut Each<'_>) -> Result<(), WorkerError> {
