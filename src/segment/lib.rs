@@ -81,7 +81,7 @@ pub use compaction::{CompactError, Compacted, CompactionBudget, CompactionPolicy
 pub use config::{InvalidConfig, LogConfig};
 pub use failure::{Corruption, Damage, Poison};
 pub use frame::{FRAME_HEADER_BYTES, FrameFault};
-pub use generation::{GenerationHistory, Generations, JournalFile, LoadError, RecordError};
+pub use generation::{GenerationHistory, Generations, JournalFile, LoadError, LostTable, RecordError};
 pub use journal_queue::{JournalQueue, Journaling};
 pub use layout::LogId;
 pub use log::{CloseError, DeleteError, JournalNeed, Log, LogDeps, LogOffsets};

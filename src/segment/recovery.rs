@@ -26,7 +26,7 @@ use ringmq_wire::{Offset, Timestamp};
 use crate::check::FrameCheck;
 use crate::config::{InvalidConfig, LogConfig};
 use crate::failure::{Corruption, Damage};
-use crate::generation::{Generations, LogGenerations, RecordError};
+use crate::generation::{Generations, LogGenerations, LostTable, RecordError};
 use crate::layout::{FileKind, LogId, file_name};
 use crate::producer_recovery::{ProducerRecovery, RecoveredProducers};
 use crate::producers::Producers;
@@ -98,6 +98,17 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// A generation table may have said something of the log that cannot be read any more.
+    #[error(
+        "partition {id}: {lost}, and may have said where the partition begins or ends. Nothing was changed; the partition \
+         stays offline. Restore the file, as it was when the broker was stopped last, from a copy, or delete the topic"
+    )]
+    TableLost {
+        /// The log.
+        id: LogId,
+        /// What cannot be read.
+        lost: LostTable,
+    },
     /// The file system failed.
     #[error("partition {id}: cannot {action}: {source}")]
     Io {
@@ -140,6 +151,7 @@ pub(crate) async fn recover(
     journaled: &Journaled,
 ) -> Result<Recovered, OpenError> {
     let (dir, known) = (id.log_dir(root), generations.of(id));
+    refuse_doubt(root, id, known.as_ref(), generations.doubt(id)).await?;
     refuse_unread(id, known.as_ref(), journaled)?;
     if journaled.lost_unknown {
         // The verdict is durable even where the log's files cannot be looked at.
@@ -222,6 +234,23 @@ impl Recovered {
             producer_snapshot,
         }
     }
+}
+
+/// Where the tables lost something that may have been about the log, nobody knows which of its frames count. Without a file
+/// there was never anything.
+pub(crate) async fn refuse_doubt(
+    root: &Path,
+    id: LogId,
+    known: Option<&LogGenerations>,
+    doubt: Option<LostTable>,
+) -> Result<(), OpenError> {
+    let Some(lost) = doubt else { return Ok(()) };
+    let listed = Files::list(&id.log_dir(root)).await;
+    let files = listed.map_err(|source| OpenError::Io { id, action: "list the segments", source })?;
+    if known.is_none() && files.named.is_empty() && files.swaps.is_empty() {
+        return Ok(());
+    }
+    Err(OpenError::TableLost { id, lost })
 }
 
 /// What cannot be read now may be read by the next start: nothing is changed, and no verdict recorded.

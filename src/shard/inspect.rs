@@ -52,6 +52,8 @@ pub struct DirectoryCheck {
     pub metadata: LogCheck,
     /// Why the generation tables cannot be used. Then no partition can be judged, and no broker starts.
     pub generations: Option<LoadError>,
+    /// What of the generation tables cannot be read: partitions that it may have spoken of are refused.
+    pub generations_lost: Vec<String>,
     /// What of the journals cannot be read, and why.
     pub journals_unread: Vec<String>,
     /// The files of the journals.
@@ -98,6 +100,7 @@ impl DirectoryCheck {
         };
         !self.metadata_lost
             && self.generations.is_none()
+            && self.generations_lost.is_empty()
             && self.journals_unread.is_empty()
             && self.journals.iter().all(|journal| journal.missing.is_empty())
             && self.journals_vanished == 0
@@ -220,10 +223,13 @@ impl StoppedBroker {
             Ok(journals) => journals.found.unread.iter().map(ToString::to_string).collect(),
             Err(error) => vec![error.to_string()],
         };
+        let lost = generations.iter().flat_map(GenerationHistory::lost).map(ToString::to_string);
+        let generations_lost = lost.collect();
         let generations = generations.err();
         Ok(DirectoryCheck {
             metadata,
             generations,
+            generations_lost,
             journals_unread,
             journals,
             journals_vanished,

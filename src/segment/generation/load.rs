@@ -11,6 +11,7 @@ use ringmq_runtime::{fs, random};
 
 use super::block::{BLOCK_BYTES, Block, ENTRIES_MAX, TableId, TableWriter};
 use super::history::{Fact, JournalFile, LogGenerations};
+use super::lost::{Lost, LostTable, Note, opened_by_core};
 use super::{PAIR_BYTES, pair_position};
 use crate::layout::LogId;
 use crate::reserve::Reserve;
@@ -33,6 +34,8 @@ pub(super) struct Known {
     pub(super) logs: BTreeMap<LogId, LogGenerations>,
     /// Files of the journals that are there.
     pub(super) journal_files: BTreeSet<JournalFile>,
+    /// What cannot be read.
+    lost: Vec<Lost>,
 }
 
 impl Known {
@@ -64,20 +67,6 @@ pub enum LoadError {
         /// The table.
         path: PathBuf,
     },
-    /// Both copies of a block that was relied upon are damaged.
-    #[error(
-        "generation table {} is damaged: block {block} of {proven} is unreadable in both copies. Nothing was changed. \
-         Restore the file from a copy of the data directory made while the broker was stopped",
-        path.display()
-    )]
-    Damaged {
-        /// The table.
-        path: PathBuf,
-        /// The block.
-        block: u32,
-        /// How many blocks the table is known to have.
-        proven: u32,
-    },
     /// Two tables contradict each other.
     #[error("the generation tables in {} speak of two logs {id}. Are they from two data directories?", dir.display())]
     Contradiction {
@@ -94,8 +83,9 @@ impl GenerationHistory {
     /// one process that owns the data directory.
     ///
     /// # Errors
-    /// When a table cannot be read, or is damaged where it was relied upon. A disk that is too full for the merged
-    /// table is no error: the older tables then stay.
+    /// When another process writes a table, or the directory cannot be read or written. A disk that is too full for the merged
+    /// table is no error: the older tables then stay. So they do where a table cannot be read, or is damaged where it was
+    /// relied upon: [`GenerationHistory::lost`].
     pub async fn load(dir: &Path) -> Result<GenerationHistory, LoadError> {
         GenerationHistory::load_with_reserve(dir, &Reserve::none()).await
     }
@@ -110,10 +100,15 @@ impl GenerationHistory {
             .await
             .map_err(|source| LoadError::Io { action: "create the directory of", source })?;
         remove_incomplete(dir).await?;
-        let found = list(dir).await?;
-        let known = read_tables(dir, &found).await?;
+        let (found, notes) = list(dir).await?;
+        let known = read_tables(dir, &found, &notes).await?;
         let start = found.iter().map(|table| table.start).max().map_or(1, |newest| newest.saturating_add(1));
-        replace(dir, start, &known, &found, reserve).await?;
+        if known.lost.is_empty() {
+            replace(dir, start, &known, &found, reserve).await?;
+            remove_notes(dir, &notes).await?;
+        } else {
+            keep(dir, start, &known.lost, &found, &notes).await?;
+        }
         Ok(GenerationHistory { start, known: Arc::new(known) })
     }
 
@@ -123,14 +118,24 @@ impl GenerationHistory {
     /// # Errors
     /// As [`GenerationHistory::load`]; a directory that is not there has no tables.
     pub async fn read(dir: &Path) -> Result<GenerationHistory, LoadError> {
-        let found = list(dir).await?;
-        let known = read_tables(dir, &found).await?;
+        let (found, notes) = list(dir).await?;
+        let known = read_tables(dir, &found, &notes).await?;
         Ok(GenerationHistory { start: 0, known: Arc::new(known) })
     }
 
     /// What is known of a log; `None` when nothing was ever appended to it.
     pub(crate) fn of(&self, id: LogId) -> Option<LogGenerations> {
         self.known.logs.get(&id).cloned()
+    }
+
+    /// What cannot be read of the tables and may have spoken of the log: nobody knows how far it goes.
+    pub(crate) fn doubt(&self, id: LogId) -> Option<LostTable> {
+        self.known.lost.iter().find(|lost| lost.concerns(id)).map(|lost| lost.what.clone())
+    }
+
+    /// What cannot be read of the tables, and was relied upon.
+    pub fn lost(&self) -> impl Iterator<Item = &LostTable> + '_ {
+        self.known.lost.iter().map(|lost| &lost.what)
     }
 
     /// The logs that the tables know, in the order of their ids.
@@ -148,13 +153,14 @@ impl GenerationHistory {
     }
 }
 
-/// The tables that are there.
-async fn list(dir: &Path) -> Result<Vec<TableId>, LoadError> {
+/// The tables that are there, and the notes.
+async fn list(dir: &Path) -> Result<(Vec<TableId>, Vec<Note>), LoadError> {
     let entries = match fs::read_dir(dir).await {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
         entries => entries.map_err(|source| LoadError::Io { action: "list", source })?,
     };
-    Ok(entries.iter().filter_map(|entry| TableId::parse(&entry.name)).collect())
+    let tables = entries.iter().filter_map(|entry| TableId::parse(&entry.name)).collect();
+    Ok((tables, entries.iter().filter_map(|entry| Note::parse(&entry.name)).collect()))
 }
 
 /// Removes what a crash left half-written under a temporary name.
@@ -169,29 +175,65 @@ async fn remove_incomplete(dir: &Path) -> Result<(), LoadError> {
 }
 
 /// What all of them say together.
-async fn read_tables(dir: &Path, tables: &[TableId]) -> Result<Known, LoadError> {
-    let mut facts = Vec::new();
+async fn read_tables(dir: &Path, tables: &[TableId], notes: &[Note]) -> Result<Known, LoadError> {
+    let (mut facts, mut lost, mut opened) = (Vec::new(), Vec::new(), BTreeMap::new());
     for table in tables {
-        facts.extend(read_table(dir, *table).await?);
+        let path = dir.join(table.file_name());
+        let blocks = match read_table(&path, *table).await {
+            Ok(blocks) => blocks,
+            Err(TableError::Locked) => return Err(LoadError::Locked { path }),
+            Err(TableError::Io(error)) => {
+                let what = LostTable { path, block: None, why: Some(error.to_string().into()) };
+                lost.push(Lost::new(*table, what));
+                continue;
+            }
+        };
+        lost.extend(missing(&path, *table, &blocks));
+        let of_table: Vec<Fact> = blocks.into_iter().flatten().flat_map(|block| block.facts).collect();
+        if table.writer != TableWriter::Merged {
+            opened.insert(*table, of_table.iter().filter_map(opened_by_core).collect());
+        }
+        facts.extend(of_table);
     }
-    merge(&facts).map_err(|id| LoadError::Contradiction { dir: dir.to_owned(), id })
+    for lost in &mut lost {
+        lost.leave_out(&opened, notes);
+        tracing::error!(
+            "{}. What it may have said of partitions nobody knows: they stay offline. Restore the file, as it was when the \
+             broker was stopped last, from a copy",
+            lost.what
+        );
+    }
+    let known = merge(&facts).map_err(|id| LoadError::Contradiction { dir: dir.to_owned(), id })?;
+    Ok(Known { lost, ..known })
 }
 
-async fn read_table(dir: &Path, table: TableId) -> Result<Vec<Fact>, LoadError> {
-    let path = dir.join(table.file_name());
-    let error = |source| LoadError::Io { action: "read", source };
-    let file = match File::open(&path, OpenOptions::default()).await {
+/// Why a table cannot be read.
+enum TableError {
+    /// Another process has it.
+    Locked,
+    Io(io::Error),
+}
+
+impl From<io::Error> for TableError {
+    fn from(error: io::Error) -> TableError {
+        TableError::Io(error)
+    }
+}
+
+/// The blocks of a table by number; `None` where neither copy is one.
+async fn read_table(path: &Path, table: TableId) -> Result<Vec<Option<Block>>, TableError> {
+    let file = match File::open(path, OpenOptions::default()).await {
         // A killed process was removing it, which it does only when its facts stand in a newer table.
         Err(gone) if gone.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        opened => opened.map_err(error)?,
+        opened => opened?,
     };
-    if !file.lock_when_free().await.map_err(error)? {
-        return Err(LoadError::Locked { path });
+    if !file.lock_when_free().await? {
+        return Err(TableError::Locked);
     }
     let mut blocks: Vec<Option<Block>> = Vec::new();
     let mut at = 0;
     loop {
-        let piece = file.read_at(at, PIECE_BYTES, IoClass::ColdRead).await.map_err(error)?;
+        let piece = file.read_at(at, PIECE_BYTES, IoClass::ColdRead).await?;
         for pair in piece.chunks(PAIR_BYTES) {
             let number = blocks.len();
             let counts = |block: &Block| block.table == table && usize::try_from(block.number) == Ok(number);
@@ -202,15 +244,26 @@ async fn read_table(dir: &Path, table: TableId) -> Result<Vec<Fact>, LoadError> 
         }
         at += PIECE_BYTES as u64;
     }
-    file.close().await.map_err(error)?;
-
-    let proven = blocks.iter().flatten().map(|block| block.proven_blocks).max().unwrap_or(0);
-    for block in 0..proven {
-        if !blocks.get(block as usize).is_some_and(Option::is_some) {
-            return Err(LoadError::Damaged { path, block, proven });
-        }
+    file.close().await?;
+    if table.writer == TableWriter::Merged && blocks.is_empty() {
+        // It has at least one.
+        blocks.push(None);
     }
-    Ok(blocks.into_iter().flatten().flat_map(|block| block.facts).collect())
+    Ok(blocks)
+}
+
+/// Blocks that were relied upon and are not there.
+fn missing(path: &Path, table: TableId, blocks: &[Option<Block>]) -> Vec<Lost> {
+    let told = blocks.iter().flatten().map(|block| block.proven_blocks).max().unwrap_or(0);
+    // A merged table gets its name when all of it is durable, and has room for nothing else.
+    let whole = if table.writer == TableWriter::Merged { blocks.len() } else { 0 };
+    let proven = told.max(u32::try_from(whole).unwrap_or(u32::MAX));
+    let is_missing = |block: &u32| !blocks.get(*block as usize).is_some_and(Option::is_some);
+    let lost = |block| {
+        let what = LostTable { path: path.to_owned(), block: Some(block), why: None };
+        Lost::block(table, what, blocks, block)
+    };
+    (0..proven).filter(is_missing).map(lost).collect()
 }
 
 /// What the facts, in any order, say of each log that is still there; or the name that two of them have.
@@ -232,7 +285,7 @@ pub(super) fn merge(facts: &[Fact]) -> Result<Known, LogId> {
         let Some(log) = logs.get_mut(&id).filter(|log| log.number() == number) else { continue };
         log.learn(fact);
     }
-    Ok(Known { logs, journal_files: journal_files(facts) })
+    Ok(Known { logs, journal_files: journal_files(facts), lost: Vec::new() })
 }
 
 fn journal_files(facts: &[Fact]) -> BTreeSet<JournalFile> {
@@ -268,6 +321,30 @@ async fn replace(dir: &Path, start: u64, known: &Known, older: &[TableId], reser
         fs::remove_file_if_there(&dir.join(table.file_name())).await.map_err(error)?;
     }
     fs::sync_dir(dir).await.map_err(error)
+}
+
+/// Leaves all tables as they are, for something of them cannot be read: what they say counts together. Says for the starts to
+/// come that this one went on without it.
+async fn keep(dir: &Path, start: u64, lost: &[Lost], tables: &[TableId], notes: &[Note]) -> Result<(), LoadError> {
+    let is_readable = |table: &&TableId| !lost.iter().any(|lost| lost.table == **table && lost.what.why.is_some());
+    let readable: Vec<TableId> = tables.iter().filter(is_readable).copied().collect();
+    flush(dir, &readable).await?;
+    let is_noted = |lost: &&Lost| notes.iter().any(|note| note.covers(lost.table, lost.what.block));
+    for lost in lost.iter().filter(|lost| !is_noted(lost)) {
+        let noted = fs::write_small_atomic(&dir.join(lost.note(start).file_name()), &[]).await;
+        if let Err(error) = noted {
+            tracing::warn!(%error, "partitions that are created now may be taken for damaged by the next start");
+        }
+    }
+    Ok(())
+}
+
+async fn remove_notes(dir: &Path, notes: &[Note]) -> Result<(), LoadError> {
+    for note in notes {
+        let removed = fs::remove_file_if_there(&dir.join(note.file_name())).await;
+        removed.map_err(|source| LoadError::Io { action: "remove a note on", source })?;
+    }
+    Ok(())
 }
 
 /// Makes durable what was read: a killed process may have written the last of it into the device's cache alone, and

@@ -18,6 +18,7 @@ use ringmq_wire::ShardIndex;
 use super::block::{Block, ENTRIES_MAX, TableId, TableWriter};
 use super::history::{Fact, JournalFile, LogGenerations};
 use super::load::{GenerationHistory, LoadError, blocks_for, encode_pair, write_temporary};
+use super::lost::LostTable;
 use super::{PAIR_BYTES, pair_position};
 use crate::frame::LogNumber;
 use crate::layout::LogId;
@@ -137,12 +138,23 @@ impl Generations {
         self.0.of(&self.0.state.borrow(), id)
     }
 
+    /// What cannot be read of the tables and may have spoken of the log.
+    pub(crate) fn doubt(&self, id: LogId) -> Option<LostTable> {
+        self.0.history.doubt(id)
+    }
+
+    /// Whether something of the tables cannot be read that may have spoken of the log.
+    #[must_use]
+    pub fn is_in_doubt(&self, id: LogId) -> bool {
+        self.doubt(id).is_some()
+    }
+
     /// Whether the tables say by themselves what became of the end of the log: it was stopped cleanly or repaired, and
     /// nothing was appended since; or it is recorded that the log is damaged. What the journals tell of lost records is not
     /// needed for it any more.
     #[must_use]
     pub fn is_settled(&self, id: LogId) -> bool {
-        self.of(id).is_some_and(|known| known.is_settled())
+        !self.is_in_doubt(id) && self.of(id).is_some_and(|known| known.is_settled())
     }
 
     /// The journals have lost something, of nobody knows which logs. Unless the end of the log is settled, it may be its

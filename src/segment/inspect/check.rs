@@ -16,7 +16,7 @@ use crate::check::FrameCheck;
 use crate::frame::{FrameFault, FrameHeader};
 use crate::generation::{GenerationHistory, LogGenerations};
 use crate::layout::{FileKind, LogId, file_name, parse_file_name};
-use crate::recovery::{Judgement, OpenError, Recovery, Without, judge};
+use crate::recovery::{Judgement, OpenError, Recovery, Without, judge, refuse_doubt};
 use crate::redo::Journaled;
 use crate::scan::{FrameScanner, next_frame};
 use crate::segment::INDEX_BYTES_MAX;
@@ -136,7 +136,11 @@ impl From<Result<Judgement, OpenError>> for NextStart {
 /// nothing. What cannot be read is damage, too.
 pub async fn check_log(root: &Path, id: LogId, history: &GenerationHistory, journaled: &Journaled) -> LogCheck {
     let known = history.of(id);
-    let next_start = NextStart::from(judge(root, id, known.clone(), journaled, &Without::default()).await);
+    let judged = match refuse_doubt(root, id, known.as_ref(), history.doubt(id)).await {
+        Ok(()) => judge(root, id, known.clone(), journaled, &Without::default()).await,
+        Err(error) => Err(error),
+    };
+    let next_start = NextStart::from(judged);
     let (mut segments, mut snapshots) = (Vec::new(), Vec::new());
     if let Some(known) = known {
         let dir = id.log_dir(root);

@@ -20,7 +20,7 @@ use crate::failure::{Corruption, Damage};
 use crate::frame::{FrameFault, Generation};
 use crate::generation::{Fact, GenerationHistory, Generations, LogGenerations, RecordError};
 use crate::layout::{FileKind, LogId, file_name};
-use crate::recovery::{Files, OpenError, Without, judge};
+use crate::recovery::{Files, OpenError, Without, judge, refuse_doubt};
 use crate::redo::Journaled;
 use crate::scan::FrameScanner;
 
@@ -121,6 +121,7 @@ impl RepairPlan {
     ) -> Result<RepairPlan, Unrepairable> {
         let io = |source| Unrepairable::Io { id, source };
         let known = history.of(id);
+        refuse_doubt(root, id, known.as_ref(), history.doubt(id)).await.map_err(Unrepairable::Open)?;
         let damage = match judge(root, id, known.clone(), journaled, &Without::default()).await {
             Ok(_) => return Err(Unrepairable::Served { id }),
             Err(OpenError::Corrupt(damage)) => *damage,

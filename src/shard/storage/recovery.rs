@@ -205,6 +205,8 @@ impl Storage {
         }
         if !journals.vanished.is_empty() {
             all_recorded &= self.suspect_unsettled(&mut offline).await;
+            // Of these nobody knows whether it concerns them.
+            all_recorded &= !offline.keys().any(|id| self.logs.generations.is_in_doubt(*id));
         }
         let is_unplaced = |id: LogId| offline.contains_key(&id) || !is_known(id);
         let is_open_question =

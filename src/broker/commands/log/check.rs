@@ -53,6 +53,8 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     generation_tables: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    generation_tables_lost: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     journals_unread: Vec<String>,
     journals: Vec<Journal>,
     journals_vanished: usize,
@@ -128,6 +130,7 @@ impl Report {
             sound: check.is_sound(),
             metadata: Log::of_metadata(&check.metadata),
             generation_tables: check.generations.as_ref().map(ToString::to_string),
+            generation_tables_lost: check.generations_lost.clone(),
             journals_unread: check.journals_unread.clone(),
             journals: check.journals.iter().map(Journal::new).collect(),
             journals_vanished: check.journals_vanished,
@@ -140,7 +143,8 @@ impl Report {
     fn to_text(&self) -> String {
         let mut text = String::new();
         self.metadata.write("metadata log", &mut text);
-        for error in self.generation_tables.iter().chain(&self.journals_unread) {
+        let tables = self.generation_tables.iter().chain(&self.generation_tables_lost);
+        for error in tables.chain(&self.journals_unread) {
             let _ = writeln!(text, "DAMAGED  {error}");
         }
         for journal in &self.journals {

@@ -83,6 +83,34 @@ fn a_table_is_as_long_as_what_it_says_however_often_that_changed() {
 }
 
 #[test]
+fn a_lost_block_of_a_merged_table_puts_those_in_doubt_that_can_be_in_it() {
+    let sim = sim(12);
+    sim.run(|| async {
+        let tables = load().await;
+        for partition in 0..300 {
+            record(&tables, opened(partition)).await;
+        }
+    });
+    sim.crash();
+    sim.run(|| async { drop(load().await) });
+    let is_merged = |path: &std::path::PathBuf| path.to_string_lossy().ends_with("-merged.table");
+    let merged = sim.disk().files().into_iter().find(is_merged).expect("there is one");
+    for copy in [0, 4096] {
+        sim.disk().flip_bit(&merged, PAIR_BYTES as u64 + copy + 90, 0).expect("a table");
+    }
+    for _ in 0..2 {
+        sim.run(|| async {
+            let tables = load().await;
+            let in_doubt = (0..300).filter(|partition| tables.is_in_doubt(log(*partition)));
+            let entries = u32::try_from(ENTRIES_MAX).expect("few");
+            // With the neighbours, who may have had more entries there.
+            assert_eq!(in_doubt.collect::<Vec<_>>(), (entries - 1..=2 * entries).collect::<Vec<_>>());
+        });
+        sim.crash();
+    }
+}
+
+#[test]
 fn a_log_of_an_older_table_stays_removed() {
     let sim = sim(2);
     sim.run(|| async { record(&load().await, opened(0)).await });

@@ -134,37 +134,6 @@ fn a_segment_that_cannot_be_read_while_it_is_served_fails_the_read_alone() {
     });
 }
 
-/// What is relied upon cannot be read: the start is refused with `named`, and nothing is changed.
-fn refuses_the_start(seed: u64, unreadable: &str, named: &str) {
-    let sim = sim(seed, true);
-    two_partitions(&sim);
-    let before = image(&sim);
-    sim.disk().inject(Fault::on(Operation::Read, unreadable).times(u64::MAX));
-    sim.run(|| {
-        let named = named.to_owned();
-        async move {
-            let error = Core::start_knowing(2, |_| true).await.err().expect("what it has may be needed");
-            assert!(error.to_string().contains(&named), "{error}");
-        }
-    });
-    sim.disk().clear_faults();
-    sim.kill();
-    assert!(image(&sim) == before, "nothing is changed");
-    both_are_there(&sim);
-}
-
-#[test]
-fn a_generation_table_that_cannot_be_read_refuses_the_start_and_changes_nothing() {
-    refuses_the_start(7, "*.table", "generation tables");
-}
-
-/// Segments and rings with their bytes.
-fn image(sim: &Sim) -> Vec<(PathBuf, Vec<u8>)> {
-    let kept = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "log" || extension == "ring");
-    let files = sim.disk().files().into_iter().filter(kept);
-    files.map(|path| (path.clone(), sim.disk().read(path).expect("a file"))).collect()
-}
-
 #[test]
 fn files_that_nobody_made_are_left_alone_and_in_nobodys_way() {
     let sim = sim(8, true);

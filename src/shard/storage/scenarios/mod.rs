@@ -4,6 +4,7 @@ mod crash_loop;
 mod evidence;
 mod faults;
 mod full_disk;
+mod lost_tables;
 mod outside;
 mod reclaim;
 mod relaxed;

@@ -1,6 +1,7 @@
 //! A core's storage with a few logs, small enough that rings wrap and segments roll all the time.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use ringmq_segment::{Append, Damage, FrameBuf, JournalNeed, Log, LogConfig, LogI
 use ringmq_wire::batch::{BatchBuilder, BatchLimits, Compression, Record, RecordRef, Scratch, split_batches};
 use ringmq_wire::{Offset, PartitionIndex, ShardIndex, Timestamp, TopicId};
 
-use crate::storage::{JournalSettings, RecoveryError, Storage, link};
+use crate::storage::{JournalSettings, RecoveryError, RecoveryLink, Storage, link};
 
 pub(super) const DATA: &str = "/data";
 
@@ -76,12 +77,21 @@ impl Core {
         partitions: u32,
         is_known: impl Fn(LogId) -> bool,
     ) -> Result<Core, RecoveryError> {
-        let lead = link(1).remove(0);
-        let opening = Storage::open(Path::new(DATA), ShardIndex::new(0), 256 << 10, journal_settings(), lead);
+        Core::start_as(ShardIndex::new(0), link(1).remove(0), 0..partitions, is_known).await
+    }
+
+    /// One of several cores, with those partitions.
+    pub(super) async fn start_as(
+        shard: ShardIndex,
+        link: RecoveryLink,
+        partitions: Range<u32>,
+        is_known: impl Fn(LogId) -> bool,
+    ) -> Result<Core, RecoveryError> {
+        let opening = Storage::open(Path::new(DATA), shard, 256 << 10, journal_settings(), link);
         let (storage, opened) = opening.await?;
         let mut logs = Vec::new();
         let (mut offline, mut found) = (BTreeSet::new(), 0);
-        for partition in 0..partitions {
+        for partition in partitions {
             let id = log_id(partition);
             let journaled = storage.journaled(id);
             found += journaled.appends.len();

@@ -1,0 +1,176 @@
+//! A generation table, or a block of one, is lost. What it may have said of a partition nobody knows: those that it may concern
+//! stay offline, nothing is merged, and the rest serves.
+
+use std::path::{Path, PathBuf};
+
+use ringmq_runtime::local::oneshot;
+use ringmq_runtime::sim::{Fault, Operation, Sim};
+use ringmq_runtime::task;
+use ringmq_segment::{Log, OpenError};
+use ringmq_wire::{Offset, ShardIndex};
+
+use super::support::*;
+use crate::storage::link;
+
+/// Partition 0 on the first core, partition 1 on the second, each with records in frames and in its ring. The process is
+/// gone.
+fn two_cores(seed: u64) -> Sim {
+    let sim = sim(seed, true);
+    for life in 0..2 {
+        sim.run(move || async move {
+            let cores = start_two([0..1, 1..2]).await;
+            for core in &cores {
+                core.journal_is_in_use().await;
+            }
+            if life == 0 {
+                for core in cores {
+                    core.stop().await;
+                }
+                return;
+            }
+            for core in &cores {
+                core.log(0).append(append(1, 1, 20_000)).await.expect("acknowledged");
+                journaled(core.log(0), 2).await;
+                // A second block, which proves the first.
+                core.log(0).delete_records(Offset::new(1)).await.expect("trimmed");
+            }
+        });
+        sim.kill();
+    }
+    sim
+}
+
+/// Both cores of a broker with those partitions.
+async fn start_two(partitions: [std::ops::Range<u32>; 2]) -> [Core; 2] {
+    let mut links = link(2);
+    let (follow, lead) = (links.remove(1), links.remove(0));
+    let [of_first, of_second] = partitions;
+    let (started, first) = oneshot();
+    task::spawn("first core", async move {
+        let first = Core::start_as(ShardIndex::new(0), lead, of_first, |_| true).await;
+        let _ = started.send(first);
+    });
+    let second = Core::start_as(ShardIndex::new(1), follow, of_second, |_| true).await;
+    let first = first.await.expect("it ended");
+    [first.expect("what is found can be used"), second.expect("what is found can be used")]
+}
+
+/// What was not trimmed.
+async fn tags_left(log: &Log) -> Vec<u64> {
+    read_from(log, log.offsets().start.get(), 1 << 20).await.iter().map(|seen| seen.tag).collect()
+}
+
+/// The table that a core wrote last.
+fn table_of(sim: &Sim, shard: u16) -> PathBuf {
+    let is_of = |path: &PathBuf| path.to_string_lossy().ends_with(&format!("-{shard:05}.table"));
+    sim.disk().files().into_iter().rfind(is_of).expect("this life's table")
+}
+
+fn generations(sim: &Sim) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    let files = sim.disk().files().into_iter().filter(|path| path.starts_with(Path::new(DATA).join("generations")));
+    files.map(|path| (path.clone(), sim.disk().read(path))).collect()
+}
+
+fn is_lost(core: &Core, partition: usize, table: &Path) {
+    match &core.logs[partition] {
+        Err(OpenError::TableLost { lost, .. }) => assert_eq!(lost.path, table),
+        Err(error) => panic!("another reason: {error}"),
+        Ok(log) => panic!("served, and nobody knows how far it goes: {:?}", log.offsets()),
+    }
+}
+
+/// The first core's table cannot be read, or is rotten, in two starts. Partition 1 is another core's, partition 3 is created
+/// meanwhile.
+fn the_rest_serves(sim: &Sim, table: &Path) {
+    let before = generations(sim);
+    for start in 0..2 {
+        sim.run(|| {
+            let table = table.to_path_buf();
+            async move {
+                let [first, second] = start_two([0..1, 1..4]).await;
+                is_lost(&first, 0, &table);
+                second.journal_is_in_use().await;
+                if start == 0 {
+                    assert_eq!(tags_left(second.log(0)).await, [2], "the other core's table says all of it");
+                    second.log(0).append(append(3, 1, 20_000)).await.expect("acknowledged");
+                    journaled(second.log(2), 4).await;
+                } else {
+                    assert_eq!(tags_left(second.log(0)).await, [2, 3]);
+                    assert_eq!(tags_of(second.log(2)).await, [4], "it began when that was lost");
+                }
+            }
+        });
+        sim.kill();
+    }
+    let after = generations(sim);
+    assert!(before.iter().all(|file| after.contains(file)), "all that is left of the tables stays as it is");
+}
+
+/// Nothing is lost, and what was trimmed stays so.
+fn all_is_there(sim: &Sim) {
+    for _ in 0..2 {
+        sim.run(|| async {
+            let [first, second] = start_two([0..1, 1..4]).await;
+            assert_eq!(tags_left(first.log(0)).await, [2]);
+            assert_eq!(tags_left(second.log(0)).await, [2, 3]);
+            assert_eq!(tags_of(second.log(2)).await, [4]);
+        });
+        sim.crash();
+    }
+    assert!(
+        generations(sim).iter().all(|(path, _)| path.extension().is_some_and(|kind| kind == "table")),
+        "no note is left"
+    );
+}
+
+#[test]
+fn a_table_that_cannot_be_read_keeps_offline_what_it_may_speak_of_until_it_can() {
+    for (seed, operation) in [(1, Operation::Open), (2, Operation::Read)] {
+        let sim = two_cores(seed);
+        let table = table_of(&sim, 0);
+        sim.disk().inject(Fault::on(operation, table.display().to_string()).times(u64::MAX));
+        the_rest_serves(&sim, &table);
+        sim.disk().clear_faults();
+        all_is_there(&sim);
+    }
+}
+
+#[test]
+fn a_rotten_block_of_a_table_keeps_offline_what_it_may_speak_of_until_the_file_is_restored() {
+    let sim = two_cores(3);
+    let table = table_of(&sim, 0);
+    let sound = sim.disk().read(&table).expect("a table");
+    for copy in [0, 4096] {
+        sim.disk().flip_bit(&table, copy + 70, 0).expect("a table");
+    }
+    the_rest_serves(&sim, &table);
+    sim.disk().overwrite(&table, 0, &sound).expect("a file");
+    all_is_there(&sim);
+}
+
+#[test]
+fn a_merged_table_of_which_nothing_can_be_read_is_not_taken_for_empty() {
+    let sim = two_cores(4);
+    sim.run(|| async {
+        for core in start_two([0..1, 1..2]).await {
+            core.stop().await;
+        }
+    });
+    sim.kill();
+    // Merges what is there, and adds nothing.
+    sim.run(|| async { drop(start_two([0..1, 1..2]).await) });
+    sim.kill();
+    let is_merged = |path: &PathBuf| path.to_string_lossy().ends_with("-merged.table");
+    let table = sim.disk().files().into_iter().rfind(is_merged).expect("the start's table");
+    for copy in [0, 4096] {
+        zero(&sim, table.clone(), copy);
+    }
+    sim.run(|| {
+        let table = table.clone();
+        async move {
+            let [first, second] = start_two([0..1, 1..2]).await;
+            is_lost(&first, 0, &table);
+            is_lost(&second, 0, &table);
+        }
+    });
+}
