@@ -194,13 +194,25 @@ impl Log {
     }
 
     /// Changes how the log is kept, from the next append on: nothing that is there is written anew, and the active
-    /// segment is sealed when the next frame meets the new limits.
+    /// segment is sealed when the next frame meets the new limits. Without a [`LogConfig::flush_interval`] nothing is
+    /// acknowledged from now on before it is durable, and what is not yet goes into frames.
     ///
     /// # Errors
     /// When no log can be kept so; nothing is changed then.
     pub fn reconfigure(&self, config: LogConfig) -> Result<(), InvalidConfig> {
         config.validate()?;
-        *self.0.config.borrow_mut() = Rc::new(config);
+        let (log, is_relaxed) = (&self.0, config.flush_interval.is_some());
+        let was_relaxed = log.config.replace(Rc::new(config)).flush_interval.is_some();
+        if was_relaxed && !is_relaxed {
+            let end = {
+                let mut state = log.state.borrow_mut();
+                state.written = JournaledRuns::default();
+                state.end
+            };
+            // Whoever waits now need not wait for the end of an interval.
+            log.write_until(end);
+            writer::wake(log);
+        }
         Ok(())
     }
 

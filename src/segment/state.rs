@@ -171,7 +171,7 @@ impl LogState {
     /// who waited, in order. Whether the readable one moved.
     pub(crate) fn settle(&mut self) -> bool {
         let durable = self.journaled.durable_from(self.window.frames_end());
-        let readable = self.written.durable_from(durable);
+        let readable = self.readable.max(self.written.durable_from(durable));
         debug_assert!(self.durable <= durable && self.readable <= readable && readable <= self.end);
         let moved = self.readable < readable;
         (self.durable, self.readable) = (durable, readable);
@@ -283,6 +283,10 @@ impl LogCore {
 
     /// The relaxed journal has these offsets, and a killed process leaves them there.
     pub(crate) fn written(&self, offsets: Range<Offset>) {
+        if self.config().flush_interval.is_none() {
+            // Since it was put in, durable is what counts.
+            return;
+        }
         self.moved_by(|state| state.written.push(offsets));
     }
 

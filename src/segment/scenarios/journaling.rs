@@ -51,3 +51,29 @@ fn what_waited_for_a_journal_that_is_given_up_is_not_counted_any_more() {
         assert_eq!((log.frames_end(), log.offsets().durable), (Offset::new(40), Offset::new(41)), "it needs no frame");
     });
 }
+
+#[test]
+fn nothing_is_acknowledged_before_it_is_durable_once_the_flush_is_not_relaxed_any_more() {
+    sim(1001).run(|| async {
+        let deps = start().await;
+        let log = open_with(LogConfig { flush_interval: Some(millis(60_000)), ..small() }, &deps).await;
+        deps.relaxed_journal.open(APPEND_BYTES_MAX);
+        let waiting: Vec<_> = (0..3).map(|tag| log.append(copied(tag, 1, 100))).collect();
+        staged(&log, 3).await;
+        let [first, second, third] = &taken(&deps.relaxed_journal)[..] else { panic!("three, by the relaxed journal") };
+        let readable = || log.offsets().readable.get();
+        first.written();
+        third.written();
+        assert_eq!(readable(), 1);
+        log.reconfigure(small()).expect("valid");
+        second.written();
+        assert_eq!(readable(), 1, "what was shown stays, and no more is shown");
+        first.journaled();
+        second.journaled();
+        assert_eq!(readable(), 2, "the third one was written before, and is not durable");
+        for appending in waiting {
+            let appended = appending.await.expect("acknowledged");
+            assert!(appended.next_offset <= log.offsets().durable);
+        }
+    });
+}
