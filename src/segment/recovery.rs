@@ -360,6 +360,7 @@ impl Opening<'_> {
         }
         // What cannot be served stays as it is.
         if let Some(known) = known.filter(|known| known.corrupt().is_none()) {
+            self.files.leave_below(known.log_start());
             self.judge_swaps(&Rc::new(known.clone())).await?;
             if let Access::Recover(_) = self.access {
                 let completed = self.files.complete(&self.dir).await;

@@ -23,8 +23,8 @@ pub(crate) struct Files {
     pub(crate) swaps: Vec<Unfinished>,
     /// Offsets of the snapshots of producers, ascending.
     pub(crate) snapshots: Vec<Offset>,
-    /// What compaction was writing.
-    cleaned: Vec<PathBuf>,
+    /// What compaction was writing, and what it had written of records that are deleted since.
+    of_no_use: Vec<PathBuf>,
 }
 
 impl Files {
@@ -43,7 +43,7 @@ impl Files {
             match (parsed, parse_swap_name(name)) {
                 (Some((base, FileKind::Log)), _) => files.bases.push(base),
                 (Some((offset, FileKind::Producers)), _) => files.snapshots.push(offset),
-                (Some((_, FileKind::Cleaned)), _) => files.cleaned.push(dir.join(name)),
+                (Some((_, FileKind::Cleaned)), _) => files.of_no_use.push(dir.join(name)),
                 (None, Some((base, end))) => files.swaps.push(Unfinished { path: dir.join(name), base, end }),
                 _ => {}
             }
@@ -60,6 +60,12 @@ impl Files {
         self.swaps.retain(|swap| is_there(swap.base) && !without.swaps.contains(&swap.path));
     }
 
+    /// Does without compacted segments that lie below the log's start as a whole, as it does without any others there.
+    pub(crate) fn leave_below(&mut self, start: Offset) {
+        let below = self.swaps.extract_if(.., |swap| swap.end <= start);
+        self.of_no_use.extend(below.map(|swap| swap.path));
+    }
+
     /// Counts compacted segments in the place of those that they were made of.
     pub(crate) fn replace(&mut self) {
         for swap in &self.swaps {
@@ -71,7 +77,7 @@ impl Files {
 
     /// Brings compaction to its end: what was not finished goes, and what counts gets its name.
     pub(crate) async fn complete(&mut self, dir: &Path) -> io::Result<()> {
-        for path in self.cleaned.drain(..) {
+        for path in self.of_no_use.drain(..) {
             fs::remove_file_if_there(&path).await?;
         }
         for swap in self.swaps.drain(..) {

@@ -592,6 +592,37 @@ fn a_damaged_swap_is_refused_and_nothing_is_changed() {
 }
 
 #[test]
+fn a_damaged_swap_of_records_that_are_deleted_is_no_damage() {
+    let sim = sim(14);
+    let start_offset = sim.run(|| async {
+        let (log, _) = open_one().await;
+        fill(&log, 3, |number| set(u8::try_from(number % 5).expect("small"), number)).await;
+        let active = log_base(segment_files(&log).await.last().expect("an active one"));
+        sim.disk().stall("*.swap", std::time::Duration::from_secs(60));
+        let compacted = log.clone();
+        task::spawn("compaction", async move {
+            let _ = try_compact(&compacted, &always()).await;
+        });
+        while segment_files(&log).await.len() > 1 {
+            time::sleep(millis(10)).await;
+        }
+        log.delete_records(Offset::new(active)).await.expect("deleted");
+        active
+    });
+    sim.crash();
+    let swap =
+        sim.disk().files().into_iter().find(|path| path.extension().is_some_and(|extension| extension == "swap"));
+    sim.disk().overwrite(swap.expect("one"), 200, &[0xee]).expect("a file");
+    sim.run(|| async {
+        let (log, _) = open_one().await;
+        assert_eq!(log.offsets().start.get(), start_offset);
+        assert!(contents(&log, 1 << 20).await.keys().all(|offset| *offset >= start_offset));
+        assert!(files().await.iter().all(|name| !name.ends_with(".swap")), "it goes with all that is below the start");
+        assert_eq!(segment_files(&log).await.len(), 1);
+    });
+}
+
+#[test]
 fn a_full_disk_leaves_the_log_as_it_is() {
     let sim = sim(9);
     sim.run(|| async {
