@@ -109,6 +109,16 @@ pub enum OpenError {
         /// What cannot be read.
         lost: LostTable,
     },
+    /// The metadata had lost the partition when the broker started, and has it again.
+    #[error(
+        "partition {id}: when the broker started, the metadata did not have the partition, and the journals may have had \
+         acknowledged records of it. These are kept for the next start, and the partition stays offline until then: start the \
+         broker again"
+    )]
+    KeptForNextStart {
+        /// The log.
+        id: LogId,
+    },
     /// The file system failed.
     #[error("partition {id}: cannot {action}: {source}")]
     Io {
@@ -150,6 +160,9 @@ pub(crate) async fn recover(
     generations: &Generations,
     journaled: &Journaled,
 ) -> Result<Recovered, OpenError> {
+    if journaled.kept_for_next_start {
+        return Err(OpenError::KeptForNextStart { id });
+    }
     let (dir, known) = (id.log_dir(root), generations.of(id));
     refuse_doubt(root, id, known.as_ref(), generations.doubt(id)).await?;
     refuse_unread(id, known.as_ref(), journaled)?;

@@ -38,6 +38,8 @@ pub struct Journaled {
     pub lost_unknown: bool,
     /// A file of theirs that cannot be read now. What it has of the log nobody knows.
     pub unread: Option<Arc<Path>>,
+    /// What they had of it when the process started was kept for the next start: the metadata did not have the log then.
+    pub kept_for_next_start: bool,
 }
 
 /// An append that the journal has.

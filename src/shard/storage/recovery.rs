@@ -45,6 +45,8 @@ pub(crate) struct Journals {
     unread: Option<Arc<Path>>,
     /// Something was lost, of nobody knows which log.
     lost_unknown: bool,
+    /// Logs that may have something in them, and that the metadata did not have when the process started.
+    kept_for_next_start: BTreeSet<LogId>,
 }
 
 /// How a shard takes part in the recovery of what all have in common.
@@ -165,6 +167,8 @@ impl Storage {
         is_known: impl Fn(LogId) -> bool,
     ) -> Result<(), RecoveryError> {
         let journals = self.found.take();
+        let for_next_start = journals.for_next_start(self.logs.generations.logs(), &is_known);
+        *self.found.borrow_mut() = Arc::new(for_next_start);
         let settled = |id: LogId| (id, self.logs.generations.is_settled(id));
         let offline: Offline = offline.into_iter().map(settled).collect();
         let kept = match opened {
@@ -474,13 +478,26 @@ impl Journals {
             );
         }
         let unread = found.unread.first().map(|unread| Arc::from(unread.path.as_path()));
-        Self { found, vanished, to_be_copied, by_log, unread, lost_unknown }
+        Self { found, vanished, to_be_copied, by_log, unread, lost_unknown, kept_for_next_start: BTreeSet::new() }
+    }
+
+    /// What is left of them when every log of the metadata has its own. A partition that the metadata lacks, and gets again
+    /// in this life, would begin anew without what the next start gives it (rule 6 of the storage protocol).
+    fn for_next_start(&self, in_tables: impl Iterator<Item = LogId>, is_known: impl Fn(LogId) -> bool) -> Self {
+        let may_be_anyones = self.lost_unknown || self.unread.is_some();
+        let concerned = self.by_log.keys().copied().chain(in_tables.filter(|_| may_be_anyones));
+        Self { kept_for_next_start: concerned.filter(|id| !is_known(*id)).collect(), ..Self::default() }
     }
 
     /// What they have of a log.
     pub(crate) fn of(&self, id: LogId) -> Journaled {
         let journaled = self.by_log.get(&id).cloned().unwrap_or_default();
-        Journaled { lost_unknown: self.lost_unknown, unread: self.unread.clone(), ..journaled }
+        Journaled {
+            lost_unknown: self.lost_unknown,
+            unread: self.unread.clone(),
+            kept_for_next_start: self.kept_for_next_start.contains(&id),
+            ..journaled
+        }
     }
 }
 

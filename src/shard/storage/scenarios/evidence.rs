@@ -174,3 +174,24 @@ fn rule_06_that_the_metadata_lacks_a_partition_is_no_record_of_its_deletion() {
     });
     assert_eq!(asides(&sim), 0);
 }
+
+#[test]
+fn rule_06_a_partition_that_the_metadata_lacked_is_not_begun_anew_in_the_life_that_kept_its_records_aside() {
+    let sim = two_in_the_ring(35);
+    sim.run(|| async {
+        let core = Core::start_knowing(1, |id| id == log_id(0)).await.expect("a start");
+        core.journal_is_in_use().await;
+        // Somebody gives the topic its partitions again, and one more.
+        let (again, new) = (core.open(1).await, core.open(2).await.expect("an empty log"));
+        assert!(matches!(again, Err(OpenError::KeptForNextStart { .. })));
+        journaled(&new, 3).await;
+    });
+    sim.crash();
+    sim.run(|| async {
+        let core = Core::start(3).await;
+        for (partition, tag) in [(0, 1), (1, 2), (2, 3)] {
+            assert_eq!(tags_of(core.log(partition)).await, [tag]);
+        }
+    });
+    assert_eq!(asides(&sim), 0);
+}

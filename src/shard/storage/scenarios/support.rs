@@ -92,17 +92,20 @@ impl Core {
         let mut logs = Vec::new();
         let (mut offline, mut found) = (BTreeSet::new(), 0);
         for partition in partitions {
-            let id = log_id(partition);
-            let journaled = storage.journaled(id);
-            found += journaled.appends.len();
-            let log = Log::recover(Path::new(DATA), id, log_config(), &storage.logs, &journaled).await;
+            found += storage.journaled(log_id(partition)).appends.len();
+            let log = open(&storage, partition).await;
             if log.is_err() {
-                offline.insert(id);
+                offline.insert(log_id(partition));
             }
-            logs.push(log.map(|(log, _)| log));
+            logs.push(log);
         }
         storage.finish(opened, offline, is_known).await?;
         Ok(Core { storage, logs, journaled: found })
+    }
+
+    /// Opens the log of a partition that its topic has got since.
+    pub(super) async fn open(&self, partition: u32) -> Result<Log, OpenError> {
+        open(&self.storage, partition).await
     }
 
     /// The log of a partition that is online.
@@ -122,6 +125,12 @@ impl Core {
     pub(super) async fn journal_is_in_use(&self) {
         until(|| self.storage.logs.journal.append_bytes_max() > 0).await;
     }
+}
+
+async fn open(storage: &Storage, partition: u32) -> Result<Log, OpenError> {
+    let (id, root) = (log_id(partition), Path::new(DATA));
+    let opened = Log::recover(root, id, log_config(), &storage.logs, &storage.journaled(id)).await;
+    opened.map(|(log, _)| log)
 }
 
 /// Waits for a condition, a second of the simulation at most.
