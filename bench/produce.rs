@@ -50,6 +50,8 @@ pub struct Arguments {
 pub enum ProduceBy {
     /// In batches that are prepared before: what the broker can do
     Batches,
+    /// The same, to the partitions of one shard by way of another: what it costs to be passed on
+    Forwarded,
     /// One by one to the client's producer, by --producers tasks: what the client can do
     Enqueue,
 }
@@ -67,7 +69,11 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
         Some(ProduceBy::Batches) | None => {}
     }
     let mut topics = arguments.target.connect()?;
-    let topic = Topic::create_or_find(&mut *topics, topic, *partitions, &load.settings)?;
+    let mut topic = Topic::create_or_find(&mut *topics, topic, *partitions, &load.settings)?;
+    let mut by_name = "batches";
+    if *by == ProduceBy::Forwarded {
+        (topic, by_name) = (topic.by_way_of_another()?, "forwarded");
+    }
     let mut producers = load.connect(&topic, *rate, None)?;
     load.warm_up(&mut producers)?;
 
@@ -95,7 +101,7 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
     let latencies = Latencies::of_all(producers.iter().map(Producer::latencies))?;
     let errors = failure.as_ref().map_or(0, LoadError::count);
     let run = Run { verb: "produce", done, errors, elapsed };
-    let report = Report::new(run, &latencies, spent, &topic.flush).acks(load.acks.name()).by(Some("batches"));
+    let report = Report::new(run, &latencies, spent, &topic.flush).acks(load.acks.name()).by(Some(by_name));
     Ok((report.at_rate(*rate), failure))
 }
 

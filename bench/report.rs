@@ -36,8 +36,8 @@ pub struct Report {
     pub errors: u64,
     /// What was waited for: `none`, `leader` or `all`. None when consuming.
     pub acks: Option<String>,
-    /// How records were asked for, `subscribe` or `fetch`; when producing, how they were sent, in prepared `batches` or by
-    /// the client's `enqueue` (`bytes` are those of the values then).
+    /// How records were asked for, `subscribe` or `fetch`; when producing, how they were sent: prepared `batches`, the
+    /// same `forwarded` by another shard than the owner, or by the client's `enqueue` (`bytes` are those of the values then).
     pub by: Option<String>,
     /// When records are on the disk: `durable`, before they are acknowledged; or the topic's setting.
     pub flush: String,

@@ -34,6 +34,17 @@ pub enum TopicError {
         /// How many were asked for.
         wanted: u32,
     },
+    /// All of it is owned by one shard, and nobody is there who would have to pass requests on.
+    #[error(
+        "topic `{topic}` has all its partitions behind {address}: --by forwarded needs a broker with two shards or more, and \
+         a partition on each (--partitions 2)"
+    )]
+    OneOwner {
+        /// The topic.
+        topic: String,
+        /// Of the owner.
+        address: String,
+    },
     /// The broker says one thing and another.
     #[error("the broker's answers about topic `{topic}` contradict each other: {reason}")]
     Contradiction {
@@ -90,6 +101,20 @@ impl Topic {
         u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)
     }
 
+    /// The partitions of one owner, by way of another one.
+    pub(crate) fn by_way_of_another(mut self) -> Result<Self, TopicError> {
+        let owner = self.home().clone();
+        let Some(other) = self.partitions.iter().map(|place| &place.addresses[0]).find(|other| **other != owner) else {
+            return Err(TopicError::OneOwner { topic: self.name.to_string(), address: owner.to_string() });
+        };
+        let other = other.clone();
+        self.partitions.retain(|place| place.addresses[0] == owner);
+        for place in &mut self.partitions {
+            place.addresses = vec![other.clone()];
+        }
+        Ok(self)
+    }
+
     /// Where the broker of its first partition listens.
     pub(crate) fn home(&self) -> &BrokerAddress {
         &self.partitions[0].addresses[0]
@@ -130,6 +155,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::driver::DriverArgument;
 
     /// Partitions that alternate between shards with ports 1000, 1001, ...
     fn places(partitions: u32, shards: u16) -> Vec<Place> {
@@ -157,6 +183,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn by_way_of_another_no_partition_is_reached_through_its_owner() {
+        let topic = |shards| Topic {
+            name: TopicName::parse("t").unwrap(),
+            partitions: places(5, shards),
+            flush: String::new(),
+            driver: DriverArgument::Native.driver(),
+        };
+        for shards in 2..5 {
+            let forwarded = topic(shards).by_way_of_another().unwrap().partitions;
+            let other = vec![BrokerAddress::new("host", 1001)];
+            assert!(!forwarded.is_empty() && forwarded.iter().all(|place| place.addresses == other), "{forwarded:?}");
+            assert!(forwarded.iter().all(|place| place.partition.get() % u32::from(shards) == 0), "{forwarded:?}");
+        }
+        assert!(matches!(topic(1).by_way_of_another(), Err(TopicError::OneOwner { .. })));
     }
 
     #[test]
