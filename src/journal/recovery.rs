@@ -234,7 +234,7 @@ async fn read(path: &Path, scan: impl FnOnce(u64) -> Scan, purpose: Purpose) -> 
 async fn read_all(file: &File, size: u64, scan: &mut Scan) -> io::Result<()> {
     while let Some(position) = scan.position() {
         let wanted = size.saturating_sub(position).min(PIECE_BYTES as u64);
-        let piece = file.read_at(position, PIECE_BYTES, IoClass::ColdRead).await?;
+        let piece = file.read_at(position, PIECE_BYTES, IoClass::Recovery).await?;
         if (piece.len() as u64) < wanted {
             let why = format!("{} became shorter while it was read, at {position}", file.path().display());
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));

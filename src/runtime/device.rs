@@ -3,15 +3,17 @@
 //! glommio's shares divide the processor, not the disk, and a device serves what was queued first. So what can wait
 //! is kept back here, before it reaches the device's queue. Every read and write names its [`IoClass`]:
 //! - **Journal, Append, TailRead** start at once, each up to its own bound of bytes in flight. Someone waits for them.
-//! - **Checkpoint, ColdRead, Compaction** share one small bound, so that little of theirs is ever in front of an
+//! - **Checkpoint, Recovery, ColdRead, Compaction** share one small bound, so that little of theirs is ever in front of an
 //!   append. Whoever is higher in that order starts first; after `PASSED_OVER_MAX` starts in a row before a lower
 //!   class that waits, that class gets one, so that none starves.
 //!
-//! A device also takes longer for what comes while it is at work on something else. So **Compaction**, for which nobody
-//! waits, leaves it to the others for twice as long as a request took, where one of theirs came meanwhile.
+//! A device also takes longer for what comes while it is at work on something else, and one that is lent to several
+//! machines gives each so many bytes and no more. So where the foreground was at the device lately, **ColdRead** leaves it
+//! alone for as long as a request of its own took, and **Compaction**, for which nobody waits, for twice as long: readers
+//! of a backlog take half of the device from whoever writes, and not all of it.
 //!
-//! Within a class the order is that of asking. A request larger than its bound goes when nothing else of its bound is
-//! in flight.
+//! Within a class the order is that of asking, but for who rests. A request larger than its bound goes when nothing else of
+//! its bound is in flight.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -35,7 +37,9 @@ pub enum IoClass {
     TailRead,
     /// Moving what the journal holds into segments.
     Checkpoint,
-    /// A read far behind the end of a log; recovery.
+    /// What a start reads, and whoever judges files.
+    Recovery,
+    /// A read far behind the end of a log.
     ColdRead,
     /// What waits for everything else: compaction, the search for rot, the preparation of a journal.
     Compaction,
@@ -43,11 +47,12 @@ pub enum IoClass {
 
 impl IoClass {
     /// Every class, in falling order of priority.
-    pub const ALL: [IoClass; 6] = [
+    pub const ALL: [IoClass; 7] = [
         IoClass::Journal,
         IoClass::Append,
         IoClass::TailRead,
         IoClass::Checkpoint,
+        IoClass::Recovery,
         IoClass::ColdRead,
         IoClass::Compaction,
     ];
@@ -60,6 +65,7 @@ impl IoClass {
             IoClass::Append => "append",
             IoClass::TailRead => "tail_read",
             IoClass::Checkpoint => "checkpoint",
+            IoClass::Recovery => "recovery",
             IoClass::ColdRead => "cold_read",
             IoClass::Compaction => "background",
         }
@@ -106,7 +112,7 @@ pub struct DeviceBudgetConfig {
     pub append_bytes_max: usize,
     /// For [`IoClass::TailRead`]. Default: 8 MiB.
     pub tail_read_bytes_max: usize,
-    /// For [`IoClass::Checkpoint`], [`IoClass::ColdRead`] and [`IoClass::Compaction`] together. Default: 2 MiB.
+    /// For [`IoClass::Checkpoint`] and all below it together. Default: 2 MiB.
     pub background_bytes_max: usize,
 }
 
@@ -124,10 +130,21 @@ impl Default for DeviceBudgetConfig {
 /// How often a waiting class of the background may be passed over before it gets a turn.
 const PASSED_OVER_MAX: u32 = 8;
 
-/// How many times as long as a request of [`IoClass::Compaction`] took, the next one waits for the sake of others.
-const REST_FACTOR: u32 = 2;
-/// And at most: a device that stalled is not to keep who rests from being told to stop.
+/// The foreground counts as being there for so long after its last request: who sends a hundred batches a second is there
+/// all the time.
+const FOREGROUND_LATELY: Duration = Duration::from_millis(10);
+
+/// The longest rest: a device that stalled is not to keep who rests from being told to stop.
 const REST_MAX: Duration = Duration::from_secs(1);
+
+/// How many times as long as a request of that class took, the next one waits for the sake of the foreground.
+const fn rest_factor(class: IoClass) -> u32 {
+    match class {
+        IoClass::ColdRead => 1,
+        IoClass::Compaction => 2,
+        _ => 0,
+    }
+}
 
 /// The budget of one executor.
 #[derive(Clone)]
@@ -137,11 +154,13 @@ pub(crate) struct DeviceBudget {
     yielding: Rc<Yielding>,
 }
 
-/// What [`IoClass::Compaction`] goes by.
+/// What the classes go by that rest.
+#[derive(Default)]
 struct Yielding {
-    /// Requests that went before it, of the lanes of one class each: someone waits for them.
-    foreground: Cell<u64>,
-    rests_until: Cell<Option<Instant>>,
+    /// When the foreground last went to the device.
+    foreground_at: Cell<Option<Instant>>,
+    /// By class.
+    rests_until: [Cell<Option<Instant>>; IoClass::ALL.len()],
 }
 
 /// One bound and those who wait for it, by class.
@@ -171,8 +190,9 @@ const fn place(class: IoClass) -> (usize, usize) {
         IoClass::Append => (1, 0),
         IoClass::TailRead => (2, 0),
         IoClass::Checkpoint => (3, 0),
-        IoClass::ColdRead => (3, 1),
-        IoClass::Compaction => (3, 2),
+        IoClass::Recovery => (3, 1),
+        IoClass::ColdRead => (3, 2),
+        IoClass::Compaction => (3, 3),
     }
 }
 
@@ -220,10 +240,9 @@ impl DeviceBudget {
             Lane::new(config.journal_bytes_max, 1),
             Lane::new(config.append_bytes_max, 1),
             Lane::new(config.tail_read_bytes_max, 1),
-            Lane::new(config.background_bytes_max, 3),
+            Lane::new(config.background_bytes_max, 4),
         ];
-        let yielding = Yielding { foreground: Cell::default(), rests_until: Cell::default() };
-        DeviceBudget { lanes: Rc::new(RefCell::new(lanes)), stats: Rc::default(), yielding: Rc::new(yielding) }
+        DeviceBudget { lanes: Rc::new(RefCell::new(lanes)), stats: Rc::default(), yielding: Rc::default() }
     }
 
     /// What was done so far.
@@ -236,9 +255,10 @@ impl DeviceBudget {
         self.stats.borrow_mut().flushes += 1;
     }
 
-    /// How long [`IoClass::Compaction`] is to leave the device alone.
-    pub(crate) fn rest(&self) -> Duration {
-        self.yielding.rests_until.get().map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+    /// How long requests of that class are to leave the device alone.
+    pub(crate) fn rest(&self, class: IoClass) -> Duration {
+        let until = self.yielding.rests_until[class as usize].get();
+        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
     /// Waits until `bytes` of that class may go to the device.
@@ -253,16 +273,18 @@ impl DeviceBudget {
 
     /// A request of that class goes to the device.
     fn start(&self, class: IoClass, bytes: usize) -> InFlight {
-        let foreground = &self.yielding.foreground;
+        let started = Instant::now();
         if class <= IoClass::TailRead {
-            foreground.set(foreground.get() + 1);
+            self.yielding.foreground_at.set(Some(started));
         }
-        let others = foreground.get();
-        InFlight { budget: self.clone(), class, bytes, started: Instant::now(), others }
+        InFlight { budget: self.clone(), class, bytes, started, has_gone: true }
     }
 
-    fn is_foreground_busy(&self) -> bool {
-        self.lanes.borrow()[..place(IoClass::Checkpoint).0].iter().any(|lane| lane.in_flight > 0)
+    /// Whether someone waits for the device, or has waited lately.
+    fn is_foreground_there(&self) -> bool {
+        let lately = |at: Instant| at.elapsed() < FOREGROUND_LATELY;
+        self.yielding.foreground_at.get().is_some_and(lately)
+            || self.lanes.borrow()[..place(IoClass::Checkpoint).0].iter().any(|lane| lane.in_flight > 0)
     }
 
     fn grant(&self, lane: usize) {
@@ -345,18 +367,31 @@ pub(crate) struct InFlight {
     class: IoClass,
     bytes: usize,
     started: Instant,
-    /// Requests of the foreground that had gone by then.
-    others: u64,
+    /// Unset when it was given back before.
+    has_gone: bool,
+}
+
+impl InFlight {
+    /// Lets others go: the request does not go to the device now.
+    pub(crate) fn give_back(mut self) {
+        self.has_gone = false;
+    }
+
+    fn count(&self) {
+        let took = self.started.elapsed();
+        self.budget.stats.borrow_mut().classes[self.class as usize].count(self.bytes, took);
+        let factor = rest_factor(self.class);
+        if factor > 0 && self.budget.is_foreground_there() {
+            let rest = took.saturating_mul(factor).min(REST_MAX);
+            self.budget.yielding.rests_until[self.class as usize].set(Some(Instant::now() + rest));
+        }
+    }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let took = self.started.elapsed();
-        self.budget.stats.borrow_mut().classes[self.class as usize].count(self.bytes, took);
-        let yielding = &self.budget.yielding;
-        let others_came = yielding.foreground.get() > self.others || self.budget.is_foreground_busy();
-        if self.class == IoClass::Compaction && others_came {
-            yielding.rests_until.set(Some(Instant::now() + took.saturating_mul(REST_FACTOR).min(REST_MAX)));
+        if self.has_gone {
+            self.count();
         }
         self.budget.leave(self.class, self.bytes);
     }

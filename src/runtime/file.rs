@@ -337,13 +337,16 @@ impl fmt::Debug for File {
 /// Waits until a request of that class may go to the device.
 async fn start(class: IoClass, bytes: usize) -> InFlight {
     let device = &backend::current().device;
-    if class == IoClass::Compaction {
-        let rest = device.rest();
-        if !rest.is_zero() {
-            time::sleep(rest).await;
+    loop {
+        let in_flight = device.enter(class, bytes).await;
+        // Asked only now: it may be the end of another one's request that let this one in.
+        let rest = device.rest(class);
+        if rest.is_zero() {
+            return in_flight;
         }
+        in_flight.give_back();
+        time::sleep(rest).await;
     }
-    device.enter(class, bytes).await
 }
 
 /// Says what was done to which file; the kind stays.

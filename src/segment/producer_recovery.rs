@@ -204,7 +204,7 @@ impl ProducerRecovery<'_> {
                 Ok((header, frame)) => told.read(&header, &frame),
                 Err(fault) => {
                     let (behind, limit) = (scanner.position() + BLOCK_BYTES as u64, scanner.file_bytes());
-                    let next = next_frame(&file, &check, IoClass::ColdRead, behind, limit).await?;
+                    let next = next_frame(&file, &check, IoClass::Recovery, behind, limit).await?;
                     let expected = scanner.expected();
                     let next = next.filter(|place| place.offset >= expected);
                     tracing::warn!(

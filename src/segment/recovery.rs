@@ -431,7 +431,7 @@ impl Opening<'_> {
     async fn first_nonzero(&self, file: &File) -> Result<Option<u64>, OpenError> {
         let mut position = 0;
         loop {
-            let piece = file.read_at(position, 1 << 20, IoClass::ColdRead).await;
+            let piece = file.read_at(position, 1 << 20, IoClass::Recovery).await;
             let piece = piece.map_err(|source| self.io("read a segment", source))?;
             if let Some(at) = piece.iter().position(|byte| *byte != 0) {
                 return Ok(Some(position + at as u64));

@@ -31,7 +31,7 @@ impl FrameScanner {
     pub(crate) async fn new(file: &File, check: FrameCheck, from: FramePlace) -> io::Result<FrameScanner> {
         let file_bytes = file.size().await?;
         let FramePlace { position, offset: expected } = from;
-        let (piece, piece_position, class) = (IoBuf::empty(), 0, IoClass::ColdRead);
+        let (piece, piece_position, class) = (IoBuf::empty(), 0, IoClass::Recovery);
         Ok(FrameScanner { file: file.clone(), file_bytes, check, class, position, expected, piece, piece_position })
     }
 
@@ -137,7 +137,7 @@ impl Behind {
         let file_bytes = file.size().await?;
         let mut at = position;
         while at < file_bytes {
-            let piece = file.read_at(at, PIECE_BYTES, IoClass::ColdRead).await?;
+            let piece = file.read_at(at, PIECE_BYTES, IoClass::Recovery).await?;
             if piece.is_empty() {
                 break;
             }

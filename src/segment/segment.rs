@@ -208,7 +208,7 @@ impl Segment {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
-        let first = file.read_at(0, BLOCK_BYTES, IoClass::ColdRead).await?;
+        let first = file.read_at(0, BLOCK_BYTES, IoClass::Recovery).await?;
         let coverage = Coverage::decode(&first, IndexKind::Offset);
         let coverage = coverage.map_err(|error| self.index_unusable(FileKind::Index, &error)).ok();
         Ok(coverage.filter(|coverage| coverage.segment_base == self.base && coverage.log_number == number.0))
@@ -353,7 +353,7 @@ impl Indexes {
                 Ok(header) => indexes.push(&header),
                 Err(_) => {
                     let (behind, limit) = (scanner.position() + BLOCK_BYTES as u64, scanner.file_bytes());
-                    match next_frame(file, check, IoClass::ColdRead, behind, limit).await? {
+                    match next_frame(file, check, IoClass::Recovery, behind, limit).await? {
                         Some(place) if place.offset >= scanner.expected() => scanner.skip_to(place),
                         _ => break,
                     }

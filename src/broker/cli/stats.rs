@@ -14,7 +14,8 @@ The device's figures are by what reads and writes were for; the mean is the time
   append      large appends, to their segments
   tail_read   reads close to the end that memory no longer holds
   checkpoint  what the journal holds, to segments
-  cold_read   reads of older records, and what a start reads
+  recovery    what a start reads
+  cold_read   reads of older records
   background  compaction, the search for rot, the preparation of journals
 
 Exit codes:

@@ -126,25 +126,38 @@ fn a_dropped_request_leaves_the_queue_and_gives_back_what_it_got() {
     assert_eq!(format!("{budget:?}"), "[(0, 10), (0, 10), (0, 10), (0, 10)]");
 }
 
-/// Whether compaction leaves the device alone after a request that went while `others` were there and as they came.
-fn rests_after(others: &[IoClass], come_before: bool) -> bool {
+/// Whether a class leaves the device alone after a request that went while `others` were there, or right after them.
+fn rests_after(class: IoClass, others: &[IoClass], stay: bool) -> bool {
     let budget = DeviceBudget::new(CONFIG);
-    let come = || others.iter().map(|class| hold(&budget, *class, 1)).collect::<Vec<_>>();
-    let before = if come_before { come() } else { Vec::new() };
-    let background = hold(&budget, IoClass::Compaction, 1);
-    if !come_before {
-        come();
+    let mut there: Vec<_> = others.iter().map(|class| hold(&budget, *class, 1)).collect();
+    if !stay {
+        there.clear();
     }
-    drop((background, before));
-    budget.yielding.rests_until.get().is_some()
+    drop((hold(&budget, class, 1), there));
+    budget.yielding.rests_until[class as usize].get().is_some()
 }
 
 #[test]
-fn compaction_rests_where_someone_waits_for_the_device() {
-    for come_before in [false, true] {
-        for class in [IoClass::Journal, IoClass::Append, IoClass::TailRead] {
-            assert!(rests_after(&[class], come_before), "{class:?}");
+fn readers_of_a_backlog_and_compaction_rest_where_someone_waits_for_the_device() {
+    for (class, stay) in
+        [IoClass::ColdRead, IoClass::Compaction].into_iter().flat_map(|class| [(class, false), (class, true)])
+    {
+        for other in [IoClass::Journal, IoClass::Append, IoClass::TailRead] {
+            assert!(rests_after(class, &[other], stay), "{class:?} beside {other:?}");
         }
-        assert!(!rests_after(&[], come_before) && !rests_after(&[IoClass::Checkpoint], come_before));
+        assert!(!rests_after(class, &[], stay) && !rests_after(class, &[IoClass::Checkpoint], stay), "{class:?}");
     }
+    for class in [IoClass::Journal, IoClass::Append, IoClass::TailRead, IoClass::Checkpoint, IoClass::Recovery] {
+        assert!(!rests_after(class, &[IoClass::Append], true), "{class:?} rests for nobody");
+    }
+}
+
+#[test]
+fn a_request_that_is_given_back_never_was_at_the_device() {
+    let budget = DeviceBudget::new(CONFIG);
+    let foreground = hold(&budget, IoClass::Append, 1);
+    hold(&budget, IoClass::ColdRead, 10).give_back();
+    assert!(budget.yielding.rests_until[IoClass::ColdRead as usize].get().is_none());
+    assert_eq!(budget.stats().classes[IoClass::ColdRead as usize].requests, 0);
+    drop((hold(&budget, IoClass::Checkpoint, 10), foreground));
 }

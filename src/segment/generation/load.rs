@@ -233,7 +233,7 @@ async fn read_table(path: &Path, table: TableId) -> Result<Vec<Option<Block>>, T
     let mut blocks: Vec<Option<Block>> = Vec::new();
     let mut at = 0;
     loop {
-        let piece = file.read_at(at, PIECE_BYTES, IoClass::ColdRead).await?;
+        let piece = file.read_at(at, PIECE_BYTES, IoClass::Recovery).await?;
         for pair in piece.chunks(PAIR_BYTES) {
             let number = blocks.len();
             let counts = |block: &Block| block.table == table && usize::try_from(block.number) == Ok(number);

@@ -295,7 +295,7 @@ impl<'a> Walk<'a> {
             return Ok(false);
         }
         let (behind, limit) = (place.position + BLOCK_BYTES as u64, scanner.file_bytes());
-        let next = next_frame(file, &self.check, IoClass::ColdRead, behind, limit).await?;
+        let next = next_frame(file, &self.check, IoClass::Recovery, behind, limit).await?;
         let next = next.filter(|next| next.offset >= place.offset);
         // An empty file, or the end of a log that recovery refuses for something else.
         let ends = matches!(fault, FrameFault::Zeros | FrameFault::EndOfFile) && next.is_none();

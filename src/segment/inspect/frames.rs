@@ -150,7 +150,7 @@ impl FrameReader {
     /// concerned.
     async fn frame_here(&mut self) -> io::Result<Result<Stretch, (FrameFault, u64)>> {
         let block = BLOCK_BYTES as u64;
-        let piece = self.file.read_at(self.position, PIECE_BYTES, IoClass::ColdRead).await?;
+        let piece = self.file.read_at(self.position, PIECE_BYTES, IoClass::Recovery).await?;
         let header = match FrameHeader::decode(&piece) {
             Ok(header) => header,
             Err(FrameFault::Zeros) => {
@@ -167,7 +167,7 @@ impl FrameReader {
         let whole = header.frame_bytes as usize;
         let frame = match piece.len() >= whole {
             true => piece.slice(..whole),
-            false => self.file.read_at(position, whole, IoClass::ColdRead).await?,
+            false => self.file.read_at(position, whole, IoClass::Recovery).await?,
         };
         if frame.len() < whole || whole < FRAME_HEADER_BYTES || !FrameHeader::payload_is_sound(&frame) {
             return Ok(Err((FrameFault::PayloadChecksum, frame_bytes)));

@@ -359,7 +359,7 @@ async fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
     copy.preallocate(bytes.next_multiple_of(BLOCK_BYTES as u64)).await?;
     let mut position = 0;
     while position < bytes {
-        let read = source.read_at(position, PIECE_BYTES, IoClass::ColdRead).await?;
+        let read = source.read_at(position, PIECE_BYTES, IoClass::Recovery).await?;
         let mut piece = AlignedBuf::zeroed(read.len().next_multiple_of(BLOCK_BYTES));
         piece[..read.len()].copy_from_slice(&read);
         copy.write_at(&piece.freeze(), position, IoClass::Checkpoint).await?;
