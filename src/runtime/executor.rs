@@ -50,8 +50,8 @@ pub struct ExecutorConfig {
     pub io_memory_bytes: usize,
     /// Free buffers that the executor's pool keeps for reuse, in bytes. Default: 64 MiB.
     pub buffers_retained_bytes_max: usize,
-    /// How long to spin before the thread sleeps: saves some 20 µs a round trip where the core is its own, and does
-    /// harm where cores are shared. Default: `None`, sleep at once.
+    /// How long to look for work before the thread sleeps: a core that sleeps takes some 20 µs to wake. Others on its core
+    /// wait as long. Default: `None`, sleep at once.
     pub spin_before_park: Option<Duration>,
     /// A task that holds the core for longer than this is a stall ([`crate::task::stalls`]). Default: 5 ms.
     pub stall_threshold: Duration,

@@ -152,9 +152,11 @@ table! {
         /// How fast each shard reads its sealed segments again to find what has rotted, once a day, in bytes a second; 0 turns
         /// it off. It gives way to everything else that needs the disk.
         scrub_bytes_per_second: u64 = 8 * MIB, Valid::Integer(0..=16 * GIB);
-        /// How long an idle shard spins before it sleeps, in microseconds; 0 is off. Shortens a round trip on an
-        /// idle core, and harms where shards share their cores with anything else.
-        spin_before_park_us: u64 = 0, Valid::Integer(0..=10_000);
+        /// How long a shard that has nothing to do looks for work before it sleeps, in microseconds; 0 is off. A sleeping core
+        /// takes some 20 of them to wake, several times for each request: looking shortens an acknowledgement by a fifth. It
+        /// costs a core up to so long for each request where few come, and nothing where none do. Turn it off where shards
+        /// share their cores with what must not wait.
+        spin_before_park_us: u64 = 100, Valid::Integer(0..=10_000);
         /// A task that holds a core for longer than this is counted as a stall, in milliseconds.
         stall_threshold_ms: u64 = 5, Valid::Integer(1..=10_000);
         [topic_defaults: TopicDefaults] "Settings of a topic whose creator does not say otherwise."
