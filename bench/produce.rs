@@ -65,13 +65,15 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
     match by {
         Some(ProduceBy::Enqueue) => return enqueue::measure(&arguments.target, load, *rate),
         None if arguments.target.driver.is_client_alone() => return enqueue::measure(&arguments.target, load, *rate),
-        Some(ProduceBy::Batches) if arguments.target.driver.is_client_alone() => return Err(LoadError::OnlyClient),
-        Some(ProduceBy::Batches) | None => {}
+        Some(ProduceBy::Batches | ProduceBy::Forwarded) if arguments.target.driver.is_client_alone() => {
+            return Err(LoadError::OnlyClient);
+        }
+        Some(ProduceBy::Batches | ProduceBy::Forwarded) | None => {}
     }
     let mut topics = arguments.target.connect()?;
     let mut topic = Topic::create_or_find(&mut *topics, topic, *partitions, &load.settings)?;
     let mut by_name = "batches";
-    if *by == ProduceBy::Forwarded {
+    if *by == Some(ProduceBy::Forwarded) {
         (topic, by_name) = (topic.by_way_of_another()?, "forwarded");
     }
     let mut producers = load.connect(&topic, *rate, None)?;
