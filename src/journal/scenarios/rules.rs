@@ -1,7 +1,9 @@
 //! The histories of the storage protocol that concern the ring, told with the rule kept. Its name begins with the
 //! rule's number. Those that need no time and no disk are in `chain/tests.rs`.
 
+use std::cell::Cell;
 use std::io;
+use std::rc::Rc;
 
 use ringmq_runtime::buffer::AlignedBuf;
 use ringmq_runtime::file::{File, IoClass, OpenOptions};
@@ -336,6 +338,29 @@ fn rule_10_a_ring_that_cannot_be_flushed_is_not_handed_on() {
         let [unread] = &found.unread[..] else { panic!("{found:?}") };
         assert_eq!((&unread.path, unread.aside), (&ring_path(&sim), None));
     });
+}
+
+#[test]
+fn rule_11_what_the_page_cache_has_is_durable_when_a_flush_says_so() {
+    for seed in 0..20 {
+        let sim = sim(seed);
+        sim.run(|| async {
+            let (journal, told) = start_new_relaxed().await;
+            let path = dir().join(journal.name().file_name());
+            let is_on_disk = || sim.disk().read_durable(&path) == sim.disk().read(&path);
+            let written = Rc::new(Cell::new(false));
+            let tell = written.clone();
+            journal.tell_written(move |_| tell.set(true));
+            journal.flush_within(millis(50));
+            write(&journal, 0, 100).await;
+            time::sleep(millis(30)).await;
+            assert!(written.get() && told.durable().is_empty() && !is_on_disk(), "the kernel has it, and no more");
+            acknowledged(&journal).await;
+            assert!(told.durable() == [0] && is_on_disk());
+        });
+        sim.crash();
+        assert_eq!(sim.run(|| async { offsets(&found_ring().await.blocks) }), [0]);
+    }
 }
 
 #[test]

@@ -91,6 +91,12 @@ pub(super) async fn start_new() -> (Journal<u64>, Told) {
     start(Ring::prepare(dir(), SHARD, Flushing::Each, &small()).await.expect("a ring")).await
 }
 
+/// As [`start_new`], of a ring whose blocks go to the page cache.
+pub(super) async fn start_new_relaxed() -> (Journal<u64>, Told) {
+    assert_eq!(found().await, FoundJournals::default());
+    start(Ring::prepare(dir(), SHARD, Flushing::Relaxed, &small()).await.expect("a ring")).await
+}
+
 /// The ring that is there in use again, after all that it holds was redone.
 pub(super) async fn start_again() -> (Journal<u64>, Told) {
     let ring = Ring::resume(dir(), &found_ring().await, &small()).await.expect("a ring");

@@ -10,6 +10,7 @@
 //! - `compaction_cost`: what compaction reads and writes, and how it shares a core
 //! - `hostile_batches`: batches that compaction would make much longer, or cannot read
 //! - `inspect`: what is told of damaged logs, and their repair
+//! - `redo`: what a start builds on what it read, and loses power meanwhile
 //! - `steps`: every step of making room, failing
 //! - `journaling`: what goes to the journals, and comes back from them
 //! - `log_start`: records deleted up to an offset, by age and by size
@@ -30,6 +31,7 @@ mod log_start;
 mod model;
 mod producers;
 mod real_disk;
+mod redo;
 mod retries;
 mod rules;
 mod steps;
