@@ -78,6 +78,36 @@ fn small_appends_go_on_by_the_journal_while_a_checkpoint_waits_for_the_disk() {
     sim.run(|| async { assert_eq!(tags_of(Core::start(1).await.log(0)).await, (1..=15).collect::<Vec<_>>()) });
 }
 
+#[test]
+fn a_log_whose_queue_for_the_journal_fills_a_frame_goes_straight() {
+    let sim = sim(10, true);
+    start_with_journal(&sim);
+    sim.run(|| {
+        let disk = sim.disk();
+        async move {
+            let core = Core::start(2).await;
+            disk.stall("*.ring", SECONDS);
+            let begun = time::Instant::now();
+            let idle = core.log(1).append(append(1, 1, 100));
+            let busy: Vec<_> = (1..=40).map(|tag| core.log(0).append(append(tag, 1, 3_000))).collect();
+            for appending in busy {
+                appending.await.expect("acknowledged");
+            }
+            assert!(begun.elapsed() < SECONDS, "a frame of its own costs no more than its part of the journal");
+            assert_eq!(core.log(0).frames_end(), Offset::new(40));
+            assert_eq!(core.log(1).offsets().durable, Offset::ZERO, "a little is not worth a frame, and waits");
+            idle.await.expect("acknowledged");
+            assert!(begun.elapsed() >= SECONDS && core.log(1).frames_end() == Offset::ZERO);
+        }
+    });
+    sim.crash();
+    sim.run(|| async {
+        let core = Core::start(2).await;
+        assert_eq!(tags_of(core.log(0)).await, (1..=40).collect::<Vec<_>>());
+        assert_eq!(tags_of(core.log(1)).await, [1]);
+    });
+}
+
 /// Two partitions with something in frames and something that the journal alone has, killed.
 fn two_partitions(sim: &Sim) {
     start_with_journal(sim);
