@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringmq_runtime::task;
+use ringmq_runtime::task::{self, Stop};
 use ringmq_runtime::time::{self, Instant};
 use ringmq_segment::{Corruption, Log};
 use ringmq_wire::Offset;
@@ -72,7 +72,7 @@ pub(crate) async fn run(shard: Rc<Shard>) {
     if settings.bytes_per_second == 0 {
         return;
     }
-    let mut pace = Pace { shard: &shard, bytes: 0, frames: 0, since: Instant::now() };
+    let mut pace = Pace::new(settings.bytes_per_second, shard.stop.clone());
     loop {
         let began = Instant::now();
         let partitions = shard.directory.borrow().all_owned();
@@ -90,7 +90,7 @@ pub(crate) async fn run(shard: Rc<Shard>) {
     }
 }
 
-async fn scrub(shard: &Shard, partition: &Partition, pace: &mut Pace<'_>) {
+async fn scrub(shard: &Shard, partition: &Partition, pace: &mut Pace) {
     let Ok(log) = partition.log() else { return };
     for base in log.sealed_segments() {
         if shard.stop.is_stopped() {
@@ -100,7 +100,7 @@ async fn scrub(shard: &Shard, partition: &Partition, pace: &mut Pace<'_>) {
     }
 }
 
-async fn scrub_segment(shard: &Shard, partition: &Partition, log: &Log, base: Offset, pace: &mut Pace<'_>) {
+async fn scrub_segment(shard: &Shard, partition: &Partition, log: &Log, base: Offset, pace: &mut Pace) {
     let scrubber = &shard.scrubber;
     match log.scrub(base, async |bytes| pace.read(bytes).await).await {
         Ok(scrubbed) => {
@@ -115,23 +115,27 @@ async fn scrub_segment(shard: &Shard, partition: &Partition, log: &Log, base: Of
 }
 
 /// Keeps to the rate.
-struct Pace<'a> {
-    shard: &'a Shard,
+struct Pace {
+    bytes_per_second: u64,
+    stop: Stop,
     bytes: u64,
     frames: u32,
     since: Instant,
 }
 
-impl Pace<'_> {
+impl Pace {
+    fn new(bytes_per_second: u64, stop: Stop) -> Pace {
+        Pace { bytes_per_second, stop, bytes: 0, frames: 0, since: Instant::now() }
+    }
+
     /// After so many more bytes; `false` when the shard stops.
     async fn read(&mut self, bytes: u64) -> bool {
         (self.bytes, self.frames) = (self.bytes + bytes, self.frames + 1);
         if self.bytes >= SLICE_BYTES {
-            let rate = self.shard.config.scrub.bytes_per_second.max(1);
-            let due = Duration::from_secs_f64(self.bytes as f64 / rate as f64);
+            let due = Duration::from_secs_f64(self.bytes as f64 / self.bytes_per_second as f64);
             let rest = due.saturating_sub(self.since.elapsed());
             (self.bytes, self.frames) = (0, 0);
-            let slept = self.shard.stop.or_stop(time::sleep(rest)).await.is_some();
+            let slept = self.stop.or_stop(time::sleep(rest)).await.is_some();
             self.since = Instant::now();
             return slept;
         }
@@ -139,6 +143,63 @@ impl Pace<'_> {
             self.frames = 0;
             task::yield_to_io().await;
         }
-        !self.shard.stop.is_stopped()
+        !self.stop.is_stopped()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bytes::Bytes;
+    use ringmq_runtime::fs;
+    use ringmq_runtime::sim::{Sim, SimConfig};
+    use ringmq_segment::{Append, Generations, LogConfig, LogDeps, LogId, Payload, TailCache};
+    use ringmq_wire::batch::{BatchBuilder, BatchLimits, Compression, RecordRef};
+    use ringmq_wire::{PartitionIndex, ShardIndex, Timestamp, TopicId};
+
+    use super::*;
+
+    fn batch(value_bytes: usize) -> Bytes {
+        let mut builder = BatchBuilder::new(Compression::None);
+        let (timestamp, value) = (Timestamp::new(1), vec![7; value_bytes]);
+        builder.append(&RecordRef { timestamp, key: None, value: Some(&value), headers: &[] }).expect("a record");
+        builder.finish().expect("a batch")
+    }
+
+    /// A log of many sealed segments of a mebibyte, with frames of all sizes.
+    async fn sealed_log() -> Log {
+        fs::create_dir_all("/data").await.expect("a directory");
+        let generations = Generations::open(Path::new("/data/generations"), ShardIndex::new(0)).await;
+        let deps = LogDeps::without_journal(generations.expect("no tables yet"), TailCache::new(0));
+        let id = LogId { topic_id: TopicId::from_random_bytes([1; 16]), partition: PartitionIndex::new(0) };
+        let config = LogConfig { segment_bytes: 1 << 20, ..LogConfig::default() };
+        let (log, _) = Log::open(Path::new("/data"), id, config, &deps).await.expect("an empty log");
+        for value_bytes in [100, 3_000, 40_000, 700_000].into_iter().cycle().take(60) {
+            let append = Append::validated(Payload::Copied(batch(value_bytes)), &BatchLimits::default());
+            log.append(append.expect("a sound batch")).await.expect("acknowledged");
+        }
+        log
+    }
+
+    #[test]
+    fn sealed_segments_are_read_at_the_rate() {
+        Sim::new(SimConfig::default()).run(|| async {
+            let log = sealed_log().await;
+            let (_running, stop) = task::stop();
+            for rate in [256_u32 << 10, 8 << 20] {
+                let takes = |bytes: u64| Duration::from_secs_f64(bytes as f64 / f64::from(rate));
+                let mut pace = Pace::new(u64::from(rate), stop.clone());
+                let (began, mut bytes) = (Instant::now(), 0);
+                for base in log.sealed_segments() {
+                    let read = log.scrub(base, async |bytes| pace.read(bytes).await).await.expect("readable");
+                    bytes += read.bytes;
+                    let longest_slice = SLICE_BYTES + (1 << 20);
+                    assert!(began.elapsed() >= takes(bytes.saturating_sub(longest_slice)), "no faster");
+                }
+                assert!(bytes > 10 << 20, "{bytes} bytes");
+                assert!(began.elapsed() <= takes(bytes) + Duration::from_millis(100), "nor slower");
+            }
+        });
     }
 }
