@@ -1,6 +1,7 @@
 //! The flushes of a relaxed ring. Its blocks go to the page cache; one flush makes durable what was written before it,
 //! and no more (rule 3 of the storage protocol holds for what is flushed).
 
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -31,12 +32,21 @@ pub(crate) async fn flush_when_due<C: Clone + 'static>(core: Rc<Core<C>>) {
             // Either way it is seen what is due now.
             Some(Flush::In(wait)) => drop(time::timeout(wait, hurried).await),
             Some(Flush::Now(_, through)) if SeededBug::SkipRelaxedFlush.is_in() => core.flushed(through),
-            Some(Flush::Now(file, through)) => match file.fdatasync().await {
+            Some(Flush::Now(file, through)) => match flush(&file).await {
                 Ok(()) => core.flushed(through),
                 Err(error) => return core.fail(error),
             },
         }
     }
+}
+
+/// Once: what a flush that failed lost, the next one does not bring back (rule 12 of the storage protocol).
+async fn flush(file: &File) -> io::Result<()> {
+    let flushed = file.fdatasync().await;
+    if flushed.is_err() && SeededBug::RetryFailedFlush.is_in() {
+        return file.fdatasync().await;
+    }
+    flushed
 }
 
 impl<C: Clone + 'static> Core<C> {

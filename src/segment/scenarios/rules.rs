@@ -403,8 +403,8 @@ fn rule_12_a_failed_flush_in_recovery_keeps_the_log_offline() {
     a_flush_fails_in_recovery(&sim(9));
 }
 
-/// Watches the test above: where the flush is tried again it finds it. (The crash loop of journal and segments, which has
-/// to find the other bugs, cannot: with O_DSYNC nothing depends on that flush but what no device does.)
+/// Watches the test above: where the flush is tried again it finds it. (The crash loops find the same bug in the relaxed
+/// ring, and cannot here: with O_DSYNC nothing depends on that flush but what no device does.)
 #[test]
 #[should_panic(expected = "the flush failed")]
 fn rule_12_trying_a_failed_flush_again_is_found() {

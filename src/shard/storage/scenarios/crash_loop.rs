@@ -11,6 +11,7 @@
 //! unchanged, but for what was deleted or replaced; what was deleted stays so; nothing is there that was not sent, or
 //! twice; the order is that of the calls.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use ringmq_runtime::seeded_bug::SeededBug;
@@ -24,6 +25,9 @@ use super::reclaim::below;
 use super::support::*;
 use super::{reclaim, retries};
 
+/// Without a bug all of them pass; each bug is found among them.
+pub(super) const SEEDS: Range<u64> = 0..1_000;
+
 const LOGS: u32 = 3;
 const WRITERS: u32 = 3;
 /// Whose records go for their age or number. The others' go by request, and those of [`COMPACTED`] when they are replaced.
@@ -31,7 +35,7 @@ const RETAINED: usize = 1;
 
 #[test]
 fn nothing_acknowledged_is_lost_over_many_lives_of_journal_and_segments() {
-    let seeds = seeds(0..1_000);
+    let seeds = seeds(SEEDS);
     let (count, mut seen) = (seeds.end - seeds.start, Tally::default());
     for seed in seeds {
         let of_seed = lives_with(seed, None);
