@@ -31,11 +31,15 @@ pub enum SeededBug {
     SkipRelaxedFlush,
     /// Offsets that were shown before they were durable, and are lost, are given again.
     GiveLostOffsetsAgain,
+    /// Journal blocks are acknowledged when one behind them has landed.
+    AcknowledgeOvertaken,
+    /// Reads see what the page cache has, and the disk may not.
+    ReadPageCache,
 }
 
 impl SeededBug {
     /// Each of them.
-    pub const ALL: [SeededBug; 14] = [
+    pub const ALL: [SeededBug; 16] = [
         SeededBug::AcknowledgeBeforeFlush,
         SeededBug::SkipDirectorySync,
         SeededBug::TrustIndex,
@@ -50,6 +54,8 @@ impl SeededBug {
         SeededBug::StartBeforeRecord,
         SeededBug::SkipRelaxedFlush,
         SeededBug::GiveLostOffsetsAgain,
+        SeededBug::AcknowledgeOvertaken,
+        SeededBug::ReadPageCache,
     ];
 
     /// Whether the simulation that this executor belongs to has the bug.

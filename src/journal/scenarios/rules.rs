@@ -401,6 +401,29 @@ fn rule_12_a_failed_write_ends_the_journal_and_everyone_is_told_once() {
 }
 
 #[test]
+fn rule_12_what_a_failed_flush_kept_from_the_disk_is_not_found_in_the_page_cache() {
+    let (mut lost, mut kept) = (0, 0);
+    for seed in 0..60 {
+        let sim = sim(seed);
+        sim.run(|| async {
+            let (journal, told) = start_new_relaxed().await;
+            write(&journal, 0, 100).await;
+            sim.disk().fail_next_flush("*.relaxed", io::ErrorKind::Other);
+            failed(&journal).await;
+            assert!(told.durable().is_empty() && told.failed.borrow().is_some(), "nobody takes it for durable");
+        });
+        sim.kill();
+        let found = sim.run(|| async { offsets(&found_ring().await.blocks) });
+        // What that start found it may have built on, and shown.
+        sim.crash();
+        assert_eq!(sim.run(|| async { offsets(&found_ring().await.blocks) }), found, "seed {seed}");
+        lost += u32::from(found.is_empty());
+        kept += u32::from(found == [0]);
+    }
+    assert!(lost > 10 && kept > 10, "{lost} lost, {kept} kept");
+}
+
+#[test]
 fn rule_12_a_first_block_that_fails_leaves_the_ring_as_it_is() {
     let sim = sim(12);
     sim.run(|| async {

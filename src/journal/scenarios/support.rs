@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringmq_runtime::fs;
+use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_runtime::sim::{DiskConfig, Sim, SimConfig};
 use ringmq_wire::{Offset, PartitionIndex, ShardIndex, TopicId};
 
@@ -28,7 +29,11 @@ pub(super) fn sim(seed: u64) -> Sim {
 }
 
 pub(super) fn sim_with_disk(seed: u64, disk: DiskConfig) -> Sim {
-    let sim = Sim::new(SimConfig { seed, disk, ..SimConfig::default() });
+    sim_with_bug(seed, disk, None)
+}
+
+pub(super) fn sim_with_bug(seed: u64, disk: DiskConfig, seeded_bug: Option<SeededBug>) -> Sim {
+    let sim = Sim::new(SimConfig { seed, disk, seeded_bug, ..SimConfig::default() });
     sim.run(|| async {
         fs::create_dir_all("/data").await.expect("a data directory");
         fs::sync_dir("/").await.expect("a durable data directory");

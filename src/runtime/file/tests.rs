@@ -82,6 +82,27 @@ fn a_durable_write_is_one_write() {
 }
 
 #[test]
+fn rule_12_all_that_is_read_is_read_past_the_page_cache() {
+    with_file(CREATE, |file, path| async move {
+        file.preallocate(8192).await.expect("there is space");
+        let (writing, durable) =
+            (OpenOptions { write: true, ..OpenOptions::default() }, OpenOptions { dsync: true, ..CREATE });
+        let opened = [
+            File::open(&path, OpenOptions::default()).await,
+            File::open(&path, writing).await,
+            File::open_sparing(&path, OpenOptions::default()).await,
+            File::open(path.with_extension("durable"), durable).await,
+            File::open_cached(&path).await,
+        ];
+        for file in opened.into_iter().map(|opened| opened.expect("opened")).chain([file]) {
+            // SAFETY: fcntl with F_GETFL has no preconditions.
+            let flags = unsafe { libc::fcntl(file.raw_fd(), libc::F_GETFL) };
+            assert_ne!(flags & libc::O_DIRECT, 0, "{file:?}");
+        }
+    });
+}
+
+#[test]
 fn reads_are_short_only_at_the_end() {
     with_file(CREATE, |file, _| async move {
         file.write_at(&filled(2 * BLOCK_BYTES, 1), 0, IoClass::Append).await.expect("written");

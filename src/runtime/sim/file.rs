@@ -6,13 +6,14 @@ use std::rc::Rc;
 
 use super::disk::device::Request;
 use super::disk::fault::Operation;
-use super::disk::filesystem::{HandleId, Landing};
+use super::disk::filesystem::{HandleId, Landing, Reads};
 use super::disk::names::os_error;
 use super::disk::path::Names;
 use super::trace::content_hash;
 use super::world::{World, name_request};
 use crate::buffer::{AlignedBuf, BLOCK_BYTES, IoBuf};
 use crate::file::OpenOptions;
+use crate::seeded_bug::SeededBug;
 
 /// An open file of the simulated process.
 pub(crate) struct File {
@@ -40,7 +41,8 @@ impl File {
 
     pub(crate) async fn read_at(&self, position: u64, len: usize) -> io::Result<IoBuf> {
         check_aligned(position, len)?;
-        let bytes = self.read_unaligned(position, len).await?;
+        let reads = if SeededBug::ReadPageCache.is_in() { Reads::Cached } else { Reads::Direct };
+        let bytes = self.read(position, len, reads).await?;
         // One block more than is shown: what a read returned must not pass for memory that can be written, here as
         // on the other backend.
         let mut buf = AlignedBuf::with_len(bytes.len() + BLOCK_BYTES);
@@ -50,9 +52,13 @@ impl File {
 
     /// For small files that the other backend reads through the page cache.
     pub(super) async fn read_unaligned(&self, position: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.read(position, len, Reads::Cached).await
+    }
+
+    async fn read(&self, position: u64, len: usize, reads: Reads) -> io::Result<Vec<u8>> {
         let inode = self.world.disk.borrow().files.inode(self.handle)?;
         let request = self.request(Operation::Read, position, len, 0);
-        self.world.submit(&request, move |files| files.read(inode, position, len)).await
+        self.world.submit(&request, move |files| files.read(inode, position, len, reads)).await
     }
 
     pub(crate) async fn write_at(&self, buf: &[u8], position: u64) -> io::Result<()> {

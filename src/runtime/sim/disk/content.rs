@@ -1,4 +1,5 @@
 //! The content of one file, twice: what a read sees now (live), and what a crash cannot take away (durable).
+//! After a flush that failed a read past the page cache may see less: what the disk has.
 //!
 //! Between the two lie changes that completed and are not known to be durable. Each block has a chain of its
 //! versions, oldest first; size and preallocation (the layout) have one chain for the file. Making something durable
@@ -68,6 +69,8 @@ pub(crate) struct Content {
     /// error once and takes the pages for clean; fsync(2), and Rebello et al., "Can Applications Recover from fsync
     /// Failures?", 2020).
     lost: Sequence,
+    /// Blocks whose live bytes are only in such pages: a read past the page cache sees the durable ones.
+    cached_only: BTreeSet<u64>,
     /// Live blocks with space beyond the preallocated ones.
     beyond_preallocated: u64,
 }
@@ -95,6 +98,20 @@ impl Content {
     /// The live bytes from `position`, fewer at the end of the file.
     pub(crate) fn read(&self, position: u64, len: usize) -> Vec<u8> {
         self.live.read(position, len)
+    }
+
+    /// As [`Content::read`], of what the disk has, or will have with the next flush.
+    pub(crate) fn read_past_cache(&self, position: u64, len: usize) -> Vec<u8> {
+        let mut bytes = self.live.read(position, len);
+        let end = position + bytes.len() as u64;
+        for index in self.cached_only.range(position / BLOCK_BYTES_U64..end.div_ceil(BLOCK_BYTES_U64)) {
+            let on_disk = self.durable.block(*index);
+            let start = index * BLOCK_BYTES_U64;
+            let (from, to) = (start.max(position), (start + BLOCK_BYTES_U64).min(end));
+            bytes[to_usize(from - position)..to_usize(to - position)]
+                .copy_from_slice(&on_disk[to_usize(from - start)..to_usize(to - start)]);
+        }
+        bytes
     }
 
     /// The whole live file.
@@ -128,6 +145,7 @@ impl Content {
     fn write_block(&mut self, sequence: Sequence, index: u64, block: Block) {
         let is_new = self.live.blocks.insert(index, block.clone()).is_none();
         self.beyond_preallocated += u64::from(is_new && index >= self.live.layout.preallocated);
+        self.cached_only.remove(&index);
         let chain = self.versions.entry(index).or_default();
         chain.push(Version { sequence, change: Change::Data(block) });
         if chain.len() > VERSIONS_MAX {
@@ -164,6 +182,7 @@ impl Content {
             for index in touched {
                 let keep = to_usize(size.saturating_sub(index * BLOCK_BYTES_U64)).min(BLOCK_BYTES);
                 self.live.cut(index, keep);
+                self.cached_only.remove(&index);
                 self.versions.entry(index).or_default().push(Version { sequence, change: Change::Cut { keep } });
             }
         }
@@ -197,9 +216,27 @@ impl Content {
         }
     }
 
-    /// A flush submitted when `upto` was the newest change failed.
-    pub(crate) fn fail_flush(&mut self, upto: Sequence) {
+    /// A flush submitted when `upto` was the newest change failed. The dice say what of each write got to the disk; the
+    /// rest stays in the page cache, which takes it for clean. (Behind a truncation the next crash decides.)
+    pub(crate) fn fail_flush(&mut self, upto: Sequence, fates: &mut Fates<'_>) {
         self.lost = self.lost.max(upto);
+        let durable = &mut self.durable.blocks;
+        let live = &self.live;
+        let cached_only = &mut self.cached_only;
+        self.versions.retain(|index, chain| {
+            let is_under = |version: &Version| version.sequence <= upto && matches!(version.change, Change::Data(_));
+            let under = chain.iter().take_while(|version| is_under(version)).count();
+            for Version { sequence, change } in chain.drain(..under) {
+                let Change::Data(block) = change else { continue };
+                if let Some(landed) = fates.land_block(sequence, durable.get(index), &block) {
+                    durable.insert(*index, landed);
+                }
+            }
+            if chain.is_empty() && durable.get(index) != live.blocks.get(index) {
+                cached_only.insert(*index);
+            }
+            !chain.is_empty()
+        });
     }
 
     /// The write numbered `sequence` was synchronous (O_DSYNC): it is durable now, with whatever is needed to read it
@@ -286,6 +323,7 @@ impl Content {
         self.durable.forget_beyond_size();
         self.live = self.durable.clone();
         self.lost = Sequence(0);
+        self.cached_only.clear();
         self.beyond_preallocated = self.live.blocks.range(self.live.layout.preallocated..).count() as u64;
     }
 
@@ -331,6 +369,11 @@ impl Image {
             bytes[to_usize(from - position)..to_usize(to - position)].copy_from_slice(source);
         }
         bytes
+    }
+
+    /// The bytes of a block.
+    fn block(&self, index: u64) -> Block {
+        self.blocks.get(&index).cloned().unwrap_or_else(|| vec![0; BLOCK_BYTES].into())
     }
 
     /// The block with some of its bytes replaced.

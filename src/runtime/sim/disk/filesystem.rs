@@ -40,6 +40,15 @@ impl Landing {
     }
 }
 
+/// Which way a read takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// Past the page cache, to what the disk has.
+    Direct,
+    /// From the page cache.
+    Cached,
+}
+
 /// What has been asked of a file or directory since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -235,8 +244,12 @@ impl FileSystem {
         self.files.get_mut(&inode).ok_or_else(|| os_error(libc::EBADF))
     }
 
-    pub(crate) fn read(&mut self, inode: InodeId, position: u64, len: usize) -> io::Result<Vec<u8>> {
-        let bytes = self.file(inode)?.content.read(position, len);
+    pub(crate) fn read(&mut self, inode: InodeId, position: u64, len: usize, reads: Reads) -> io::Result<Vec<u8>> {
+        let content = &self.file(inode)?.content;
+        let bytes = match reads {
+            Reads::Direct => content.read_past_cache(position, len),
+            Reads::Cached => content.read(position, len),
+        };
         let counters = self.counters.entry(inode).or_default();
         counters.reads += 1;
         counters.read_bytes += bytes.len() as u64;
@@ -304,7 +317,9 @@ impl FileSystem {
                 Err(error)
             }
             Landing::Failed(error) => {
-                self.file(inode)?.content.fail_flush(upto);
+                let mut fates = Fates::draw(&mut self.dice, self.tear);
+                let file = self.files.get_mut(&inode).ok_or_else(|| os_error(libc::EBADF))?;
+                file.content.fail_flush(upto, &mut fates);
                 Err(error)
             }
         }

@@ -151,6 +151,31 @@ fn a_failed_flush_is_not_made_up_for_by_the_next() {
 }
 
 #[test]
+fn a_read_past_the_page_cache_sees_what_a_failed_flush_left_on_the_disk() {
+    let history = |seed| {
+        let sim = Sim::new(SimConfig::with_seed(seed));
+        let disk = sim.disk();
+        let seen = sim.run(|| async move {
+            let file = durable_file("/a", 2).await;
+            write(&file, 7, 0).await.unwrap();
+            assert_eq!(read(&file, 0).await, vec![7; BLOCK_BYTES], "a read brings it to the disk before");
+            disk.fail_next_flush("/a", ErrorKind::Other);
+            file.fdatasync().await.unwrap_err();
+            assert_eq!(disk.read("/a").unwrap()[..BLOCK_BYTES], [7; BLOCK_BYTES], "the page cache has it");
+            let seen = read(&file, 0).await;
+            write(&file, 8, 1).await.unwrap();
+            assert_eq!(read(&file, 1).await, vec![8; BLOCK_BYTES]);
+            seen
+        });
+        sim.crash();
+        assert_eq!(sim.disk().read("/a").unwrap()[..BLOCK_BYTES], seen, "seed {seed}");
+        block_is(&sim, "/a", 0, 7)
+    };
+    let kept = SEEDS.filter(|seed| history(*seed)).count();
+    assert!(kept > 0 && kept < SEEDS.count(), "kept under {kept} seeds");
+}
+
+#[test]
 fn a_failed_write_may_be_there_in_parts() {
     let landed = |seed| {
         let sim = Sim::new(SimConfig::with_seed(seed));

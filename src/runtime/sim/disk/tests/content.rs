@@ -194,8 +194,8 @@ fn promised(steps: &[BlockStep], block: u64) -> u64 {
     numbered().filter_map(is_promised).max().unwrap_or(0)
 }
 
-/// A file of zeros, durable, after these steps; each write is filled with its number.
-fn content_after(steps: &[BlockStep]) -> Content {
+/// A file of zeros, durable, after these steps; each write is filled with its number. A flush that fails draws its fates.
+fn content_after(steps: &[BlockStep], fates: impl Fn(&mut Dice) -> Fates<'_>) -> Content {
     let mut content = Content::default();
     content.preallocate(Sequence(1), BLOCKS * BLOCK);
     content.flush(Sequence(1));
@@ -211,7 +211,8 @@ fn content_after(steps: &[BlockStep]) -> Content {
             }
             BlockStep::Flush { steps_ago, fails } => {
                 let upto = sequence(number.saturating_sub(steps_ago));
-                if fails { content.fail_flush(upto) } else { content.flush(upto) }
+                let dice = &mut Dice::new(number, Purpose::Fate);
+                if fails { content.fail_flush(upto, &mut fates(dice)) } else { content.flush(upto) }
             }
         }
     }
@@ -232,7 +233,7 @@ proptest! {
 
     #[test]
     fn a_crash_never_takes_what_was_promised(steps in block_steps(), seed: u64) {
-        let mut content = content_after(&steps);
+        let mut content = content_after(&steps, |dice| Fates::draw(dice, true));
         content.crash(&mut Fates::draw(&mut Dice::new(seed, Purpose::Fate), true));
         let left = content.live_bytes();
         prop_assert_eq!(left.len() as u64, BLOCKS * BLOCK);
@@ -249,7 +250,7 @@ proptest! {
 
     #[test]
     fn a_crash_that_keeps_nothing_leaves_exactly_what_was_promised(steps in block_steps()) {
-        let mut content = content_after(&steps);
+        let mut content = content_after(&steps, |dice| Fates::keeping_nothing(dice));
         content.crash(&mut Fates::keeping_nothing(&mut Dice::new(0, Purpose::Fate)));
         for (block, bytes) in (0..).zip(content.live_bytes().chunks(BLOCK_BYTES)) {
             // Blocks with many unflushed versions are written back before anybody asks for it.
