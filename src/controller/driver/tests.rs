@@ -14,7 +14,6 @@ use ringmq_wire::protocol::{NewTopic, Setting, TopicAlteration};
 
 use super::*;
 use crate::directory::DirectoryError;
-use crate::log::MetadataLogError;
 use crate::metadata::Image;
 
 const DATA: &str = "/data";
@@ -468,7 +467,7 @@ fn a_second_controller_on_the_same_directory_is_refused() {
 }
 
 #[test]
-fn a_damaged_log_refuses_the_start_with_a_report() {
+fn a_damaged_byte_anywhere_in_the_log_refuses_the_start_with_a_report() {
     let sim = sim();
     sim.run(|| async {
         let running = Running::start(1).await;
@@ -477,17 +476,22 @@ fn a_damaged_log_refuses_the_start_with_a_report() {
         running.stop().await.unwrap();
     });
     let log = sim.disk().files().into_iter().find(|path| path.extension().is_some_and(|ext| ext == "log")).unwrap();
-    sim.disk().flip_bit(&log, 200, 3).unwrap();
-    let before = sim.disk().read(&log);
-    sim.run(|| async {
-        let running = Running::start(1).await;
-        assert!(running.shards[0].images.borrow().is_empty(), "no shard may see half of the metadata");
-        let error = running.ended.await.unwrap().unwrap_err();
-        assert!(matches!(error, ControllerError::Log(MetadataLogError::Open(_))), "{error}");
-        assert!(error.to_string().contains(log.file_name().unwrap().to_str().unwrap()), "{error}");
-    });
-    assert_eq!(sim.disk().read(&log), before);
-    sim.disk().flip_bit(&log, 200, 3).unwrap();
+    let file = sim.disk().read(&log).unwrap();
+    let frames_end = file.iter().rposition(|byte| *byte != 0).unwrap().next_multiple_of(4096);
+    assert_eq!(frames_end, 2 * 4096, "one frame a change");
+    for (position, bit) in (0..frames_end as u64).zip((0..8).cycle()) {
+        sim.disk().flip_bit(&log, position, bit).unwrap();
+        let before = sim.disk().read(&log);
+        sim.run(|| async {
+            let running = Running::start(1).await;
+            assert!(running.shards[0].images.borrow().is_empty(), "no shard may see half of the metadata");
+            let error = running.ended.await.unwrap().unwrap_err();
+            assert!(matches!(error, ControllerError::Log(_)), "{error}");
+            assert!(error.to_string().contains(log.file_name().unwrap().to_str().unwrap()), "{error}");
+        });
+        assert_eq!(sim.disk().read(&log), before, "byte {position}");
+        sim.disk().flip_bit(&log, position, bit).unwrap();
+    }
     sim.run(|| async {
         let running = Running::start(1).await;
         assert_eq!(running.shards[0].topics(), ["a", "b"]);
