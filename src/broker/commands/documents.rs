@@ -18,7 +18,7 @@ pub(crate) enum ManError {
     #[error("there is no command `{0}`; `ringmq --help` lists them")]
     NoCommand(String),
     /// A page cannot be written.
-    #[error("cannot write {}: {source}", .path.display())]
+    #[error("cannot write {} ({source}); check the space and the permissions there", .path.display())]
     Write { path: PathBuf, source: io::Error },
 }
 

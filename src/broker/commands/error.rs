@@ -19,7 +19,9 @@ pub(crate) enum CommandError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The topic has no such partition.
-    #[error("topic `{topic}` has no partition {partition}: its {partitions} partitions are numbered from 0")]
+    #[error(
+        "topic `{topic}` has no partition {partition}: its {partitions} partitions are numbered from 0; name one of these"
+    )]
     NoSuchPartition {
         /// The topic.
         topic: String,
@@ -52,7 +54,10 @@ pub(crate) enum CommandError {
         end: i64,
     },
     /// A partition stopped in the middle.
-    #[error("what was fetched from partition {partition} at offset {offset} cannot be read: {source}")]
+    #[error(
+        "what was fetched from partition {partition} at offset {offset} cannot be read: {source}; read on behind it with \
+         --from, and have `ringmq log check` look at it when the broker is stopped"
+    )]
     Batch {
         /// The partition.
         partition: u32,
@@ -74,13 +79,13 @@ pub(crate) enum CommandError {
     #[error(transparent)]
     Log(#[from] super::log::LogError),
     /// Standard output cannot be written.
-    #[error("cannot write to standard output: {0}")]
+    #[error("cannot write to standard output ({0}); check the space and the permissions where it goes")]
     Output(#[source] io::Error),
     /// The reader of standard output went away, as `head` does when it has enough.
     #[error("the reader of standard output is gone")]
     OutputClosed,
     /// A signal handler, a thread or a runtime cannot be set up.
-    #[error("cannot set up the command: {0}")]
+    #[error("cannot set up the command ({0}); check the limits on processes, memory and open files (`ulimit -a`)")]
     Setup(#[source] io::Error),
 }
 
@@ -118,6 +123,55 @@ impl From<io::Error> for CommandError {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::OutputClosed,
             _ => Self::Output(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringmq_wire::batch::BatchError;
+
+    use super::*;
+
+    /// What the text tells to do; `None` where the cause's text is the whole, or nothing is to be done. Without a wildcard: a
+    /// variant that is added says it here.
+    fn advice(error: &CommandError) -> Option<&'static str> {
+        match error {
+            CommandError::NoSuchPartition { .. } => Some("name one of these"),
+            CommandError::OffsetOutOfRange { .. } => Some("valid: 3 to 7, or earliest or latest"),
+            CommandError::Batch { .. } => Some("read on behind it with --from"),
+            CommandError::Output(_) => Some("check the space and the permissions"),
+            CommandError::Setup(_) => Some("check the limits"),
+            CommandError::Man(ManError::NoCommand(_)) => Some("`ringmq --help` lists them"),
+            CommandError::Man(ManError::Write { .. }) => Some("check the space and the permissions"),
+            CommandError::Config(_) => Some("check its name and permissions"),
+            CommandError::Client(_)
+            | CommandError::Input(_)
+            | CommandError::Resume(_)
+            | CommandError::Demo(_)
+            | CommandError::CommandFile(_)
+            | CommandError::Log(_)
+            | CommandError::OutputClosed => None,
+        }
+    }
+
+    #[test]
+    fn each_says_what_to_do() {
+        let io = || io::Error::from(io::ErrorKind::StorageFull);
+        let (topic, partition, path) = ("t".to_owned(), 3, std::path::PathBuf::from("x"));
+        let each = [
+            CommandError::NoSuchPartition { topic: topic.clone(), partition, partitions: 2 },
+            CommandError::OffsetOutOfRange { topic, partition, offset: 9, start: 3, end: 7 },
+            CommandError::Batch { partition, offset: 9, source: BatchError::DecompressedTooLarge { bytes_max: 1 } },
+            CommandError::Output(io()),
+            CommandError::Setup(io()),
+            CommandError::Man(ManError::NoCommand("x".to_owned())),
+            CommandError::Man(ManError::Write { path: path.clone(), source: io() }),
+            CommandError::Config(ConfigError::Read { path, source: io() }),
+        ];
+        for error in each {
+            let advice = advice(&error).expect("it has its own words");
+            assert!(error.to_string().contains(advice), "{error}");
         }
     }
 }

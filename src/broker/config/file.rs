@@ -13,7 +13,7 @@ use super::schema::{self, Config, Key, Valid};
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration {}: {source}", path.display())]
+    #[error("cannot read the configuration {} ({source}); check its name and permissions", path.display())]
     Read {
         /// The file that was asked for.
         path: PathBuf,

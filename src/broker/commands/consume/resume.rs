@@ -22,7 +22,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 #[derive(Debug, Error)]
 pub(crate) enum ResumeError {
     /// The file is there, and cannot be read.
-    #[error("cannot read the positions in {}: {source}", .file.display())]
+    #[error("cannot read the positions in {} ({source}); check its permissions, or name another file", .file.display())]
     Read { file: PathBuf, source: io::Error },
     /// It is no file of positions.
     #[error(
@@ -51,7 +51,8 @@ pub(crate) enum ResumeError {
     )]
     OutOfRange { file: PathBuf, partition: PartitionIndex, offset: Offset, valid: RangeInclusive<Offset> },
     /// It cannot be written.
-    #[error("cannot save the positions in {}: {source}; the next run prints again what this one printed", .file.display())]
+    #[error("cannot save the positions in {} ({source}); check the space and the permissions there: the next run prints again what \
+         this one printed", .file.display())]
     Save { file: PathBuf, source: io::Error },
 }
 

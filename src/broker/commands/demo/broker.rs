@@ -17,7 +17,7 @@ const LOG_BYTES_MAX: u64 = 64 << 10;
 #[derive(Debug, Error)]
 pub(crate) enum BrokerError {
     /// The process cannot be started, or its files not made.
-    #[error("cannot start a broker in {}: {source}", .dir.display())]
+    #[error("cannot start a broker in {} ({source}); name another directory with --dir, or ask `ringmq doctor`", .dir.display())]
     Start { dir: PathBuf, source: io::Error },
     /// It ended, or said something else.
     #[error("the broker in {} did not start; `ringmq doctor` tells what this machine lacks. It said:\n{log}", .dir.display())]

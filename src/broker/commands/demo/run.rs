@@ -34,7 +34,7 @@ const README: &[u8] = include_bytes!("../../../../README.md");
 #[derive(Debug, Error)]
 pub(crate) enum DemoError {
     /// The file cannot be read.
-    #[error("cannot read {}: {source}", .file.display())]
+    #[error("cannot read {} ({source}); check its name and permissions", .file.display())]
     File { file: PathBuf, source: io::Error },
     /// The file is too large for a demonstration.
     #[error(
@@ -49,11 +49,11 @@ pub(crate) enum DemoError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
     /// The broker cannot be killed.
-    #[error("cannot kill the broker: {0}")]
+    #[error("cannot kill the broker ({0}); end the process by hand")]
     Kill(#[source] io::Error),
     /// What came back is not what was sent.
     #[error(
-        "{records} records came back of {lines} lines, and the first that differs is line {first}: this is a defect"
+        "{records} records came back of {lines} lines, and the first that differs is line {first}: this is a defect, please report it"
     )]
     Different { records: u64, lines: usize, first: usize },
 }

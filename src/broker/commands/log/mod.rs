@@ -36,7 +36,7 @@ pub(crate) enum LogError {
     #[error(transparent)]
     Inspect(#[from] InspectError),
     /// A file cannot be read.
-    #[error("{0}")]
+    #[error("{0}; check the name and the permissions")]
     Io(#[from] std::io::Error),
     /// Nothing of ours has such a name.
     #[error(

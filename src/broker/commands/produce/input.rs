@@ -15,7 +15,7 @@ const CHUNKS_WAITING_MAX: usize = 8;
 
 /// Why the input cannot be read.
 #[derive(Debug, Error)]
-#[error("cannot read {}: {source}", name(.path))]
+#[error("cannot read {} ({source}); check its name and permissions", name(.path))]
 pub(crate) struct InputError {
     path: PathBuf,
     source: io::Error,
