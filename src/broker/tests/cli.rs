@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use ringmq::cli::{
-    Cli, Codec, Command as Typed, ConsumeTo, OutputFormat, RecordFormat, TopicCommand, TrimBefore, VERSION,
+    Cli, ClusterCommand, Codec, Command as Typed, ConnectionArgs, ConsumeTo, OutputFormat, RecordFormat, TopicCommand,
+    TrimBefore, VERSION,
 };
 use ringmq_client::{Offset, Start, Timestamp};
 use ringmq_controller::metadata::SettingKey;
@@ -80,7 +81,7 @@ fn every_command_that_talks_to_a_broker_has_the_same_flags_and_defaults() {
     assert_eq!((args.from, args.format, args.follow, args.count), (Start::Earliest, RecordFormat::Text, false, None));
 
     let flags = ["--brokers", "a,b:1,[::1]:2", "--timeout", "1m30s"];
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 11] = [
         &["stats"],
         &["topic", "create", "t"],
         &["topic", "list"],
@@ -90,11 +91,23 @@ fn every_command_that_talks_to_a_broker_has_the_same_flags_and_defaults() {
         &["topic", "delete", "t"],
         &["produce", "t"],
         &["consume", "t"],
+        &["cluster", "describe"],
+        &["run", "command.toml"],
     ];
+    let has_brokers = |command: &clap::Command| command.get_arguments().any(|arg| arg.get_long() == Some("brokers"));
+    let talking = leaves(&Cli::command(), "").into_iter().filter(|(_, command)| has_brokers(command));
+    for (name, _) in talking.filter(|(_, command)| !command.is_hide_set()) {
+        assert!(commands.iter().any(|words| words.join(" ").starts_with(&name)), "{name} is not here");
+    }
     for command in commands {
         let all: Vec<_> = command.iter().chain(&flags).copied().collect();
         let typed = parse(&all).expect("valid");
         let connection = match &typed {
+            // Without defaults: what its file says comes in between.
+            Typed::Run(args) => {
+                &ConnectionArgs { brokers: args.brokers.clone(), timeout: args.timeout.expect("given") }
+            }
+            Typed::Cluster(ClusterCommand::Describe(args)) => &args.connection,
             Typed::Topic(TopicCommand::Create(args)) => &args.connection,
             Typed::Topic(TopicCommand::List(args)) => &args.connection,
             Typed::Topic(TopicCommand::Describe(args)) => &args.connection,
