@@ -10,6 +10,12 @@ pub const DETAIL_BYTES_MAX: usize = 1024;
 macro_rules! error_codes {
     ($($variant:ident = $number:literal $name:literal $retry:ident $message:literal)*) => {
         /// What went wrong, as a number that never changes its meaning. `docs/formats/error-codes.md` lists them.
+        ///
+        /// ```
+        /// use ringmq_wire::ErrorCode;
+        ///
+        /// assert!(ErrorCode::Overloaded.is_retriable() && !ErrorCode::UnknownTopic.is_retriable());
+        /// ```
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u16)]
         pub enum ErrorCode {

@@ -82,16 +82,32 @@ macro_rules! non_negative {
 
 non_negative! {
     /// The place of a record in its partition, counted from 0. An end offset is exclusive: one past the last record.
+    ///
+    /// ```
+    /// use ringmq_wire::Offset;
+    ///
+    /// let next = Offset::new(41).checked_add(1);
+    /// assert_eq!(next, Some(Offset::new(42)));
+    /// assert_eq!(Offset::checked(-1), None);
+    /// ```
     Offset(i64)
 }
 
 non_negative! {
     /// How often a partition has had a new leader. Where there may be none, it is an `Option` here and -1 on the wire.
+    ///
+    /// ```
+    /// assert!(ringmq_wire::LeaderEpoch::new(2) > ringmq_wire::LeaderEpoch::ZERO);
+    /// ```
     LeaderEpoch(i32)
 }
 
 non_negative! {
     /// A broker of the cluster.
+    ///
+    /// ```
+    /// assert_eq!(ringmq_wire::BrokerId::new(1).to_string(), "1");
+    /// ```
     BrokerId(i32)
 }
 
@@ -114,11 +130,22 @@ non_negative! {
 
 number! {
     /// A partition of a topic, counted from 0.
+    ///
+    /// ```
+    /// use ringmq_wire::PartitionIndex;
+    ///
+    /// let all: Vec<PartitionIndex> = (0..4).map(PartitionIndex::new).collect();
+    /// assert_eq!(all[3].get(), 3);
+    /// ```
     PartitionIndex(u32)
 }
 
 number! {
     /// A shard of a broker, counted from 0: one pinned executor and what it owns.
+    ///
+    /// ```
+    /// assert_eq!(ringmq_wire::ShardIndex::new(1).get(), 1);
+    /// ```
     ShardIndex(u16)
 }
 
@@ -129,6 +156,13 @@ number! {
 
 number! {
     /// Milliseconds since the Unix epoch, UTC.
+    ///
+    /// ```
+    /// use ringmq_wire::Timestamp;
+    ///
+    /// let day = Timestamp::new(1_763_820_000_000);
+    /// assert!(day < Timestamp::new(day.get() + 1));
+    /// ```
     Timestamp(i64)
 }
 
@@ -226,6 +260,13 @@ impl ShardIndex {
 }
 
 /// The identity of a topic. A topic that is deleted and created again under its old name gets a new one.
+///
+/// ```
+/// use ringmq_wire::TopicId;
+///
+/// let id = TopicId::from_bytes([7; 16]);
+/// assert_eq!(TopicId::from_bytes(*id.as_bytes()), id);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicId(Uuid);
 

@@ -23,6 +23,13 @@ pub const TOPIC_NAME_CHARS_MAX: usize = 249;
 pub struct TopicName(Arc<str>);
 
 /// Why a text cannot name a topic.
+///
+/// ```
+/// use ringmq_wire::{TopicName, TopicNameError};
+///
+/// let refused = TopicName::parse("..");
+/// assert!(matches!(refused, Err(TopicNameError::Reserved { .. })));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopicNameError {
     /// There is no character at all.

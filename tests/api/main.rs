@@ -2,6 +2,10 @@
 //! of it is documented as far as these can rely on.
 
 #[cfg(test)]
+mod kept;
+#[cfg(test)]
+mod numbers;
+#[cfg(test)]
 mod parity;
 #[cfg(test)]
 mod shared;
@@ -89,6 +93,20 @@ mod tests {
         assert!(documented.len() > 150, "the search finds them");
         let silent = without_example(&documented);
         assert!(silent.is_empty(), "{} of {} lack an example: {silent:#?}", silent.len(), documented.len());
+    }
+
+    /// What the client passes on of other crates, by its own documentation. Codes of errors are in no listing of sources.
+    #[test]
+    fn everything_that_is_passed_on_has_an_example() {
+        let (client, wire) = (client(), wire());
+        let public = client.public();
+        let foreign: Vec<&Vec<String>> =
+            public.values().flat_map(|module| &module.foreign).map(|(_, path)| path).collect();
+        assert!(foreign.len() > 20, "the search finds them");
+        for path in foreign.into_iter().filter(|path| path.last().is_none_or(|name| name != "ErrorCode")) {
+            let item = wire.named(&path[1..]).unwrap_or_else(|| panic!("{path:?} is nowhere declared"));
+            assert!(item.documented()[0].text.contains("```"), "{path:?} lacks an example");
+        }
     }
 
     #[test]

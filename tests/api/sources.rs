@@ -8,6 +8,8 @@ use syn::{
     parse_quote,
 };
 
+use crate::numbers;
+
 /// A module's path below the crate: none for its root.
 pub(crate) type ModulePath = Vec<String>;
 
@@ -51,7 +53,7 @@ impl Sources {
     fn read_file(&mut self, file: &Path, directory: &Path, path: ModulePath) {
         let text = std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let items = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display())).items;
-        let items: Vec<Item> = items.into_iter().flat_map(expanded).collect();
+        let items: Vec<Item> = items.into_iter().flat_map(|item| expanded(item, &text)).collect();
         for item in &items {
             if let Item::Mod(ItemMod { content: None, ident, attrs, .. }) = item
                 && !is_for_tests(attrs)
@@ -101,7 +103,7 @@ impl Sources {
         public.insert(path.clone(), shown);
     }
 
-    /// A type of this crate by the path that others write; `None` where a macro makes it.
+    /// A type of this crate by the path that others write; `None` where a macro makes it that is not known here.
     pub(crate) fn named(&self, path: &[String]) -> Option<PublicItem<'_>> {
         let place = self.resolve(&Vec::new(), path)?;
         Some(self.public_item(&Vec::new(), &place.1, &place))
@@ -263,8 +265,11 @@ fn is_for_tests(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// The items that a macro passes on as they are, with more of its own.
-fn expanded(item: Item) -> Vec<Item> {
+/// The items that a macro makes, or passes on as they are, with more of its own.
+fn expanded(item: Item, file: &str) -> Vec<Item> {
+    if let Some(items) = numbers::made(&item, file) {
+        return items;
+    }
     if let Item::Macro(called) = &item
         && called.ident.is_none()
         && let Ok(File { items, .. }) = syn::parse2(called.mac.tokens.clone())

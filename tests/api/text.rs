@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use ringmq_client::ErrorCode;
 use syn::{
     Attribute, Fields, FieldsNamed, File, FnArg, ImplItem, Item, ItemImpl, Meta, Pat, TraitItem, Visibility,
     parse_quote,
@@ -13,7 +14,7 @@ use crate::sources::{PublicItem, Sources, is_public};
 const HIDDEN: &str = "_hidden: (),";
 
 /// All modules, each with what it shows of other crates and its own items, by name; and the types of `wire`, where the
-/// others come from, as far as no macro makes them.
+/// others come from.
 pub(crate) fn text(sources: &Sources, wire: &Sources) -> String {
     let mut text = String::new();
     for (path, module) in sources.public() {
@@ -26,6 +27,10 @@ pub(crate) fn text(sources: &Sources, wire: &Sources) -> String {
         for (foreign, path) in &module.foreign {
             if let Some(item) = wire.named(&path[1..]) {
                 let _ = writeln!(text, "\n// {foreign}\n{}", item_text(&item).trim_end());
+            } else if path.last().is_some_and(|name| name == "ErrorCode") {
+                // A table makes it.
+                let codes = ErrorCode::ALL.iter().map(|code| format!("    {code:?} = {},\n", *code as u16));
+                let _ = writeln!(text, "\n// {foreign}\nimpl ErrorCode {{\n{}}}", codes.collect::<String>());
             }
         }
         for item in &module.items {

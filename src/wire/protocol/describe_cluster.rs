@@ -12,6 +12,15 @@ layout! {
     pub struct DescribeClusterRequest {}
 
     /// The cluster.
+    ///
+    /// ```
+    /// use ringmq_wire::protocol::DescribeClusterResponse;
+    ///
+    /// fn controller_host(cluster: &DescribeClusterResponse) -> Option<&str> {
+    ///     let controller = cluster.brokers.iter().find(|broker| broker.id == cluster.controller)?;
+    ///     Some(&controller.host)
+    /// }
+    /// ```
     pub struct DescribeClusterResponse {
         /// Its identity.
         pub cluster_id: Uuid,
@@ -22,6 +31,14 @@ layout! {
     }
 
     /// One broker.
+    ///
+    /// ```
+    /// use ringmq_wire::protocol::DescribedBroker;
+    ///
+    /// fn line(broker: &DescribedBroker) -> String {
+    ///     format!("broker {} at {}:{}, {}", broker.id, broker.host, broker.port, broker.version)
+    /// }
+    /// ```
     pub struct DescribedBroker {
         /// The broker.
         pub id: BrokerId,
@@ -36,6 +53,14 @@ layout! {
     }
 
     /// One shard.
+    ///
+    /// ```
+    /// use ringmq_wire::protocol::DescribedShard;
+    ///
+    /// fn partitions(shards: &[DescribedShard]) -> u32 {
+    ///     shards.iter().map(|shard| shard.partitions).sum()
+    /// }
+    /// ```
     pub struct DescribedShard {
         /// The shard.
         pub shard: ShardIndex,

@@ -36,6 +36,14 @@ layout! {
     }
 
     /// One setting, as it holds.
+    ///
+    /// ```
+    /// use ringmq_wire::protocol::DescribedSetting;
+    ///
+    /// fn own(settings: &[DescribedSetting]) -> Vec<&str> {
+    ///     settings.iter().filter(|setting| !setting.is_default).map(|setting| setting.key.as_str()).collect()
+    /// }
+    /// ```
     pub struct DescribedSetting {
         /// Its name.
         pub key: String,
@@ -46,6 +54,14 @@ layout! {
     }
 
     /// Where one partition is, and what it holds.
+    ///
+    /// ```
+    /// use ringmq_wire::protocol::DescribedPartition;
+    ///
+    /// fn records_at_most(partition: &DescribedPartition) -> i64 {
+    ///     partition.log_end_offset.get() - partition.log_start_offset.get()
+    /// }
+    /// ```
     pub struct DescribedPartition {
         /// Where it is.
         pub metadata: PartitionMetadata,

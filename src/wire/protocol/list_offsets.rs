@@ -10,6 +10,14 @@ use crate::numbers::{Offset, PartitionIndex, Timestamp};
 use crate::topic_name::TopicName;
 
 /// Which offset is asked for. On the wire: a `u8` 0 (earliest), 1 (latest) or 2 (timestamp, which follows as `i64`).
+///
+/// ```
+/// use ringmq_wire::Timestamp;
+/// use ringmq_wire::protocol::OffsetSpec;
+///
+/// let since = OffsetSpec::Timestamp(Timestamp::new(1_763_820_000_000));
+/// assert_ne!(since, OffsetSpec::Latest);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OffsetSpec {
     /// The first offset that the partition still holds.

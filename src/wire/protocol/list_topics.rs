@@ -17,6 +17,14 @@ layout! {
     }
 
     /// One topic.
+    ///
+    /// ```
+    /// use ringmq_wire::protocol::ListedTopic;
+    ///
+    /// fn partitions(topics: &[ListedTopic]) -> u32 {
+    ///     topics.iter().map(|topic| topic.partitions).sum()
+    /// }
+    /// ```
     pub struct ListedTopic {
         /// Its name.
         pub name: TopicName,

@@ -53,6 +53,14 @@ layout! {
     }
 
     /// Where one partition is.
+    ///
+    /// ```
+    /// use ringmq_wire::protocol::PartitionMetadata;
+    ///
+    /// fn is_whole(partition: &PartitionMetadata) -> bool {
+    ///     partition.in_sync.len() == partition.replicas.len()
+    /// }
+    /// ```
     pub struct PartitionMetadata {
         /// The partition.
         pub partition: PartitionIndex,

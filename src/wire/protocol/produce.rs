@@ -10,6 +10,12 @@ use crate::numbers::{Offset, PartitionIndex, Timestamp};
 use crate::topic_name::TopicName;
 
 /// When a produce request is answered.
+///
+/// ```
+/// use ringmq_wire::protocol::Acks;
+///
+/// assert_eq!(Acks::default(), Acks::All);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[repr(u8)]
 pub enum Acks {

@@ -16,6 +16,14 @@ layout! {
     }
 
     /// What one shard has done. Names are for people and scripts; a newer broker may have more of them.
+    ///
+    /// ```
+    /// use ringmq_wire::protocol::ShardStats;
+    ///
+    /// fn requests(shard: &ShardStats) -> u64 {
+    ///     shard.requests.iter().map(|request| request.value).sum()
+    /// }
+    /// ```
     pub struct ShardStats {
         /// The shard.
         pub shard: ShardIndex,
@@ -34,6 +42,14 @@ layout! {
     }
 
     /// A number with a name.
+    ///
+    /// ```
+    /// use ringmq_wire::protocol::NamedValue;
+    ///
+    /// fn value_of(name: &str, values: &[NamedValue]) -> Option<u64> {
+    ///     values.iter().find(|value| value.name == name).map(|value| value.value)
+    /// }
+    /// ```
     pub struct NamedValue {
         /// What it is the number of.
         pub name: String,
@@ -42,6 +58,14 @@ layout! {
     }
 
     /// How long a stage took.
+    ///
+    /// ```
+    /// use ringmq_wire::protocol::StageLatency;
+    ///
+    /// fn slow(stages: &[StageLatency]) -> impl Iterator<Item = &StageLatency> {
+    ///     stages.iter().filter(|stage| stage.p99_ns > 1_000_000)
+    /// }
+    /// ```
     pub struct StageLatency {
         /// The stage.
         pub name: String,
@@ -58,6 +82,14 @@ layout! {
     }
 
     /// Reads and writes of one kind.
+    ///
+    /// ```
+    /// use ringmq_wire::protocol::DeviceUse;
+    ///
+    /// fn bytes_a_request(used: &DeviceUse) -> u64 {
+    ///     used.bytes / used.requests.max(1)
+    /// }
+    /// ```
     pub struct DeviceUse {
         /// What they were for.
         pub name: String,
@@ -72,6 +104,14 @@ layout! {
     }
 
     /// Tasks of one name that held the core for longer than the broker's threshold.
+    ///
+    /// ```
+    /// use ringmq_wire::protocol::TaskStall;
+    ///
+    /// fn worst(stalls: &[TaskStall]) -> Option<&str> {
+    ///     stalls.iter().max_by_key(|stall| stall.longest_ns).map(|stall| stall.task.as_str())
+    /// }
+    /// ```
     pub struct TaskStall {
         /// Their name.
         pub task: String,

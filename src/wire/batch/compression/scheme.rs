@@ -3,6 +3,12 @@
 use std::fmt;
 
 /// How the records of a batch are compressed. All of them are built and read here.
+///
+/// ```
+/// use ringmq_wire::batch::Compression;
+///
+/// assert_eq!(Compression::default(), Compression::None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Compression {
     /// Not at all.
