@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ringmq_tests::{Broker, new_directory, not_examined, ringmq, run_ringmq, send_signal, target_binary};
+use ringmq_tests::{Broker, data_dir, new_directory, not_examined, ringmq, run_ringmq, send_signal, target_binary};
 
 #[test]
 fn a_shell_completes_commands_and_flags() {
@@ -162,13 +162,26 @@ fn long_work_shows_how_far_it_is_on_a_terminal() {
         not_examined("long_work_shows_how_far_it_is_on_a_terminal", "script(1) is not installed");
         return;
     };
+    has_bar(&produced, "/50,000 records acknowledged  ", "/s  ");
     assert!(produced.contains("50,000 records") && produced.contains("acknowledged in "), "{produced:?}");
     let dir = new_directory();
     let file = dir.path().join("records.txt");
     let consume = format!("consume t --brokers {brokers} > {}", file.display());
     let line = on_a_terminal(&consume, &[]).expect("script(1) is there");
+    has_bar(&line, "/50,000 records printed  ", "/s  ");
     assert!(line.contains("50,000 records") && line.contains("printed in "), "{line:?}");
     assert_eq!(std::fs::read(&file).expect("written").len(), 100_000);
     let seen = on_a_terminal(&format!("consume t --count 2 --brokers {brokers}"), &[]).expect("script(1) is there");
     assert_eq!(seen.replace('\r', ""), "m\nm\n", "records on the terminal stand alone");
+    let stopped = broker.terminate();
+    let checked = on_a_terminal(&format!("log check {}", data_dir(stopped.directory.path()).display()), &[]);
+    has_bar(&checked.expect("script(1) is there"), "/1 partitions checked  ", "B/s  ");
+}
+
+/// What is drawn over before the end: how much there is, the rate and the time left.
+fn has_bar(drawn: &str, all: &str, rate: &str) {
+    let frame =
+        drawn.split(['\r', '\n']).find(|frame| frame.contains(all)).unwrap_or_else(|| panic!("no bar: {drawn:?}"));
+    let behind = frame.split_once(all).map_or("", |(_, behind)| behind);
+    assert!(behind.contains(rate) && behind.contains(" left"), "{frame:?}");
 }

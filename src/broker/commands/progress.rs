@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Where nobody sees a bar, a line this often shows that it goes on.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -71,16 +71,21 @@ impl Progress {
                 let (position, message) = match self.total {
                     Total::Unknown | Total::Bytes(_) => (self.bytes, count(self.records)),
                     Total::Records(_) => (self.records, HumanBytes(self.bytes).to_string()),
-                    Total::Partitions(_) => (self.partitions, HumanBytes(self.bytes).to_string()),
+                    Total::Partitions(_) => {
+                        let rate = per_second(self.bytes, self.started.elapsed());
+                        (self.partitions, format!("{}  {}/s", HumanBytes(self.bytes), HumanBytes(rate)))
+                    }
                 };
-                bar.set_position(position);
+                // In this order: a frame is drawn at the first that changes, and the next one only some time later.
                 bar.set_message(message);
+                bar.set_position(position);
             }
             Form::Lines { next } => {
                 let now = Instant::now();
                 if now >= *next {
                     *next = now + LINE_INTERVAL;
-                    self.tell();
+                    let elapsed = self.started.elapsed();
+                    say(&format!("{}{}", self.line(elapsed), self.left(elapsed)));
                 }
             }
             Form::Nothing => {}
@@ -97,16 +102,42 @@ impl Progress {
     pub(crate) fn finish(self) {
         if let Form::Bar(bar) = &self.form {
             bar.finish_and_clear();
-            self.tell();
+            say(&self.line(self.started.elapsed()));
         }
     }
 
-    fn tell(&self) {
-        let (records, bytes, elapsed) = (count(self.records), HumanBytes(self.bytes), self.started.elapsed());
-        let line = format!("{records} records ({bytes}) {} in {elapsed:.1?}", self.done);
-        // Progress is a courtesy: without a standard error there is nobody to miss it.
-        let _ = writeln!(std::io::stderr(), "{line}");
+    /// What was done so far, and how fast.
+    fn line(&self, elapsed: Duration) -> String {
+        let (records, bytes) = (count(self.records), HumanBytes(self.bytes));
+        let rate = HumanBytes(per_second(self.bytes, elapsed));
+        format!("{records} records ({bytes}) {} in {elapsed:.1?}, {rate}/s", self.done)
     }
+
+    /// What is left of the time, if what it takes goes on as it was, and is known.
+    fn left(&self, elapsed: Duration) -> String {
+        let (done, all) = match self.total {
+            Total::Unknown => return String::new(),
+            Total::Bytes(all) => (self.bytes, all),
+            Total::Records(all) => (self.records, all),
+            Total::Partitions(all) => (self.partitions, all),
+        };
+        if done == 0 {
+            return String::new();
+        }
+        let left = u128::from(all.saturating_sub(done)) * elapsed.as_millis() / u128::from(done);
+        let left = Duration::from_millis(u64::try_from(left).unwrap_or(u64::MAX));
+        format!(", {} left", HumanDuration(left))
+    }
+}
+
+/// Progress is a courtesy: without a standard error there is nobody to miss it.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+fn per_second(amount: u64, elapsed: Duration) -> u64 {
+    let rate = u128::from(amount) * 1000 / elapsed.as_millis().max(1);
+    u64::try_from(rate).unwrap_or(u64::MAX)
 }
 
 fn count(records: u64) -> String {
@@ -134,5 +165,30 @@ fn bar(total: Total, done: &str) -> ProgressBar {
     match ProgressStyle::with_template(&template) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(total: Total) -> Progress {
+        Progress { form: Form::Nothing, ..Progress::hidden(total, "checked", Instant::now()) }
+    }
+
+    #[test]
+    fn a_line_tells_the_rate_and_the_time_left() {
+        let after = Duration::from_secs(10);
+        let totals = [Total::Bytes(8 << 20), Total::Records(4_000), Total::Partitions(4)]
+            .map(|total| (total, ", 30 seconds left"));
+        for (total, left) in
+            totals.into_iter().chain([(Total::Unknown, ""), (Total::Records(1_000), ", 0 seconds left")])
+        {
+            let mut progress = lines(total);
+            assert_eq!(progress.left(after), "", "nothing is done yet: {total:?}");
+            progress.add_partition(1_000, 2 << 20);
+            assert_eq!(progress.line(after), "1,000 records (2.00 MiB) checked in 10.0s, 204.80 KiB/s");
+            assert_eq!(progress.left(after), left, "{total:?}");
+        }
     }
 }
