@@ -406,6 +406,55 @@ fn a_partition_that_is_refused_is_repaired_and_serves_what_is_before_the_damage(
 }
 
 #[test]
+fn damaged_metadata_refuses_the_start_and_is_repaired_with_all_that_can_be_read() {
+    let broker = Broker::start_with(options());
+    for topic in ["first", "second", "third"] {
+        broker.run(&["topic", "create", topic, "--partitions", "2"], b"").expect_success();
+    }
+    broker.run(&["produce", "third", "--partition", "1", "--message", "kept"], b"").expect_success();
+    broker.run(&["topic", "delete", "first"], b"").expect_success();
+    let stopped = Stopped { directory: broker.kill().directory };
+    let metadata = content(&stopped.data().join("metadata"));
+    let log = metadata.keys().find(|path| path.extension().is_some_and(|extension| extension == "log"));
+    let log = log.expect("the metadata log");
+    let position = frame_of(log, "second");
+    flip(log, position + 150);
+    let damaged = std::fs::read(log).expect("readable");
+
+    let exit = Broker::start_in(stopped.directory, options()).expect_err("half of the metadata is no metadata");
+    for part in [&*log.display().to_string(), &format!("position {position}"), "ringmq log repair DIR --metadata"] {
+        assert!(exit.log.contains(part), "{part}: {}", exit.log);
+    }
+    let stopped = Stopped { directory: exit.directory };
+    let report = stopped.check();
+    assert!(report["metadata"].to_string().contains("log repair DIR --metadata"), "{report}");
+    let explained = stopped.look(&["log", "repair", "DIR", "--metadata"]);
+    assert_eq!(explained.code, Some(2));
+    assert!(explained.stderr.contains("--yes"), "{}", explained.stderr);
+    let text = explained.stdout_text();
+    for part in ["damaged:", "1 topic(s) with 2 partition(s)", "third", "the changes of offsets 1 to 2 (exclusive)"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    stopped.run(&["log", "repair", "DIR", "--metadata", "--yes"]).expect_success();
+    let again = stopped.look(&["log", "repair", "DIR", "--metadata", "--yes"]);
+    assert_eq!(again.code, Some(2));
+    assert!(again.stderr.contains("nothing to repair"), "{}", again.stderr);
+    let aside = content(&stopped.data().join("damaged"));
+    assert!(aside.values().any(|content| *content == damaged), "the damaged log is kept: {:?}", aside.keys());
+
+    let topics = |broker: &Broker| broker.run(&["topic", "list"], b"").expect_success().stdout_text();
+    let broker = stopped.start();
+    let listed = topics(&broker);
+    assert!(listed.contains("third") && !listed.contains("first") && !listed.contains("second"), "{listed}");
+    broker.run(&["topic", "create", "second"], b"").expect_success();
+    let broker = broker.kill_and_restart();
+    let listed = topics(&broker);
+    assert!(listed.contains("third") && listed.contains("second"), "{listed}");
+    let read = broker.run(&["consume", "third"], b"").expect_success();
+    assert_eq!(read.stdout_text(), "kept\n");
+}
+
+#[test]
 fn a_running_broker_finds_what_has_rotted_in_its_sealed_segments() {
     let stopped = Stopped::new(Broker::terminate);
     let segment = stopped.files(1, ".log")[0].clone();

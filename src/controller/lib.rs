@@ -28,11 +28,13 @@ mod excerpt;
 mod log;
 pub mod metadata;
 mod publisher;
+mod repair;
 mod request;
 mod snapshots;
 
 pub use driver::{ControllerConfig, run};
 pub use error::ControllerError;
 pub use excerpt::Excerpt;
-pub use log::{MetadataLogError, ReplayError, inspect_metadata};
+pub use log::{InspectedMetadata, MetadataLogError, ReplayError, inspect_metadata};
+pub use repair::{MetadataRepair, MetadataUnrepairable};
 pub use request::{ControllerRequest, MetadataUpdate, Reply};

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ringmq_runtime::{fs, time};
-use ringmq_segment::inspect::{LogCheck, check_log, read_log};
+use ringmq_segment::inspect::{DamagedPlace, LogCheck, NextStart, check_log, read_log};
 use ringmq_segment::{
-    Append, AppendError, GenerationHistory, Generations, Journaled, LoadError, Log, LogConfig, LogDeps, LogId,
-    OpenError, Payload, ReadError, Recovery, TailCache,
+    Append, AppendError, Corruption, Damage, FrameFault, GenerationHistory, Generations, Journaled, LoadError, Log,
+    LogConfig, LogDeps, LogId, OpenError, Payload, ReadError, Recovery, TailCache,
 };
 use ringmq_wire::batch::{
     BATCH_HEADER_BYTES, BatchBuilder, BatchError, BatchLimits, BatchView, Compression, RecordRef, Scratch,
@@ -24,10 +24,10 @@ use crate::metadata::{
 };
 use crate::snapshots;
 
-const GENERATIONS: &str = "generations";
+pub(crate) const GENERATIONS: &str = "generations";
 /// The controller is no shard, and the only owner of its generation tables.
-const OWNER: ShardIndex = ShardIndex::new(0);
-const LOG_ID: LogId = LogId { topic_id: TopicId::METADATA, partition: PartitionIndex::new(0) };
+pub(crate) const OWNER: ShardIndex = ShardIndex::new(0);
+pub(crate) const LOG_ID: LogId = LogId { topic_id: TopicId::METADATA, partition: PartitionIndex::new(0) };
 
 /// What a record takes beside its value: its length, attributes, timestamp delta, offset delta, the lengths of key,
 /// value and headers, each as long as a variable-length number gets for the batches written here.
@@ -82,11 +82,11 @@ impl MetadataLog {
     async fn read(&self, directory: &DataDirectory) -> Result<(State, Option<Offset>), MetadataLogError> {
         let root = directory.path().join(METADATA);
         let loaded = snapshots::load_latest(&root, directory.cluster()).await;
-        let image = loaded.map_err(|cause| MetadataLogError::Snapshots { path: root, cause })?;
+        let image = loaded.map_err(|cause| MetadataLogError::Snapshots { path: root.clone(), cause })?;
         let Some(image) = image else { return Ok((self.replay(State::new(directory.cluster())).await?, None)) };
         let (snapshot, end) = (image.applied(), self.log.offsets().durable);
         if snapshot > end {
-            return Err(MetadataLogError::BehindSnapshot { snapshot, end });
+            return Err(MetadataLogError::BehindSnapshot { path: snapshots::path_of(&root, snapshot), snapshot, end });
         }
         tracing::info!(%snapshot, %end, "read the metadata from a snapshot");
         Ok((self.replay(State::restored(image)).await?, Some(snapshot)))
@@ -130,17 +130,28 @@ impl MetadataLog {
     }
 }
 
-/// The metadata of a data directory whose broker is stopped, read as a start reads it, and the check of its log. Changes
-/// nothing.
+/// The metadata of a data directory whose broker is stopped.
+#[derive(Debug)]
+pub struct InspectedMetadata {
+    /// What its commands add up to, as far as they can be read one behind the other.
+    pub image: Arc<Image>,
+    /// The check of its log.
+    pub check: LogCheck,
+    /// Why a start refuses a log that can be opened.
+    pub refused: Option<MetadataLogError>,
+}
+
+/// Reads the metadata of a data directory whose broker is stopped, as a start does. Changes nothing.
 ///
 /// # Errors
 /// When the log cannot be read or replayed.
-pub async fn inspect_metadata(directory: &DataDirectory) -> Result<(Arc<Image>, LogCheck), MetadataLogError> {
+pub async fn inspect_metadata(directory: &DataDirectory) -> Result<InspectedMetadata, MetadataLogError> {
     let root = directory.path().join(METADATA);
     let history = GenerationHistory::read(&root.join(GENERATIONS)).await?;
     let check = check_log(&root, LOG_ID, &history, &Journaled::default()).await;
     let loaded = snapshots::load_latest(&root, directory.cluster()).await;
     let image = loaded.map_err(|cause| MetadataLogError::Snapshots { path: root.clone(), cause })?;
+    let snapshot = image.as_ref().map(Image::applied);
     let mut state = image.map_or_else(|| State::new(directory.cluster()), State::restored);
     let replay = |payload: &[u8]| {
         for batch in split_batches(payload) {
@@ -152,7 +163,32 @@ pub async fn inspect_metadata(directory: &DataDirectory) -> Result<(Arc<Image>, 
         Ok::<(), ReplayError>(())
     };
     read_log(&root, LOG_ID, &history, replay).await?;
-    Ok((state.image(), check))
+    let refused = refusal(&root, &check, snapshot, state.applied());
+    Ok(InspectedMetadata { image: state.image(), check, refused })
+}
+
+/// Why a start refuses a log that can be opened: it ends before its snapshot, or damage in it shows when it is replayed.
+fn refusal(root: &Path, check: &LogCheck, snapshot: Option<Offset>, applied: Offset) -> Option<MetadataLogError> {
+    let end = match check.next_start {
+        NextStart::Serves { end, .. } => end,
+        NextStart::Empty => Offset::ZERO,
+        NextStart::Refuses(_) => return None,
+    };
+    if let Some(snapshot) = snapshot.filter(|snapshot| *snapshot > end) {
+        let path = snapshots::path_of(root, snapshot);
+        return Some(MetadataLogError::BehindSnapshot { path, snapshot, end });
+    }
+    if applied >= end {
+        return None;
+    }
+    let first = check.segments.first().map_or(end, |segment| segment.base);
+    let damage = check.segments.iter().flat_map(|segment| &segment.damage).find(|place| place.expected >= applied);
+    let replay = damage.cloned().map_or(
+        // It begins behind what its snapshot has.
+        ReplayError::Gap { expected: applied, found: first },
+        |DamagedPlace { path, position, expected, found, .. }| ReplayError::Damaged { path, position, expected, found },
+    );
+    Some(replay.into())
 }
 
 async fn open_log(data_dir: &Path) -> Result<(Log, Recovery), MetadataLogError> {
@@ -188,7 +224,21 @@ fn batch_of(commands: &[Command]) -> Append {
 }
 
 fn replay_batch(batch: &BatchView<'_>, state: &mut State) -> Result<(), ReplayError> {
-    let offset = state.applied();
+    each_command(batch, |offset, command| {
+        let expected = state.applied();
+        if offset != expected {
+            return Err(ReplayError::Gap { expected, found: offset });
+        }
+        state.apply(command).map(drop).map_err(|cause| ReplayError::Apply { offset, cause })
+    })
+}
+
+/// Gives the commands of a batch, with their offsets.
+pub(crate) fn each_command(
+    batch: &BatchView<'_>,
+    mut each: impl FnMut(Offset, Command) -> Result<(), ReplayError>,
+) -> Result<(), ReplayError> {
+    let offset = batch.header().base_offset;
     let damaged = |cause| ReplayError::Batch { offset, cause };
     if batch.header().compression() != Compression::None {
         return Err(ReplayError::Compressed { offset });
@@ -196,13 +246,10 @@ fn replay_batch(batch: &BatchView<'_>, state: &mut State) -> Result<(), ReplayEr
     let mut scratch = Scratch::default();
     for record in batch.records(&mut scratch).map_err(damaged)? {
         let record = record.map_err(damaged)?;
-        let offset = state.applied();
-        if record.offset != offset {
-            return Err(ReplayError::Gap { expected: offset, found: record.offset });
-        }
+        let offset = record.offset;
         let value = record.value.ok_or(ReplayError::NoCommand { offset })?;
         let command = Command::decode(value).map_err(|cause| ReplayError::Command { offset, cause })?;
-        state.apply(command).map_err(|cause| ReplayError::Apply { offset, cause })?;
+        each(offset, command)?;
     }
     Ok(())
 }
@@ -236,29 +283,41 @@ pub enum MetadataLogError {
     },
     /// A snapshot knows of commands that the log does not have: it lost what had been acknowledged.
     #[error(
-        "a snapshot of the metadata covers the commands below offset {snapshot}, but the metadata log ends at {end}: it \
-         has lost some. Nothing was changed; restore {METADATA:?} from a copy of the data directory"
+        "the snapshot of the metadata {} covers the commands below offset {snapshot}, but the metadata log ends at {end}: it \
+         has lost some. Nothing was changed; {WHAT_TO_DO}", path.display()
     )]
     BehindSnapshot {
+        /// The snapshot.
+        path: PathBuf,
         /// The snapshot's offset.
         snapshot: Offset,
         /// Where the log ends.
         end: Offset,
     },
     /// A record of it cannot be applied.
-    #[error("the metadata log cannot be replayed: {0}; restore {METADATA:?} from a copy of the data directory")]
+    #[error("the metadata log cannot be replayed: {0}. Nothing was changed; {WHAT_TO_DO}")]
     Replay(#[from] ReplayError),
 }
+
+const WHAT_TO_DO: &str = "restore \"metadata\" from a copy of the data directory made while the broker was stopped, or keep what \
+     can be read with `ringmq log repair DIR --metadata`, which explains first what is lost";
+const TABLES_ADVICE: &str = "restore \"metadata\" from a copy of the data directory made while the broker was stopped: it is its generation tables that lost \
+     something, and without them nobody can tell which commands count";
 
 /// What helps a partition does not help here.
 fn why_not_opened(error: &OpenError) -> String {
     match error {
-        OpenError::Corrupt(damage) => format!(
-            "{damage}. Nothing was changed. It cannot be cut, because the topics are in it: restore {METADATA:?} from a \
-             copy of the data directory made while the broker was stopped"
-        ),
+        OpenError::Corrupt(damage) => {
+            format!("{damage}. Nothing was changed; {}", if is_of_tables(damage) { TABLES_ADVICE } else { WHAT_TO_DO })
+        }
+        OpenError::TableLost { lost, .. } => format!("{lost}. Nothing was changed; {TABLES_ADVICE}"),
         other => other.to_string(),
     }
+}
+
+/// Whether it is the generation tables that lost something.
+pub(crate) fn is_of_tables(corruption: &Corruption) -> bool {
+    matches!(corruption.damage, Damage::GenerationsMissing | Damage::Frame(FrameFault::UnknownGeneration(_)))
 }
 
 /// Why the commands of the metadata log cannot be applied.
@@ -270,6 +329,18 @@ pub enum ReplayError {
     /// A file of the log cannot be read.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// What stands in the log is no frame.
+    #[error("{} is damaged at position {position}, where the frame of offset {expected} should begin: {found}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        position: u64,
+        /// The next command's offset.
+        expected: Offset,
+        /// What is there.
+        found: String,
+    },
     /// A record batch is not sound.
     #[error("the batch at offset {offset}: {cause}")]
     Batch {

@@ -38,6 +38,16 @@ pub(crate) async fn load_latest(root: &Path, cluster: Cluster) -> io::Result<Opt
     Ok(None)
 }
 
+/// The highest offset that a snapshot's name says, whether it can be used or not.
+pub(crate) async fn last_named(root: &Path) -> io::Result<Option<Offset>> {
+    Ok(fs::read_dir(root).await?.iter().filter_map(|entry| offset_of(&entry.name)).max())
+}
+
+/// Writes a snapshot, durably.
+pub(crate) async fn put(root: &Path, image: &Image) -> io::Result<()> {
+    fs::write_small_atomic(&path_of(root, image.applied()), &encode(image).await).await
+}
+
 async fn load(path: &Path, cluster: Cluster, offset: Offset) -> Result<Image, UnusableSnapshot> {
     let bytes = fs::read_small(path, SNAPSHOT_BYTES_MAX).await?;
     Ok(decode_snapshot(&bytes, cluster, offset)?)
@@ -156,7 +166,7 @@ async fn encode(image: &Image) -> Vec<u8> {
     encoder.finish()
 }
 
-fn path_of(root: &Path, offset: Offset) -> PathBuf {
+pub(crate) fn path_of(root: &Path, offset: Offset) -> PathBuf {
     root.join(format!("{}{SUFFIX}", digits(offset)))
 }
 
@@ -172,4 +182,4 @@ fn offset_of(name: &str) -> Option<Offset> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use ringmq_controller::directory::{DataDirectory, DirectoryError, orphans};
 use ringmq_controller::metadata::Image;
-use ringmq_controller::{MetadataLogError, inspect_metadata};
+use ringmq_controller::{InspectedMetadata, MetadataLogError, MetadataUnrepairable, inspect_metadata};
 use ringmq_journal::{FoundBlocks, JournalReadError, inspect_journals};
 use ringmq_runtime::fs;
 use ringmq_segment::{GenerationHistory, Generations, LoadError, LogId};
 use ringmq_wire::{Offset, PartitionIndex, ShardIndex, TopicId};
 
+pub use ringmq_controller::MetadataRepair;
 pub use ringmq_journal::{BlockNumber, FoundAside, FoundEntry, FoundJournals, FoundRing, inspect_journal_file};
 pub use ringmq_segment::inspect::{
     Coverage, DamagedPlace, FrameInfo, FramePlace, FrameReader, IndexFile, LogCheck, NextStart, Part, RepairError,
@@ -31,6 +32,7 @@ const JOURNAL_UNIT_BYTES: u64 = 4096;
 pub struct StoppedBroker {
     directory: DataDirectory,
     metadata: LogCheck,
+    metadata_refused: Option<MetadataLogError>,
     image: Arc<Image>,
     generations: Result<GenerationHistory, LoadError>,
     journals: Result<Journals, JournalReadError>,
@@ -50,6 +52,8 @@ pub struct Selection {
 pub struct DirectoryCheck {
     /// The metadata log.
     pub metadata: LogCheck,
+    /// Why no broker starts with it, though it can be opened.
+    pub metadata_refused: Option<MetadataLogError>,
     /// Why the generation tables cannot be used. Then no partition can be judged, and no broker starts.
     pub generations: Option<LoadError>,
     /// What of the generation tables cannot be read: partitions that it may have spoken of are refused.
@@ -99,6 +103,7 @@ impl DirectoryCheck {
                 && log.snapshots.iter().all(|snapshot| snapshot.damage.is_none())
         };
         !self.metadata_lost
+            && self.metadata_refused.is_none()
             && self.generations.is_none()
             && self.generations_lost.is_empty()
             && self.journals_unread.is_empty()
@@ -151,6 +156,9 @@ pub enum InspectError {
     /// A repair failed.
     #[error(transparent)]
     Repair(#[from] RepairError),
+    /// The metadata is not repaired.
+    #[error(transparent)]
+    MetadataRepair(#[from] MetadataUnrepairable),
 }
 
 impl From<DirectoryError> for InspectError {
@@ -177,6 +185,20 @@ pub async fn guard(path: &Path) -> Result<Option<DataDirectory>, DirectoryError>
     Ok(None)
 }
 
+/// Explains how the metadata of a stopped broker that is refused could be made to serve, and carries it out where `agreed`.
+///
+/// # Errors
+/// When a broker runs on the directory, there is nothing to repair, or it would be of no use.
+pub async fn repair_metadata(
+    data_dir: &Path,
+    agreed: bool,
+) -> Result<(MetadataRepair, Option<Result<(), InspectError>>), InspectError> {
+    let directory = DataDirectory::inspect(data_dir).await?;
+    let plan = MetadataRepair::plan(&directory).await?;
+    let done = if agreed { Some(plan.carry_out(&directory).await.map_err(InspectError::from)) } else { None };
+    Ok((plan, done))
+}
+
 impl StoppedBroker {
     /// Takes the directory, and reads what all its partitions have in common. Changes nothing.
     ///
@@ -184,12 +206,13 @@ impl StoppedBroker {
     /// When it is no data directory, a broker uses it, or the metadata cannot be read.
     pub async fn open(data_dir: &Path) -> Result<StoppedBroker, InspectError> {
         let directory = DataDirectory::inspect(data_dir).await?;
-        let (image, metadata) = inspect_metadata(&directory).await?;
+        let InspectedMetadata { image, check: metadata, refused: metadata_refused } =
+            inspect_metadata(&directory).await?;
         let generations = GenerationHistory::read(&data_dir.join(GENERATIONS)).await;
         let expected: Vec<_> = generations.iter().flat_map(GenerationHistory::journal_files).collect();
         let journals = inspect_journals(&data_dir.join(JOURNALS)).await;
         let journals = journals.map(|found| Journals::new(found, expected.into_iter()));
-        Ok(StoppedBroker { directory, metadata, image, generations, journals })
+        Ok(StoppedBroker { directory, metadata, metadata_refused, image, generations, journals })
     }
 
     /// Goes over all that was selected, to the last record, and over what the partitions have in common. Changes nothing.
@@ -218,7 +241,7 @@ impl StoppedBroker {
         let journals = self.journals.as_ref().map(|journals| self.check_journals(&journals.found));
         let journals = journals.unwrap_or_default();
         let journals_vanished = self.journals.as_ref().map_or(0, |journals| journals.vanished.len());
-        let StoppedBroker { metadata, generations, journals: read, .. } = self;
+        let StoppedBroker { metadata, metadata_refused, generations, journals: read, .. } = self;
         let journals_unread = match read {
             Ok(journals) => journals.found.unread.iter().map(ToString::to_string).collect(),
             Err(error) => vec![error.to_string()],
@@ -228,6 +251,7 @@ impl StoppedBroker {
         let generations = generations.err();
         Ok(DirectoryCheck {
             metadata,
+            metadata_refused,
             generations,
             generations_lost,
             journals_unread,

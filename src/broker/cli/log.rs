@@ -14,7 +14,7 @@ pub enum LogCommand {
     Check(LogCheckArgs),
     /// Print what is in a file: frames, batches, records, index entries. Changes nothing.
     Dump(LogDumpArgs),
-    /// Make a partition serve again that the broker refuses because it is damaged.
+    /// Make a partition serve again that the broker refuses because it is damaged, or a broker start with damaged metadata.
     Repair(LogRepairArgs),
 }
 
@@ -95,12 +95,13 @@ impl LogDumpArgs {
 
 const LOG_REPAIR_HELP: &str = "\
 For a partition that the broker refuses at its start because acknowledged records are damaged. Everything before the \
-damage is kept, nothing behind it: offsets have no gaps. It explains what is damaged, kept and lost, and changes nothing \
-without --yes. What is not kept goes to the directory `damaged` in the data directory; nothing is removed. Before, \
-restore the partition from a copy if there is one.
+damage is kept, nothing behind it: offsets have no gaps. With --metadata, for the metadata log, without which no broker \
+starts: all changes are kept that can be read, before the damage and behind it, and the latest snapshot. It explains what is \
+damaged, kept and lost, and changes nothing without --yes. What is not kept goes to the directory `damaged` in the data \
+directory; nothing is removed. Before, restore what is damaged from a copy if there is one.
 
 Exit codes:
-  0    repaired: the next start serves the partition
+  0    repaired: the next start serves the partition, or starts
   2    not repaired; standard error says why";
 
 /// Flags of `ringmq log repair`.
@@ -111,11 +112,14 @@ pub struct LogRepairArgs {
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
     /// The topic's name.
-    #[arg(long, value_name = "TOPIC")]
-    pub topic: String,
+    #[arg(long, value_name = "TOPIC", requires = "partition", required_unless_present = "metadata")]
+    pub topic: Option<String>,
     /// The partition's number.
-    #[arg(long, value_name = "N")]
-    pub partition: u32,
+    #[arg(long, value_name = "N", requires = "topic")]
+    pub partition: Option<u32>,
+    /// The metadata log, in the place of a partition.
+    #[arg(long, conflicts_with_all = ["topic", "partition"])]
+    pub metadata: bool,
     /// Do it, and not only explain.
     #[arg(long)]
     pub yes: bool,

@@ -188,6 +188,13 @@ impl Image {
         Some(topic)
     }
 
+    /// A topic that is not known was deleted.
+    pub(super) fn remember_deleted(&mut self, id: TopicId) {
+        if !self.deleted.contains(id) {
+            Arc::make_mut(&mut self.deleted).remember(id);
+        }
+    }
+
     /// Remembers these deletions and no others, oldest first; each id is there once.
     pub(super) fn set_deleted(&mut self, order: Vec<TopicId>) {
         self.deleted = Arc::new(DeletedTopics { ids: order.iter().copied().collect(), order: order.into() });

@@ -11,6 +11,9 @@ use super::image::{Cluster, Image, Topic};
 use super::placement::{Slot, SlotRun};
 use super::settings::SettingChoices;
 
+/// More ids of producers than a broker gives away between two copies of its metadata; there are 2⁶³.
+const PRODUCER_IDS_SKIPPED: i64 = 1 << 40;
+
 /// The metadata that the commands applied so far add up to.
 ///
 /// Applying depends on the commands alone, so every broker that applies the same log holds the same image.
@@ -70,6 +73,48 @@ impl State {
         };
         Arc::make_mut(&mut self.image).set_applied(next);
         Ok(effect)
+    }
+
+    /// Goes on behind commands that are lost: `offset` is the next one's.
+    pub(crate) fn skip_to(&mut self, offset: Offset) {
+        Arc::make_mut(&mut self.image).set_applied(offset);
+    }
+
+    /// Applies a command behind such a gap: what it builds on may have been lost there. That a name is given again says that
+    /// the topic which had it was deleted.
+    ///
+    /// # Errors
+    /// It means nothing without what is lost, and is passed over.
+    pub(crate) fn apply_behind_gap(&mut self, command: Command) -> Result<(), ApplyError> {
+        let behind = self.applied().checked_add(1).ok_or(ApplyError::LogFull)?;
+        let applied = match (&command, self.apply(command.clone())) {
+            (_, Ok(_)) => return Ok(()),
+            (Command::CreateTopic(_), Err(ApplyError::NameTaken { by, .. })) => {
+                self.delete(by).and_then(|_| self.apply(command)).map(drop)
+            }
+            (Command::DeleteTopic(id), Err(ApplyError::NoSuchTopic { .. })) => {
+                Arc::make_mut(&mut self.image).remember_deleted(*id);
+                Ok(())
+            }
+            (Command::AllocateProducerIds { first, .. }, Err(ApplyError::ProducerIdsOutOfOrder { next, .. }))
+                if *first > next =>
+            {
+                Arc::make_mut(&mut self.image).set_next_producer_id(*first);
+                self.apply(command).map(drop)
+            }
+            (_, Err(error)) => Err(error),
+        };
+        self.skip_to(behind);
+        applied
+    }
+
+    /// Goes on at `offset` after an unknown number of commands was lost. Ids of producers that these gave away are not given
+    /// again.
+    pub(crate) fn begin_anew(&mut self, offset: Offset) {
+        let next = self.image.next_producer_id();
+        let behind = next.get().checked_add(PRODUCER_IDS_SKIPPED).map_or(next, ProducerId::new);
+        Arc::make_mut(&mut self.image).set_next_producer_id(behind);
+        self.skip_to(offset);
     }
 
     fn create(&mut self, topic: Topic) -> Result<Effect, ApplyError> {

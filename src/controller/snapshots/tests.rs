@@ -13,13 +13,13 @@ use crate::directory::{DataDirectory, METADATA};
 use crate::log::{MetadataLog, MetadataLogError, Opened};
 use crate::metadata::{Command, SettingChoices, SettingKey, SlotRuns, State, Topic};
 
-const DATA: &str = "/data";
+pub(crate) const DATA: &str = "/data";
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(DATA).join(METADATA)
 }
 
-fn topic(number: u128, name: &str) -> Command {
+pub(crate) fn topic(number: u128, name: &str) -> Command {
     Command::CreateTopic(Topic {
         id: TopicId::new(Uuid::from_u128(number + 2)),
         name: TopicName::parse(name).unwrap(),
@@ -31,22 +31,22 @@ fn topic(number: u128, name: &str) -> Command {
 }
 
 /// A process that has opened the metadata.
-struct Life {
+pub(crate) struct Life {
     directory: DataDirectory,
     log: MetadataLog,
-    state: State,
+    pub(crate) state: State,
     snapshots: Snapshots,
 }
 
 impl Life {
-    async fn begin() -> Result<Life, MetadataLogError> {
+    pub(crate) async fn begin() -> Result<Life, MetadataLogError> {
         let directory = DataDirectory::open(Path::new(DATA)).await.unwrap();
         let Opened { log, state, snapshot } = MetadataLog::open(&directory).await?;
         let snapshots = Snapshots::new(&root(), snapshot, 1);
         Ok(Life { directory, log, state, snapshots })
     }
 
-    async fn change(&mut self, commands: &[Command]) {
+    pub(crate) async fn change(&mut self, commands: &[Command]) {
         self.log.append(self.state.applied(), commands).await.unwrap();
         for command in commands {
             self.state.apply(command.clone()).unwrap();
@@ -62,11 +62,11 @@ impl Life {
     }
 
     /// Writes a snapshot of what there is now; whether it was written.
-    async fn snapshot(&self) -> io::Result<usize> {
+    pub(crate) async fn snapshot(&self) -> io::Result<usize> {
         self.snapshots.shared.write(&self.state.image()).await
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         self.snapshots.close().await;
         self.log.close().await;
         drop(self.log);
@@ -74,7 +74,7 @@ impl Life {
     }
 }
 
-fn sim(seed: u64) -> Sim {
+pub(crate) fn sim(seed: u64) -> Sim {
     Sim::new(SimConfig::with_seed(seed))
 }
 

@@ -198,7 +198,7 @@ pub async fn read_log<E: From<io::Error>>(
 
 /// The base offsets of the segments in a directory, without those that lie below `start` as a whole: they are deleted.
 /// None when the directory is not there.
-async fn list_segments(dir: &Path, start: Offset) -> io::Result<Vec<Offset>> {
+pub(super) async fn list_segments(dir: &Path, start: Offset) -> io::Result<Vec<Offset>> {
     let entries = match fs::read_dir(dir).await {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,

@@ -352,7 +352,7 @@ impl<'a> DamagedLog<'a> {
 }
 
 /// Copies a file, durably but for its name.
-async fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) async fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
     let source = File::open(from, OpenOptions::default()).await?;
     let copy = File::open(to, OpenOptions { write: true, create_new: true, dsync: false }).await?;
     let bytes = source.size().await?;

@@ -61,6 +61,8 @@ struct Report {
     partitions: Vec<Partition>,
     unknown_topics: Vec<String>,
     metadata_lost: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata_refused: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -137,6 +139,7 @@ impl Report {
             partitions: check.partitions.iter().map(Partition::new).collect(),
             unknown_topics: check.unknown_topics.iter().map(ToString::to_string).collect(),
             metadata_lost: check.metadata_lost,
+            metadata_refused: check.metadata_refused.as_ref().map(ToString::to_string),
         }
     }
 
@@ -171,6 +174,9 @@ impl Report {
         for id in &self.unknown_topics {
             let _ = writeln!(text, "note     directory {id}: the metadata knows no such topic; it is left alone");
         }
+        if let Some(error) = &self.metadata_refused {
+            let _ = writeln!(text, "DAMAGED  {error}");
+        }
         if self.metadata_lost {
             let _ = writeln!(
                 text,
@@ -197,14 +203,15 @@ impl Partition {
 }
 
 impl Log {
-    /// The metadata log, for which there is no repair.
+    /// The metadata log, which has a repair of its own.
     fn of_metadata(check: &LogCheck) -> Self {
         let mut log = Self::new(check);
         if let NextStart::Refuses(error) = &check.next_start
             && let OpenError::Corrupt(damage) = &**error
         {
-            let advice = "no broker starts; restore \"metadata\" from a copy made while the broker was stopped";
-            log.next_start.what = vec![format!("refuses it: {damage}. It cannot be cut: {advice}")];
+            let advice = "No broker starts. Restore \"metadata\" from a copy made while the broker was stopped, or see what \
+                          `ringmq log repair DIR --metadata` can keep";
+            log.next_start.what = vec![format!("refuses it: {damage}. {advice}")];
         }
         log
     }

@@ -4,6 +4,7 @@ mod check;
 mod dump;
 mod dump_line;
 mod repair;
+mod repair_metadata;
 
 pub(crate) use check::run as check;
 pub(crate) use dump::{Detail, run as dump};

@@ -1,4 +1,4 @@
-//! `ringmq log repair`: a partition that a start refuses, cut before the damage.
+//! `ringmq log repair`: a partition that a start refuses, cut before the damage; the metadata in `repair_metadata`.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use ringmq_shard::inspect::{InspectError, RepairPlan, StoppedBroker};
 use ringmq_wire::PartitionIndex;
 use serde::Serialize;
 
-use super::{LogError, on_executor};
+use super::{LogError, on_executor, repair_metadata};
 use crate::cli::{LogRepairArgs, OutputFormat};
 use crate::commands::CommandError;
 use crate::exit::Exit;
@@ -17,7 +17,11 @@ use crate::output;
 /// # Errors
 /// When there is nothing to repair, it would be of no use, or it failed; or nobody said yes.
 pub(crate) fn run(args: &LogRepairArgs) -> Result<Exit, CommandError> {
-    let (dir, topic, partition) = (args.dir.clone(), args.topic.clone(), PartitionIndex::new(args.partition));
+    // Without a partition the command line is that of the metadata.
+    let (Some(topic), Some(partition)) = (args.topic.clone(), args.partition) else {
+        return repair_metadata::run(args);
+    };
+    let (dir, partition) = (args.dir.clone(), PartitionIndex::new(partition));
     let agreed = args.yes;
     let repaired = on_executor(move || async move {
         let broker = StoppedBroker::open(&dir).await?;
