@@ -382,8 +382,10 @@ impl InFlight {
         self.budget.stats.borrow_mut().classes[self.class as usize].count(self.bytes, took);
         let factor = rest_factor(self.class);
         if factor > 0 && self.budget.is_foreground_there() {
-            let rest = took.saturating_mul(factor).min(REST_MAX);
-            self.budget.yielding.rests_until[self.class as usize].set(Some(Instant::now() + rest));
+            let until = Instant::now() + took.saturating_mul(factor).min(REST_MAX);
+            let rests_until = &self.budget.yielding.rests_until[self.class as usize];
+            // Another one of several at once may have taken longer.
+            rests_until.set(rests_until.get().max(Some(until)));
         }
     }
 }

@@ -114,7 +114,7 @@ pub struct LogRepairArgs {
     /// The topic's name.
     #[arg(long, value_name = "TOPIC", requires = "partition", required_unless_present = "metadata")]
     pub topic: Option<String>,
-    /// The partition's number.
+    /// The partition's number [default: none; with --topic it is needed].
     #[arg(long, value_name = "N", requires = "topic")]
     pub partition: Option<u32>,
     /// The metadata log, in the place of a partition.

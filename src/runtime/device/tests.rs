@@ -1,6 +1,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use super::{DeviceBudget, DeviceBudgetConfig, Enter, InFlight, IoClass, PASSED_OVER_MAX};
 
@@ -160,4 +161,17 @@ fn a_request_that_is_given_back_never_was_at_the_device() {
     assert!(budget.yielding.rests_until[IoClass::ColdRead as usize].get().is_none());
     assert_eq!(budget.stats().classes[IoClass::ColdRead as usize].requests, 0);
     drop((hold(&budget, IoClass::Checkpoint, 10), foreground));
+}
+
+#[test]
+fn the_rest_after_the_longest_of_several_requests_counts() {
+    let budget = DeviceBudget::new(CONFIG);
+    let _foreground = hold(&budget, IoClass::Append, 1);
+    let long = hold(&budget, IoClass::ColdRead, 1);
+    while long.started.elapsed() < Duration::from_millis(50) {}
+    let short = hold(&budget, IoClass::ColdRead, 1);
+    drop(long);
+    let rest = budget.yielding.rests_until[IoClass::ColdRead as usize].get();
+    drop(short);
+    assert!(rest.is_some() && budget.yielding.rests_until[IoClass::ColdRead as usize].get() >= rest);
 }

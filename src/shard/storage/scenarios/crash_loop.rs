@@ -44,7 +44,7 @@ fn nothing_acknowledged_is_lost_over_many_lives_of_journal_and_segments() {
         seen.replaced += of_seed.replaced;
     }
     let Tally { redone, expired, replaced } = seen;
-    let enough = redone > count && expired > count && replaced > count / 2;
+    let enough = redone > count && expired > count / 2 && replaced > count / 4;
     // A few seeds need not come to anything.
     assert!(enough || count < 100, "{seen:?} with {count} seeds: it came to little");
 }
