@@ -48,7 +48,7 @@ pub async fn read_around_damage<E: From<io::Error>>(
                 continue;
             }
             let (behind, limit) = (scanner.position() + BLOCK_BYTES as u64, scanner.file_bytes());
-            let next = next_frame(&file, &check, IoClass::ColdRead, behind, limit).await?;
+            let next = next_frame(&file, &check, IoClass::Recovery, behind, limit).await?;
             match next.filter(|next| next.offset >= scanner.expected()) {
                 Some(next) => scanner.skip_to(next),
                 None => break,
