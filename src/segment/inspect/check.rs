@@ -164,8 +164,8 @@ pub async fn check_log(root: &Path, id: LogId, history: &GenerationHistory, jour
     LogCheck { id, segments, snapshots, next_start }
 }
 
-/// Gives the batches of every frame that counts, in order, to `each` (of the segment in which the log begins all), and returns where the frames end. Damage ends them,
-/// too. Changes nothing.
+/// Gives the batches of every frame that counts, in order, to `each` (of the segment in which the log begins all), and
+/// returns where the frames end. Damage ends them, too. Changes nothing.
 ///
 /// # Errors
 /// When a file cannot be read; what `each` gives.

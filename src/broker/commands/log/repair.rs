@@ -31,14 +31,21 @@ pub(crate) fn run(args: &LogRepairArgs) -> Result<Exit, CommandError> {
     })?;
     let (plan, done) = repaired.map_err(LogError::from)?;
     let explained = Explained::new(&plan, matches!(done, Some(Ok(()))));
+    conclude(&explained, &explained.to_text(), args, done)
+}
+
+/// Prints what is explained, and says how the repair ended.
+pub(super) fn conclude(
+    explained: &impl Serialize,
+    text: &str,
+    args: &LogRepairArgs,
+    done: Option<Result<(), InspectError>>,
+) -> Result<Exit, CommandError> {
     match args.output.output {
-        OutputFormat::Text => output::print(explained.to_text().trim_end())?,
-        OutputFormat::Json => output::print_json(&explained)?,
+        OutputFormat::Text => output::print(text.trim_end())?,
+        OutputFormat::Json => output::print_json(explained)?,
     }
-    match done {
-        Some(done) => done.map_err(LogError::from)?,
-        None => return Err(LogError::NotAgreed.into()),
-    }
+    done.ok_or(LogError::NotAgreed)?.map_err(LogError::from)?;
     Ok(Exit::Done)
 }
 

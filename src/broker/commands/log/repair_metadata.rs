@@ -5,11 +5,11 @@ use std::fmt::Write;
 use ringmq_shard::inspect::{MetadataRepair, repair_metadata};
 use serde::Serialize;
 
+use super::repair::conclude;
 use super::{LogError, on_executor};
-use crate::cli::{LogRepairArgs, OutputFormat};
+use crate::cli::LogRepairArgs;
 use crate::commands::CommandError;
 use crate::exit::Exit;
-use crate::output;
 
 /// Explains, and with `--yes` repairs.
 ///
@@ -20,15 +20,7 @@ pub(super) fn run(args: &LogRepairArgs) -> Result<Exit, CommandError> {
     let repaired = on_executor(move || async move { repair_metadata(&dir, agreed).await })?;
     let (plan, done) = repaired.map_err(LogError::from)?;
     let explained = Explained::new(&plan, matches!(done, Some(Ok(()))));
-    match args.output.output {
-        OutputFormat::Text => output::print(explained.to_text().trim_end())?,
-        OutputFormat::Json => output::print_json(&explained)?,
-    }
-    match done {
-        Some(done) => done.map_err(LogError::from)?,
-        None => return Err(LogError::NotAgreed.into()),
-    }
-    Ok(Exit::Done)
+    conclude(&explained, &explained.to_text(), args, done)
 }
 
 #[derive(Serialize)]

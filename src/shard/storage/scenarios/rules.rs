@@ -185,14 +185,7 @@ fn rule_15_the_newest_block_that_rots_before_anything_tells_of_it_is_cut() {
 
 #[test]
 fn rule_06_a_partition_that_cannot_be_opened_gets_its_own_when_it_can() {
-    let sim = sim(7, true);
-    start_with_journal(&sim);
-    sim.run(|| async {
-        let core = Core::start(2).await;
-        journaled(core.log(0), 1).await;
-        journaled(core.log(1), 2).await;
-    });
-    sim.kill();
+    let sim = two_in_the_ring(7);
     let path = segment_path(0, 0).display().to_string();
     sim.disk().inject(Fault::on(Operation::Open, path).times(1_000));
     for tag in [10, 1_000] {
