@@ -92,7 +92,7 @@ pub use producer_budget::ProducerBudget;
 pub use producers::{OutOfSequence, ProducerSnapshot, ProducerSnapshotError, SnapshotProducer};
 pub use reader::{LogRead, ReadError};
 pub use recovery::{OpenError, Recovery};
-pub use redo::{JournalClaim, Journaled, JournaledAppend};
+pub use redo::{JournalClaim, Journaled, JournaledAppend, UnreadJournal};
 pub use reserve::Reserve;
 pub use retention::RetainError;
 pub use scrub::Scrubbed;

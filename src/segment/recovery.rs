@@ -26,11 +26,11 @@ use ringmq_wire::{Offset, Timestamp};
 use crate::check::FrameCheck;
 use crate::config::{InvalidConfig, LogConfig};
 use crate::failure::{Corruption, Damage};
-use crate::generation::{Generations, LogGenerations, LostTable, RecordError};
+use crate::generation::{Generations, JournalFile, LogGenerations, LostTable, RecordError};
 use crate::layout::{FileKind, LogId, file_name};
 use crate::producer_recovery::{ProducerRecovery, RecoveredProducers};
 use crate::producers::Producers;
-use crate::redo::{Journaled, JournaledAppend};
+use crate::redo::{Journaled, JournaledAppend, UnreadJournal};
 use crate::segment::{ActiveSegment, Indexes, OpenSegment, Segment, TimeSpan};
 
 mod evidence;
@@ -97,6 +97,20 @@ pub enum OpenError {
         id: LogId,
         /// The file.
         path: PathBuf,
+    },
+    /// A file of the journals is missing, and nobody can tell whether it was lost or removed.
+    #[error(
+        "partition {id}: {file} is missing in the directory of the journals, and {lost}: it may have said that the file was \
+         removed, or acknowledged records were in it alone. Nothing was changed; the partition stays offline. Restore the \
+         table, as it was when the broker was stopped last, from a copy, or mend the disk"
+    )]
+    JournalMissing {
+        /// The log.
+        id: LogId,
+        /// The file.
+        file: JournalFile,
+        /// What cannot be read of the tables.
+        lost: LostTable,
     },
     /// A generation table may have said something of the log that cannot be read any more.
     #[error(
@@ -165,7 +179,7 @@ pub(crate) async fn recover(
     }
     let (dir, known) = (id.log_dir(root), generations.of(id));
     refuse_doubt(root, id, known.as_ref(), generations.doubt(id)).await?;
-    refuse_unread(id, known.as_ref(), journaled)?;
+    refuse_unread(root, id, known.as_ref(), journaled).await?;
     if journaled.lost_unknown {
         // The verdict is durable even where the log's files cannot be looked at.
         generations.suspect(id).await.map_err(|source| not_recorded(id, source))?;
@@ -193,7 +207,7 @@ pub(crate) async fn judge(
     journaled: &Journaled,
     without: &Without,
 ) -> Result<Judgement, OpenError> {
-    refuse_unread(id, known.as_ref(), journaled)?;
+    refuse_unread(root, id, known.as_ref(), journaled).await?;
     let (dir, config) = (id.log_dir(root), LogConfig::default());
     let (config, access, files) = (&config, Access::Judge { without }, Files::default());
     let opening = Opening { id, dir, config, access, journaled, files }.with_files(known.as_ref()).await?;
@@ -258,18 +272,37 @@ pub(crate) async fn refuse_doubt(
     doubt: Option<LostTable>,
 ) -> Result<(), OpenError> {
     let Some(lost) = doubt else { return Ok(()) };
-    let listed = Files::list(&id.log_dir(root)).await;
-    let files = listed.map_err(|source| OpenError::Io { id, action: "list the segments", source })?;
-    if known.is_none() && files.named.is_empty() && files.swaps.is_empty() {
+    if known.is_none() && !has_files(root, id).await? {
         return Ok(());
     }
     Err(OpenError::TableLost { id, lost })
 }
 
-/// What cannot be read now may be read by the next start: nothing is changed, and no verdict recorded.
-fn refuse_unread(id: LogId, known: Option<&LogGenerations>, journaled: &Journaled) -> Result<(), OpenError> {
-    let unread = journaled.unread_for(known);
-    unread.map_or(Ok(()), |path| Err(OpenError::JournalUnread { id, path: path.to_path_buf() }))
+async fn has_files(root: &Path, id: LogId) -> Result<bool, OpenError> {
+    let listed = Files::list(&id.log_dir(root)).await;
+    let files = listed.map_err(|source| OpenError::Io { id, action: "list the segments", source })?;
+    Ok(!files.named.is_empty() || !files.swaps.is_empty())
+}
+
+/// What cannot be judged now may be judged by the next start: nothing is changed, and no verdict recorded. The journals have
+/// nothing that a log lacks which was never appended to, or was stopped cleanly since.
+async fn refuse_unread(
+    root: &Path,
+    id: LogId,
+    known: Option<&LogGenerations>,
+    journaled: &Journaled,
+) -> Result<(), OpenError> {
+    let Some(unread) = &journaled.unread else { return Ok(()) };
+    let may_lack = match known {
+        Some(known) => known.clean_end().is_none() && known.corrupt().is_none(),
+        // The tables lost it, or never had it.
+        None => has_files(root, id).await?,
+    };
+    match UnreadJournal::clone(unread) {
+        _ if !may_lack => Ok(()),
+        UnreadJournal::Unreadable { path } => Err(OpenError::JournalUnread { id, path }),
+        UnreadJournal::Missing { file, lost } => Err(OpenError::JournalMissing { id, file, lost }),
+    }
 }
 
 fn not_recorded(id: LogId, source: RecordError) -> OpenError {

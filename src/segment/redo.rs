@@ -6,7 +6,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use ringmq_wire::batch::{BatchHeader, empty_batches};
 use ringmq_wire::{LeaderEpoch, Offset, Timestamp};
 
 use crate::frame::Generation;
-use crate::generation::LogGenerations;
+use crate::generation::{JournalFile, LogGenerations, LostTable};
 use crate::room::{self, NoRoom};
 use crate::staging::{Group, Staged, StagedBatches};
 use crate::state::{LogCore, LogState};
@@ -36,10 +36,27 @@ pub struct Journaled {
     pub lost_ends: Vec<JournalClaim>,
     /// A damaged block may have been about this log, and nothing tells how far.
     pub lost_unknown: bool,
-    /// A file of theirs that cannot be read now. What it has of the log nobody knows.
-    pub unread: Option<Arc<Path>>,
+    /// A file of theirs that cannot be judged now. What it has of the log nobody knows.
+    pub unread: Option<Arc<UnreadJournal>>,
     /// What they had of it when the process started was kept for the next start: the metadata did not have the log then.
     pub kept_for_next_start: bool,
+}
+
+/// A file of the journals of which nobody can tell, at this start, what it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnreadJournal {
+    /// The disk does not give it.
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is not there, and what is lost of the generation tables may say that it was removed, for nobody needed it.
+    Missing {
+        /// The file.
+        file: JournalFile,
+        /// What cannot be read of the tables.
+        lost: LostTable,
+    },
 }
 
 /// An append that the journal has.
@@ -92,13 +109,6 @@ impl Journaled {
             }
         }
         following
-    }
-
-    /// The file that cannot be read and may have what the log's frames lack: it has nothing of a log that was never appended
-    /// to, or was stopped cleanly since.
-    pub(crate) fn unread_for(&self, known: Option<&LogGenerations>) -> Option<&Arc<Path>> {
-        let may_lack = known.is_some_and(|known| known.clean_end().is_none() && known.corrupt().is_none());
-        self.unread.as_ref().filter(|_| may_lack)
     }
 
     /// The offsets of what was appended, or is told of, under a generation that the tables do not know.

@@ -210,8 +210,9 @@ impl StoppedBroker {
             inspect_metadata(&directory).await?;
         let generations = GenerationHistory::read(&data_dir.join(GENERATIONS)).await;
         let expected: Vec<_> = generations.iter().flat_map(GenerationHistory::journal_files).collect();
+        let lost = generations.iter().flat_map(GenerationHistory::lost).next();
         let journals = inspect_journals(&data_dir.join(JOURNALS)).await;
-        let journals = journals.map(|found| Journals::new(found, expected.into_iter()));
+        let journals = journals.map(|found| Journals::new(found, expected.into_iter(), lost));
         Ok(StoppedBroker { directory, metadata, metadata_refused, image, generations, journals })
     }
 
@@ -274,7 +275,7 @@ impl StoppedBroker {
         // What cannot be read may be what is not lost.
         let found = inspect_journals(&self.directory.path().join(JOURNALS)).await?.whole()?;
         let history = GenerationHistory::read(&self.directory.path().join(GENERATIONS)).await?;
-        let journals = Journals::new(found, history.journal_files());
+        let journals = Journals::new(found, history.journal_files(), history.lost().next());
         Ok(RepairPlan::new(self.directory.path(), id, &history, &journals.of(id)).await?)
     }
 

@@ -1,5 +1,6 @@
 //! What is known of the generations of one log. Facts may come twice and in any order.
 
+use std::fmt;
 use std::ops::Range;
 
 use ringmq_wire::Offset;
@@ -59,6 +60,16 @@ pub struct JournalFile {
     pub ring: u64,
     /// Of a file of blocks that were kept aside: the number of the first. `None`: the ring itself.
     pub aside: Option<u64>,
+}
+
+impl fmt::Display for JournalFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ring = self.ring;
+        match self.aside {
+            None => write!(f, "ring {ring:016x}"),
+            Some(first) => write!(f, "{ring:016x}-{first:020}.aside"),
+        }
+    }
 }
 
 /// The generations of one log.

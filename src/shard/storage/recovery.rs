@@ -19,7 +19,8 @@ use ringmq_journal::{
 use ringmq_runtime::channel::{self, OneshotReceiver, OneshotSender};
 use ringmq_runtime::fs;
 use ringmq_segment::{
-    GenerationHistory, JournalClaim, JournalFile, Journaled, JournaledAppend, LoadError, LogId, Reserve,
+    GenerationHistory, JournalClaim, JournalFile, Journaled, JournaledAppend, LoadError, LogId, LostTable, Reserve,
+    UnreadJournal,
 };
 use ringmq_wire::ShardIndex;
 
@@ -41,8 +42,8 @@ pub(crate) struct Journals {
     /// The same, but their ring still has what was copied to them.
     to_be_copied: Vec<JournalFile>,
     by_log: BTreeMap<LogId, Journaled>,
-    /// A file that cannot be read, and may have something of any log.
-    unread: Option<Arc<Path>>,
+    /// A file that cannot be judged, and may have something of any log.
+    unread: Option<Arc<UnreadJournal>>,
     /// Something was lost, of nobody knows which log.
     lost_unknown: bool,
     /// Logs that may have something in them, and that the metadata did not have when the process started.
@@ -418,14 +419,18 @@ impl FoundStorage {
         let tables = data_dir.join(GENERATIONS);
         let generations = GenerationHistory::load_with_reserve(&tables, reserve).await?;
         let found = ringmq_journal::read_journals(&data_dir.join(JOURNALS)).await?;
-        let journals = Journals::new(found, generations.journal_files());
+        let journals = Journals::new(found, generations.journal_files(), generations.lost().next());
         Ok(Self { generations, journals: Arc::new(journals) })
     }
 }
 
 impl Journals {
-    /// What was found of those files that should be there.
-    pub(crate) fn new(found: FoundJournals, expected: impl Iterator<Item = JournalFile>) -> Self {
+    /// What was found of those files that should be there, as far as the tables tell, of which something may be `lost`.
+    pub(crate) fn new(
+        found: FoundJournals,
+        expected: impl Iterator<Item = JournalFile>,
+        lost: Option<&LostTable>,
+    ) -> Self {
         let rings = found.rings.iter().map(|ring| ring_file(ring.name));
         let there: BTreeSet<_> = rings.chain(found.asides.iter().map(|aside| aside_file(aside.name))).collect();
         let ring_has = |file: &JournalFile| {
@@ -439,7 +444,18 @@ impl Journals {
             })
         };
         let missing = expected.filter(|file| !there.contains(file) && !is_unread(file));
-        let (to_be_copied, vanished): (Vec<_>, Vec<_>) = missing.partition(ring_has);
+        let (to_be_copied, mut vanished): (Vec<_>, Vec<_>) = missing.partition(ring_has);
+        // What is lost of the tables may say that they were removed: no verdict, and they are missed again.
+        let unaccounted = lost.and_then(|lost| {
+            let file = *vanished.first()?;
+            vanished.clear();
+            tracing::error!(
+                %file,
+                "this file of the journals is missing, and what is lost of the generation tables may say that it was removed: \
+                 partitions that were not stopped cleanly stay offline until the tables are restored"
+            );
+            Some(UnreadJournal::Missing { file, lost: lost.clone() })
+        });
         for UnreadFile { path, why, .. } in &found.unread {
             tracing::error!(
                 file = %path.display(), %why,
@@ -447,9 +463,11 @@ impl Journals {
                  stopped cleanly stay offline. It stays as it is, and is read again by the next start"
             );
         }
-        for JournalFile { ring, aside } in &vanished {
-            let what = if aside.is_some() { "a file with blocks that were kept aside" } else { "a ring" };
-            tracing::error!(ring = %format_args!("{ring:016x}"), "{what} is missing in the directory of the journals; acknowledged records may have been there alone");
+        for file in &vanished {
+            tracing::error!(
+                %file,
+                "this file is missing in the directory of the journals; acknowledged records may have been there alone"
+            );
         }
         let (mut by_log, mut lost_unknown) = (BTreeMap::<LogId, Journaled>::new(), false);
         let asides = found.asides.iter().map(|aside| &aside.blocks);
@@ -477,7 +495,8 @@ impl Journals {
                  partitions that were not stopped cleanly stay offline"
             );
         }
-        let unread = found.unread.first().map(|unread| Arc::from(unread.path.as_path()));
+        let unreadable = found.unread.first().map(|unread| UnreadJournal::Unreadable { path: unread.path.clone() });
+        let unread = unreadable.or(unaccounted).map(Arc::new);
         Self { found, vanished, to_be_copied, by_log, unread, lost_unknown, kept_for_next_start: BTreeSet::new() }
     }
 

@@ -10,6 +10,7 @@ use ringmq_segment::{Log, OpenError};
 use ringmq_wire::{Offset, ShardIndex};
 
 use super::support::*;
+use super::vanished::keep_aside;
 use crate::storage::link;
 
 /// Partition 0 on the first core, partition 1 on the second, each with records in frames and in its ring. The process is
@@ -173,4 +174,72 @@ fn a_merged_table_of_which_nothing_can_be_read_is_not_taken_for_empty() {
             is_lost(&second, 0, &table);
         }
     });
+}
+
+/// What was kept aside of partition 1 was placed and removed in the life of which the table is lost: with it goes what says so.
+/// A missing file of the journals is no verdict then.
+fn a_removed_aside_is_not_held_against_anyone(
+    seed: u64,
+    lose: impl Fn(&Sim, &Path),
+    restore: impl Fn(&Sim, &Path, &[u8]),
+) {
+    let sim = two_in_the_ring(seed);
+    keep_aside(&sim);
+    sim.run(|| async {
+        let [first, second] = start_two([0..1, 1..2]).await;
+        first.journal_is_in_use().await;
+        second.journal_is_in_use().await;
+        assert_eq!(tags_of(second.log(0)).await, [2], "it was placed");
+        journaled(first.log(0), 3).await;
+        journaled(second.log(0), 4).await;
+        // A second block, which proves the first.
+        first.log(0).delete_records(Offset::new(1)).await.expect("trimmed");
+    });
+    assert_eq!(asides(&sim), 0, "and removed");
+    sim.kill();
+    let table = table_of(&sim, 0);
+    let sound = sim.disk().read(&table).expect("a table");
+    lose(&sim, &table);
+    for _ in 0..2 {
+        sim.run(|| {
+            let table = table.clone();
+            async move {
+                let [first, second] = start_two([0..1, 1..3]).await;
+                is_lost(&first, 0, &table);
+                match &second.logs[0] {
+                    Err(OpenError::JournalMissing { file, lost, .. }) => {
+                        assert_eq!((file.aside.is_some(), &lost.path), (true, &table));
+                    }
+                    Err(error) => panic!("another reason: {error}"),
+                    Ok(log) => panic!("served, and nobody knows whether it lacks something: {:?}", log.offsets()),
+                }
+                assert!(second.logs[1].is_ok(), "nothing was ever appended to it");
+            }
+        });
+        sim.kill();
+    }
+    restore(&sim, &table, &sound);
+    for _ in 0..2 {
+        sim.run(|| async {
+            let [first, second] = start_two([0..1, 1..3]).await;
+            assert_eq!(tags_left(first.log(0)).await, [3]);
+            assert_eq!(tags_of(second.log(0)).await, [2, 4]);
+        });
+        sim.crash();
+    }
+}
+
+#[test]
+fn a_file_of_the_journals_that_may_have_been_removed_is_no_verdict_while_a_table_is_lost() {
+    let fail = |sim: &Sim, table: &Path| {
+        sim.disk().inject(Fault::on(Operation::Read, table.display().to_string()).times(u64::MAX));
+    };
+    a_removed_aside_is_not_held_against_anyone(5, fail, |sim, _, _| sim.disk().clear_faults());
+    let rot = |sim: &Sim, table: &Path| {
+        for copy in [0, 4096] {
+            sim.disk().flip_bit(table, copy + 70, 0).expect("a table");
+        }
+    };
+    let restore = |sim: &Sim, table: &Path, sound: &[u8]| sim.disk().overwrite(table, 0, sound).expect("a file");
+    a_removed_aside_is_not_held_against_anyone(6, rot, restore);
 }

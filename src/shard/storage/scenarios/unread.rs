@@ -166,3 +166,19 @@ fn an_aside_file_is_not_missed_while_its_ring_cannot_be_read() {
         );
     });
 }
+
+#[test]
+fn a_ring_that_cannot_be_read_keeps_offline_what_the_tables_lost() {
+    let sim = two_in_the_ring(5);
+    let ring = ring_path(&sim);
+    for path in sim.disk().files().into_iter().filter(|path| path.extension().is_some_and(|kind| kind == "table")) {
+        sim.disk().remove(path).expect("a table");
+    }
+    fail(&sim, Operation::Read, &ring);
+    sim.run(|| async move {
+        let core = Core::start(3).await;
+        waits_for(&core, 0, &ring);
+        waits_for(&core, 1, &ring);
+        assert!(core.logs[2].is_ok(), "there was never a file of it");
+    });
+}

@@ -76,7 +76,7 @@ fn after_a_clean_stop_nothing_is_missed() {
 }
 
 /// Keeps aside what the ring has of partition 1, which the metadata does not know, and goes on.
-fn keep_aside(sim: &Sim) {
+pub(super) fn keep_aside(sim: &Sim) {
     sim.run(|| async {
         let core = Core::start_knowing(1, |id| id == log_id(0)).await.expect("a start");
         core.journal_is_in_use().await;
