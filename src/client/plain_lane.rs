@@ -1,8 +1,10 @@
-//! The way of producers without an identity to one partition: a few batches at a time, and none again that may be stored.
+//! The way of producers without an identity to one partition: a few batches at a time, and none again that may be stored. They
+//! go out in order; what has to be sent again goes when it can.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::accumulator::{EncodedBatch, PartitionQueue, Promise};
@@ -39,11 +41,14 @@ impl PlainLane {
             {
                 let (records, unanswered) = (u64::from(batch.record_count), self.unanswered.clone());
                 unanswered.fetch_add(records, Ordering::Relaxed);
-                let sending = send(self.cluster.clone(), self.queue.clone(), batch);
+                let (turn, ended) = oneshot::channel();
+                let sending = send(self.cluster.clone(), self.queue.clone(), batch, turn);
                 self.in_flight.spawn(async move {
                     sending.await;
                     unanswered.fetch_sub(records, Ordering::Relaxed);
                 });
+                // Tasks run in any order.
+                let _: Result<(), _> = ended.await;
             }
             if self.in_flight.is_empty() {
                 self.queue.rest();
@@ -70,21 +75,40 @@ impl Drop for PlainLane {
 }
 
 /// Sends one batch. Its time may be up before: who waits for it is told so by the queue.
-async fn send(cluster: Arc<Cluster>, queue: Arc<PartitionQueue>, batch: EncodedBatch) {
+async fn send(cluster: Arc<Cluster>, queue: Arc<PartitionQueue>, batch: EncodedBatch, turn: oneshot::Sender<()>) {
     let EncodedBatch { batch, record_count, acks, promise, room } = batch;
     let retry = Retry::until("produce", promise.deadline(), promise.timeout(), 0);
     let mut retry = retry.attempts_within(cluster.options.timeout);
-    let sent = produce::until_open(&cluster, &queue.topic, queue.partition, (batch, acks), &mut retry, &promise).await;
+    let attempts = InTurn { promise, turn: Mutex::new(Some(turn)) };
+    let sent = produce::until_open(&cluster, &queue.topic, queue.partition, (batch, acks), &mut retry, &attempts).await;
     drop(room);
-    promise.complete(sent.and_then(|stored| produce::offsets_of(record_count, stored)));
+    attempts.promise.complete(sent.and_then(|stored| produce::offsets_of(record_count, stored)));
 }
 
-impl Attempts for Promise {
+/// Attempts of which the first one ends a turn, whatever comes of it.
+struct InTurn {
+    promise: Promise,
+    /// Dropped once the next batch may go.
+    turn: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+impl InTurn {
+    fn end_turn(&self) {
+        drop(self.turn.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+impl Attempts for InTurn {
     fn begin(&self) -> bool {
-        self.begin_attempt()
+        self.promise.begin_attempt()
+    }
+
+    fn placed(&self) {
+        self.end_turn();
     }
 
     fn not_stored(&self, failure: &Error) {
-        self.note(false, Some(failure));
+        self.end_turn();
+        self.promise.note(false, Some(failure));
     }
 }

@@ -44,6 +44,9 @@ pub(crate) trait Attempts {
     /// From now on its records may be stored; `false` when nobody wants them to be any more.
     fn begin(&self) -> bool;
 
+    /// What is sent on its connection afterwards comes behind it.
+    fn placed(&self);
+
     /// They surely were not stored.
     fn not_stored(&self, failure: &Error);
 }
@@ -89,7 +92,14 @@ async fn attempt(
     if !attempts.begin() {
         return Err(Failure::NotStored(retry.timed_out(None)));
     }
-    let sending = connection.produce(&head, [batches.clone()], deadline);
+    let sending = async {
+        if acks == Acks::None {
+            return connection.produce(&head, [batches.clone()], deadline).await;
+        }
+        let mut pending = connection.submit_produce(&head, [batches.clone()], deadline).await?;
+        attempts.placed();
+        pending.wait().await.map(Some)
+    };
     let answer = sending.instrument(span(&route.topic, partition, batches)).await;
     outcome(&route.topic, partition, answer.map_err(|error| Error::of_request("produce", &address, error)))
 }

@@ -109,6 +109,8 @@ impl Attempts for Aside {
         true
     }
 
+    fn placed(&self) {}
+
     fn not_stored(&self, _: &Error) {}
 }
 

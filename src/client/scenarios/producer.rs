@@ -344,6 +344,18 @@ async fn without_an_identity_too_what_was_given_up_before_it_was_sent_is_not() {
     assert_eq!(values(&client, FIRST).await, ["1", "3"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_identity_too_batches_go_out_in_order() {
+    let (_broker, client) = with_topic().await;
+    let producer = client.producer().idempotent(false).batch_bytes_max(1);
+    let handed: Vec<String> = (0..300).map(|number| number.to_string()).collect();
+    for value in &handed {
+        drop(producer.enqueue("t", Record::value(value.clone()).to_partition(FIRST)).await.unwrap());
+    }
+    producer.flush().await.unwrap();
+    assert_eq!(values(&client, FIRST).await, handed);
+}
+
 #[tokio::test]
 async fn times_without_an_end_are_none() {
     let broker = FakeBroker::start(1).await;
