@@ -154,7 +154,7 @@ mod tests {
                     --records 8 --warmup 9 --json";
         let Ok(Line::Consume(found)) = parse(line) else { panic!("{:?}", parse(line)) };
         assert_eq!((found.target.topic.as_str(), found.target.partitions, found.target.json), ("t", 3, true));
-        assert_eq!((found.consumers, found.batch_bytes, found.in_flight), (4, 6, 7));
+        assert_eq!((found.consumers, found.batch_bytes, found.in_flight), (4, 6, Some(7)));
         assert_eq!((found.records, found.warmup, found.by), (Some(8), 9, None));
         let Ok(Line::Consume(found)) = parse("consume --duration 2s --by fetch") else { panic!("valid") };
         assert_eq!((found.duration, found.by), (Some(Duration::from_secs(2)), Some(By::Fetch)));

@@ -24,6 +24,9 @@ use crate::topic::{Place, Topic, TopicError, assign};
 use crate::volume::Volume;
 use crate::workers;
 
+/// Fetches that a consumer has under way, where the command line does not say.
+const IN_FLIGHT: u16 = 2;
+
 /// How fast the broker gives records back: every checksum is verified, and records are counted
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
@@ -40,9 +43,9 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
     pub batch_bytes: u32,
     /// Fetches that each consumer has under way, each of another partition; a subscription is granted as many bytes as they
-    /// ask for
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=4096))]
-    pub in_flight: u16,
+    /// ask for [default: 2; a client asks as it sees fit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub in_flight: Option<u16>,
     /// Records in all, from the earliest on; all that are there if not given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub records: Option<u64>,
@@ -60,6 +63,10 @@ pub struct Arguments {
 /// What went wrong before.
 pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), LoadError> {
     let Target { topic, partitions, .. } = &arguments.target;
+    let by = arguments.target.by(arguments.by)?;
+    if by == Some(By::Client) && arguments.in_flight.is_some() {
+        return Err(LoadError::NotByClient { flag: "--in-flight", by: "--by client" });
+    }
     let mut topics = arguments.target.connect()?;
     let topic = Topic::find(&mut *topics, topic, *partitions)?;
     let ranges = Ranges::available(&mut *topics, &topic)?;
@@ -72,7 +79,7 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
         return Err(LoadError::TooFewRecords { topic: topic.name.to_string(), found, wanted });
     }
 
-    let mut consumers = connect(arguments, arguments.target.by(arguments.by)?, &topic)?;
+    let mut consumers = connect(arguments, by, &topic)?;
     if warm_up.records() > 0 {
         let extent = Extent::Records(warm_up.records());
         let outcomes = read(&mut consumers, &warm_up, "warming up", extent, None).0;
@@ -98,7 +105,7 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
 
 fn connect(arguments: &Arguments, by: Option<By>, topic: &Topic) -> Result<Vec<Consumer>, LoadError> {
     let assigned = assign(&topic.partitions, arguments.consumers.into());
-    let asking = (arguments.batch_bytes, usize::from(arguments.in_flight));
+    let asking = (arguments.batch_bytes, usize::from(arguments.in_flight.unwrap_or(IN_FLIGHT)));
     let connect = |places: Vec<Place>| Consumer::connect(topic, places, by, asking);
     assigned.into_iter().map(connect).collect()
 }

@@ -51,6 +51,6 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
     let (Outcome { received, elapsed, failure, .. }, spent) = flow.run("end to end");
     let errors = failure.as_ref().map_or(0, LoadError::count);
     let run = Run { verb: "end-to-end", done: received, errors, elapsed };
-    let report = Report::new(run, &flow.latencies()?, spent, &topic.flush).acks(load.acks.name()).by(flow.by());
+    let report = Report::new(run, &flow.latencies()?, spent, &topic.flush).sent(load).by(flow.by());
     Ok((report.at_rate(Some(*rate)).produce_latency(&flow.produce_latencies()?), failure))
 }

@@ -34,12 +34,13 @@ pub(crate) fn measure(
     load: &Load,
     rate: Option<Rate>,
 ) -> Result<(Report, Option<LoadError>), LoadError> {
-    for (flag, is_given) in [("--rate", rate.is_some()), ("--burst", load.burst.is_some())] {
-        if is_given {
-            return Err(LoadError::NotByClient { flag, by: "enqueue" });
-        }
+    if rate.is_some() {
+        return Err(LoadError::NotByClient { flag: "--rate", by: "--by enqueue" });
     }
-    client::check(load, "enqueue")?;
+    if load.burst.is_some() {
+        return Err(LoadError::BURST);
+    }
+    client::check(load, "--by enqueue")?;
     let Some(client) = target.driver.driver().client() else { return Err(LoadError::NoClient) };
     let mut topics = target.connect()?;
     let topic = Topic::create_or_find(&mut *topics, &target.topic, target.partitions, &load.settings)?;
@@ -76,7 +77,7 @@ pub(crate) fn measure(
     let (errors, bytes) = (failure.as_ref().map_or(0, LoadError::count), records * u64::from(load.record_bytes));
     let run = Run { verb: "produce", done: Volume { records, bytes }, errors, elapsed };
     let report = Report::new(run, &latencies, spent, &topic.flush);
-    Ok((report.acks(load.acks.name()).by(Some("enqueue")), failure))
+    Ok((report.sent(load).by(Some("enqueue")), failure))
 }
 
 /// All tasks.

@@ -36,18 +36,20 @@ pub enum LoadError {
     #[error("the broker, or the protocol that it is spoken to in, has no subscriptions; use --by fetch")]
     NoSubscriptions,
     /// What clients have no word for.
-    #[error("`{flag}` does not go with --by {by}: the client batches, sends and asks by itself")]
+    #[error("`{flag}` does not go with {by}: the client batches, sends and asks by itself")]
     NotByClient {
         /// What was given.
         flag: &'static str,
-        /// How records go.
+        /// What it does not go with.
         by: &'static str,
     },
     /// What is for clients alone.
-    #[error("`{flag}` is for records that go through a client; use --by enqueue or --by client with it")]
+    #[error("`{flag}` is for records that go through a client: {ways}")]
     OnlyByClient {
         /// What was given.
         flag: &'static str,
+        /// The commands that take it.
+        ways: &'static str,
     },
     /// What a driver does that has nothing but a client.
     #[error(
@@ -127,6 +129,15 @@ pub enum LoadError {
 }
 
 impl LoadError {
+    /// What `--linger` is for.
+    pub(crate) const LINGER: Self = Self::OnlyByClient {
+        flag: "--linger",
+        ways: "`produce --by enqueue`, or `end-to-end` and `mixed` with --by client",
+    };
+    /// What `--burst` is for.
+    pub(crate) const BURST: Self =
+        Self::OnlyByClient { flag: "--burst", ways: "`end-to-end` and `mixed` with --by client" };
+
     /// What the workers' failures come to, if there is one.
     pub(crate) fn of_workers(failures: Vec<Option<WorkerError>>) -> Option<Self> {
         let mut failures = failures.into_iter().flatten();

@@ -115,6 +115,7 @@ fn limits_table(limits: &Limits) -> String {
 }
 
 /// The throughput as a part of what the machine could do at most: of `loopback` where nothing is written, else of `pipe`.
+/// Both count what goes through them; a run by a client has its values alone, so that its part is a little more than this.
 pub(crate) fn of_limit(report: &Report, limits: &Limits) -> String {
     let limit = match report.verb.as_str() {
         "consume" => limits.loopback_bytes_per_second,

@@ -67,7 +67,7 @@ pub struct Load {
     /// How often each key comes
     #[arg(long, value_enum, default_value_t = KeyDistribution::Uniform, requires = "keys")]
     pub key_distribution: KeyDistribution,
-    /// Producers are idempotent: batches carry an identity and sequences, which the broker checks
+    /// Producers are idempotent, clients too: batches carry an identity and sequences, which the broker checks
     #[arg(long)]
     pub idempotent: bool,
 }
@@ -85,10 +85,11 @@ impl Load {
         rate: Option<Rate>,
         epoch: Option<Instant>,
     ) -> Result<Vec<Producer>, LoadError> {
-        for (flag, is_given) in [("--linger", self.linger.is_some()), ("--burst", self.burst.is_some())] {
-            if is_given {
-                return Err(LoadError::OnlyByClient { flag });
-            }
+        if self.linger.is_some() {
+            return Err(LoadError::LINGER);
+        }
+        if self.burst.is_some() {
+            return Err(LoadError::BURST);
         }
         self.check(topic, epoch.is_some())?;
         let workers = usize::from(self.producers);

@@ -53,7 +53,7 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
     let (Outcome { received, read, elapsed, failure }, spent) = flow.run("producing beside a drain");
     let errors = failure.as_ref().map_or(0, LoadError::count);
     let run = Run { verb: "mixed", done: received, errors, elapsed };
-    let report = Report::new(run, &flow.latencies()?, spent, &topic.flush).acks(load.acks.name()).by(flow.by());
+    let report = Report::new(run, &flow.latencies()?, spent, &topic.flush).sent(load).by(flow.by());
     let report = report.at_rate(*rate).produce_latency(&flow.produce_latencies()?);
     Ok((report.backlog_read(read), failure))
 }

@@ -103,7 +103,7 @@ pub fn measure(arguments: &Arguments) -> Result<(Report, Option<LoadError>), Loa
     let latencies = Latencies::of_all(producers.iter().map(Producer::latencies))?;
     let errors = failure.as_ref().map_or(0, LoadError::count);
     let run = Run { verb: "produce", done, errors, elapsed };
-    let report = Report::new(run, &latencies, spent, &topic.flush).acks(load.acks.name()).by(Some(by_name));
+    let report = Report::new(run, &latencies, spent, &topic.flush).sent(load).by(Some(by_name));
     Ok((report.at_rate(*rate), failure))
 }
 

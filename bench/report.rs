@@ -7,11 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::json;
 use crate::latency::{Latencies, Latency, Percentile};
+use crate::load::Load;
 use crate::meter::{Sample, Spent};
 use crate::pace::Rate;
 use crate::volume::Volume;
 
-/// What a run did. `bytes` are those of record batches, without the protocol around them; a gigabyte is 10^9 bytes.
+/// What a run did. `bytes` are those of record batches, without the protocol around them; those of values alone where records go
+/// through a client, which makes the batches. A gigabyte is 10^9 bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// What tells it from others: the command, the step of a scenario, or the file that it was read from.
@@ -28,7 +30,7 @@ pub struct Report {
     pub seconds: f64,
     /// Records by seconds.
     pub records_per_second: f64,
-    /// Bytes of record batches by seconds.
+    /// Bytes by seconds.
     pub bytes_per_second: f64,
     /// The constant rate that was asked for; none for as fast as answers come.
     pub rate: Option<String>,
@@ -36,15 +38,20 @@ pub struct Report {
     pub errors: u64,
     /// What was waited for: `none`, `leader` or `all`. None when consuming.
     pub acks: Option<String>,
-    /// How records were asked for, `subscribe` or `fetch`; when producing, how they were sent: prepared `batches`, the
-    /// same `forwarded` by another shard than the owner, or by the client's `enqueue` (`bytes` are those of the values then).
+    /// Producers had an identity, and the broker checked their sequences. None when consuming.
+    #[serde(default)]
+    pub idempotent: Option<bool>,
+    /// How records were asked for, `subscribe` or `fetch`; when producing, how they were sent: prepared `batches`, or the
+    /// same `forwarded` by another shard than the owner. Through a client one by one: `enqueue`, or `client` where they are
+    /// received.
     pub by: Option<String>,
     /// When records are on the disk: `durable`, before they are acknowledged; or the topic's setting.
     pub flush: String,
-    /// From sending a request to having its whole answer; at a constant rate, from when it was due. End to end, to having
-    /// received the batch. Consuming by subscription: from what came before.
+    /// Of each batch, from sending its request to having the whole answer; at a constant rate, from when it was due. End to
+    /// end, to having received it. Consuming by subscription: from what came before. End to end through a client it is of each
+    /// record, so that much in one second weighs more; by `enqueue`, of one record in 64, from being handed over.
     pub latency_us: Latency,
-    /// End to end: from when a batch was due to having its acknowledgement.
+    /// End to end: from when a batch (through a client a record) was due to having its acknowledgement.
     pub produce_latency_us: Option<Latency>,
     /// What was read of a backlog meanwhile; none where there was none.
     pub backlog_bytes_per_second: Option<f64>,
@@ -92,6 +99,7 @@ impl Report {
             rate: None,
             errors: run.errors,
             acks: None,
+            idempotent: None,
             by: None,
             flush: flush.to_owned(),
             latency_us: latencies.summary(),
@@ -106,14 +114,19 @@ impl Report {
         }
     }
 
-    /// What was waited for.
-    pub(crate) fn acks(self, acks: &str) -> Self {
-        Self { acks: Some(acks.to_owned()), ..self }
+    /// What the broker promised those who sent so.
+    pub(crate) fn sent(self, load: &Load) -> Self {
+        Self { acks: Some(load.acks.name().to_owned()), idempotent: Some(load.idempotent), ..self }
     }
 
     /// How records were asked for, or sent.
     pub(crate) fn by(self, by: Option<&str>) -> Self {
         Self { by: by.map(str::to_owned), ..self }
+    }
+
+    /// Records went through a client, so bytes are those of values.
+    fn counts_values(&self) -> bool {
+        matches!(self.by.as_deref(), Some("enqueue" | "client"))
     }
 
     /// The rate that was asked for.
@@ -157,7 +170,8 @@ impl Report {
     fn write_table(&self, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "{:18} {:>14} in {:.2} s, {} errors", "records", self.records, self.seconds, self.errors)?;
         writeln!(out, "{:18} {:>14.0} /s", "", self.records_per_second)?;
-        writeln!(out, "{:18} {:>14.3} GB/s", "record batches", self.bytes_per_second / 1e9)?;
+        let what = if self.counts_values() { "values" } else { "record batches" };
+        writeln!(out, "{what:18} {:>14.3} GB/s", self.bytes_per_second / 1e9)?;
         if let Some(rate) = &self.rate {
             writeln!(out, "{:18} {rate:>14} asked for", "")?;
         }
@@ -180,7 +194,9 @@ impl Report {
             writeln!(out, "{:18} {:>14.0} MB at most{of}", "broker memory", bytes as f64 / 1e6)?;
         }
         let by = self.by.as_ref().map_or_else(String::new, |by| format!(", by {by}"));
-        writeln!(out, "{:18} acks {}, flush {}{by}", "mode", self.acks.as_deref().unwrap_or("-"), self.flush)
+        let identity = if self.idempotent == Some(true) { ", idempotent" } else { "" };
+        let acks = self.acks.as_deref().unwrap_or("-");
+        writeln!(out, "{:18} acks {acks}{identity}, flush {}{by}", "mode", self.flush)
     }
 }
 
@@ -219,8 +235,8 @@ pub(crate) mod tests {
         };
         let done = Volume { records: 8000, bytes: 8_000_000 };
         let run = Run { verb: "produce", done, errors: 0, elapsed: Duration::from_secs(2) };
-        let report = Report::new(run, &latencies, spent, "durable").acks("all").at_rate(Some(Rate::Records(4000)));
-        Report { name: name.to_owned(), ..report }
+        let report = Report::new(run, &latencies, spent, "durable").at_rate(Some(Rate::Records(4000)));
+        Report { name: name.to_owned(), acks: Some("all".to_owned()), idempotent: Some(true), ..report }
     }
 
     #[test]
@@ -231,13 +247,24 @@ pub(crate) mod tests {
         let mut table = Vec::new();
         found.write_table(&mut table).unwrap();
         let table = String::from_utf8(table).unwrap();
+        assert!(table.contains("record batches"), "{table}");
+        for by in ["enqueue", "client"] {
+            let mut of_client = Vec::new();
+            Report { by: Some(by.to_owned()), ..found.clone() }.write_table(&mut of_client).unwrap();
+            let of_client = String::from_utf8(of_client).unwrap();
+            assert!(of_client.contains("values") && !of_client.contains("record batches"), "{of_client}");
+        }
         let sampled = Report { broker_peak_memory_is_sampled: true, ..found };
         let mut other = Vec::new();
         sampled.write_table(&mut other).unwrap();
         assert!(String::from_utf8(other).unwrap().contains("50 MB at most, of samples"));
-        for part in
-            ["8000 in 2.00 s, 0 errors", "4000 records/s asked for", "p99.99 10002", "50 MB at most", "acks all"]
-        {
+        for part in [
+            "8000 in 2.00 s, 0 errors",
+            "4000 records/s asked for",
+            "p99.99 10002",
+            "50 MB at most",
+            "acks all, idempotent,",
+        ] {
             assert!(table.contains(part), "{part}: {table}");
         }
     }

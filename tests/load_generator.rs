@@ -103,11 +103,12 @@ fn records_come_by_subscription_or_fetch_as_is_asked_for() {
         let ended = run_bench(&flags).expect_success();
         serde_json::from_slice::<serde_json::Value>(&ended.stdout).expect("--json prints JSON")
     };
-    let subscriptions = || {
+    let requests = |name: &str| {
         let stats = broker.run(&["stats", "--output", "json"], b"").expect_success().stdout;
         let shards: Vec<serde_json::Value> = serde_json::from_slice(&stats).expect("JSON");
-        shards.iter().filter_map(|shard| shard["requests"]["Subscribe"].as_u64()).sum::<u64>()
+        shards.iter().filter_map(|shard| shard["requests"][name].as_u64()).sum::<u64>()
     };
+    let subscriptions = || requests("Subscribe");
     let flags = "--partitions 5 --record-bytes 100 --batch-bytes 2000";
     load(&format!("produce --topic held {flags} --producers 2 --records 4000"));
     for (by, asked, subscribes) in [
@@ -144,6 +145,16 @@ fn records_come_by_subscription_or_fetch_as_is_asked_for() {
     let raw = broker.run(&["consume", "one-by-one", "--format", "raw"], b"").expect_success().stdout;
     let distinct: std::collections::BTreeSet<&[u8]> = raw.chunks(100).collect();
     assert_eq!((raw.len(), distinct.len()), (1_050_700, 10_507));
+    assert_eq!((found["acks"].as_str(), found["idempotent"].as_bool()), (Some("all"), Some(false)), "{found}");
+    // An identity is asked for where it was asked for, by the client as by prepared batches.
+    for by in ["produce --by enqueue", "produce --by batches", "end-to-end --by client --rate 4000"] {
+        let command = format!("{by} --topic identified --partitions 5 --record-bytes 100 --producers 2 --records 100");
+        let asked = requests("InitProducerId");
+        assert_eq!(load(&command)["idempotent"], false, "{command}");
+        assert_eq!(requests("InitProducerId"), asked, "{command}");
+        assert_eq!(load(&format!("{command} --idempotent"))["idempotent"], true, "{command}");
+        assert!(requests("InitProducerId") > asked, "{command}");
+    }
     let found = load(&format!("{enqueue} --duration 200ms"));
     assert!(found["records"].as_u64() > Some(0) && found["seconds"].as_f64() >= Some(0.2), "{found}");
     let refused: Vec<&str> = enqueue.split_whitespace().chain(["--rate", "5", "--brokers", &address]).collect();
@@ -151,7 +162,19 @@ fn records_come_by_subscription_or_fetch_as_is_asked_for() {
     let linger: Vec<&str> = enqueue.split_whitespace().chain(["--linger", "1ms", "--brokers", &address]).collect();
     run_bench(&[&linger[..], &["--records", "100"]].concat()).expect_success();
     let batches: Vec<&str> = linger.iter().copied().filter(|flag| !["--by", "enqueue"].contains(flag)).collect();
-    assert!(run_bench(&batches).stderr.contains("`--linger` is for records that go through a client"));
+    assert!(
+        run_bench(&batches)
+            .stderr
+            .contains("`--linger` is for records that go through a client: `produce --by enqueue`")
+    );
+    // What takes a flag is named where it does not belong, and takes it.
+    for way in ["produce", "produce --by enqueue", "end-to-end --rate 9"] {
+        let command = format!("{way} --topic one-by-one --partitions 5 --burst 5 --brokers {address}");
+        let refused = run_bench(&command.split_whitespace().collect::<Vec<_>>());
+        assert!(refused.stderr.contains("client: `end-to-end` and `mixed` with --by client"), "{refused:?}");
+    }
+    let asking = ["consume", "--topic", "held", "--by", "client", "--in-flight", "3", "--brokers", &address];
+    assert!(run_bench(&asking).stderr.contains("`--in-flight` does not go with --by client"));
 
     let found = load("discover --clients 5 --count 50");
     assert_eq!(found["controller"], address);

@@ -31,7 +31,8 @@ impl Client for Native {
             return Err(LoadError::NotByClient { flag: "--in-flight", by: "RingMQ's client" });
         }
         let acked_by = if load.acks == AcksArgument::Leader { AckedBy::Leader } else { AckedBy::All };
-        let producer = connect(at)?.producer().batch_bytes_max(load.batch_bytes as usize).acked_by(acked_by);
+        let producer = connect(at)?.producer().batch_bytes_max(load.batch_bytes as usize);
+        let producer = producer.acked_by(acked_by).idempotent(load.idempotent);
         let producer = match load.linger {
             Some(linger) => producer.linger(linger),
             None => producer,

@@ -51,7 +51,7 @@ impl ClientProducer {
         rate: Option<Rate>,
         epoch: Instant,
     ) -> Result<Vec<Self>, LoadError> {
-        super::check(load, "client")?;
+        super::check(load, "--by client")?;
         let Some(client) = topic.driver.client() else { return Err(LoadError::NoClient) };
         let (seed, count) = (fastrand::u64(..), usize::from(load.producers));
         let burst = match load.burst {
