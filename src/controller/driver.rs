@@ -359,4 +359,6 @@ fn code_and_detail(outcome: Result<(), WireError>) -> (ErrorCode, Detail) {
 }
 
 #[cfg(test)]
+pub(crate) mod crash_loop;
+#[cfg(test)]
 mod tests;

@@ -182,4 +182,6 @@ fn offset_of(name: &str) -> Option<Offset> {
 }
 
 #[cfg(test)]
+pub(crate) mod crash_loop;
+#[cfg(test)]
 pub(crate) mod tests;

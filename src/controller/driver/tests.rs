@@ -1,7 +1,6 @@
 //! The controller on a simulated machine, with shards that only note what they are told.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,12 +15,12 @@ use super::*;
 use crate::directory::DirectoryError;
 use crate::metadata::Image;
 
-const DATA: &str = "/data";
+pub(super) const DATA: &str = "/data";
 
 /// A shard that applies each image at once, unless it is held.
 #[derive(Clone, Default)]
-struct FakeShard {
-    images: Rc<RefCell<Vec<Arc<Image>>>>,
+pub(super) struct FakeShard {
+    pub(super) images: Rc<RefCell<Vec<Arc<Image>>>>,
     held: Rc<Cell<bool>>,
     ended: Rc<Cell<bool>>,
     changed: Event,
@@ -67,7 +66,7 @@ impl FakeShard {
         self.changed.notify_all();
     }
 
-    fn latest(&self) -> Arc<Image> {
+    pub(super) fn latest(&self) -> Arc<Image> {
         self.images.borrow().last().unwrap().clone()
     }
 
@@ -77,20 +76,20 @@ impl FakeShard {
 }
 
 /// A running controller with its shards.
-struct Running {
+pub(super) struct Running {
     requests: Sender<ControllerRequest>,
-    shards: Vec<FakeShard>,
+    pub(super) shards: Vec<FakeShard>,
     stop: StopHandle,
-    ended: local::Receiver<Result<(), ControllerError>>,
+    pub(super) ended: local::Receiver<Result<(), ControllerError>>,
 }
 
 impl Running {
     /// Starts a controller and waits until every shard has an image or it ends.
-    async fn start(shard_count: usize) -> Running {
+    pub(super) async fn start(shard_count: usize) -> Running {
         Running::start_with(ControllerConfig::new(DATA), shard_count).await
     }
 
-    async fn start_with(config: ControllerConfig, shard_count: usize) -> Running {
+    pub(super) async fn start_with(config: ControllerConfig, shard_count: usize) -> Running {
         let (requests, receiver) = channel::bounded(4);
         let shards: Vec<FakeShard> = (0..shard_count).map(|_| FakeShard::default()).collect();
         let links = shards.iter().map(FakeShard::start).collect();
@@ -111,11 +110,11 @@ impl Running {
         answer.await.unwrap()
     }
 
-    async fn create(&self, names: &[&str]) -> Vec<CreatedTopic> {
+    pub(super) async fn create(&self, names: &[&str]) -> Vec<CreatedTopic> {
         self.create_request(creation(names)).await.unwrap().topics
     }
 
-    async fn delete(&self, names: &[&str]) -> Vec<DeletedTopic> {
+    pub(super) async fn delete(&self, names: &[&str]) -> Vec<DeletedTopic> {
         let request = deletion(names);
         let (reply, answer) = channel::oneshot();
         self.requests.send(ControllerRequest::DeleteTopics { request, reply }).await.unwrap();
@@ -549,156 +548,4 @@ fn a_request_that_is_too_large_is_refused_whole() {
         assert!(created.iter().all(|topic| topic.error == ErrorCode::None));
         running.stop().await.unwrap();
     });
-}
-
-/// What a client knows: which topics there must be, and what it does not know the outcome of.
-#[derive(Default)]
-struct Client {
-    topics: BTreeMap<String, TopicId>,
-    deleted: BTreeSet<TopicId>,
-    pending: Option<Pending>,
-    acknowledged: usize,
-    /// Requests without an answer that were found done after a restart, and not done.
-    landed: usize,
-    lost: usize,
-}
-
-enum Pending {
-    Create(Vec<String>),
-    Delete(Vec<String>),
-}
-
-impl Client {
-    /// Compares with what is there after a restart, and learns how the pending request ended.
-    fn check(&mut self, image: &Image) -> Result<(), String> {
-        let found: BTreeMap<String, TopicId> = image.topics().map(|topic| (topic.name.to_string(), topic.id)).collect();
-        for (name, id) in &found {
-            if self.deleted.contains(id) {
-                return Err(format!("deleted topic {name} is back"));
-            }
-        }
-        let without = std::mem::take(&mut self.topics);
-        let with = match self.pending.take() {
-            Some(Pending::Create(names)) => {
-                let mut with = without.clone();
-                // Ids that nobody was told yet; a topic that is not there gets one that no topic has.
-                let id = |name: &str| found.get(name).copied().unwrap_or(TopicId::METADATA);
-                with.extend(names.into_iter().map(|name| (name.clone(), id(&name))));
-                Some(with)
-            }
-            Some(Pending::Delete(names)) => {
-                let mut with = without.clone();
-                with.retain(|name, _| !names.contains(name));
-                Some(with)
-            }
-            None => None,
-        };
-        match with {
-            Some(with) if with == found => self.landed += 1,
-            Some(_) | None if found != without => return Err(format!("found {found:?}, acknowledged {without:?}")),
-            Some(_) => self.lost += 1,
-            None => {}
-        }
-        self.deleted.extend(without.iter().filter(|(name, _)| !found.contains_key(*name)).map(|(_, id)| *id));
-        self.topics = found;
-        Ok(())
-    }
-}
-
-/// Creates and deletes random topics, one request after the other, for ever.
-async fn work(running: Running, client: Rc<RefCell<Client>>) {
-    loop {
-        let mut names: Vec<String> = (0..1 + random::u64() % 3).map(|_| format!("t{}", random::u64() % 12)).collect();
-        names.sort();
-        names.dedup();
-        let create = !random::u64().is_multiple_of(3);
-        names.retain(|name| client.borrow().topics.contains_key(name) != create);
-        if names.is_empty() {
-            continue;
-        }
-        let texts: Vec<&str> = names.iter().map(String::as_str).collect();
-        if create {
-            client.borrow_mut().pending = Some(Pending::Create(names.clone()));
-            let created = running.create(&texts).await;
-            let mut client = client.borrow_mut();
-            for topic in created {
-                assert_eq!(topic.error, ErrorCode::None, "{}", topic.detail);
-                client.topics.insert(topic.name, topic.topic_id.unwrap());
-            }
-        } else {
-            client.borrow_mut().pending = Some(Pending::Delete(names.clone()));
-            let deleted = running.delete(&texts).await;
-            let mut client = client.borrow_mut();
-            for topic in deleted {
-                assert_eq!(topic.error, ErrorCode::None, "{}", topic.detail);
-                let id = client.topics.remove(&topic.name).unwrap();
-                client.deleted.insert(id);
-            }
-        }
-        let mut client = client.borrow_mut();
-        client.pending = None;
-        client.acknowledged += names.len();
-        let shard = running.shards[0].latest();
-        let image: BTreeMap<String, TopicId> = shard.topics().map(|topic| (topic.name.to_string(), topic.id)).collect();
-        assert_eq!(image, client.topics, "the answer came before the shards knew");
-    }
-}
-
-#[test]
-fn whatever_was_acknowledged_is_there_after_any_crash() {
-    let (mut total, mut with_snapshots) = (Client::default(), 0);
-    for seed in 0..300 {
-        let sim = Sim::new(SimConfig::with_seed(seed));
-        let client = Rc::new(RefCell::new(Client::default()));
-        for life in 0..4 {
-            let working = client.clone();
-            let failure = sim.run(|| async move {
-                let start = async move {
-                    let config = ControllerConfig { snapshot_commands_min: 2, ..ControllerConfig::new(DATA) };
-                    let running = Running::start_with(config, 2).await;
-                    let Some(first) = running.shards[0].images.borrow().first().cloned() else {
-                        return Err(format!("no start: {}", running.ended.await.unwrap().unwrap_err()));
-                    };
-                    working.borrow_mut().check(&first)?;
-                    work(running, working).await;
-                    Ok(())
-                };
-                let (failed, failure) = local::oneshot();
-                task::spawn("client", async move { drop(failed.send(start.await)) });
-                let moment = Duration::from_micros(random::u64() % 40_000);
-                time::timeout(moment, failure).await.ok().map(|outcome| outcome.unwrap())
-            });
-            if let Some(Err(failure)) = failure {
-                panic!("seed {seed}, life {life}: {failure}");
-            }
-            if random_of(seed, life) {
-                sim.crash();
-            } else {
-                sim.kill();
-                sim.run(|| time::sleep(Duration::from_secs(1)));
-            }
-        }
-        sim.run(|| async {
-            let running = Running::start(2).await;
-            let image = running.shards[1].images.borrow().first().cloned();
-            let image = image.unwrap_or_else(|| panic!("seed {seed}: no start"));
-            client.borrow_mut().check(&image).unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
-        });
-        let snapshots =
-            sim.disk().files().into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "snapshot"));
-        with_snapshots += usize::from(snapshots.count() > 0);
-        let client = client.borrow();
-        total.acknowledged += client.acknowledged;
-        total.landed += client.landed;
-        total.lost += client.lost;
-    }
-    // Else the crashes come at the wrong moments, and the test shows nothing.
-    assert!(total.acknowledged > 1_000, "only {} changes were acknowledged", total.acknowledged);
-    assert!(with_snapshots > 200, "only {with_snapshots} of the 300 had snapshots at their end");
-    assert!(total.landed > 20 && total.lost > 20, "{} requests landed, {} were lost", total.landed, total.lost);
-}
-
-/// Whether this life ends with a power cut (or with a kill).
-fn random_of(seed: u64, life: u64) -> bool {
-    !(seed + life).is_multiple_of(3)
 }

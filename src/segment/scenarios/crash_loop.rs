@@ -48,12 +48,16 @@ type Shared = Rc<RefCell<Vec<Outside>>>;
 #[test]
 fn nothing_acknowledged_is_lost_over_many_lives() {
     let seeds = seeds(0..1_000);
-    let count = seeds.end - seeds.start;
+    let count = seeds.total();
     let (mut cut_tails, mut emptied) = (0, 0);
     for seed in seeds {
         let found = lives(seed);
         cut_tails += found.0;
         emptied += found.1;
+    }
+    // A few seeds need not come to anything.
+    if count < 100 {
+        return;
     }
     assert!(cut_tails > count / 8, "the crashes came at moments that matter: {cut_tails} of {count}");
     assert!(emptied > count / 8, "and found logs without a record: {emptied} of {count}");

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
 use ringmq_runtime::sim::Sim;
+use ringmq_runtime::sim::scenario::seeds;
 use ringmq_runtime::{random, task, time};
 use ringmq_wire::batch::{BatchBuilder, BatchLimits, Compression, RecordRef, Scratch, split_batches};
 use ringmq_wire::{Offset, Timestamp};
@@ -20,7 +21,7 @@ struct Model {
 
 #[test]
 fn a_log_is_a_vector_of_records() {
-    for seed in 0..60 {
+    for seed in seeds(0..60) {
         let sim = sim(seed);
         let mut model = Vec::new();
         for life in 0..4 {
@@ -176,7 +177,7 @@ async fn look_up_a_timestamp(log: &Log, model: &[Model]) {
 
 #[test]
 fn a_reader_from_the_beginning_catches_up_with_writers() {
-    for seed in 0..20 {
+    for seed in seeds(0..20) {
         let sim: Sim = sim(1000 + seed);
         sim.run(|| async {
             let (log, _) = open_one().await;

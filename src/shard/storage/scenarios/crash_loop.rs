@@ -36,7 +36,7 @@ const RETAINED: usize = 1;
 #[test]
 fn nothing_acknowledged_is_lost_over_many_lives_of_journal_and_segments() {
     let seeds = seeds(SEEDS);
-    let (count, mut seen) = (seeds.end - seeds.start, Tally::default());
+    let (count, mut seen) = (seeds.total(), Tally::default());
     for seed in seeds {
         let of_seed = lives_with(seed, None);
         seen.redone += of_seed.redone;

@@ -180,13 +180,15 @@ const LOGS: u32 = 3;
 fn no_more_is_lost_than_the_interval_and_no_offset_is_given_twice_over_many_lives() {
     let (mut lost, mut kept) = (0, 0);
     let seeds = seeds(SEEDS);
-    let count = seeds.end - seeds.start;
+    let count = seeds.total();
     for seed in seeds {
         let of_this = lives(seed);
         lost += of_this.0;
         kept += of_this.1;
     }
-    assert!(lost > count && kept > 10 * count, "crashes came at moments that matter: {lost} lost, {kept} kept");
+    // A few seeds need not come to anything.
+    let enough = lost > count && kept > 10 * count;
+    assert!(enough || count < 100, "crashes came at moments that matter: {lost} lost, {kept} kept");
 }
 
 /// One seed. Returns how many acknowledged records were lost, and how many were found after a life.
