@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ringmq_runtime::channel::{Receiver, Sender};
 use ringmq_runtime::local::{Permit, Semaphore};
+use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_runtime::task::{self, Gate, Stop};
 use ringmq_runtime::{random, time};
 use ringmq_segment::Reserve;
@@ -276,6 +277,12 @@ impl Controller {
         // Applied to a copy first: a command that could not be replayed must never reach the log.
         let mut changed = self.state.clone();
         let effects = commands.iter().map(|command| changed.apply(command.clone())).collect::<Result<Vec<_>, _>>()?;
+        if SeededBug::PublishBeforeLog.is_in() {
+            self.publisher.publish(changed.image());
+        }
+        if SeededBug::SnapshotBeforeLog.is_in() {
+            self.snapshots.write_if_due(&changed.image());
+        }
         self.log.append(self.state.applied(), commands).await?;
         self.state = changed;
         let version = self.state.applied();

@@ -30,6 +30,8 @@ pub mod metadata;
 mod publisher;
 mod repair;
 mod request;
+#[cfg(test)]
+mod seeded_bugs;
 mod snapshots;
 
 pub use driver::{ControllerConfig, run};

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ringmq_runtime::fs;
+use ringmq_runtime::seeded_bug::SeededBug;
 use ringmq_runtime::task::{self, Gate};
 use ringmq_wire::Offset;
 
@@ -134,7 +135,14 @@ impl Shared {
         self.tried.set(offset);
         let bytes = encode(image).await;
         let path = path_of(&self.root, offset);
-        if let Err(error) = fs::write_small_atomic(&path, &bytes).await {
+        if SeededBug::RemoveSnapshotsFirst.is_in() {
+            self.remove_all_but(offset, None).await?;
+        }
+        let written = match SeededBug::SnapshotUnflushed.is_in() {
+            true => fs::write_small_hint(&path, &bytes).await,
+            false => fs::write_small_atomic(&path, &bytes).await,
+        };
+        if let Err(error) = written {
             // What there is of it may take up the space that it lacks. There is nothing to do if that fails too.
             let _ = fs::remove_file(self.root.join(format!("{}{SUFFIX_TEMPORARY}", digits(offset)))).await;
             return Err(error);

@@ -35,11 +35,23 @@ pub enum SeededBug {
     AcknowledgeOvertaken,
     /// Reads see what the page cache has, and the disk may not.
     ReadPageCache,
+    /// A snapshot of the metadata is put in place without any flush.
+    SnapshotUnflushed,
+    /// Shards hear of a change of the metadata before it is durable.
+    PublishBeforeLog,
+    /// A snapshot of the metadata has commands that the log does not have yet.
+    SnapshotBeforeLog,
+    /// The snapshots of the metadata that a new one makes superfluous go before it is durable.
+    RemoveSnapshotsFirst,
+    /// A snapshot of the metadata counts whatever its checksum says.
+    TrustTornSnapshot,
+    /// The last command that a snapshot of the metadata covers is applied again.
+    ApplyTwice,
 }
 
 impl SeededBug {
     /// Each of them.
-    pub const ALL: [SeededBug; 16] = [
+    pub const ALL: [SeededBug; 22] = [
         SeededBug::AcknowledgeBeforeFlush,
         SeededBug::SkipDirectorySync,
         SeededBug::TrustIndex,
@@ -56,6 +68,12 @@ impl SeededBug {
         SeededBug::GiveLostOffsetsAgain,
         SeededBug::AcknowledgeOvertaken,
         SeededBug::ReadPageCache,
+        SeededBug::SnapshotUnflushed,
+        SeededBug::PublishBeforeLog,
+        SeededBug::SnapshotBeforeLog,
+        SeededBug::RemoveSnapshotsFirst,
+        SeededBug::TrustTornSnapshot,
+        SeededBug::ApplyTwice,
     ];
 
     /// Whether the simulation that this executor belongs to has the bug.

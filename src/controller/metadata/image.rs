@@ -200,7 +200,7 @@ impl Image {
         self.deleted = Arc::new(DeletedTopics { ids: order.iter().copied().collect(), order: order.into() });
     }
 
-    pub(super) fn set_applied(&mut self, applied: Offset) {
+    pub(crate) fn set_applied(&mut self, applied: Offset) {
         self.applied = applied;
     }
 }

@@ -89,8 +89,13 @@ fn giving_lost_offsets_again_is_found() {
 
 #[test]
 fn every_bug_has_a_test() {
-    // What the journal's own loop finds is behind what a broker shows.
-    let tests = [include_str!("seeded_bugs.rs"), include_str!("../../../journal/scenarios/crash_loop.rs")].concat();
+    let tests = [
+        include_str!("seeded_bugs.rs"),
+        // What the journal's own loop finds is behind what a broker shows.
+        include_str!("../../../journal/scenarios/crash_loop.rs"),
+        include_str!("../../../controller/seeded_bugs.rs"),
+    ]
+    .concat();
     for bug in SeededBug::ALL {
         let name = format!("is_found(SeededBug::{bug:?})");
         assert!(tests.contains(&name), "{name}");
