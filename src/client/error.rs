@@ -312,11 +312,31 @@ impl std::fmt::Display for LastError<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::error::Error as _;
 
     use super::*;
     use crate::Timestamp;
+
+    /// Makes of each variant one error with what its text tells to do (`each`), and tells which of them an error is
+    /// (`place`). A variant that is added does not compile before it has its line.
+    macro_rules! one_of_each {
+        ($type:ty { $($variant:pat => $error:expr, $advice:literal;)* }) => {
+            fn each() -> Vec<($type, &'static str)> {
+                vec![$(($error, $advice)),*]
+            }
+
+            fn place(error: &$type) -> Option<usize> {
+                let variant = match error {
+                    $($variant => stringify!($variant),)*
+                };
+                [$(stringify!($variant)),*].iter().position(|known| *known == variant)
+            }
+        };
+    }
+    pub(crate) use one_of_each;
+
+    const PARTITION: PartitionIndex = PartitionIndex::new(3);
 
     fn broken() -> Error {
         Error::Connection {
@@ -327,94 +347,75 @@ mod tests {
         }
     }
 
-    /// One of each variant, by its place.
-    fn each() -> Vec<Error> {
-        let partition = PartitionIndex::new(3);
-        let refused = || Error::about_topic("t", WireError::new(ErrorCode::Overloaded, "later"));
-        let attempts = vec![Attempt { address: BrokerAddress::new("a", 1), error: ConnectionError::Closed }];
-        let name = "a b".to_owned();
-        vec![
-            Error::Address(AddressError::Empty),
-            Error::TopicName { source: TopicName::parse(&name).unwrap_err(), name },
-            Error::Argument("a batch needs at least one record; give it one, or send nothing".to_owned()),
-            Error::Unreachable { attempts },
-            broken(),
-            refused(),
-            Error::TimedOut { operation: "fetch", timeout: Duration::from_secs(1), last: Some(Box::new(refused())) },
-            Error::MaybeStored { topic: "t".to_owned(), partition, source: Box::new(broken()) },
-            Error::Unreadable {
-                topic: TopicName::parse("t").unwrap(),
-                partition,
-                offset: Offset::new(7),
-                source: BatchError::DecompressedTooLarge { bytes_max: 1 },
-            },
-            Error::Nonsense("no word".to_owned()),
-            Error::from(BuildError::Timestamp { timestamp: Timestamp::new(-1) }),
-            Error::of_handler(partition, Offset::ZERO, "enough".into()),
-            Error::runtime_ended(),
-            Error::Full { bytes_max: 1 },
-            Error::PartitionsUnknown { topic: "t".to_owned() },
-            Error::Closed,
-            Error::Undelivered { records: 2, first: Box::new(refused()) },
-        ]
+    fn refused() -> Error {
+        Error::about_topic("t", ErrorCode::Overloaded.into())
     }
 
-    /// Without a wildcard: a variant that is added has to be added above as well.
-    fn place(error: &Error) -> usize {
-        match error {
-            Error::Address(_) => 0,
-            Error::TopicName { .. } => 1,
-            Error::Argument(_) => 2,
-            Error::Unreachable { .. } => 3,
-            Error::Connection { .. } => 4,
-            Error::Broker { .. } => 5,
-            Error::TimedOut { .. } => 6,
-            Error::MaybeStored { .. } => 7,
-            Error::Unreadable { .. } => 8,
-            Error::Nonsense(_) => 9,
-            Error::Batch(_) => 10,
-            Error::Handler { .. } => 11,
-            Error::Runtime(_) => 12,
-            Error::Full { .. } => 13,
-            Error::PartitionsUnknown { .. } => 14,
-            Error::Closed => 15,
-            Error::Undelivered { .. } => 16,
+    fn unreachable() -> Error {
+        let attempts = vec![Attempt { address: BrokerAddress::new("a", 1), error: ConnectionError::Closed }];
+        Error::Unreachable { attempts }
+    }
+
+    fn timed_out() -> Error {
+        Error::TimedOut { operation: "fetch", timeout: Duration::from_secs(1), last: Some(Box::new(refused())) }
+    }
+
+    fn invalid_name() -> Error {
+        let name = "a b".to_owned();
+        Error::TopicName { source: TopicName::parse(&name).unwrap_err(), name }
+    }
+
+    fn unreadable() -> Error {
+        Error::Unreadable {
+            topic: TopicName::parse("t").unwrap(),
+            partition: PARTITION,
+            offset: Offset::new(7),
+            source: BatchError::DecompressedTooLarge { bytes_max: 1 },
         }
     }
 
-    /// What the text of each tells to do, by its place. What it does not know itself, its cause says.
-    const ADVICE: [&str; 17] = [
-        "write HOST, HOST:PORT",
-        "use only a-z",
-        "give it one, or send nothing",
-        "try again",
-        "check that the broker runs",
-        "later",
-        "try again or give it more time",
-        "read the partition's end to find out, or send again",
-        "fetch it again",
-        "use a client and a broker of the same version",
-        "use milliseconds since the Unix epoch",
-        "subscribe again from that offset",
-        "keep the runtime as long as the client",
-        "wait for some of them, or raise producer_bytes_max",
-        "await `partition_count` once, or use `enqueue`",
-        "send before that, or with another producer",
-        "what became of each, its delivery or callback tells",
-    ];
+    fn maybe_stored() -> Error {
+        Error::MaybeStored { topic: "t".to_owned(), partition: PARTITION, source: Box::new(broken()) }
+    }
+
+    // What a text does not know itself, its cause says.
+    one_of_each!(Error {
+        Error::Address(_) => Error::Address(AddressError::Empty), "write HOST, HOST:PORT";
+        Error::TopicName { .. } => invalid_name(), "use only a-z";
+        Error::Argument(_) => Error::Argument("x; give it one".to_owned()), "give it one";
+        Error::Unreachable { .. } => unreachable(), "try again";
+        Error::Connection { .. } => broken(), "check that the broker runs";
+        Error::Broker { .. } => refused(), "wait a moment and send again";
+        Error::TimedOut { .. } => timed_out(), "try again or give it more time";
+        Error::MaybeStored { .. } => maybe_stored(), "read the partition's end to find out, or send again";
+        Error::Unreadable { .. } => unreadable(), "fetch it again";
+        Error::Nonsense(_) => Error::Nonsense("x".to_owned()), "use a client and a broker of the same version";
+        Error::Batch(_) => Error::from(BuildError::Timestamp { timestamp: Timestamp::new(-1) }),
+            "use milliseconds since the Unix epoch";
+        Error::Handler { .. } => Error::of_handler(PARTITION, Offset::ZERO, "enough".into()),
+            "subscribe again from that offset";
+        Error::Runtime(_) => Error::runtime_ended(), "keep the runtime as long as the client";
+        Error::Full { .. } => Error::Full { bytes_max: 1 }, "wait for some of them, or raise producer_bytes_max";
+        Error::PartitionsUnknown { .. } => Error::PartitionsUnknown { topic: "t".to_owned() },
+            "await `partition_count` once, or use `enqueue`";
+        Error::Closed => Error::Closed, "send before that, or with another producer";
+        Error::Undelivered { .. } => Error::Undelivered { records: 2, first: Box::new(refused()) },
+            "what became of each, its delivery or callback tells";
+    });
 
     #[test]
     fn each_says_what_to_do() {
-        for (error, advice) in each().into_iter().zip(ADVICE) {
+        for (number, (error, advice)) in each().into_iter().enumerate() {
+            assert_eq!(place(&error), Some(number), "{error}");
             assert!(error.to_string().contains(advice), "{error}");
         }
     }
 
     #[test]
     fn a_clone_is_the_same_error() {
-        for (number, error) in each().into_iter().enumerate() {
+        for (number, (error, _)) in each().into_iter().enumerate() {
             let clone = error.clone();
-            assert_eq!((place(&error), place(&clone)), (number, number), "{error}");
+            assert_eq!(place(&clone), Some(number), "{error}");
             assert_eq!(clone.to_string(), error.to_string());
             assert_eq!((clone.is_retriable(), clone.code()), (error.is_retriable(), error.code()), "{error}");
             assert_eq!(clone.source().map(ToString::to_string), error.source().map(ToString::to_string));

@@ -212,61 +212,40 @@ impl RequestError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::tests::one_of_each;
 
-    /// Each variant with what its text tells to do.
-    fn each() -> Vec<(ConnectionError, &'static str)> {
-        let address = SocketAddr::from(([127, 0, 0, 1], 9092));
-        let io = || Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
-        let reason = "it greets".to_owned();
-        let version = ConnectionError::Version { address, broker_max: 9, ours_min: 1, ours_max: 2 };
-        vec![
-            (ConnectionError::Resolve(io()), "check its spelling"),
-            (ConnectionError::Connect { address, source: io() }, "check that a broker runs there"),
-            (ConnectionError::OpenTimedOut { address, after: Duration::ZERO }, "check the address"),
-            (ConnectionError::NotBroker { address, reason }, "check host and port"),
-            (ConnectionError::ClosedAtOnce { address }, "check host and port"),
-            (version, "use a client and a broker whose versions overlap"),
-            (ConnectionError::UnsupportedRequest { request: "Fetch" }, "use a newer broker"),
-            (ConnectionError::RequestTooLarge { bytes: 2, max: 1 }, "send less at once"),
-            (ConnectionError::ResponseTooLarge { bytes: 2, max: 1 }, "fetch less at once"),
-            (ConnectionError::UnknownCorrelation(CorrelationId::new(1)), "report it as a fault"),
-            (ConnectionError::BeyondCredit { bytes: 1 }, "report it as a fault"),
-            (ConnectionError::Malformed("x".to_owned()), "check that client and broker"),
-            (ConnectionError::Closed, "try again"),
-            (ConnectionError::Io(io()), "check that the broker runs"),
-            (ConnectionError::AnswerTimedOut(Duration::ZERO), "check the broker's load"),
-            (ConnectionError::Silent(Duration::ZERO), "check that it runs"),
-            (ConnectionError::RuntimeGone, "keep the runtime"),
-        ]
+    const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9092);
+
+    fn refused() -> Arc<io::Error> {
+        Arc::new(io::ErrorKind::ConnectionRefused.into())
     }
 
-    /// Without a wildcard: a variant that is added has to be added above as well.
-    fn place(error: &ConnectionError) -> usize {
-        match error {
-            ConnectionError::Resolve(_) => 0,
-            ConnectionError::Connect { .. } => 1,
-            ConnectionError::OpenTimedOut { .. } => 2,
-            ConnectionError::NotBroker { .. } => 3,
-            ConnectionError::ClosedAtOnce { .. } => 4,
-            ConnectionError::Version { .. } => 5,
-            ConnectionError::UnsupportedRequest { .. } => 6,
-            ConnectionError::RequestTooLarge { .. } => 7,
-            ConnectionError::ResponseTooLarge { .. } => 8,
-            ConnectionError::UnknownCorrelation(_) => 9,
-            ConnectionError::BeyondCredit { .. } => 10,
-            ConnectionError::Malformed(_) => 11,
-            ConnectionError::Closed => 12,
-            ConnectionError::Io(_) => 13,
-            ConnectionError::AnswerTimedOut(_) => 14,
-            ConnectionError::Silent(_) => 15,
-            ConnectionError::RuntimeGone => 16,
-        }
-    }
+    use ConnectionError as E;
+    one_of_each!(ConnectionError {
+        E::Resolve(_) => E::Resolve(refused()), "check its spelling";
+        E::Connect { .. } => E::Connect { address: ADDRESS, source: refused() }, "check that a broker runs there";
+        E::OpenTimedOut { .. } => E::OpenTimedOut { address: ADDRESS, after: Duration::ZERO }, "check the address";
+        E::NotBroker { .. } => E::NotBroker { address: ADDRESS, reason: "x".to_owned() }, "check host and port";
+        E::ClosedAtOnce { .. } => E::ClosedAtOnce { address: ADDRESS }, "check host and port";
+        E::Version { .. } => E::Version { address: ADDRESS, broker_max: 9, ours_min: 1, ours_max: 2 },
+            "use a client and a broker whose versions overlap";
+        E::UnsupportedRequest { .. } => E::UnsupportedRequest { request: "Fetch" }, "use a newer broker";
+        E::RequestTooLarge { .. } => E::RequestTooLarge { bytes: 2, max: 1 }, "send less at once";
+        E::ResponseTooLarge { .. } => E::ResponseTooLarge { bytes: 2, max: 1 }, "fetch less at once";
+        E::UnknownCorrelation(_) => E::UnknownCorrelation(CorrelationId::new(1)), "report it as a fault";
+        E::BeyondCredit { .. } => E::BeyondCredit { bytes: 1 }, "report it as a fault";
+        E::Malformed(_) => E::Malformed("x".to_owned()), "check that client and broker";
+        E::Closed => E::Closed, "try again";
+        E::Io(_) => E::Io(refused()), "check that the broker runs";
+        E::AnswerTimedOut(_) => E::AnswerTimedOut(Duration::ZERO), "check the broker's load";
+        E::Silent(_) => E::Silent(Duration::ZERO), "check that it runs";
+        E::RuntimeGone => E::RuntimeGone, "keep the runtime";
+    });
 
     #[test]
     fn each_says_what_to_do() {
         for (number, (error, advice)) in each().into_iter().enumerate() {
-            assert_eq!(place(&error), number, "{error}");
+            assert_eq!(place(&error), Some(number), "{error}");
             assert!(error.to_string().contains(advice), "{error}");
         }
     }
