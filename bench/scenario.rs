@@ -3,7 +3,7 @@
 //! Each `[[step]]` has a `name`, in `run` one of the commands that measure, and that command's flags without their dashes:
 //! `record-bytes = 100` is `--record-bytes 100`, `idempotent = true` is `--idempotent`, and a flag that may be given several
 //! times has an array. What a flag means, its default and what is valid are the command's. A step with `removes = true` fails
-//! where the broker has not removed the beginning of its topic when it is over.
+//! where the broker has not removed the beginning of every partition of its topic when it is over.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -93,9 +93,9 @@ pub enum ScenarioError {
         /// Why.
         source: Box<LoadError>,
     },
-    /// Retention was to remove records, and has not.
+    /// Retention was to remove records of every partition, and has not.
     #[error(
-        "step `{step}`: topic `{topic}` still has its first records; have the broker look for what to remove more often \
+        "step `{step}`: a partition of topic `{topic}` still has its first records; have the broker look for what to remove more often \
          (`retention_interval_ms`), or let the step take longer"
     )]
     NothingRemoved {
@@ -199,7 +199,7 @@ impl Measurement {
             topics.offsets(&topic, OffsetSpec::Earliest)
         });
         match earliest {
-            Ok(earliest) if earliest.iter().all(|offset| *offset == 0) => {
+            Ok(earliest) if earliest.contains(&0) => {
                 Err(ScenarioError::NothingRemoved { step, topic: target.topic.clone() })
             }
             Ok(_) => Ok(()),

@@ -285,6 +285,10 @@ fn many_topics_go_in_one_call_and_each_is_told_of() {
         .map(|line| line.split_whitespace().map(str::to_owned).collect())
         .collect();
     assert_eq!(rows, [["a", "1", "2"], ["b", "1", "2"]]);
+    // A line tells all of a topic, however often it is named.
+    let again = run(&["topic", "trim", "a", "b", "a", "--partition", "1", "--before", "3", "--output", "json"]);
+    let line = |name: &str| format!(r#"{{"name":"{name}","partitions":[{{"partition":1,"log_start_offset":3}}]}}"#);
+    assert_eq!(again.expect_success().stdout_text().lines().collect::<Vec<_>>(), [line("a"), line("b")]);
 
     let deleted = run(&["topic", "delete", "a", "nothing", "b"]);
     assert_eq!((deleted.code, deleted.stdout_text().as_str()), (Some(1), "deleted topic a\ndeleted topic b\n"));

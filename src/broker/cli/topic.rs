@@ -126,8 +126,8 @@ Deleted is deleted: nobody reads these records again, also after a crash. Offset
 those that it has, and new records go on where the log ends. Space is given back by whole segments. Consumers below the \
 new start are told that their offset is out of range.
 
-Standard output has one line for each partition with the offset that it begins at now, as JSON one for each topic. A topic or a partition that \
-cannot be trimmed is named on standard error; the others are trimmed, and the exit code is 1.";
+Standard output has one line for each partition with the offset that it begins at now, as JSON one for each topic. A \
+topic or a partition that cannot be trimmed is named on standard error; the others are trimmed, and the exit code is 1.";
 
 /// Flags of `topic trim`.
 #[derive(Debug, Args)]

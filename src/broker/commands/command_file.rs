@@ -385,6 +385,8 @@ mod tests {
                 "{\"brokers\": [\"a\"],\n\"command\": {\n\"brokers\": [], \"name\": \"consume\"}}",
                 ":3: `brokers` belongs at the top",
             ),
+            // A key of the command, before the same one at the top.
+            ("{\"command\": {\n\"brocers\": [], \"name\": \"consume\"},\n\"brocers\": 1}", ":3: unknown key `brocers`"),
         ];
         for (text, named) in cases {
             let error = read("sample.json", text).expect_err(text);

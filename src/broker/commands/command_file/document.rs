@@ -76,15 +76,44 @@ impl<'t> Document<'t> {
         keys.keys().find(|known| known.get_ref() == key).map(|known| known.span().start)
     }
 
-    /// serde_json tells no positions. Quotes in a text have a backslash before them, so that a quoted name with a colon
-    /// behind it is a key.
+    /// serde_json tells no positions.
     fn in_json(self, table: Option<&str>, key: &str) -> Option<usize> {
         let from = match table {
             Some(table) => self.in_json(None, table)?,
             None => 0,
         };
         let quoted = serde_json::to_string(key).ok()?;
-        let is_key = |at: usize| self.text[at + quoted.len()..].trim_start().starts_with(':');
-        self.text[from..].match_indices(&quoted).map(|(at, _)| from + at).find(|at| is_key(*at))
+        let (mut depth, mut at) = (0_usize, from);
+        while let Some(byte) = self.text.as_bytes().get(at) {
+            match byte {
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => depth = depth.checked_sub(1).filter(|depth| *depth > 0)?,
+                b'"' => {
+                    let end = at + text_bytes(&self.text[at..]);
+                    let is_key = self.text[end..].trim_start().starts_with(':');
+                    if depth == 1 && is_key && self.text[at..end] == quoted {
+                        return Some(at);
+                    }
+                    at = end;
+                    continue;
+                }
+                _ => {}
+            }
+            at += 1;
+        }
+        None
     }
+}
+
+/// How long the quoted text is that begins here.
+fn text_bytes(text: &str) -> usize {
+    let mut is_escaped = true;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'"' if !is_escaped => return at + 1,
+            b'\\' => is_escaped = !is_escaped,
+            _ => is_escaped = false,
+        }
+    }
+    text.len()
 }

@@ -1,5 +1,7 @@
 //! `ringmq topic trim`: delete the oldest records of topics.
 
+use std::collections::BTreeSet;
+
 use ringmq_client::{
     Consumer, DeleteBefore, DeleteRecords, Error, ListOffset, Offset, OffsetSpec, PartitionIndex, PartitionOffset,
     PartitionStart, TopicOffsets,
@@ -7,7 +9,7 @@ use ringmq_client::{
 use serde::Serialize;
 
 use super::super::{CommandError, connect};
-use crate::cli::{OutputFormat, TrimBefore, TrimTopicArgs};
+use crate::cli::{OutputFormat, PartitionList, TrimBefore, TrimTopicArgs};
 use crate::exit::{self, Exit};
 use crate::output;
 
@@ -19,9 +21,10 @@ use crate::output;
 pub(crate) async fn trim(args: &TrimTopicArgs) -> Result<Exit, CommandError> {
     let client = connect(&args.connection).await?;
     let consumer = client.consumer();
+    let topics = distinct(&args.topics);
     let mut told = Told(Exit::Done);
     // First of all, whatever is looked up behind it: what arrives from now on is kept.
-    let ends = told.good(ends(&consumer, args).await?);
+    let ends = told.good(ends(&consumer, &topics, args.partition.as_ref()).await?);
     let young = look_up(&consumer, args.before, &ends).await?;
     let wanted = ends.iter().zip(young).map(|((topic, end), young)| {
         let (topic, partition) = (topic.to_string(), end.partition);
@@ -38,6 +41,12 @@ pub(crate) async fn trim(args: &TrimTopicArgs) -> Result<Exit, CommandError> {
     });
     print(args.output.output, &told.good(trimmed))?;
     Ok(told.0)
+}
+
+/// In their order, each once: a line of JSON tells all of a topic.
+fn distinct(topics: &[String]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    topics.iter().filter(|topic| seen.insert(*topic)).cloned().collect()
 }
 
 /// How the command ends, as far as it has come.
@@ -61,19 +70,20 @@ impl Told {
 /// Where each partition that is to be trimmed ends, with its topic.
 async fn ends<'a>(
     consumer: &Consumer,
-    args: &'a TrimTopicArgs,
+    topics: &'a [String],
+    partitions: Option<&PartitionList>,
 ) -> Result<Vec<Result<(&'a str, PartitionOffset), Error>>, Error> {
     let at = OffsetSpec::Latest;
-    let Some(partitions) = &args.partition else {
-        let listed = consumer.list_offsets_of_topics(&args.topics, at).await?;
+    let Some(partitions) = partitions else {
+        let listed = consumer.list_offsets_of_topics(topics, at).await?;
         let of_topic = |(topic, ends): (&'a String, TopicOffsets)| {
             let ends = ends.unwrap_or_else(|error| vec![Err(error)]);
             ends.into_iter().map(|end| Ok((topic.as_str(), end?)))
         };
-        return Ok(args.topics.iter().zip(listed).flat_map(of_topic).collect());
+        return Ok(topics.iter().zip(listed).flat_map(of_topic).collect());
     };
     let each = |topic: &'a String| partitions.as_slice().iter().map(move |&partition| (topic.as_str(), partition));
-    let each: Vec<(&str, PartitionIndex)> = args.topics.iter().flat_map(each).collect();
+    let each: Vec<(&str, PartitionIndex)> = topics.iter().flat_map(each).collect();
     let wanted = each.iter().map(|&(topic, partition)| ListOffset { topic: topic.to_owned(), partition, at });
     let listed = consumer.list_offsets_many(&wanted.collect::<Vec<_>>()).await?;
     Ok(each.iter().zip(listed).map(|((topic, _), end)| Ok((*topic, end?))).collect())
