@@ -3,7 +3,8 @@
 //! Machines differ, and one machine differs from minute to minute, by a factor of two. So a figure of the broker means
 //! something only beside what the same machine did in the same minute. The measurements use the broker's own runtime
 //! (executors pinned to the processors that the process may use, direct I/O, TCP on the loopback interface) and
-//! nothing of the broker above it:
+//! nothing of the broker above it. What stands in the broker's place looks for work for 0.1 ms before it sleeps, as a broker
+//! does by default (`spin_before_park_us`); the other ends of connections sleep at once, as the load generator's threads do.
 //! - `disk`: sequential direct writes and reads, and small durable writes, without a network;
 //! - `loopback`: bytes and round trips over TCP, without a disk;
 //! - `pipe`: both together, doing what a durable produce cannot do without: receive, checksum, write, flush, reply.

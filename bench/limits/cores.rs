@@ -2,16 +2,22 @@
 
 use std::future::Future;
 use std::io;
+use std::time::Duration;
 
 use ringmq_runtime::device::DeviceBudgetConfig;
 use ringmq_runtime::executor::{CpuId, ExecutorConfig, ExecutorHandle, spawn_executor};
 use ringmq_runtime::time::Instant;
 
+/// As long a broker's shards look for work before they sleep, by default (`spin_before_park_us`).
+pub(super) const SPIN_BEFORE_PARK: Duration = Duration::from_micros(100);
+
 /// Starts an executor pinned to `cpu`. Its device budget lets everything through: a measurement asks for no more
-/// than it wants in flight.
+/// than it wants in flight. What stands in the broker's place looks for work for [`SPIN_BEFORE_PARK`] before it sleeps; what
+/// stands in that of a load generator sleeps at once, as its threads do.
 pub(super) fn spawn_pinned<T, Fut>(
     name: &str,
     cpu: CpuId,
+    spin_before_park: Option<Duration>,
     main: impl FnOnce() -> Fut + Send + 'static,
 ) -> io::Result<ExecutorHandle<T>>
 where
@@ -25,7 +31,8 @@ where
         tail_read_bytes_max: UNBOUNDED,
         background_bytes_max: UNBOUNDED,
     };
-    let config = ExecutorConfig { name: name.to_owned(), cpu: Some(cpu), device, ..ExecutorConfig::default() };
+    let config =
+        ExecutorConfig { name: name.to_owned(), cpu: Some(cpu), spin_before_park, device, ..ExecutorConfig::default() };
     spawn_executor(config, main)
 }
 

@@ -13,7 +13,7 @@ use ringmq_runtime::task::Gate;
 use ringmq_runtime::time::Instant;
 use ringmq_runtime::{fs, random};
 
-use super::cores::{Span, spawn_pinned};
+use super::cores::{SPIN_BEFORE_PARK, Span, spawn_pinned};
 use super::{FRAME_BYTES, MINUTE_NS};
 
 /// Requests at the device at the same time.
@@ -28,7 +28,7 @@ pub(super) struct Throughput {
 /// Writes a new file of `bytes` and reads it.
 pub(super) fn throughput(cpu: CpuId, dir: &Path, bytes: u64) -> io::Result<Throughput> {
     let path = dir.join("throughput");
-    spawn_pinned("disk", cpu, move || async move {
+    spawn_pinned("disk", cpu, Some(SPIN_BEFORE_PARK), move || async move {
         let file = File::open(&path, OpenOptions { write: true, create_new: true, dsync: false }).await?;
         file.preallocate(bytes).await?;
         let mut block = AlignedBuf::with_len(FRAME_BYTES);
@@ -89,7 +89,7 @@ pub(super) fn dsync_latency(cpu: CpuId, dir: &Path) -> io::Result<f64> {
     const BLOCKS: u64 = 1024;
     const WRITES: u64 = 4096;
     let path = dir.join("dsync");
-    spawn_pinned("disk", cpu, move || async move {
+    spawn_pinned("disk", cpu, Some(SPIN_BEFORE_PARK), move || async move {
         let file = File::open(&path, OpenOptions { write: true, create_new: true, dsync: true }).await?;
         let mut everything = AlignedBuf::with_len(usize::try_from(BLOCKS).map_err(io::Error::other)? * BLOCK_BYTES);
         random::fill(&mut everything);

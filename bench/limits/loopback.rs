@@ -12,7 +12,7 @@ use ringmq_runtime::net::{ListenOptions, ReadHalf, TcpListener, TcpStream, Write
 use ringmq_runtime::task;
 use ringmq_runtime::time::Instant;
 
-use super::cores::{Span, join_all, spawn_pinned};
+use super::cores::{SPIN_BEFORE_PARK, Span, join_all, spawn_pinned};
 use super::{CONNECTIONS, MINUTE_NS};
 
 /// Bytes in one call: small enough to stay in the processor's own cache.
@@ -49,7 +49,7 @@ pub(super) fn round_trip(cores: &[CpuId]) -> io::Result<f64> {
     const WARM_UP: usize = 1_000;
     const ROUNDS: usize = 20_000;
     let (address_sender, address) = channel::oneshot();
-    let server = spawn_pinned("server", cores[0], move || async move {
+    let server = spawn_pinned("server", cores[0], Some(SPIN_BEFORE_PARK), move || async move {
         let listener = listen(address_sender)?;
         let (mut read, mut write) = listener.accept().await?.0.into_split();
         let mut message = [0; MESSAGE_BYTES];
@@ -59,7 +59,7 @@ pub(super) fn round_trip(cores: &[CpuId]) -> io::Result<f64> {
         }
         io::Result::Ok(())
     })?;
-    let client = spawn_pinned("client", cores[cores.len() - 1], move || async move {
+    let client = spawn_pinned("client", cores[cores.len() - 1], None, move || async move {
         let address = address.await.map_err(io::Error::other)?;
         let (mut read, mut write) = TcpStream::connect(address).await?.into_split();
         let mut nanoseconds = Histogram::<u64>::new_with_bounds(1, MINUTE_NS, 3).map_err(io::Error::other)?;
@@ -100,7 +100,7 @@ where
         let serve = serve.clone();
         let connections: Vec<usize> =
             (0..CONNECTIONS).filter(|index| server_core(*index, cores.len()) == core).collect();
-        servers.push(spawn_pinned("server", *cpu, move || async move {
+        servers.push(spawn_pinned("server", *cpu, Some(SPIN_BEFORE_PARK), move || async move {
             let listener = listen(address_sender)?;
             let mut ends = Vec::new();
             for index in connections {
@@ -118,7 +118,7 @@ where
             .filter(|index| index % cores.len() == core)
             .map(|index| addresses[server_core(index, cores.len())])
             .collect();
-        clients.push(spawn_pinned("client", *cpu, move || async move {
+        clients.push(spawn_pinned("client", *cpu, None, move || async move {
             let mut ends = Vec::new();
             for target in targets {
                 let stream = TcpStream::connect(target).await?;

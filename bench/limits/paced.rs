@@ -18,7 +18,7 @@ use ringmq_runtime::time::{self, Instant};
 use ringmq_runtime::{fs, random};
 
 use super::FRAME_BYTES;
-use super::cores::spawn_pinned;
+use super::cores::{SPIN_BEFORE_PARK, spawn_pinned};
 use crate::latency::{Latencies, Latency};
 
 /// Writes at the device at the same time.
@@ -45,7 +45,7 @@ impl Load {
 /// How long batches took.
 pub(super) fn latency(cpu: CpuId, dir: &Path, load: Load) -> io::Result<Latency> {
     let path = dir.join("paced");
-    spawn_pinned("disk", cpu, move || async move {
+    spawn_pinned("disk", cpu, Some(SPIN_BEFORE_PARK), move || async move {
         let file = File::open(&path, OpenOptions { write: true, create_new: true, dsync: true }).await?;
         let mut block = AlignedBuf::with_len(FRAME_BYTES);
         random::fill(&mut block);

@@ -4,6 +4,7 @@ use clap::Parser;
 
 use ringmq_runtime::executor;
 
+use super::cores::SPIN_BEFORE_PARK;
 use super::{Arguments, Flush, Limits, Load, disk, loopback, measure, paced, pipe};
 
 #[derive(Parser)]
@@ -37,6 +38,13 @@ fn arguments_have_defaults_and_bounds() {
     assert!(parse(&["--gib", "0"]).is_err());
     assert!(parse(&["--gib", "1025"]).is_err());
     assert!(parse(&["--json", "--dir", "/data"]).expect("both are known").json);
+}
+
+#[test]
+fn the_yardstick_looks_for_work_as_long_as_the_broker() {
+    let defaults = include_str!("../../configs/broker.toml");
+    let line = format!("spin_before_park_us = {}\n", SPIN_BEFORE_PARK.as_micros());
+    assert!(defaults.contains(&line), "{line}");
 }
 
 #[test]

@@ -155,7 +155,7 @@ table! {
         /// How long a shard that has nothing to do looks for work before it sleeps, in microseconds; 0 is off. A sleeping core
         /// takes some 20 of them to wake, several times for each request: looking shortens an acknowledgement by a fifth. It
         /// costs a core up to so long for each request where few come, and nothing where none do. Turn it off where shards
-        /// share their cores with what must not wait.
+        /// share their cores with what must not wait. `ringmq-bench limits` measures with the default, whatever is set here.
         spin_before_park_us: u64 = 100, Valid::Integer(0..=10_000);
         /// A task that holds a core for longer than this is counted as a stall, in milliseconds.
         stall_threshold_ms: u64 = 5, Valid::Integer(1..=10_000);
