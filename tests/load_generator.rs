@@ -1,6 +1,13 @@
 //! `ringmq-bench` against a real broker.
 
-use ringmq_tests::{Broker, BrokerOptions, run_bench};
+use std::path::Path;
+use std::process::{Command, Output};
+
+use ringmq_tests::{Broker, BrokerOptions, not_examined, run_bench, target_binary};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is below the root")
+}
 
 #[test]
 fn what_was_acknowledged_is_counted() {
@@ -320,8 +327,8 @@ fn a_step_that_removes_ends_well_once_something_is_removed() {
 fn every_scenario_of_the_repository_runs() {
     let broker = Broker::start();
     let address = broker.address().to_string();
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is below the root");
-    let files = std::fs::read_dir(root.join("bench/scenarios")).expect("scenarios").flatten().map(|entry| entry.path());
+    let files =
+        std::fs::read_dir(root().join("bench/scenarios")).expect("scenarios").flatten().map(|entry| entry.path());
     let mut files: Vec<_> =
         files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
     files.sort();
@@ -339,4 +346,42 @@ fn every_scenario_of_the_repository_runs() {
     }
     let topics = broker.run(&["topic", "list", "--output", "json"], b"").expect_success().stdout_text();
     assert_eq!(topics.trim(), "[]", "they leave none");
+}
+
+#[test]
+fn the_marks_are_measured_by_group() {
+    let dir = tempfile::tempdir_in(target_binary("ringmq").parent().expect("a directory")).expect("a directory");
+    let marks = |group: &str| -> Output {
+        let mut command = Command::new(root().join("bench/marks"));
+        command
+            .arg(group)
+            .env("WORK_DIR", dir.path())
+            .env("BIN", target_binary("ringmq").parent().expect("a directory"));
+        command.env_remove("PORT").env_remove("CONFIG").output().expect("it starts")
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let wrong = marks("mark");
+    let groups = "throughput small relaxed cold forwarded discover idle constant drain";
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    assert!(text(&wrong.stderr).contains(&format!("there is no group mark: {groups}")), "{wrong:?}");
+    let help = marks("--help");
+    assert!(help.status.success() && text(&help.stdout).contains(groups), "{help:?}");
+
+    let measured = marks("discover");
+    if Command::new("jq").arg("--version").output().is_err() {
+        assert!(!measured.status.success() && text(&measured.stderr).contains("jq is missing"), "{measured:?}");
+        not_examined("the_marks_are_measured_by_group", "there is no jq");
+        return;
+    }
+    assert!(measured.status.success(), "{measured:?}");
+    let table = text(&measured.stdout);
+    let cells: Vec<Vec<&str>> = table.lines().skip(2).map(|row| row.split('|').map(str::trim).collect()).collect();
+    assert_eq!(cells.len(), 4, "{table}");
+    for row in cells {
+        assert!(row[1].starts_with("discovery") && row[2].parse::<f64>().is_ok_and(|figure| figure > 0.0), "{table}");
+        assert!(row[3] == "at-most 1" && ["met", "**missed**"].contains(&row[4]), "{table}");
+    }
+    // What was printed stays, the data do not.
+    let left = |name: &str| dir.path().join(name).exists();
+    assert!(left("discover-then.json") && !left("data"), "{measured:?}");
 }
