@@ -1,8 +1,8 @@
-//! Whole brokers in the simulation: two or three shards, the controller, connections, one process, one seed.
+//! Whole brokers in the simulation: one to three shards, the controller, connections, one process, one seed.
 //!
 //! Each seed draws a broker and its clients, lets them work, ends the process in the middle (kill, power loss, clean
-//! stop, also while it starts), starts it again on the same disk, several times, and checks against a ledger of
-//! everything that was ever sent:
+//! stop, also while it starts), starts it again on the same disk, often with another number of cores, several times, and
+//! checks against a ledger of everything that was ever sent:
 //! - every batch that was acknowledged, and every one that a consumer has seen, is there: once, unchanged, at its offset,
 //!   unless it may be gone (below);
 //! - no offset is given twice, none is left out; nothing is there that nobody sent;
@@ -52,19 +52,20 @@ const BUG_SEEDS: u64 = 100;
 
 #[test]
 fn what_was_acknowledged_outlives_every_end_of_the_broker() {
-    let [deleted, replaced, sent_again, lost] = [0; 4].map(AtomicU64::new);
+    let [deleted, replaced, sent_again, lost, moved] = [0; 5].map(AtomicU64::new);
     let count = seeds::try_all(SEEDS, |seed| {
         let outcome = scenario::run(seed);
         deleted.fetch_add(outcome.gone.deleted, Ordering::Relaxed);
         replaced.fetch_add(outcome.gone.replaced, Ordering::Relaxed);
         sent_again.fetch_add(outcome.sent_again, Ordering::Relaxed);
         lost.fetch_add(outcome.lost, Ordering::Relaxed);
+        moved.fetch_add(outcome.moved, Ordering::Relaxed);
     });
-    let came_to = [deleted, replaced, sent_again, lost].map(AtomicU64::into_inner);
+    let came_to = [deleted, replaced, sent_again, lost, moved].map(AtomicU64::into_inner);
     // Little is shown within one interval, and not every life ends with the power.
-    let wanted = [count, count, count, count / 5];
+    let wanted = [count, count, count, count / 5, count / 2];
     let enough = count < 20 || came_to.iter().zip(wanted).all(|(records, wanted)| *records > wanted);
-    assert!(enough, "deleted, replaced, sent again, lost: {came_to:?} with {count} seeds");
+    assert!(enough, "deleted, replaced, sent again, lost, moved: {came_to:?} with {count} seeds");
 }
 
 #[test]

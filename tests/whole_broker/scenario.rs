@@ -29,6 +29,10 @@ pub(crate) struct Stage {
     stopping: Rc<Cell<bool>>,
     /// Clients at work.
     clients: Rc<Cell<usize>>,
+    /// How many cores the broker had that was ended violently, until the next one serves.
+    left_by: Rc<Cell<Option<NonZeroU16>>>,
+    /// Brokers that recovered what one with another number of cores had left.
+    moved: Rc<Cell<u64>>,
 }
 
 impl Stage {
@@ -39,6 +43,8 @@ impl Stage {
             enough: Rc::default(),
             stopping: Rc::default(),
             clients: Rc::default(),
+            left_by: Rc::default(),
+            moved: Rc::default(),
         }
     }
 
@@ -95,6 +101,8 @@ impl Stage {
         let began = Instant::now();
         let broker = Broker::start(shape, self.stopping.clone()).await;
         self.ledger.broker_has_recovered(began);
+        let moved = self.left_by.take().is_some_and(|shards| shards != shape.shards);
+        self.moved.set(self.moved.get() + u64::from(moved));
         broker
     }
 
@@ -118,11 +126,9 @@ struct Plan {
 
 impl Plan {
     fn draw() -> Plan {
-        let shards = [1, 2, 2, 2, 3][usize::try_from(draw(0, 4)).expect("small")];
-        let shards = NonZeroU16::new(shards).expect("not zero");
         let tail_cache_bytes = 1 << draw(12, 24);
         Plan {
-            shape: Shape { shards, tail_cache_bytes, journal: draw_journal() },
+            shape: Shape { shards: draw_shards(), tail_cache_bytes, journal: draw_journal() },
             topics: [(KEPT, 3), (TRIMMED, 2), (COMPACTED, 2), (RETAINED, 1), (RELAXED, 2)]
                 .map(|(topic, partitions_max)| (topic, u32::try_from(draw(1, partitions_max)).expect("small")))
                 .into(),
@@ -131,6 +137,11 @@ impl Plan {
             lives: draw(1, 4),
         }
     }
+}
+
+fn draw_shards() -> NonZeroU16 {
+    let shards = [1, 2, 2, 2, 3][usize::try_from(draw(0, 4)).expect("small")];
+    NonZeroU16::new(shards).expect("not zero")
 }
 
 /// Mostly small rings, which fill up; some brokers have none.
@@ -182,6 +193,8 @@ pub(crate) struct Outcome {
     pub(crate) sent_again: u64,
     /// Batches that were shown and are lost, as they may be where the flush is relaxed.
     pub(crate) lost: u64,
+    /// Brokers that recovered what one with another number of cores had left.
+    pub(crate) moved: u64,
 }
 
 /// Plays the scenario of a seed.
@@ -205,13 +218,15 @@ pub(crate) fn run_with(seed: u64, seeded_bug: Option<SeededBug>) -> Outcome {
         broker.stop().await;
     });
     start_clients(&sim, &stage, &plan);
+    // Each life has as many cores as it happens to have: what one left on the disk, others recover.
+    let next_shape = || sim.run(|| async { Shape { shards: draw_shards(), ..plan.shape.clone() } });
     for _ in 0..plan.lives {
-        live(&sim, &stage, &plan.shape);
+        live(&sim, &stage, &next_shape());
     }
-    let gone = last_life(&sim, &stage, &plan.shape);
+    let gone = last_life(&sim, &stage, &next_shape());
     assert!(stage.ledger.acknowledged_count() > 0, "something was produced");
     let (sent_again, lost) = (stage.ledger.sent_again_count(), stage.ledger.lost_count());
-    Outcome { trace: sim.trace_hash(), gone, sent_again, lost }
+    Outcome { trace: sim.trace_hash(), gone, sent_again, lost, moved: stage.moved.get() }
 }
 
 fn start_clients(sim: &Sim, stage: &Stage, plan: &Plan) {
@@ -249,11 +264,13 @@ fn live(sim: &Sim, stage: &Stage, shape: &Shape) {
         End::Kill => {
             sim.kill();
             stage.ledger.broker_was_killed(at);
+            stage.left_by.set(Some(shape.shards));
         }
         End::PowerLoss => {
             // The ledger knows what must be there, whatever was kept.
             let _ = sim.crash();
             stage.ledger.power_was_lost(at);
+            stage.left_by.set(Some(shape.shards));
         }
         End::CleanStop => {
             sim.run(|| async {
