@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -183,6 +184,17 @@ impl Broker {
         Self::start_in(exit.directory, options).unwrap_or_else(|exit| panic!("no start after a kill:\n{}", exit.log))
     }
 
+    /// SIGKILL, as many starts as there are moments, each killed so long after it knows its partitions, and the same broker
+    /// again. How many of these starts were still recovering comes with it. The broker has to log at level info.
+    pub fn kill_and_restart_after(self, moments: &[Duration]) -> (Self, usize) {
+        let options = self.options.clone();
+        let exit = self.kill();
+        let in_recovery = |moment: &&Duration| is_killed_in_recovery(exit.directory.path(), &options, **moment);
+        let killed = moments.iter().filter(in_recovery).count();
+        let broker = Self::start_in(exit.directory, options);
+        (broker.unwrap_or_else(|exit| panic!("no start after a kill:\n{}", exit.log)), killed)
+    }
+
     /// Sends the process a signal by its name, such as `USR1`.
     pub fn signal(&self, name: &str) {
         send_signal(&self.child, name);
@@ -217,6 +229,19 @@ pub fn new_directory() -> TempDir {
 /// Where in its directory a broker has its data.
 pub fn data_dir(directory: &Path) -> PathBuf {
     directory.join("data")
+}
+
+/// Starts a broker and kills it so long `after` it knows its partitions. Whether it was not ready yet.
+fn is_killed_in_recovery(directory: &Path, options: &BrokerOptions, after: Duration) -> bool {
+    let mut child = serve(directory, options).spawn().expect("the broker's binary can be started");
+    let stdout = Lines::of(child.stdout.take().expect("standard output is piped"));
+    let log = Lines::of(child.stderr.take().expect("standard error is piped"));
+    log.until("the metadata is complete");
+    std::thread::sleep(after);
+    // Already ended is told by the next start.
+    let _ = child.kill();
+    child.wait().expect("the broker can be waited for");
+    stdout.next().is_none()
 }
 
 /// `ringmq serve` as the options say.
