@@ -71,7 +71,13 @@ impl MetadataLog {
         tracing::info!(?recovery, "opened the metadata log");
         let log = MetadataLog { log };
         match log.read(directory).await {
-            Ok((state, snapshot)) => Ok(Opened { log, state, snapshot }),
+            Ok((state, snapshot)) => {
+                let root = directory.path().join(METADATA);
+                if let Err(error) = snapshots::end_repairs(&root, log.log.offsets().start).await {
+                    tracing::warn!(%error, "the marks of a repair of the metadata are not removed");
+                }
+                Ok(Opened { log, state, snapshot })
+            }
             Err(error) => {
                 log.close().await;
                 Err(error)
@@ -82,7 +88,7 @@ impl MetadataLog {
     /// What the log adds up to, and the snapshot that this was read from.
     async fn read(&self, directory: &DataDirectory) -> Result<(State, Option<Offset>), MetadataLogError> {
         let root = directory.path().join(METADATA);
-        let loaded = snapshots::load_latest(&root, directory.cluster()).await;
+        let loaded = snapshots::load_latest(&root, directory.cluster(), self.log.offsets().start).await;
         let image = loaded.map_err(|cause| MetadataLogError::Snapshots { path: root.clone(), cause })?;
         let Some(mut image) = image else { return Ok((self.replay(State::new(directory.cluster())).await?, None)) };
         let (snapshot, end) = (image.applied(), self.log.offsets().durable);
@@ -153,7 +159,7 @@ pub async fn inspect_metadata(directory: &DataDirectory) -> Result<InspectedMeta
     let root = directory.path().join(METADATA);
     let history = GenerationHistory::read(&root.join(GENERATIONS)).await?;
     let check = check_log(&root, LOG_ID, &history, &Journaled::default()).await;
-    let loaded = snapshots::load_latest(&root, directory.cluster()).await;
+    let loaded = snapshots::load_latest(&root, directory.cluster(), history.log_start(LOG_ID)).await;
     let image = loaded.map_err(|cause| MetadataLogError::Snapshots { path: root.clone(), cause })?;
     let snapshot = image.as_ref().map(Image::applied);
     let mut state = image.map_or_else(|| State::new(directory.cluster()), State::restored);
@@ -305,8 +311,10 @@ pub enum MetadataLogError {
 
 const WHAT_TO_DO: &str = "restore \"metadata\" from a copy of the data directory made while the broker was stopped, or keep what \
      can be read with `ringmq log repair DIR --metadata`, which explains first what is lost";
-const TABLES_ADVICE: &str = "restore \"metadata\" from a copy of the data directory made while the broker was stopped: it is its generation tables that lost \
-     something, and without them nobody can tell which commands count";
+const TABLES_ADVICE: &str = "restore \"metadata\" from a copy of the data directory made while the broker was stopped: it is its \
+     generation tables that lost something, and without them nobody can tell which commands count";
+const DISK_ADVICE: &str = "mend the disk, or copy the data directory to another one, and start again: without its generation \
+     tables nobody can tell which commands of the metadata log count";
 
 /// What helps a partition does not help here.
 fn why_not_opened(error: &OpenError) -> String {
@@ -314,7 +322,10 @@ fn why_not_opened(error: &OpenError) -> String {
         OpenError::Corrupt(damage) => {
             format!("{damage}. Nothing was changed; {}", if is_of_tables(damage) { TABLES_ADVICE } else { WHAT_TO_DO })
         }
-        OpenError::TableLost { lost, .. } => format!("{lost}. Nothing was changed; {TABLES_ADVICE}"),
+        OpenError::TableLost { lost, .. } => {
+            let advice = if lost.why.is_some() { DISK_ADVICE } else { TABLES_ADVICE };
+            format!("{lost}. No record was changed; {advice}")
+        }
         other => other.to_string(),
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ringmq_runtime::fs;
 use ringmq_segment::inspect::{NewBeginning, NextStart, RepairError, copy_dir, read_around_damage};
-use ringmq_segment::{GenerationHistory, Generations, LoadError, OpenError};
+use ringmq_segment::{Damage, GenerationHistory, Generations, LoadError, OpenError};
 use ringmq_wire::batch::{BatchView, split_batches};
 use ringmq_wire::{Offset, TopicId};
 
@@ -110,7 +110,7 @@ impl MetadataRepair {
         let damage = damage_of(directory).await?;
         let root = directory.path().join(METADATA);
         let history = GenerationHistory::read(&root.join(GENERATIONS)).await?;
-        let loaded = snapshots::load_latest(&root, directory.cluster()).await;
+        let loaded = snapshots::load_latest(&root, directory.cluster(), history.log_start(LOG_ID)).await;
         let loaded = loaded.map_err(|cause| MetadataLogError::Snapshots { path: root.clone(), cause })?;
         let snapshot = loaded.as_ref().map(Image::applied);
 
@@ -124,7 +124,11 @@ impl MetadataRepair {
             Ok::<(), ReplayError>(())
         };
         let told = read_around_damage(&root, LOG_ID, &history, each).await?;
-        salvage.goes_on_at(told);
+        let broken_off = snapshots::broken_off(&root, history.log_start(LOG_ID)).await;
+        // Where a repair that broke off wanted to begin there never was a command.
+        if !broken_off.map_err(io("look for snapshots"))?.contains(&told) {
+            salvage.goes_on_at(told);
+        }
         let Salvage { mut state, lost, left_out } = salvage;
 
         let named = snapshots::last_named(&root).await.map_err(io("look for snapshots"))?;
@@ -147,7 +151,7 @@ impl MetadataRepair {
         Ok(MetadataRepair {
             snapshot,
             lost,
-            end_is_unknown: matches!(damage, MetadataLogError::BehindSnapshot { .. }),
+            end_is_unknown: has_no_end(&damage),
             left_out,
             without_files: without_files.collect(),
             topics: topics.iter().map(|topic| (topic.name.to_string(), topic.partitions)).collect(),
@@ -179,7 +183,7 @@ impl MetadataRepair {
         let root = directory.path().join(METADATA);
         self.keep_copy(&root, directory.path()).await.map_err(io("keep a copy of the metadata"))?;
         // It lies beyond the end of a log that is refused as it is, until that begins there.
-        snapshots::put(&root, &self.image).await.map_err(io("write a snapshot of the metadata"))?;
+        snapshots::put_marked(&root, &self.image).await.map_err(io("write a snapshot of the metadata"))?;
         let generations = Generations::open(&root.join(GENERATIONS), OWNER).await?;
         Ok(self.beginning.carry_out(&root, &generations).await?)
     }
@@ -187,6 +191,16 @@ impl MetadataRepair {
     async fn keep_copy(&self, root: &Path, data_dir: &Path) -> std::io::Result<()> {
         copy_dir(root, &self.aside, |name| name == "reserve" || name.ends_with(".tmp")).await?;
         fs::sync_dir(data_dir).await
+    }
+}
+
+/// Whether there may have been commands that nothing tells of any more.
+fn has_no_end(damage: &MetadataLogError) -> bool {
+    let has_no_files = |error: &OpenError| matches!(error, OpenError::Corrupt(corruption) if matches!(corruption.damage, Damage::FilesMissing));
+    match damage {
+        MetadataLogError::BehindSnapshot { .. } => true,
+        MetadataLogError::Open(error) => has_no_files(error),
+        _ => false,
     }
 }
 

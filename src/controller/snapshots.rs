@@ -15,16 +15,21 @@ use crate::metadata::{Cluster, Image, SNAPSHOT_BYTES_MAX, SnapshotEncoder, Snaps
 
 const SUFFIX: &str = ".snapshot";
 const SUFFIX_TEMPORARY: &str = ".snapshot.tmp";
+/// Of the mark beside the snapshot of a repair that is not known to be complete: it counts once the log begins there.
+const SUFFIX_MARK: &str = ".repairing";
 /// A snapshot's name is its offset in so many digits.
 const DIGITS: usize = 20;
 
-/// The latest image that a snapshot in `root` holds; those that cannot be used are reported and passed over.
+/// The latest image that a snapshot in `root` holds, of a log that begins at `log_start`; those that cannot be used are
+/// reported and passed over, and so is what a repair left that broke off.
 ///
 /// # Errors
 /// The directory cannot be listed.
-pub(crate) async fn load_latest(root: &Path, cluster: Cluster) -> io::Result<Option<Image>> {
-    let mut offsets: Vec<Offset> =
-        fs::read_dir(root).await?.iter().filter_map(|entry| offset_of(&entry.name)).collect();
+pub(crate) async fn load_latest(root: &Path, cluster: Cluster, log_start: Offset) -> io::Result<Option<Image>> {
+    let entries = fs::read_dir(root).await?;
+    let broken_off = broken_off_of(&entries, log_start);
+    let mut offsets: Vec<Offset> = entries.iter().filter_map(|entry| offset_of(&entry.name)).collect();
+    offsets.retain(|offset| !broken_off.contains(offset));
     offsets.sort_unstable();
     for offset in offsets.into_iter().rev() {
         let path = path_of(root, offset);
@@ -44,9 +49,39 @@ pub(crate) async fn last_named(root: &Path) -> io::Result<Option<Offset>> {
     Ok(fs::read_dir(root).await?.iter().filter_map(|entry| offset_of(&entry.name)).max())
 }
 
-/// Writes a snapshot, durably.
-pub(crate) async fn put(root: &Path, image: &Image) -> io::Result<()> {
+/// Writes the snapshot of a repair, durably, with the mark that says so.
+pub(crate) async fn put_marked(root: &Path, image: &Image) -> io::Result<()> {
+    fs::write_small_atomic(&mark_of(root, image.applied()), &[]).await?;
     fs::write_small_atomic(&path_of(root, image.applied()), &encode(image).await).await
+}
+
+/// The log is sound and begins at `log_start`: what repairs left that broke off goes, then the marks of all.
+///
+/// # Errors
+/// What the file system says. Nothing depends on it.
+pub(crate) async fn end_repairs(root: &Path, log_start: Offset) -> io::Result<()> {
+    let entries = fs::read_dir(root).await?;
+    for offset in broken_off_of(&entries, log_start) {
+        fs::remove_file_if_there(&path_of(root, offset)).await?;
+    }
+    fs::sync_dir(root).await?;
+    for offset in entries.iter().filter_map(|entry| offset_in(&entry.name, SUFFIX_MARK)) {
+        fs::remove_file_if_there(&mark_of(root, offset)).await?;
+    }
+    Ok(())
+}
+
+/// Where repairs wanted the log to begin that did not come so far: it begins at `log_start`.
+///
+/// # Errors
+/// The directory cannot be listed.
+pub(crate) async fn broken_off(root: &Path, log_start: Offset) -> io::Result<Vec<Offset>> {
+    Ok(broken_off_of(&fs::read_dir(root).await?, log_start))
+}
+
+fn broken_off_of(entries: &[fs::DirEntry], log_start: Offset) -> Vec<Offset> {
+    let marked = entries.iter().filter_map(|entry| offset_in(&entry.name, SUFFIX_MARK));
+    marked.filter(|offset| *offset != log_start).collect()
 }
 
 async fn load(path: &Path, cluster: Cluster, offset: Offset) -> Result<Image, UnusableSnapshot> {
@@ -178,13 +213,21 @@ pub(crate) fn path_of(root: &Path, offset: Offset) -> PathBuf {
     root.join(format!("{}{SUFFIX}", digits(offset)))
 }
 
+fn mark_of(root: &Path, offset: Offset) -> PathBuf {
+    root.join(format!("{}{SUFFIX_MARK}", digits(offset)))
+}
+
 fn digits(offset: Offset) -> String {
     format!("{:0DIGITS$}", offset.get())
 }
 
 /// The offset that a file's name says, if it is that of a snapshot.
 fn offset_of(name: &str) -> Option<Offset> {
-    let digits = name.strip_suffix(SUFFIX).filter(|digits| digits.len() == DIGITS)?;
+    offset_in(name, SUFFIX)
+}
+
+fn offset_in(name: &str, suffix: &str) -> Option<Offset> {
+    let digits = name.strip_suffix(suffix).filter(|digits| digits.len() == DIGITS)?;
     let only_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|_| only_digits).and_then(Offset::checked)
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ringmq_runtime::buffer::AlignedBuf;
 use ringmq_runtime::file::{File, IoClass, LOCK_WAIT_MAX, OpenOptions};
 use ringmq_runtime::{fs, random};
+use ringmq_wire::Offset;
 
 use super::block::{BLOCK_BYTES, Block, ENTRIES_MAX, TableId, TableWriter};
 use super::history::{Fact, JournalFile, LogGenerations};
@@ -136,6 +137,12 @@ impl GenerationHistory {
     /// What cannot be read of the tables, and was relied upon.
     pub fn lost(&self) -> impl Iterator<Item = &LostTable> + '_ {
         self.known.lost.iter().map(|lost| &lost.what)
+    }
+
+    /// The first offset of a log; zero of one that is not known.
+    #[must_use]
+    pub fn log_start(&self, id: LogId) -> Offset {
+        self.known.logs.get(&id).map_or(Offset::ZERO, LogGenerations::log_start)
     }
 
     /// The logs that the tables know, in the order of their ids.

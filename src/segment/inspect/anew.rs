@@ -64,7 +64,8 @@ pub async fn read_around_damage<E: From<io::Error>>(
 pub struct NewBeginning {
     id: LogId,
     at: Offset,
-    facts: Vec<Fact>,
+    number: LogNumber,
+    is_known: bool,
 }
 
 impl NewBeginning {
@@ -84,10 +85,7 @@ impl NewBeginning {
         let last = files.named.last().copied().into_iter().chain(told).fold(written, Offset::max);
         let at = last.checked_add(1).ok_or_else(|| io::Error::other("the log is full"))?;
         let number = known.as_ref().map_or_else(|| LogNumber(random::u64()), |known| known.number());
-        let opened = Fact::Opened { id, number, generation: Generation::FIRST, start: at };
-        let unknown = known.is_none().then_some(opened);
-        let facts = unknown.into_iter().chain([Fact::Started { id, number, start: at }]).collect();
-        Ok(NewBeginning { id, at, facts })
+        Ok(NewBeginning { id, at, number, is_known: known.is_some() })
     }
 
     /// The offset.
@@ -101,12 +99,17 @@ impl NewBeginning {
     /// # Errors
     /// When the disk fails or is full. It can be tried again, with a beginning that is found anew.
     pub async fn carry_out(&self, root: &Path, generations: &Generations) -> Result<(), RepairError> {
-        let made = self.make_segment(root).await;
-        made.map_err(|source| RepairError::Io { id: self.id, action: "make an empty segment", source })?;
-        for fact in &self.facts {
-            generations.record(*fact).await.map_err(|source| RepairError::Record { id: self.id, source })?;
+        let NewBeginning { id, at, number, is_known } = *self;
+        let record = async |fact| generations.record(fact).await.map_err(|source| RepairError::Record { id, source });
+        let started = Fact::Started { id, number, start: at };
+        if !is_known {
+            // Before its segment: a file of a log that the tables do not know is theirs to answer for, and no repair helps then.
+            record(Fact::Opened { id, number, generation: Generation::FIRST, start: at }).await?;
+            record(started).await?;
         }
-        Ok(())
+        let made = self.make_segment(root).await;
+        made.map_err(|source| RepairError::Io { id, action: "make an empty segment", source })?;
+        if is_known { record(started).await } else { Ok(()) }
     }
 
     async fn make_segment(&self, root: &Path) -> io::Result<()> {
