@@ -1,10 +1,11 @@
 //! Making a broker start again whose metadata log is damaged, or lost its end.
 //!
 //! A partition is cut before the damage. Metadata is not: commands behind the damage are changes that were acknowledged, and a
-//! topic whose deletion is cut off would come back to life. So everything that can still be read counts, the latest
-//! snapshot and the commands behind it on both sides of the damage; what that adds up to becomes a snapshot, and the log begins
-//! anew behind it.
+//! topic whose deletion is cut off would come back to life. So what can still be read counts, the latest snapshot and the
+//! commands behind it on both sides of the damage, but for a command that means nothing without one that is lost. What that
+//! adds up to becomes a snapshot, and the log begins anew behind it.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,11 +16,11 @@ use ringmq_segment::{Damage, GenerationHistory, Generations, LoadError, OpenErro
 use ringmq_wire::batch::{BatchView, split_batches};
 use ringmq_wire::{Offset, TopicId};
 
-use crate::directory::{DataDirectory, DirectoryError, METADATA, orphans};
+use crate::directory::{DataDirectory, DirectoryError, HiddenPartitions, METADATA, hidden_partitions, orphans};
 use crate::log::{
     GENERATIONS, LOG_ID, MetadataLogError, OWNER, ReplayError, each_command, inspect_metadata, is_of_tables,
 };
-use crate::metadata::{ApplyError, Image, State};
+use crate::metadata::{ApplyError, Image, SettingChoices, State};
 use crate::snapshots;
 
 /// Where files go that are not kept, within the data directory.
@@ -40,6 +41,10 @@ pub struct MetadataRepair {
     pub left_out: Vec<(Offset, ApplyError)>,
     /// The topics that there will be, by name, with their partitions.
     pub topics: Vec<(String, u32)>,
+    /// What each of these chose for itself, as far as it is known: keys and values as users write them.
+    pub settings: Vec<BTreeMap<&'static str, String>>,
+    /// Those of them that have files of more partitions.
+    pub hidden: Vec<HiddenPartitions>,
     /// Those of them that have no files: nothing was ever appended to them, or their deletion is among what is lost.
     pub without_files: Vec<String>,
     /// Topics that have files, and are not known. Their directories stay.
@@ -155,6 +160,8 @@ impl MetadataRepair {
             left_out,
             without_files: without_files.collect(),
             topics: topics.iter().map(|topic| (topic.name.to_string(), topic.partitions)).collect(),
+            settings: topics.iter().map(|topic| in_words(&topic.settings)).collect(),
+            hidden: hidden_partitions(directory.path(), &image).await?,
             unknown,
             aside: directory.path().join(DAMAGED).join(METADATA).join(beginning.at().to_string()),
             image,
@@ -192,6 +199,10 @@ impl MetadataRepair {
         copy_dir(root, &self.aside, |name| name == "reserve" || name.ends_with(".tmp")).await?;
         fs::sync_dir(data_dir).await
     }
+}
+
+fn in_words(settings: &SettingChoices) -> BTreeMap<&'static str, String> {
+    settings.iter().map(|(key, value)| (key.name(), key.text(value))).collect()
 }
 
 /// Whether there may have been commands that nothing tells of any more.

@@ -263,7 +263,15 @@ impl DeviceBudget {
 
     /// Waits until `bytes` of that class may go to the device.
     pub(crate) fn enter(&self, class: IoClass, bytes: usize) -> Enter {
-        Enter { budget: self.clone(), class, bytes, waiter: None, done: false }
+        Enter { budget: self.clone(), class, bytes, has_turn: false, waiter: None, done: false }
+    }
+
+    /// As [`DeviceBudget::enter`], for a request whose turn it was when its class had to rest: nobody is let in before it
+    /// but who is there.
+    pub(crate) fn enter_again(&self, class: IoClass, bytes: usize) -> Enter {
+        let mut enter = self.enter(class, bytes);
+        enter.has_turn = true;
+        enter
     }
 
     fn leave(&self, class: IoClass, bytes: usize) {
@@ -311,6 +319,8 @@ pub(crate) struct Enter {
     budget: DeviceBudget,
     class: IoClass,
     bytes: usize,
+    /// It was its turn before.
+    has_turn: bool,
     waiter: Option<Rc<RefCell<Waiter>>>,
     done: bool,
 }
@@ -327,7 +337,13 @@ impl Future for Enter {
                 let lane = &mut lanes[lane];
                 if lane.has_waiting() || !lane.fits(bytes) {
                     let waiter = Rc::new(RefCell::new(Waiter { bytes, waker: Some(cx.waker().clone()) }));
-                    lane.classes[rank].queue.push_back(waiter.clone());
+                    let class = &mut lane.classes[rank];
+                    if self.has_turn {
+                        class.queue.push_front(waiter.clone());
+                        class.passed_over = PASSED_OVER_MAX;
+                    } else {
+                        class.queue.push_back(waiter.clone());
+                    }
                     drop(lanes);
                     self.waiter = Some(waiter);
                     return Poll::Pending;

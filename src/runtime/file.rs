@@ -337,8 +337,9 @@ impl fmt::Debug for File {
 /// Waits until a request of that class may go to the device.
 async fn start(class: IoClass, bytes: usize) -> InFlight {
     let device = &backend::current().device;
+    let mut enter = device.enter(class, bytes);
     loop {
-        let in_flight = device.enter(class, bytes).await;
+        let in_flight = enter.await;
         // Asked only now: it may be the end of another one's request that let this one in.
         let rest = device.rest(class);
         if rest.is_zero() {
@@ -346,6 +347,7 @@ async fn start(class: IoClass, bytes: usize) -> InFlight {
         }
         in_flight.give_back();
         time::sleep(rest).await;
+        enter = device.enter_again(class, bytes);
     }
 }
 

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ringmq_controller::directory::{DataDirectory, DirectoryError, orphans};
+use ringmq_controller::directory::{DataDirectory, DirectoryError, HiddenPartitions, hidden_partitions, orphans};
 use ringmq_controller::metadata::Image;
 use ringmq_controller::{InspectedMetadata, MetadataLogError, MetadataUnrepairable, inspect_metadata};
 use ringmq_journal::{FoundBlocks, JournalReadError, inspect_journals};
@@ -68,7 +68,9 @@ pub struct DirectoryCheck {
     pub partitions: Vec<PartitionCheck>,
     /// Directories of topics that the metadata neither knows nor has deleted.
     pub unknown_topics: Vec<TopicId>,
-    /// There are such, and the metadata log is empty: it was lost, and no broker starts.
+    /// Topics that have files of more partitions than the metadata gives them.
+    pub hidden_partitions: Vec<HiddenPartitions>,
+    /// There are unknown topics, and the metadata log is empty: it was lost, and no broker starts.
     pub metadata_lost: bool,
 }
 
@@ -109,6 +111,7 @@ impl DirectoryCheck {
             && self.journals_unread.is_empty()
             && self.journals.iter().all(|journal| journal.missing.is_empty())
             && self.journals_vanished == 0
+            && self.hidden_partitions.is_empty()
             && logs.into_iter().all(sound)
     }
 }
@@ -229,6 +232,7 @@ impl StoppedBroker {
         let selected = self.selected(selection)?;
         let count = selected.len();
         let unknown_topics = self.unknown_topics().await?;
+        let hidden_partitions = hidden_partitions(self.directory.path(), &self.image).await?;
         let metadata_lost = self.image.applied() == Offset::ZERO && !unknown_topics.is_empty();
         let mut partitions = Vec::new();
         if let (Ok(history), Ok(journals)) = (&self.generations, &self.journals) {
@@ -260,6 +264,7 @@ impl StoppedBroker {
             journals_vanished,
             partitions,
             unknown_topics,
+            hidden_partitions,
             metadata_lost,
         })
     }

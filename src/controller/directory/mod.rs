@@ -11,7 +11,7 @@ use ringmq_runtime::file::{File, OpenOptions};
 use ringmq_runtime::fs;
 
 pub use identity::{FORMAT_VERSION, READABLE_BY};
-pub use orphans::{Orphans, orphans, remove_orphans};
+pub use orphans::{HiddenPartitions, Orphans, hidden_partitions, orphans, remove_orphans};
 
 use self::identity::{draw_cluster, read_format, read_identity, write_format, write_identity};
 pub use self::sealed_text::SealError;

@@ -1,5 +1,8 @@
-//! Topic directories that no living topic owns: left by a crash between a deletion's command and its files.
+//! Directories that nobody owns: of topics, left by a crash between a deletion's command and its files, or by metadata that
+//! lost something; and of partitions beyond those that their topic has.
 
+use std::fmt;
+use std::io;
 use std::path::Path;
 
 use ringmq_runtime::fs;
@@ -32,13 +35,63 @@ pub fn orphans<'a>(image: &Image, directories: impl IntoIterator<Item = &'a str>
     found
 }
 
+/// A topic that has files of more partitions than the metadata gives it: it lost the change that added them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HiddenPartitions {
+    /// The topic's name.
+    pub topic: String,
+    /// How many partitions it has.
+    pub partitions: u32,
+    /// How many it had, as its files tell.
+    pub had: u32,
+}
+
+impl fmt::Display for HiddenPartitions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let HiddenPartitions { topic, partitions, had } = self;
+        write!(
+            f,
+            "topic {topic} has {partitions} partition(s), and files of {had}: the metadata lost the change that added them, \
+             and their records are hidden. To have them back: `ringmq topic alter {topic} --partitions {had}`, then stop the \
+             broker and start it once more"
+        )
+    }
+}
+
+/// The topics with hidden partitions, by name.
+///
+/// # Errors
+/// A directory of a topic cannot be listed.
+pub async fn hidden_partitions(data_dir: &Path, image: &Image) -> Result<Vec<HiddenPartitions>, DirectoryError> {
+    let mut hidden = Vec::new();
+    for topic in image.topics_by_name() {
+        let path = data_dir.join(topic.id.to_string());
+        let entries = match fs::read_dir(&path).await {
+            // Nothing was ever appended to it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            listed => {
+                listed.map_err(|cause| DirectoryError::Io { what: "cannot list a topic's directory", path, cause })?
+            }
+        };
+        let indexes = entries.iter().filter(|entry| entry.is_dir).filter_map(|entry| index_of(&entry.name));
+        if let Some(had) = indexes.map(|index| index.saturating_add(1)).max().filter(|had| *had > topic.partitions) {
+            hidden.push(HiddenPartitions { topic: topic.name.to_string(), partitions: topic.partitions, had });
+        }
+    }
+    Ok(hidden)
+}
+
+fn index_of(name: &str) -> Option<u32> {
+    name.parse::<u32>().ok().filter(|index| index.to_string() == name)
+}
+
 fn topic_id_of(name: &str) -> Option<TopicId> {
     let id = TopicId::new(Uuid::try_parse(name).ok()?);
     // A UUID can be spelt in several ways; a directory that is removed must be the very one.
     (id.to_string() == name).then_some(id)
 }
 
-/// Removes the directories of deleted topics in `data_dir` and reports those of unknown ones. No log of such a topic
+/// Removes the directories of deleted topics in `data_dir` and reports those of unknown ones, and hidden partitions. No log of such a topic
 /// may be open.
 ///
 /// # Errors
@@ -61,6 +114,9 @@ pub async fn remove_orphans(data_dir: &Path, image: &Image) -> Result<Orphans, D
     for id in &found.unknown {
         let path = data_dir.join(id.to_string());
         tracing::warn!(path = %path.display(), "no topic of the metadata owns this directory; it is left alone");
+    }
+    for hidden in hidden_partitions(data_dir, image).await? {
+        tracing::error!("{hidden}");
     }
     Ok(found)
 }

@@ -9,10 +9,12 @@ use ringmq_runtime::local::{self, Event};
 use ringmq_runtime::sim::{Sim, SimConfig};
 use ringmq_runtime::task::StopHandle;
 use ringmq_runtime::{channel, fs, task};
+use ringmq_segment::OpenError;
 use ringmq_wire::protocol::{NewTopic, Setting, TopicAlteration};
 
 use super::*;
 use crate::directory::DirectoryError;
+use crate::log::{MetadataLogError, ReplayError};
 use crate::metadata::Image;
 
 pub(super) const DATA: &str = "/data";
@@ -485,7 +487,13 @@ fn a_damaged_byte_anywhere_in_the_log_refuses_the_start_with_a_report() {
             let running = Running::start(1).await;
             assert!(running.shards[0].images.borrow().is_empty(), "no shard may see half of the metadata");
             let error = running.ended.await.unwrap().unwrap_err();
-            assert!(matches!(error, ControllerError::Log(_)), "{error}");
+            // The first frame has the second one to prove it; the second one the clean stop.
+            let is_damage = matches!(
+                &error,
+                ControllerError::Log(MetadataLogError::Open(OpenError::Corrupt(_)))
+                    | ControllerError::Log(MetadataLogError::Replay(ReplayError::Damaged { .. }))
+            );
+            assert!(is_damage, "byte {position}: {error}");
             assert!(error.to_string().contains(log.file_name().unwrap().to_str().unwrap()), "{error}");
         });
         assert_eq!(sim.disk().read(&log), before, "byte {position}");

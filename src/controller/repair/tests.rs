@@ -189,6 +189,32 @@ fn what_follows_from_later_changes_is_not_lost() {
 }
 
 #[test]
+fn partitions_whose_addition_is_lost_are_named() {
+    let added = Command::AddPartitions { id: id(1), partitions: 6, first_slot: crate::metadata::Slot::default() };
+    let sim = changed(7, &[topic(1, "a"), added, topic(2, "b")], None);
+    sim.run(|| async {
+        for (topic, partition) in [(1, "0"), (1, "5"), (1, "07"), (2, "2")] {
+            fs::create_dir_all(Path::new(DATA).join(id(topic).to_string()).join(partition)).await.unwrap();
+        }
+    });
+    let hidden = |sim: &Sim| {
+        sim.run(|| async {
+            let directory = DataDirectory::inspect(Path::new(DATA)).await.unwrap();
+            let image = inspect_metadata(&directory).await.unwrap().image;
+            let hidden = hidden_partitions(directory.path(), &image).await.unwrap();
+            directory.close().await.unwrap();
+            hidden
+        })
+    };
+    assert_eq!(hidden(&sim), []);
+    rot(&sim, 1);
+    let plan = sim.run(|| async { plan_now().await.unwrap() });
+    assert_eq!(plan.hidden, [HiddenPartitions { topic: "a".to_owned(), partitions: 3, had: 6 }]);
+    sim.run(|| async { repair().await.unwrap() });
+    assert_eq!(hidden(&sim), plan.hidden, "a check tells, too");
+}
+
+#[test]
 fn a_log_that_ends_before_its_snapshot_goes_on_behind_it() {
     let commands = [topic(1, "a"), topic(2, "b"), Command::DeleteTopic(id(1))];
     let sim = changed(4, &commands, Some(3));

@@ -3,6 +3,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+#[cfg(feature = "sim")]
+use crate::sim::{Sim, SimConfig};
+#[cfg(feature = "sim")]
+use crate::time;
+
 use super::{DeviceBudget, DeviceBudgetConfig, Enter, InFlight, IoClass, PASSED_OVER_MAX};
 
 const CONFIG: DeviceBudgetConfig = DeviceBudgetConfig {
@@ -127,6 +132,30 @@ fn a_dropped_request_leaves_the_queue_and_gives_back_what_it_got() {
     assert_eq!(format!("{budget:?}"), "[(0, 10), (0, 10), (0, 10), (0, 10)]");
 }
 
+#[cfg(feature = "sim")]
+#[test]
+fn the_rest_is_as_long_as_the_request_or_twice_that_and_never_longer_than_the_most() {
+    for (class, factor) in [(IoClass::ColdRead, 1), (IoClass::Compaction, 2)] {
+        for (took_ms, rest_ms) in [(20, 20 * factor), (400, 400 * factor), (3_000, 1_000)] {
+            let sim = Sim::new(SimConfig::default());
+            let rest = sim.run(move || async move {
+                let budget = DeviceBudget::new(CONFIG);
+                let _foreground = hold(&budget, IoClass::Append, 1);
+                let request = hold(&budget, class, 1);
+                time::sleep(Duration::from_millis(took_ms)).await;
+                drop(request);
+                budget.rest(class)
+            });
+            let slept_longer = Duration::from_millis(2);
+            let wanted = Duration::from_millis(rest_ms);
+            assert!(
+                rest >= wanted.saturating_sub(slept_longer) && rest <= wanted + slept_longer * 2,
+                "{class:?} {rest:?}"
+            );
+        }
+    }
+}
+
 /// Whether a class leaves the device alone after a request that went while `others` were there, or right after them.
 fn rests_after(class: IoClass, others: &[IoClass], stay: bool) -> bool {
     let budget = DeviceBudget::new(CONFIG);
@@ -174,4 +203,17 @@ fn the_rest_after_the_longest_of_several_requests_counts() {
     let rest = budget.yielding.rests_until[IoClass::ColdRead as usize].get();
     drop(short);
     assert!(rest.is_some() && budget.yielding.rests_until[IoClass::ColdRead as usize].get() >= rest);
+}
+
+#[test]
+fn who_had_the_turn_and_rested_goes_next() {
+    use IoClass::{Checkpoint, ColdRead};
+    let budget = DeviceBudget::new(CONFIG);
+    let held = hold(&budget, Checkpoint, 10);
+    let mut waiting = Waiting::ask(&budget, &[Checkpoint, ColdRead, Checkpoint], 6);
+    // Larger than the bound: it goes alone, and would wait for as long as others come.
+    let mut again = Box::pin(budget.enter_again(ColdRead, 25));
+    assert!(poll(&mut again).is_pending());
+    waiting.0.push((ColdRead, again));
+    assert_eq!(waiting.finish_all(held), [ColdRead, Checkpoint, Checkpoint, ColdRead]);
 }

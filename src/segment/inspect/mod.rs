@@ -1,7 +1,7 @@
 //! Looking into the files of logs whose broker is stopped.
 //!
-//! Nothing here opens a file for writing but [`RepairPlan::carry_out`], [`NewBeginning::carry_out`] and [`copy_dir`]. Files are locked while they are read (rule 10
-//! of the storage protocol), so nothing that is looked at is still being written.
+//! Nothing here opens a file for writing but [`RepairPlan::carry_out`], [`NewBeginning::carry_out`] and [`copy_dir`]. Files
+//! are locked while they are read (rule 10 of the storage protocol), so nothing that is looked at is still being written.
 //!
 //! - [`check_log`]: all of a log, and what recovery would make of it; [`read_log`]: what it holds
 //! - [`scan_bytes`]: the same scan without a file

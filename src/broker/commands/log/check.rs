@@ -60,6 +60,7 @@ struct Report {
     journals_vanished: usize,
     partitions: Vec<Partition>,
     unknown_topics: Vec<String>,
+    hidden_partitions: Vec<String>,
     metadata_lost: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata_refused: Option<String>,
@@ -138,6 +139,7 @@ impl Report {
             journals_vanished: check.journals_vanished,
             partitions: check.partitions.iter().map(Partition::new).collect(),
             unknown_topics: check.unknown_topics.iter().map(ToString::to_string).collect(),
+            hidden_partitions: check.hidden_partitions.iter().map(ToString::to_string).collect(),
             metadata_lost: check.metadata_lost,
             metadata_refused: check.metadata_refused.as_ref().map(ToString::to_string),
         }
@@ -174,8 +176,8 @@ impl Report {
         for id in &self.unknown_topics {
             let _ = writeln!(text, "note     directory {id}: the metadata knows no such topic; it is left alone");
         }
-        if let Some(error) = &self.metadata_refused {
-            let _ = writeln!(text, "DAMAGED  {error}");
+        for hidden in self.hidden_partitions.iter().chain(&self.metadata_refused) {
+            let _ = writeln!(text, "DAMAGED  {hidden}");
         }
         if self.metadata_lost {
             let _ = writeln!(

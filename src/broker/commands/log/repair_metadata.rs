@@ -1,5 +1,6 @@
 //! `ringmq log repair --metadata`: a metadata log that a start refuses, begun anew with all that can be read.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use ringmq_shard::inspect::{MetadataRepair, repair_metadata};
@@ -33,6 +34,7 @@ struct Explained {
     left_out: Vec<LeftOut>,
     topics_without_files: Vec<String>,
     unknown_topics: Vec<String>,
+    hidden_partitions: Vec<String>,
     begins_at_offset: i64,
     aside: String,
     repaired: bool,
@@ -42,6 +44,8 @@ struct Explained {
 struct Topic {
     name: String,
     partitions: u32,
+    /// What it chose for itself.
+    settings: BTreeMap<&'static str, String>,
 }
 
 /// Changes of which nothing is left.
@@ -64,17 +68,22 @@ impl Explained {
             let std::ops::Range::<ringmq_wire::Offset> { start, end } = range;
             Lost { start_offset: start.get(), end_offset: end.get() }
         };
-        let topic = |(name, partitions): &(String, u32)| Topic { name: name.clone(), partitions: *partitions };
+        let topic = |((name, partitions), settings): (&(String, u32), &BTreeMap<_, _>)| Topic {
+            name: name.clone(),
+            partitions: *partitions,
+            settings: settings.clone(),
+        };
         let left_out = plan.left_out.iter().map(|(offset, why)| LeftOut { offset: offset.get(), why: why.to_string() });
         Self {
             damage: plan.damage.to_string(),
             snapshot_offset: plan.snapshot.map(ringmq_wire::Offset::get),
-            topics: plan.topics.iter().map(topic).collect(),
+            topics: plan.topics.iter().zip(&plan.settings).map(topic).collect(),
             lost: plan.lost.iter().map(lost).collect(),
             end_is_unknown: plan.end_is_unknown,
             left_out: left_out.collect(),
             topics_without_files: plan.without_files.clone(),
             unknown_topics: plan.unknown.iter().map(ToString::to_string).collect(),
+            hidden_partitions: plan.hidden.iter().map(ToString::to_string).collect(),
             begins_at_offset: plan.begins_at().get(),
             aside: plan.aside.display().to_string(),
             repaired,
@@ -101,6 +110,9 @@ impl Explained {
         for id in &self.unknown_topics {
             let _ = writeln!(text, "unknown:  directory {id}: no topic of the metadata owns it; it is left alone");
         }
+        for hidden in &self.hidden_partitions {
+            let _ = writeln!(text, "hidden:   {hidden}");
+        }
         let _ = writeln!(text, "copied:   all of the metadata, as it is, to {}", self.aside);
         let _ =
             writeln!(text, "then:     the metadata begins anew at offset {}, with a snapshot", self.begins_at_offset);
@@ -125,6 +137,11 @@ impl Explained {
             text,
             "          a topic that was created there is not known any more (its files stay), one that was deleted there is \
              back, and one that was altered there is as it was before"
+        );
+        let _ = writeln!(
+            text,
+            "          by settings of before a broker deletes and compacts: start it with retention_interval_ms and \
+             compaction_interval_ms at 86400000, put the settings of the topics right, and start it again without"
         );
         if !self.topics_without_files.is_empty() {
             let names: Vec<&str> = self.topics_without_files.iter().map(String::as_str).collect();
