@@ -16,7 +16,7 @@ use ringmq_wire::protocol::{
 };
 use ringmq_wire::{Detail, ErrorCode, Offset, ProducerId, TopicId, WireError};
 
-use crate::directory::{DataDirectory, METADATA, remove_orphans};
+use crate::directory::{DataDirectory, METADATA, hidden_partitions, remove_orphans};
 use crate::error::{AlterTopicError, ChangeError, ControllerError, DeleteTopicError, RequestError};
 use crate::log::{MetadataLog, Opened};
 use crate::metadata::{Command, Effect, State, TopicSettings, plan_alterations, plan_creates, plan_deletes};
@@ -99,6 +99,11 @@ async fn serve(
         log.close().await;
         let (path, directories) = (directory.path().to_owned(), orphans.unknown.len());
         return Err(ControllerError::MetadataLost { path, directories });
+    }
+    if log.begins_anew() {
+        for hidden in hidden_partitions(directory.path(), &image).await {
+            tracing::error!("{hidden}");
+        }
     }
     tracing::info!(
         cluster_id = %image.cluster_id(), commands = %image.applied(), topics = image.topics().len(),

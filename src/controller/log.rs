@@ -102,6 +102,11 @@ impl MetadataLog {
         Ok((self.replay(State::restored(image)).await?, Some(snapshot)))
     }
 
+    /// Whether it was repaired: some of its commands may be lost.
+    pub(crate) fn begins_anew(&self) -> bool {
+        self.log.offsets().start > Offset::ZERO
+    }
+
     /// Appends commands as one batch, all or nothing; they are durable when this returns.
     ///
     /// `expected` is the offset that the first one gets: how many commands the state has applied.

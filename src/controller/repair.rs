@@ -35,7 +35,7 @@ pub struct MetadataRepair {
     pub snapshot: Option<Offset>,
     /// Commands of which nothing is left.
     pub lost: Vec<Range<Offset>>,
-    /// The log ends before its snapshot: commands behind that may have been lost, and nobody knows how many.
+    /// Files of the log are missing, or it ends before its snapshot: commands behind all that is known may have been lost.
     pub end_is_unknown: bool,
     /// Commands that can be read and mean nothing any more, because what they build on is lost.
     pub left_out: Vec<(Offset, ApplyError)>,
@@ -161,7 +161,7 @@ impl MetadataRepair {
             without_files: without_files.collect(),
             topics: topics.iter().map(|topic| (topic.name.to_string(), topic.partitions)).collect(),
             settings: topics.iter().map(|topic| in_words(&topic.settings)).collect(),
-            hidden: hidden_partitions(directory.path(), &image).await?,
+            hidden: hidden_partitions(directory.path(), &image).await,
             unknown,
             aside: directory.path().join(DAMAGED).join(METADATA).join(beginning.at().to_string()),
             image,

@@ -102,7 +102,8 @@ pub enum OpenError {
     #[error(
         "partition {id}: {file} is missing in the directory of the journals, and {lost}: it may have said that the file was \
          removed, or acknowledged records were in it alone. Nothing was changed; the partition stays offline. Restore the \
-         table, as it was when the broker was stopped last, from a copy, or mend the disk"
+         table, as it was when the broker was stopped last, from a copy, or mend the disk; or keep what the segments have with \
+         `ringmq log repair`"
     )]
     JournalMissing {
         /// The log.

@@ -212,10 +212,9 @@ impl StoppedBroker {
         let InspectedMetadata { image, check: metadata, refused: metadata_refused } =
             inspect_metadata(&directory).await?;
         let generations = GenerationHistory::read(&data_dir.join(GENERATIONS)).await;
-        let expected: Vec<_> = generations.iter().flat_map(GenerationHistory::journal_files).collect();
-        let lost = generations.iter().flat_map(GenerationHistory::lost).next();
+        let history = generations.as_ref().map(GenerationHistory::clone).unwrap_or_default();
         let journals = inspect_journals(&data_dir.join(JOURNALS)).await;
-        let journals = journals.map(|found| Journals::new(found, expected.into_iter(), lost));
+        let journals = journals.map(|found| Journals::new(found, history));
         Ok(StoppedBroker { directory, metadata, metadata_refused, image, generations, journals })
     }
 
@@ -232,7 +231,10 @@ impl StoppedBroker {
         let selected = self.selected(selection)?;
         let count = selected.len();
         let unknown_topics = self.unknown_topics().await?;
-        let hidden_partitions = hidden_partitions(self.directory.path(), &self.image).await?;
+        // What is damaged may have added them: the plan of a repair knows.
+        let is_whole = self.metadata_refused.is_none() && self.metadata.next_start.refusal().is_none();
+        let path = self.directory.path();
+        let hidden_partitions = if is_whole { hidden_partitions(path, &self.image).await } else { Vec::new() };
         let metadata_lost = self.image.applied() == Offset::ZERO && !unknown_topics.is_empty();
         let mut partitions = Vec::new();
         if let (Ok(history), Ok(journals)) = (&self.generations, &self.journals) {
@@ -245,7 +247,8 @@ impl StoppedBroker {
         }
         let journals = self.journals.as_ref().map(|journals| self.check_journals(&journals.found));
         let journals = journals.unwrap_or_default();
-        let journals_vanished = self.journals.as_ref().map_or(0, |journals| journals.vanished.len());
+        let journals_vanished =
+            self.journals.as_ref().map_or(0, |journals| journals.vanished.len() + journals.unaccounted.len());
         let StoppedBroker { metadata, metadata_refused, generations, journals: read, .. } = self;
         let journals_unread = match read {
             Ok(journals) => journals.found.unread.iter().map(ToString::to_string).collect(),
@@ -280,7 +283,7 @@ impl StoppedBroker {
         // What cannot be read may be what is not lost.
         let found = inspect_journals(&self.directory.path().join(JOURNALS)).await?.whole()?;
         let history = GenerationHistory::read(&self.directory.path().join(GENERATIONS)).await?;
-        let journals = Journals::new(found, history.journal_files(), history.lost().next());
+        let journals = Journals::new(found, history.clone());
         Ok(RepairPlan::new(self.directory.path(), id, &history, &journals.of(id)).await?)
     }
 

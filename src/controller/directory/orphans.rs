@@ -10,7 +10,7 @@ use ringmq_wire::TopicId;
 use uuid::Uuid;
 
 use super::DirectoryError;
-use crate::metadata::Image;
+use crate::metadata::{Image, PARTITIONS_PER_TOPIC_MAX};
 
 /// What was found in a data directory beside the living topics' directories.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,31 +58,32 @@ impl fmt::Display for HiddenPartitions {
     }
 }
 
-/// The topics with hidden partitions, by name.
-///
-/// # Errors
-/// A directory of a topic cannot be listed.
-pub async fn hidden_partitions(data_dir: &Path, image: &Image) -> Result<Vec<HiddenPartitions>, DirectoryError> {
+/// The topics with hidden partitions, by name. What cannot be listed is logged, and passed over: the partitions themselves
+/// tell.
+pub async fn hidden_partitions(data_dir: &Path, image: &Image) -> Vec<HiddenPartitions> {
     let mut hidden = Vec::new();
     for topic in image.topics_by_name() {
         let path = data_dir.join(topic.id.to_string());
         let entries = match fs::read_dir(&path).await {
+            Ok(entries) => entries,
             // Nothing was ever appended to it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            listed => {
-                listed.map_err(|cause| DirectoryError::Io { what: "cannot list a topic's directory", path, cause })?
+            Err(error) => {
+                tracing::warn!(topic = %topic.name, %error, "nobody can tell whether the topic had more partitions");
+                continue;
             }
         };
         let indexes = entries.iter().filter(|entry| entry.is_dir).filter_map(|entry| index_of(&entry.name));
-        if let Some(had) = indexes.map(|index| index.saturating_add(1)).max().filter(|had| *had > topic.partitions) {
+        if let Some(had) = indexes.map(|index| index + 1).max().filter(|had| *had > topic.partitions) {
             hidden.push(HiddenPartitions { topic: topic.name.to_string(), partitions: topic.partitions, had });
         }
     }
-    Ok(hidden)
+    hidden
 }
 
+/// The partition that a directory is of, if it is one of a topic.
 fn index_of(name: &str) -> Option<u32> {
-    name.parse::<u32>().ok().filter(|index| index.to_string() == name)
+    name.parse::<u32>().ok().filter(|index| *index < PARTITIONS_PER_TOPIC_MAX && index.to_string() == name)
 }
 
 fn topic_id_of(name: &str) -> Option<TopicId> {
@@ -91,7 +92,7 @@ fn topic_id_of(name: &str) -> Option<TopicId> {
     (id.to_string() == name).then_some(id)
 }
 
-/// Removes the directories of deleted topics in `data_dir` and reports those of unknown ones, and hidden partitions. No log of such a topic
+/// Removes the directories of deleted topics in `data_dir` and reports those of unknown ones. No log of such a topic
 /// may be open.
 ///
 /// # Errors
@@ -114,9 +115,6 @@ pub async fn remove_orphans(data_dir: &Path, image: &Image) -> Result<Orphans, D
     for id in &found.unknown {
         let path = data_dir.join(id.to_string());
         tracing::warn!(path = %path.display(), "no topic of the metadata owns this directory; it is left alone");
-    }
-    for hidden in hidden_partitions(data_dir, image).await? {
-        tracing::error!("{hidden}");
     }
     Ok(found)
 }

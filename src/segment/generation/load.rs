@@ -12,7 +12,7 @@ use ringmq_wire::Offset;
 
 use super::block::{BLOCK_BYTES, Block, ENTRIES_MAX, TableId, TableWriter};
 use super::history::{Fact, JournalFile, LogGenerations};
-use super::lost::{Lost, LostTable, Note, opened_by_core};
+use super::lost::{Lost, LostTable, MissingNote, Note, opened_by_core};
 use super::{PAIR_BYTES, pair_position};
 use crate::layout::LogId;
 use crate::reserve::Reserve;
@@ -37,6 +37,8 @@ pub(super) struct Known {
     pub(super) journal_files: BTreeSet<JournalFile>,
     /// What cannot be read.
     lost: Vec<Lost>,
+    /// Files of the journals that a start missed meanwhile, and the logs that were opened since.
+    missed: BTreeMap<JournalFile, BTreeSet<LogId>>,
 }
 
 impl Known {
@@ -106,9 +108,9 @@ impl GenerationHistory {
         let start = found.iter().map(|table| table.start).max().map_or(1, |newest| newest.saturating_add(1));
         if known.lost.is_empty() {
             replace(dir, start, &known, &found, reserve).await?;
-            remove_notes(dir, &notes).await?;
+            notes.remove(dir).await?;
         } else {
-            keep(dir, start, &known.lost, &found, &notes).await?;
+            keep(dir, start, &known.lost, &found, &notes.lost).await?;
         }
         Ok(GenerationHistory { start, known: Arc::new(known) })
     }
@@ -145,6 +147,29 @@ impl GenerationHistory {
         self.known.logs.get(&id).map_or(Offset::ZERO, LogGenerations::log_start)
     }
 
+    /// What is lost of the tables that may say of a file of the journals that it was removed: merged ones do not speak of
+    /// those.
+    pub fn lost_of_cores(&self) -> Option<&LostTable> {
+        let is_of_core = |lost: &&Lost| lost.table.writer != TableWriter::Merged;
+        self.known.lost.iter().find(is_of_core).map(|lost| &lost.what)
+    }
+
+    /// Whether the log was opened for appends, or repaired, when the file was missed already: it has nothing in it.
+    #[must_use]
+    pub fn went_on_without(&self, file: JournalFile, id: LogId) -> bool {
+        self.known.missed.get(&file).is_some_and(|logs| logs.contains(&id))
+    }
+
+    /// Says for the starts to come that this one missed these files, while it could not read all of the tables in `dir`.
+    pub async fn note_missing(&self, dir: &Path, files: impl IntoIterator<Item = JournalFile>) {
+        for file in files.into_iter().filter(|file| !self.known.missed.contains_key(file)) {
+            let note = MissingNote { file, since: self.start };
+            if let Err(error) = fs::write_small_atomic(&dir.join(note.file_name()), &[]).await {
+                tracing::warn!(%error, "partitions that are used now may wait for {file} at the next start");
+            }
+        }
+    }
+
     /// The logs that the tables know, in the order of their ids.
     pub fn logs(&self) -> impl Iterator<Item = LogId> + '_ {
         self.known.logs.keys().copied()
@@ -160,14 +185,34 @@ impl GenerationHistory {
     }
 }
 
+/// What starts wrote down that went on without something.
+#[derive(Default)]
+struct Notes {
+    lost: Vec<Note>,
+    missing: Vec<MissingNote>,
+}
+
+impl Notes {
+    async fn remove(&self, dir: &Path) -> Result<(), LoadError> {
+        let missing = self.missing.iter().map(|note| note.file_name());
+        for name in self.lost.iter().map(|note| note.file_name()).chain(missing) {
+            let removed = fs::remove_file_if_there(&dir.join(name)).await;
+            removed.map_err(|source| LoadError::Io { action: "remove a note on", source })?;
+        }
+        Ok(())
+    }
+}
+
 /// The tables that are there, and the notes.
-async fn list(dir: &Path) -> Result<(Vec<TableId>, Vec<Note>), LoadError> {
+async fn list(dir: &Path) -> Result<(Vec<TableId>, Notes), LoadError> {
     let entries = match fs::read_dir(dir).await {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), Notes::default())),
         entries => entries.map_err(|source| LoadError::Io { action: "list", source })?,
     };
     let tables = entries.iter().filter_map(|entry| TableId::parse(&entry.name)).collect();
-    Ok((tables, entries.iter().filter_map(|entry| Note::parse(&entry.name)).collect()))
+    let lost = entries.iter().filter_map(|entry| Note::parse(&entry.name)).collect();
+    let missing = entries.iter().filter_map(|entry| MissingNote::parse(&entry.name)).collect();
+    Ok((tables, Notes { lost, missing }))
 }
 
 /// Removes what a crash left half-written under a temporary name.
@@ -182,8 +227,10 @@ async fn remove_incomplete(dir: &Path) -> Result<(), LoadError> {
 }
 
 /// What all of them say together.
-async fn read_tables(dir: &Path, tables: &[TableId], notes: &[Note]) -> Result<Known, LoadError> {
+async fn read_tables(dir: &Path, tables: &[TableId], notes: &Notes) -> Result<Known, LoadError> {
     let (mut facts, mut lost, mut opened) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let mut missed: BTreeMap<JournalFile, BTreeSet<LogId>> =
+        notes.missing.iter().map(|note| (note.file, BTreeSet::new())).collect();
     for table in tables {
         let path = dir.join(table.file_name());
         let blocks = match read_table(&path, *table).await {
@@ -199,11 +246,14 @@ async fn read_tables(dir: &Path, tables: &[TableId], notes: &[Note]) -> Result<K
         let of_table: Vec<Fact> = blocks.into_iter().flatten().flat_map(|block| block.facts).collect();
         if table.writer != TableWriter::Merged {
             opened.insert(*table, of_table.iter().filter_map(opened_by_core).collect());
+            for note in notes.missing.iter().filter(|note| note.since <= table.start) {
+                missed.entry(note.file).or_default().extend(of_table.iter().filter_map(opened_or_repaired));
+            }
         }
         facts.extend(of_table);
     }
     for lost in &mut lost {
-        lost.leave_out(&opened, notes);
+        lost.leave_out(&opened, &notes.lost);
         tracing::error!(
             "{}. What it may have said of partitions nobody knows: they stay offline. Restore the file, as it was when the \
              broker was stopped last, from a copy",
@@ -211,7 +261,14 @@ async fn read_tables(dir: &Path, tables: &[TableId], notes: &[Note]) -> Result<K
         );
     }
     let known = merge(&facts).map_err(|id| LoadError::Contradiction { dir: dir.to_owned(), id })?;
-    Ok(Known { lost, ..known })
+    Ok(Known { lost, missed, ..known })
+}
+
+fn opened_or_repaired(fact: &Fact) -> Option<LogId> {
+    match *fact {
+        Fact::Repaired { id, .. } => Some(id),
+        _ => opened_by_core(fact),
+    }
 }
 
 /// Why a table cannot be read.
@@ -292,7 +349,7 @@ pub(super) fn merge(facts: &[Fact]) -> Result<Known, LogId> {
         let Some(log) = logs.get_mut(&id).filter(|log| log.number() == number) else { continue };
         log.learn(fact);
     }
-    Ok(Known { logs, journal_files: journal_files(facts), lost: Vec::new() })
+    Ok(Known { logs, journal_files: journal_files(facts), ..Known::default() })
 }
 
 fn journal_files(facts: &[Fact]) -> BTreeSet<JournalFile> {
@@ -342,14 +399,6 @@ async fn keep(dir: &Path, start: u64, lost: &[Lost], tables: &[TableId], notes: 
         if let Err(error) = noted {
             tracing::warn!(%error, "partitions that are created now may be taken for damaged by the next start");
         }
-    }
-    Ok(())
-}
-
-async fn remove_notes(dir: &Path, notes: &[Note]) -> Result<(), LoadError> {
-    for note in notes {
-        let removed = fs::remove_file_if_there(&dir.join(note.file_name())).await;
-        removed.map_err(|source| LoadError::Io { action: "remove a note on", source })?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::block::{Block, TableId, TableWriter};
-use super::history::Fact;
+use super::history::{Fact, JournalFile};
 use crate::layout::LogId;
 
 /// A block of a table, or all of a table, that was relied upon and cannot be read.
@@ -132,6 +132,34 @@ impl Note {
     }
 }
 
+/// A start missed a file of the journals while something of the tables was lost that may say that it was removed. What was
+/// opened for appends since has nothing in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MissingNote {
+    pub(super) file: JournalFile,
+    /// Which start.
+    pub(super) since: u64,
+}
+
+impl MissingNote {
+    /// The name of its file, which is empty.
+    pub(super) fn file_name(self) -> String {
+        let JournalFile { ring, aside } = self.file;
+        let blocks = aside.map_or_else(|| "ring".to_owned(), |first| format!("{first:020}"));
+        format!("{ring:016x}-{blocks}-{:020}.missing", self.since)
+    }
+
+    /// What a file's name says; `None` for a name that is no such note's.
+    pub(super) fn parse(name: &str) -> Option<MissingNote> {
+        let mut parts = name.strip_suffix(".missing")?.splitn(3, '-');
+        let (ring, blocks, since) = (parts.next()?, parts.next()?, parts.next()?);
+        let aside = if blocks == "ring" { None } else { Some(blocks.parse().ok()?) };
+        let file = JournalFile { ring: u64::from_str_radix(ring, 16).ok()?, aside };
+        let note = MissingNote { file, since: since.parse().ok()? };
+        (note.file_name() == name).then_some(note)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use ringmq_wire::{PartitionIndex, ShardIndex, TopicId};
@@ -175,6 +203,20 @@ mod tests {
         }
         for other in ["", ".lost", "1-2-3.lost", "00000000000000000003-00001.table-07-00000000000000000004.lost"] {
             assert_eq!(Note::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn names_of_notes_on_missing_files_come_back() {
+        for (aside, name) in [
+            (None, "00000000000000ab-ring-00000000000000000004.missing"),
+            (Some(7), "00000000000000ab-00000000000000000007-00000000000000000004.missing"),
+        ] {
+            let note = MissingNote { file: JournalFile { ring: 0xAB, aside }, since: 4 };
+            assert_eq!((note.file_name().as_str(), MissingNote::parse(name)), (name, Some(note)));
+        }
+        for other in ["", ".missing", "ab-ring-4.missing", "00000000000000AB-ring-00000000000000000004.missing"] {
+            assert_eq!(MissingNote::parse(other), None, "{other}");
         }
     }
 

@@ -21,7 +21,7 @@ use crate::frame::{FrameFault, Generation};
 use crate::generation::{Fact, GenerationHistory, Generations, LogGenerations, RecordError};
 use crate::layout::{FileKind, LogId, file_name};
 use crate::recovery::{Files, OpenError, Without, judge, refuse_doubt};
-use crate::redo::Journaled;
+use crate::redo::{Journaled, UnreadJournal};
 use crate::scan::FrameScanner;
 
 /// Where files go that are not kept, within the directory of the logs.
@@ -122,7 +122,12 @@ impl RepairPlan {
         let io = |source| Unrepairable::Io { id, source };
         let known = history.of(id);
         refuse_doubt(root, id, known.as_ref(), history.doubt(id)).await.map_err(Unrepairable::Open)?;
-        let damage = match judge(root, id, known.clone(), journaled, &Without::default()).await {
+        // The one who repairs takes a missing file for lost.
+        let is_missing = matches!(journaled.unread.as_deref(), Some(UnreadJournal::Missing { .. }));
+        let found = Journaled { unread: journaled.unread.clone().filter(|_| !is_missing), ..journaled.clone() };
+        let with_lost = Journaled { lost_unknown: found.lost_unknown || is_missing, ..found.clone() };
+        let journaled = &found;
+        let damage = match judge(root, id, known.clone(), &with_lost, &Without::default()).await {
             Ok(_) => return Err(Unrepairable::Served { id }),
             Err(OpenError::Corrupt(damage)) => *damage,
             Err(error) => return Err(Unrepairable::Open(error)),

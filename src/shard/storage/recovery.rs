@@ -19,8 +19,7 @@ use ringmq_journal::{
 use ringmq_runtime::channel::{self, OneshotReceiver, OneshotSender};
 use ringmq_runtime::fs;
 use ringmq_segment::{
-    GenerationHistory, JournalClaim, JournalFile, Journaled, JournaledAppend, LoadError, LogId, LostTable, Reserve,
-    UnreadJournal,
+    GenerationHistory, JournalClaim, JournalFile, Journaled, JournaledAppend, LoadError, LogId, Reserve, UnreadJournal,
 };
 use ringmq_wire::ShardIndex;
 
@@ -39,10 +38,14 @@ pub(crate) struct Journals {
     pub(crate) found: FoundJournals,
     /// Files that should be there and are not, with what they had.
     pub(crate) vanished: Vec<JournalFile>,
+    /// Files that are not there either, but what is lost of the tables may say that they were removed.
+    pub(crate) unaccounted: Vec<JournalFile>,
+    /// What the generation tables say.
+    history: GenerationHistory,
     /// The same, but their ring still has what was copied to them.
     to_be_copied: Vec<JournalFile>,
     by_log: BTreeMap<LogId, Journaled>,
-    /// A file that cannot be judged, and may have something of any log.
+    /// A file that cannot be read, and may have something of any log.
     unread: Option<Arc<UnreadJournal>>,
     /// Something was lost, of nobody knows which log.
     lost_unknown: bool,
@@ -419,18 +422,15 @@ impl FoundStorage {
         let tables = data_dir.join(GENERATIONS);
         let generations = GenerationHistory::load_with_reserve(&tables, reserve).await?;
         let found = ringmq_journal::read_journals(&data_dir.join(JOURNALS)).await?;
-        let journals = Journals::new(found, generations.journal_files(), generations.lost().next());
+        let journals = Journals::new(found, generations.clone());
+        generations.note_missing(&tables, journals.unaccounted.iter().copied()).await;
         Ok(Self { generations, journals: Arc::new(journals) })
     }
 }
 
 impl Journals {
-    /// What was found of those files that should be there, as far as the tables tell, of which something may be `lost`.
-    pub(crate) fn new(
-        found: FoundJournals,
-        expected: impl Iterator<Item = JournalFile>,
-        lost: Option<&LostTable>,
-    ) -> Self {
+    /// What was found of those files that should be there, as far as the tables tell.
+    pub(crate) fn new(found: FoundJournals, history: GenerationHistory) -> Self {
         let rings = found.rings.iter().map(|ring| ring_file(ring.name));
         let there: BTreeSet<_> = rings.chain(found.asides.iter().map(|aside| aside_file(aside.name))).collect();
         let ring_has = |file: &JournalFile| {
@@ -443,19 +443,18 @@ impl Journals {
                 unread.ring.get() == file.ring && (unread.aside.is_none() || unread_file(unread) == *file)
             })
         };
-        let missing = expected.filter(|file| !there.contains(file) && !is_unread(file));
-        let (to_be_copied, mut vanished): (Vec<_>, Vec<_>) = missing.partition(ring_has);
+        let missing = history.journal_files().filter(|file| !there.contains(file) && !is_unread(file));
+        let (to_be_copied, missing): (Vec<_>, Vec<_>) = missing.partition(ring_has);
         // What is lost of the tables may say that they were removed: no verdict, and they are missed again.
-        let unaccounted = lost.and_then(|lost| {
-            let file = *vanished.first()?;
-            vanished.clear();
+        let (unaccounted, vanished) =
+            if history.lost_of_cores().is_some() { (missing, Vec::new()) } else { (Vec::new(), missing) };
+        for file in &unaccounted {
             tracing::error!(
                 %file,
                 "this file of the journals is missing, and what is lost of the generation tables may say that it was removed: \
-                 partitions that were not stopped cleanly stay offline until the tables are restored"
+                 partitions that were in use then, and not stopped cleanly, stay offline until the tables are restored"
             );
-            Some(UnreadJournal::Missing { file, lost: lost.clone() })
-        });
+        }
         for UnreadFile { path, why, .. } in &found.unread {
             tracing::error!(
                 file = %path.display(), %why,
@@ -495,17 +494,24 @@ impl Journals {
                  partitions that were not stopped cleanly stay offline"
             );
         }
-        let unreadable = found.unread.first().map(|unread| UnreadJournal::Unreadable { path: unread.path.clone() });
-        let unread = unreadable.or(unaccounted).map(Arc::new);
-        Self { found, vanished, to_be_copied, by_log, unread, lost_unknown, kept_for_next_start: BTreeSet::new() }
+        let unread = found.unread.first().map(|unread| UnreadJournal::Unreadable { path: unread.path.clone() });
+        let (unread, kept_for_next_start) = (unread.map(Arc::new), BTreeSet::new());
+        Self { found, vanished, unaccounted, history, to_be_copied, by_log, unread, lost_unknown, kept_for_next_start }
     }
 
     /// What is left of them when every log of the metadata has its own. A partition that the metadata lacks, and gets again
     /// in this life, would begin anew without what the next start gives it (rule 6 of the storage protocol).
     fn for_next_start(&self, in_tables: impl Iterator<Item = LogId>, is_known: impl Fn(LogId) -> bool) -> Self {
-        let may_be_anyones = self.lost_unknown || self.unread.is_some();
+        let may_be_anyones = self.lost_unknown || self.unread.is_some() || !self.unaccounted.is_empty();
         let concerned = self.by_log.keys().copied().chain(in_tables.filter(|_| may_be_anyones));
         Self { kept_for_next_start: concerned.filter(|id| !is_known(*id)).collect(), ..Self::default() }
+    }
+
+    /// A file that may have been lost, and may have something of the log.
+    fn missing_of(&self, id: LogId) -> Option<Arc<UnreadJournal>> {
+        let file = *self.unaccounted.iter().find(|file| !self.history.went_on_without(**file, id))?;
+        let lost = self.history.lost_of_cores()?.clone();
+        Some(Arc::new(UnreadJournal::Missing { file, lost }))
     }
 
     /// What they have of a log.
@@ -513,7 +519,7 @@ impl Journals {
         let journaled = self.by_log.get(&id).cloned().unwrap_or_default();
         Journaled {
             lost_unknown: self.lost_unknown,
-            unread: self.unread.clone(),
+            unread: self.unread.clone().or_else(|| self.missing_of(id)),
             kept_for_next_start: self.kept_for_next_start.contains(&id),
             ..journaled
         }

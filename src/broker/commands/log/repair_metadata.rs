@@ -127,7 +127,7 @@ impl Explained {
             let _ = writeln!(text, "lost:     the changes of offsets {start_offset} to {end_offset} (exclusive)");
         }
         if self.end_is_unknown {
-            let _ = writeln!(text, "lost:     any changes behind the snapshot: nobody knows whether there were some");
+            let _ = writeln!(text, "lost:     any changes behind what is known: nobody knows whether there were some");
         }
         if self.lost.is_empty() && !self.end_is_unknown {
             let _ = writeln!(text, "lost:     nothing: a snapshot has what is damaged");

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use ringmq_runtime::local::oneshot;
 use ringmq_runtime::sim::{Fault, Operation, Sim};
 use ringmq_runtime::task;
-use ringmq_segment::{Log, OpenError};
+use ringmq_segment::inspect::RepairPlan;
+use ringmq_segment::{GenerationHistory, Generations, Log, OpenError};
 use ringmq_wire::{Offset, ShardIndex};
 
 use super::support::*;
 use super::vanished::keep_aside;
 use crate::storage::link;
+use crate::storage::recovery::Journals;
 
 /// Partition 0 on the first core, partition 1 on the second, each with records in frames and in its ring. The process is
 /// gone.
@@ -176,13 +178,18 @@ fn a_merged_table_of_which_nothing_can_be_read_is_not_taken_for_empty() {
     });
 }
 
+fn waits_for_an_aside(core: &Core, table: &Path) {
+    match &core.logs[0] {
+        Err(OpenError::JournalMissing { file, lost, .. }) => {
+            assert_eq!((file.aside.is_some(), lost.path.as_path()), (true, table));
+        }
+        Err(error) => panic!("another reason: {error}"),
+        Ok(log) => panic!("served, and nobody knows whether it lacks something: {:?}", log.offsets()),
+    }
+}
+
 /// What was kept aside of partition 1 was placed and removed in the life of which the table is lost: with it goes what says so.
-/// A missing file of the journals is no verdict then.
-fn a_removed_aside_is_not_held_against_anyone(
-    seed: u64,
-    lose: impl Fn(&Sim, &Path),
-    restore: impl Fn(&Sim, &Path, &[u8]),
-) {
+fn removed_aside(seed: u64) -> Sim {
     let sim = two_in_the_ring(seed);
     keep_aside(&sim);
     sim.run(|| async {
@@ -197,23 +204,29 @@ fn a_removed_aside_is_not_held_against_anyone(
     });
     assert_eq!(asides(&sim), 0, "and removed");
     sim.kill();
+    sim
+}
+
+/// A missing file of the journals is no verdict then.
+fn a_removed_aside_is_not_held_against_anyone(
+    seed: u64,
+    lose: impl Fn(&Sim, &Path),
+    restore: impl Fn(&Sim, &Path, &[u8]),
+) {
+    let sim = removed_aside(seed);
     let table = table_of(&sim, 0);
     let sound = sim.disk().read(&table).expect("a table");
     lose(&sim, &table);
-    for _ in 0..2 {
+    for tags in [&[][..], &[5], &[5, 5]] {
         sim.run(|| {
             let table = table.clone();
             async move {
                 let [first, second] = start_two([0..1, 1..3]).await;
                 is_lost(&first, 0, &table);
-                match &second.logs[0] {
-                    Err(OpenError::JournalMissing { file, lost, .. }) => {
-                        assert_eq!((file.aside.is_some(), &lost.path), (true, &table));
-                    }
-                    Err(error) => panic!("another reason: {error}"),
-                    Ok(log) => panic!("served, and nobody knows whether it lacks something: {:?}", log.offsets()),
-                }
-                assert!(second.logs[1].is_ok(), "nothing was ever appended to it");
+                waits_for_an_aside(&second, &table);
+                assert_eq!(tags_of(second.log(1)).await, tags, "it began when the file was missing already");
+                second.journal_is_in_use().await;
+                journaled(second.log(1), 5).await;
             }
         });
         sim.kill();
@@ -224,9 +237,12 @@ fn a_removed_aside_is_not_held_against_anyone(
             let [first, second] = start_two([0..1, 1..3]).await;
             assert_eq!(tags_left(first.log(0)).await, [3]);
             assert_eq!(tags_of(second.log(0)).await, [2, 4]);
+            assert_eq!(tags_of(second.log(1)).await, [5, 5, 5]);
         });
         sim.crash();
     }
+    let is_note = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "missing" || kind == "lost");
+    assert!(!sim.disk().files().iter().any(is_note));
 }
 
 #[test]
@@ -242,4 +258,40 @@ fn a_file_of_the_journals_that_may_have_been_removed_is_no_verdict_while_a_table
     };
     let restore = |sim: &Sim, table: &Path, sound: &[u8]| sim.disk().overwrite(table, 0, sound).expect("a file");
     a_removed_aside_is_not_held_against_anyone(6, rot, restore);
+}
+
+#[test]
+fn a_repair_takes_a_missing_file_of_the_journals_for_lost() {
+    let sim = removed_aside(7);
+    let table = table_of(&sim, 0);
+    sim.disk().inject(Fault::on(Operation::Read, table.display().to_string()).times(u64::MAX));
+    sim.run(|| {
+        let table = table.clone();
+        async move { waits_for_an_aside(&start_two([0..1, 1..2]).await[1], &table) }
+    });
+    sim.kill();
+    sim.run(|| async {
+        let (root, id) = (Path::new(DATA), log_id(1));
+        let tables = root.join("generations");
+        let history = GenerationHistory::read(&tables).await.expect("tables");
+        let found = ringmq_journal::inspect_journals(&root.join("journals")).await.expect("journals");
+        let journaled = Journals::new(found, history.clone()).of(id);
+        let plan = RepairPlan::new(root, id, &history, &journaled).await.expect("a plan");
+        let generations = Generations::open(&tables, ShardIndex::new(0)).await.expect("tables");
+        plan.carry_out(root, &generations).await.expect("a repair");
+    });
+    sim.kill();
+    for tags in [&[2, 4][..], &[2, 4, 6]] {
+        sim.run(|| {
+            let table = table.clone();
+            async move {
+                let [first, second] = start_two([0..1, 1..2]).await;
+                is_lost(&first, 0, &table);
+                assert_eq!(tags_of(second.log(0)).await, tags, "nothing was lost in truth");
+                second.journal_is_in_use().await;
+                journaled(second.log(0), 6).await;
+            }
+        });
+        sim.kill();
+    }
 }
