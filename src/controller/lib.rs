@@ -38,5 +38,5 @@ pub use driver::{ControllerConfig, run};
 pub use error::ControllerError;
 pub use excerpt::Excerpt;
 pub use log::{InspectedMetadata, MetadataLogError, ReplayError, inspect_metadata};
-pub use repair::{MetadataRepair, MetadataUnrepairable};
+pub use repair::{KeptTopic, MetadataRepair, MetadataUnrepairable};
 pub use request::{ControllerRequest, MetadataUpdate, Reply};

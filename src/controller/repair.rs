@@ -20,7 +20,7 @@ use crate::directory::{DataDirectory, DirectoryError, HiddenPartitions, METADATA
 use crate::log::{
     GENERATIONS, LOG_ID, MetadataLogError, OWNER, ReplayError, each_command, inspect_metadata, is_of_tables,
 };
-use crate::metadata::{ApplyError, Image, SettingChoices, State};
+use crate::metadata::{ApplyError, Image, State, Topic};
 use crate::snapshots;
 
 /// Where files go that are not kept, within the data directory.
@@ -39,10 +39,8 @@ pub struct MetadataRepair {
     pub end_is_unknown: bool,
     /// Commands that can be read and mean nothing any more, because what they build on is lost.
     pub left_out: Vec<(Offset, ApplyError)>,
-    /// The topics that there will be, by name, with their partitions.
-    pub topics: Vec<(String, u32)>,
-    /// What each of these chose for itself, as far as it is known: keys and values as users write them.
-    pub settings: Vec<BTreeMap<&'static str, String>>,
+    /// The topics that there will be, by name.
+    pub topics: Vec<KeptTopic>,
     /// Those of them that have files of more partitions.
     pub hidden: Vec<HiddenPartitions>,
     /// Those of them that have no files: nothing was ever appended to them, or their deletion is among what is lost.
@@ -53,6 +51,24 @@ pub struct MetadataRepair {
     pub aside: PathBuf,
     image: Arc<Image>,
     beginning: NewBeginning,
+}
+
+/// A topic that a repair keeps, as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptTopic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has.
+    pub partitions: u32,
+    /// What it chose for itself: keys and values as users write them.
+    pub settings: BTreeMap<&'static str, String>,
+}
+
+impl KeptTopic {
+    fn new(topic: &Topic) -> KeptTopic {
+        let settings = topic.settings.iter().map(|(key, value)| (key.name(), key.text(value)));
+        KeptTopic { name: topic.name.to_string(), partitions: topic.partitions, settings: settings.collect() }
+    }
 }
 
 /// Why a metadata log is not repaired.
@@ -159,8 +175,7 @@ impl MetadataRepair {
             end_is_unknown: has_no_end(&damage),
             left_out,
             without_files: without_files.collect(),
-            topics: topics.iter().map(|topic| (topic.name.to_string(), topic.partitions)).collect(),
-            settings: topics.iter().map(|topic| in_words(&topic.settings)).collect(),
+            topics: topics.iter().map(|topic| KeptTopic::new(topic)).collect(),
             hidden: hidden_partitions(directory.path(), &image).await,
             unknown,
             aside: directory.path().join(DAMAGED).join(METADATA).join(beginning.at().to_string()),
@@ -201,16 +216,11 @@ impl MetadataRepair {
     }
 }
 
-fn in_words(settings: &SettingChoices) -> BTreeMap<&'static str, String> {
-    settings.iter().map(|(key, value)| (key.name(), key.text(value))).collect()
-}
-
 /// Whether there may have been commands that nothing tells of any more.
 fn has_no_end(damage: &MetadataLogError) -> bool {
-    let has_no_files = |error: &OpenError| matches!(error, OpenError::Corrupt(corruption) if matches!(corruption.damage, Damage::FilesMissing));
     match damage {
         MetadataLogError::BehindSnapshot { .. } => true,
-        MetadataLogError::Open(error) => has_no_files(error),
+        MetadataLogError::Open(OpenError::Corrupt(corruption)) => corruption.damage == Damage::FilesMissing,
         _ => false,
     }
 }

@@ -14,7 +14,7 @@ use ringmq_runtime::fs;
 use ringmq_segment::{GenerationHistory, Generations, LoadError, LogId};
 use ringmq_wire::{Offset, PartitionIndex, ShardIndex, TopicId};
 
-pub use ringmq_controller::MetadataRepair;
+pub use ringmq_controller::{KeptTopic, MetadataRepair};
 pub use ringmq_journal::{BlockNumber, FoundAside, FoundEntry, FoundJournals, FoundRing, inspect_journal_file};
 pub use ringmq_segment::inspect::{
     Coverage, DamagedPlace, FrameInfo, FramePlace, FrameReader, IndexFile, LogCheck, NextStart, Part, RepairError,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use ringmq_shard::inspect::{MetadataRepair, repair_metadata};
+use ringmq_shard::inspect::{KeptTopic, MetadataRepair, repair_metadata};
 use serde::Serialize;
 
 use super::repair::conclude;
@@ -68,16 +68,15 @@ impl Explained {
             let std::ops::Range::<ringmq_wire::Offset> { start, end } = range;
             Lost { start_offset: start.get(), end_offset: end.get() }
         };
-        let topic = |((name, partitions), settings): (&(String, u32), &BTreeMap<_, _>)| Topic {
-            name: name.clone(),
-            partitions: *partitions,
-            settings: settings.clone(),
+        let topic = |kept: &KeptTopic| {
+            let KeptTopic { name, partitions, settings } = kept.clone();
+            Topic { name, partitions, settings }
         };
         let left_out = plan.left_out.iter().map(|(offset, why)| LeftOut { offset: offset.get(), why: why.to_string() });
         Self {
             damage: plan.damage.to_string(),
             snapshot_offset: plan.snapshot.map(ringmq_wire::Offset::get),
-            topics: plan.topics.iter().zip(&plan.settings).map(topic).collect(),
+            topics: plan.topics.iter().map(topic).collect(),
             lost: plan.lost.iter().map(lost).collect(),
             end_is_unknown: plan.end_is_unknown,
             left_out: left_out.collect(),
