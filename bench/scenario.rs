@@ -95,8 +95,8 @@ pub enum ScenarioError {
     },
     /// Retention was to remove records of every partition, and has not.
     #[error(
-        "step `{step}`: a partition of topic `{topic}` still has its first records; have the broker look for what to remove more often \
-         (`retention_interval_ms`), or let the step take longer"
+        "step `{step}`: a partition of topic `{topic}` still has its first records; have the broker look for what to \
+         remove more often (`retention_interval_ms`), or let the step take longer"
     )]
     NothingRemoved {
         /// Which step.

@@ -1,6 +1,8 @@
 //! One broker process in a directory of its own.
 
+use std::iter::successors;
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -9,6 +11,9 @@ use tempfile::TempDir;
 
 use crate::lines::Lines;
 use crate::process::{self, CommandOutput, send_signal, target_binary};
+
+/// How many starts are killed more where none of them was still recovering.
+const MORE_KILLED_MAX: usize = 12;
 
 /// How a test wants its broker.
 #[derive(Debug, Clone)]
@@ -185,12 +190,21 @@ impl Broker {
     }
 
     /// SIGKILL, as many starts as there are moments, each killed so long after it knows its partitions, and the same broker
-    /// again. How many of these starts were still recovering comes with it. The broker has to log at level info.
+    /// again. How many of these starts were still recovering comes with it: where none was, up to [`MORE_KILLED_MAX`] more
+    /// are killed, each in half the time, until one was. The broker has to log at level info.
+    ///
+    /// # Panics
+    /// When a start ends by itself, with what the broker logged.
     pub fn kill_and_restart_after(self, moments: &[Duration]) -> (Self, usize) {
         let options = self.options.clone();
         let exit = self.kill();
-        let in_recovery = |moment: &&Duration| is_killed_in_recovery(exit.directory.path(), &options, **moment);
-        let killed = moments.iter().filter(in_recovery).count();
+        let in_recovery = |moment: &Duration| is_killed_in_recovery(exit.directory.path(), &options, *moment);
+        let mut killed = moments.iter().filter(|moment| in_recovery(moment)).count();
+        let sooner = |moment: &Duration| Some(*moment / 2);
+        let mut more = successors(moments.iter().min().and_then(sooner), sooner).take(MORE_KILLED_MAX);
+        if killed == 0 && more.any(|moment| in_recovery(&moment)) {
+            killed = 1;
+        }
         let broker = Self::start_in(exit.directory, options);
         (broker.unwrap_or_else(|exit| panic!("no start after a kill:\n{}", exit.log)), killed)
     }
@@ -236,11 +250,22 @@ fn is_killed_in_recovery(directory: &Path, options: &BrokerOptions, after: Durat
     let mut child = serve(directory, options).spawn().expect("the broker's binary can be started");
     let stdout = Lines::of(child.stdout.take().expect("standard output is piped"));
     let log = Lines::of(child.stderr.take().expect("standard error is piped"));
-    log.until("the metadata is complete");
+    let mut logged = Vec::new();
+    let knows_its_partitions = loop {
+        let Some(line) = log.next() else { break false };
+        logged.push(line);
+        if logged.last().is_some_and(|line| line.contains("the metadata is complete")) {
+            break true;
+        }
+    };
     std::thread::sleep(after);
-    // Already ended is told by the next start.
+    // Already ended is seen by its status.
     let _ = child.kill();
-    child.wait().expect("the broker can be waited for");
+    let status = child.wait().expect("the broker can be waited for");
+    if !knows_its_partitions || status.signal().is_none() {
+        logged.extend(log.rest());
+        panic!("no start after a kill: {status}\n{}", logged.join("\n"));
+    }
     stdout.next().is_none()
 }
 

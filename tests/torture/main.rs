@@ -1,11 +1,12 @@
 //! Kills a broker under load, again and again, and proves that nothing acknowledged is lost.
 //!
-//! `ringmq-torture --dir DIR [--rounds N] [--partitions N] [--seed N] [--flush-interval-ms N]` starts the `ringmq` beside it, has several
-//! producers write records of all sizes to many partitions and several consumers read them, ends the broker with SIGKILL
-//! at a random moment, starts it again (every other time it kills a start as well, while it recovers), and so on. After every start, and in the end, everything is read: each
-//! acknowledged record is there, once, unchanged and at its offset, and whatever a consumer was given once is given
-//! again. Segments and rings are small, so that segments roll and rings wrap: how often each happened is told in the end, and
-//! a run of some rounds in which one of them did not has failed.
+//! `ringmq-torture --dir DIR [--rounds N] [--partitions N] [--seed N] [--flush-interval-ms N]` starts the `ringmq` beside
+//! it, has several producers write records of all sizes to many partitions and several consumers read them, ends the broker
+//! with SIGKILL at a random moment, starts it again (every other time it kills starts as well, until one of them was still
+//! recovering), and so on. After every start, and in the end, everything is read: each acknowledged record is there, once,
+//! unchanged and at its offset, and whatever a consumer was given once is given again. Segments and rings are small, so that
+//! segments roll and rings wrap: how often each happened is told in the end, and a run of some rounds in which one of them
+//! did not has failed.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command: what it prints is its report")]
 
