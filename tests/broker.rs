@@ -190,7 +190,7 @@ impl Broker {
     }
 
     /// SIGKILL, as many starts as there are moments, each killed so long after it knows its partitions, and the same broker
-    /// again. How many of these starts were still recovering comes with it: where none was, up to [`MORE_KILLED_MAX`] more
+    /// again. How many of these starts were still recovering comes with it: where none was, up to twelve more
     /// are killed, each in half the time, until one was. The broker has to log at level info.
     ///
     /// # Panics
