@@ -112,10 +112,11 @@ async fn partitions_beyond_the_limit_are_refused_with_what_to_do_and_the_others_
     let client = connect(&broker, LONG).await;
     client.admin().create_topic(NewTopic::new("wide").partitions(PARTITIONS)).await.expect("a new topic");
     let (taken, refused) = send_to_each(&broker, PARTITIONS).await;
-    assert!(taken.len() >= 10 && refused.len() >= 30, "{} were taken and {} refused", taken.len(), refused.len());
-    for text in &refused {
-        assert!(text.contains("ulimit -n") && text.contains("LimitNOFILE"), "{text}");
-    }
+    let (told, cut_off): (Vec<_>, Vec<_>) = refused.into_iter().partition(|text| text.contains("ulimit -n"));
+    assert!(taken.len() >= 10 && told.len() >= 30, "{} were taken and {} refused", taken.len(), told.len());
+    assert!(told.iter().all(|text| text.contains("LimitNOFILE")), "{told:#?}");
+    // Tried once more when hardly any time was left.
+    assert!(cut_off.iter().all(|text| text.contains("no answer within")), "{cut_off:#?}");
     assert!(open_files(&broker) < LIMIT, "room for connections is left: {}", open_files(&broker));
 
     // No less is served after a kill, and by a broker that may open as many as it needs, all of it.
