@@ -160,14 +160,25 @@ impl GenerationHistory {
         self.known.missed.get(&file).is_some_and(|logs| logs.contains(&id))
     }
 
-    /// Says for the starts to come that this one missed these files, while it could not read all of the tables in `dir`.
-    pub async fn note_missing(&self, dir: &Path, files: impl IntoIterator<Item = JournalFile>) {
-        for file in files.into_iter().filter(|file| !self.known.missed.contains_key(file)) {
+    /// Says for the starts to come that this one missed these files, while it could not read all of the tables in `dir`. What
+    /// was said of others goes: they are there again, and may be used.
+    ///
+    /// # Errors
+    /// When what does not hold any more cannot be removed: nothing may be appended then.
+    pub async fn note_missing(&self, dir: &Path, files: &[JournalFile]) -> Result<(), LoadError> {
+        let missing = list(dir).await?.1.missing.into_iter().filter(|note| !files.contains(&note.file)).collect();
+        let there_again = Notes { lost: Vec::new(), missing };
+        if !there_again.missing.is_empty() {
+            there_again.remove(dir).await?;
+            fs::sync_dir(dir).await.map_err(|source| LoadError::Io { action: "remove a note on", source })?;
+        }
+        for file in files.iter().copied().filter(|file| !self.known.missed.contains_key(file)) {
             let note = MissingNote { file, since: self.start };
             if let Err(error) = fs::write_small_atomic(&dir.join(note.file_name()), &[]).await {
                 tracing::warn!(%error, "partitions that are used now may wait for {file} at the next start");
             }
         }
+        Ok(())
     }
 
     /// The logs that the tables know, in the order of their ids.

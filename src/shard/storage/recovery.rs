@@ -423,7 +423,7 @@ impl FoundStorage {
         let generations = GenerationHistory::load_with_reserve(&tables, reserve).await?;
         let found = ringmq_journal::read_journals(&data_dir.join(JOURNALS)).await?;
         let journals = Journals::new(found, generations.clone());
-        generations.note_missing(&tables, journals.unaccounted.iter().copied()).await;
+        generations.note_missing(&tables, &journals.unaccounted).await?;
         Ok(Self { generations, journals: Arc::new(journals) })
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ringmq_runtime::local::oneshot;
 use ringmq_runtime::sim::{Fault, Operation, Sim};
-use ringmq_runtime::task;
+use ringmq_runtime::{fs, task};
 use ringmq_segment::inspect::RepairPlan;
 use ringmq_segment::{GenerationHistory, Generations, Log, OpenError};
 use ringmq_wire::{Offset, ShardIndex};
@@ -294,4 +294,49 @@ fn a_repair_takes_a_missing_file_of_the_journals_for_lost() {
         });
         sim.kill();
     }
+}
+
+#[test]
+fn a_missing_ring_that_comes_back_and_goes_again_is_missed_again() {
+    let sim = two_cores(8);
+    let table = table_of(&sim, 0);
+    sim.disk().inject(Fault::on(Operation::Read, table.display().to_string()).times(u64::MAX));
+    let is_of_second = |path: &PathBuf| {
+        path.to_string_lossy().contains("/00001-") && path.extension().is_some_and(|kind| kind == "ring")
+    };
+    let ring = sim.disk().files().into_iter().find(is_of_second).expect("a ring");
+    let away = Path::new(DATA).join("away");
+    let moved = |sim: &Sim, from: &Path, to: &Path| {
+        let (from, to) = (from.to_path_buf(), to.to_path_buf());
+        sim.run(move || async move {
+            fs::rename(&from, &to).await.expect("renamed");
+            for path in [&from, &to] {
+                fs::sync_dir(path.parent().expect("a directory")).await.expect("flushed");
+            }
+        });
+        sim.kill();
+    };
+    let notes = |sim: &Sim| {
+        sim.disk().files().iter().filter(|path| path.extension().is_some_and(|kind| kind == "missing")).count()
+    };
+    let waits = |sim: &Sim| {
+        moved(sim, &ring, &away);
+        sim.run(|| async {
+            let [_, second] = start_two([0..1, 1..2]).await;
+            assert!(matches!(second.logs[0], Err(OpenError::JournalMissing { .. })));
+        });
+        sim.kill();
+        assert_eq!(notes(sim), 1);
+    };
+    waits(&sim);
+    moved(&sim, &away, &ring);
+    sim.run(|| async {
+        let [_, second] = start_two([0..1, 1..2]).await;
+        assert_eq!(tags_left(second.log(0)).await, [2]);
+        second.journal_is_in_use().await;
+        second.log(0).append(append(3, 1, 100)).await.expect("acknowledged");
+    });
+    sim.kill();
+    assert_eq!(notes(&sim), 0);
+    waits(&sim);
 }
