@@ -97,7 +97,8 @@ impl Retry {
         let pause = pause(self.failed, fastrand::f64());
         self.failed = self.failed.saturating_add(1);
         let wake = Instant::now() + pause;
-        if wake >= self.deadline {
+        // Behind an attempt that is cut off at once nobody could tell any more whether it was done.
+        if wake + pause.min(SHORTEST_ATTEMPT) >= self.deadline {
             return Err(self.timed_out(Some(last)));
         }
         tracing::debug!(operation = self.operation, error = %last, ?pause, "trying again");
@@ -130,6 +131,29 @@ mod tests {
         for failed in [8, 31, 32, u32::MAX] {
             assert_eq!(pause(failed, 1.0), LONGEST_PAUSE, "{failed}");
             assert_eq!(pause(failed, 0.0), LONGEST_PAUSE / 2, "{failed}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_attempt_has_time_for_an_answer() {
+        let again = Error::TimedOut { operation: "test", timeout: Duration::ZERO, last: None };
+        for timeout_ms in [1, 20, 700, 3_000] {
+            for _ in 0..100 {
+                let mut retry = Retry::new("test", Duration::from_millis(timeout_ms));
+                let mut pauses = 0;
+                let ended = loop {
+                    let before = Instant::now();
+                    if let Err(error) = retry.pause_after(again.clone()).await {
+                        break error;
+                    }
+                    pauses += 1;
+                    // The timer counts in milliseconds.
+                    let left = retry.remaining() + 2 * Duration::from_millis(1);
+                    assert!(left >= before.elapsed().min(SHORTEST_ATTEMPT), "{left:?}");
+                };
+                assert!(matches!(ended, Error::TimedOut { last: Some(_), .. }), "{ended}");
+                assert!(pauses > 0 || timeout_ms < 10, "{timeout_ms} ms are enough for a second attempt");
+            }
         }
     }
 }

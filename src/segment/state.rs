@@ -160,6 +160,11 @@ impl LogState {
         self.poison.is_none() && self.phase != Phase::Closed
     }
 
+    /// Whether there is nothing to stage, and the writer's task runs.
+    pub(crate) fn is_left_to_writer(&self) -> bool {
+        self.writing && self.queue.is_empty()
+    }
+
     /// Where each sealed segment ends: where the next one begins.
     pub(crate) fn sealed_ends(&self) -> impl Iterator<Item = Offset> + '_ {
         let active = self.active.as_ref().map(|active| active.segment.base);

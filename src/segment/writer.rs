@@ -49,6 +49,10 @@ const OFFSETS_USED_UP: &str = "the partition's offsets are used up; go on with a
 /// Stages what there is room for, and makes sure that the writer runs if there is more to do.
 pub(crate) fn wake(log: &Rc<LogCore>) {
     while !log.state.borrow().making_room {
+        // What is left then is the task's: no need to count what a frame would have.
+        if log.state.borrow().is_left_to_writer() {
+            return;
+        }
         let step = decide(log, &log.state.borrow());
         match step {
             Step::Stage => stage(log),
